@@ -1,0 +1,206 @@
+"""The saved folder: `config.json` and `model.safetensors`, written whole, read without trust.
+
+Nothing in a folder can make this program run or import code: the weights are safetensors, the
+configuration is checked JSON, and a factory that it names is called only if the person named it too.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from seclcompress import networks
+from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error
+from seclcompress.files import new_folder
+from seclcompress.networks import Recipe
+from seclcompress.networks.weights import read_weights
+from seclcompress.plan import Plan, check_plan
+from seclcompress.rewrite import rewrite
+
+SCHEMA_VERSION = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_LARGEST_CONFIG = 64 * 2**20  # bytes; the plan of the largest torchvision network takes 1 MB
+
+
+class ArtefactConfig(BaseModel):
+    """What `config.json` holds.
+
+    Attributes:
+        schema_version: Of this format.
+        versions: Of this package and the libraries that wrote the folder; for people.
+        recipe: How the network is built before anything is rewritten.
+        plan: What was rewritten; None for a network as it was.
+        input_size: (channels, *spatial).
+        seed: Of the rewritten layers' initial values.
+        classes: The classes' names, where the data had some.
+        metrics: Figures by name, such as `accuracy` and `teacher_accuracy` in percent.
+        training: What the weights were trained with.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    versions: dict[str, str] = Field(default_factory=lambda: library_versions())
+    recipe: Recipe
+    plan: Plan | None = None
+    input_size: tuple[int, ...]
+    seed: int = 0
+    classes: list[str] | None = None
+    metrics: dict[str, float] = {}
+    training: dict[str, Any] = {}
+
+    def to_json(self) -> str:
+        """Indented JSON; equal configurations give equal bytes."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of this package and of the libraries that decide what a network computes."""
+    return {name: importlib.metadata.version(name) for name in ("seclcompress", "torch", "torchvision")}
+
+
+def weights_bytes(network: nn.Module) -> bytes:
+    """A network's parameters and buffers as a safetensors file."""
+    # Tied tensors are written out under each of their names: loading ties them again.
+    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
+
+
+def save(
+    folder: Path,
+    network: nn.Module,
+    config: ArtefactConfig,
+    *,
+    extra: Mapping[str, bytes] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a network so that the folder appears whole or not at all.
+
+    Args:
+        folder: Where; made with the folders around it.
+        network: Its weights are written.
+        config: Everything else that is needed to build it again.
+        extra: Contents of further files by name.
+        overwrite: Whether an earlier folder of ours may be replaced.
+
+    Raises:
+        ArtefactError: If the place is taken or cannot be written.
+    """
+    with new_folder(folder, overwrite) as temporary:
+        (temporary / WEIGHTS).write_bytes(weights_bytes(network))
+        (temporary / CONFIG).write_text(config.to_json(), encoding="utf-8")
+        for name, content in (extra or {}).items():
+            (temporary / name).write_bytes(content)
+
+
+def is_artefact(folder: Path) -> bool:
+    """Whether a folder looks like one of ours."""
+    return (folder / CONFIG).is_file()
+
+
+def read_config(folder: Path) -> ArtefactConfig:
+    """Reads and checks a folder's `config.json`.
+
+    Raises:
+        ArtefactError: If there is none, or it is not one of ours.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ArtefactError(f"{folder} has no {CONFIG}, so it is not a folder of seclcompress.")
+    if path.stat().st_size > _LARGEST_CONFIG:
+        raise ArtefactError(f"{path} has {path.stat().st_size:,} bytes; no configuration is so large.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        _check_schema_version(path, text)
+        return ArtefactConfig.model_validate_json(text)
+    except OSError as error:
+        raise ArtefactError(f"Cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{path} is damaged: it is not UTF-8 text.") from error
+    except ValidationError as error:
+        raise ArtefactError(
+            f"{path} is damaged or was not written by seclcompress: "
+            f"{describe_validation_error(error)}."
+        ) from error
+
+
+def _check_schema_version(path: Path, text: str) -> None:
+    """A folder of a later version deserves a better message than a list of unknown fields."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return  # the validation says what is wrong
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ArtefactError(
+            f"{path} has schema version {version}; this seclcompress reads up to {SCHEMA_VERSION}. "
+            "Install a later one."
+        )
+
+
+def load(
+    folder: Path, *, config: ArtefactConfig | None = None, factory_name: str | None = None
+) -> nn.Module:
+    """Builds a saved network again, with its weights, in eval mode, on the CPU.
+
+    Args:
+        folder: A folder that `save` wrote.
+        config: Its configuration, where it has been read already.
+        factory_name: The factory that the person trusts in this call.
+
+    Raises:
+        ArtefactError: If the folder is not one of ours, is damaged, or does not fit together.
+        NetworkError: If the network cannot be built.
+    """
+    config = config or read_config(folder)
+    try:
+        state = read_weights(folder / WEIGHTS)
+    except WeightsError as error:
+        raise ArtefactError(str(error)) from error
+    network = networks.build(config.recipe, factory_name=factory_name, skeleton=True)
+    if config.plan is not None:
+        check_plan(config.plan, network, f"The plan in {folder / CONFIG}")
+        rewrite(network, config.plan, seed=config.seed)
+    _check_state(network.state_dict(), state, folder)
+    network.load_state_dict(state, assign=True)
+    return network.eval()
+
+
+def _check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path) -> None:
+    """The file must hold exactly the network's tensors, all floating ones in one dtype."""
+    complaints = [f"it lacks {name}" for name in own if name not in state]
+    complaints += [f"it has a strange {name}" for name in state if name not in own]
+    floating = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    if len(floating) > 1:
+        complaints.append(f"it mixes {', '.join(sorted(map(str, floating)))}")
+    for name in own.keys() & state.keys():
+        mine, read = own[name], state[name]
+        if mine.shape != read.shape:
+            complaints.append(f"{name} has shape {tuple(read.shape)}, not {tuple(mine.shape)}")
+        elif mine.dtype != read.dtype and not (
+            mine.is_floating_point() and read.is_floating_point()
+        ):
+            complaints.append(f"{name} holds {read.dtype}, not {mine.dtype}")
+    if complaints:
+        complaints.sort()
+        more = f"; and {len(complaints) - 3} more" if len(complaints) > 3 else ""
+        raise ArtefactError(
+            f"{folder / WEIGHTS} does not belong to {folder / CONFIG}: "
+            f"{'; '.join(complaints[:3])}{more}."
+        )
+
+
+def fresh(recipe: Recipe, *, factory_name: str | None, seed: int) -> nn.Module:
+    """A network with fresh weights from a seed; torch's global random numbers stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return networks.build(recipe, factory_name=factory_name)
+

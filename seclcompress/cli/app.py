@@ -1,0 +1,116 @@
+"""The Typer application, and how errors become words and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from seclcompress.errors import SeclcompressError, SeclcompressWarning
+
+#: Results go to stdout, everything else to stderr, so that output can be piped.
+err_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+class _Group(TyperGroup):
+    """Runs a command and turns what it raises into one message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the libraries underneath; ours are shown
+                warnings.simplefilter("always", SeclcompressWarning)
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
+        except SeclcompressError as error:
+            if ctx.params.get("debug"):
+                raise
+            _say("Error", "red", str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _say("Interrupted", "yellow", "nothing that was there before is changed.")
+            raise typer.Exit(_INTERRUPTED) from None
+        except BrokenPipeError:
+            # `seclcompress … | head` closed the pipe: not our error, and nothing more to say.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug") or _is_click_error(error):
+                raise
+            _say(
+                "Internal error",
+                "red",
+                f"{type(error).__name__}: {error}\n"
+                "This is a bug in seclcompress. `seclcompress --debug …` shows where; please report it.",
+            )
+            raise typer.Exit(1) from None
+
+
+def _is_click_error(error: Exception) -> bool:
+    """Usage errors, which Typer prints itself with exit code 2."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def _say(title: str, colour: str, message: str) -> None:
+    err_console.print(f"[bold {colour}]{title}:[/]", end=" ")
+    err_console.print(message, markup=False)
+
+
+def _show_warning(message: Any, *details: Any) -> None:
+    del details
+    _say("Warning", "yellow", str(message))
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"seclcompress {metadata.version('seclcompress')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="seclcompress",
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback for every error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make a trained convolutional network ten to sixty times smaller, and say what it costs.
+
+    A network is a torchvision name (resnet50), wrn<depth>_<width>, a folder that this program wrote,
+    or package.module:factory.
+    """
+    del debug, version
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+from seclcompress.cli import convert, count, distill, listing, train  # noqa: E402
+
+for _command in (count.count, train.train, convert.convert, distill.distill):
+    app.command()(_command)
+app.command("networks")(listing.networks)
+app.command("substitutions")(listing.substitutions)

@@ -1,0 +1,105 @@
+"""`seclcompress convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seclcompress.cli import options as o
+from seclcompress.cli.app import err_console
+from seclcompress.errors import UsageError
+
+
+def convert(
+    network: o.NetworkArgument,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="The folder to write.")
+    ] = None,
+    weights: o.WeightsOption = None,
+    input_size: o.InputSizeOption = None,
+    num_classes: o.NumClassesOption = None,
+    substitution: o.SubstitutionOption = "acdc",
+    depth: o.DepthOption = None,
+    option: o.OptionOption = None,
+    keep: o.KeepOption = None,
+    only: o.OnlyOption = None,
+    stem: o.StemOption = False,
+    min_channels: o.MinChannelsOption = 1,
+    cost_model: o.CostModelOption = o.CostModel.paper,
+    plan: o.PlanOption = None,
+    write_plan: Annotated[
+        Path | None, typer.Option("--write-plan", metavar="FILE", help="Write the plan as JSON.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan and report; write no network.")
+    ] = False,
+    seed: o.SeedOption = 0,
+    factory: o.FactoryOption = None,
+    download: o.DownloadOption = False,
+    overwrite: o.OverwriteOption = False,
+) -> None:
+    """Rewrite a network's convolutions: plan, say why, save. The new layers are untrained.
+
+    Everything that is kept keeps its weights; `seclcompress distill` trains the rest.
+    """
+    if output_dir is None and not dry_run:
+        raise UsageError("Where to? Give a folder with --output-dir/-o, or only plan with --dry-run.")
+    size = o.parse_input_size(input_size)
+    wanted = o.plan_options(
+        substitution, depth, option, keep, only, stem, min_channels, cost_model
+    )
+    from rich.console import Console
+
+    from seclcompress import artefact, report
+    from seclcompress.count import count
+    from seclcompress.files import check_free, write_file
+    from seclcompress.networks.weights import check_finite
+    from seclcompress.resolve import locate
+    from seclcompress.rewrite import rewrite
+
+    for place in (None if dry_run else output_dir, write_plan):
+        if place is not None:
+            check_free(place, overwrite)
+    source = locate(
+        network,
+        weights=weights,
+        num_classes=num_classes,
+        input_size=size,
+        factory_name=factory,
+        download=download,
+    )
+    if source.config is not None and source.config.plan is not None:
+        raise UsageError(f"{network} is converted already. Convert the network it was made from.")
+    skeleton, traced, decided = o.planned(source, wanted, plan)
+    counted = count(skeleton, traced, decided)
+    console = Console(highlight=False)
+    console.print(report.layers_table(counted, console.width))
+    console.print()
+    console.print(report.count_table(network, counted, decided, {}, console.width))
+    if not dry_run:
+        assert output_dir is not None
+        built, fresh = source.load(seed=seed)
+        check_finite(built.state_dict(), network)
+        if fresh:
+            err_console.print(f"Fresh, for another number of classes: {', '.join(fresh)}.")
+        rewrite(built, decided, seed=seed)
+        config = artefact.ArtefactConfig(
+            recipe=source.recipe,
+            plan=decided,
+            input_size=source.input_size,
+            seed=seed,
+            classes=source.config.classes if source.config else None,
+            metrics=_teacher_metrics(source.config.metrics if source.config else {}),
+        )
+        artefact.save(output_dir, built, config, overwrite=overwrite)
+        err_console.print(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
+    if write_plan is not None:
+        write_file(write_plan, decided.to_json().encode())
+        err_console.print(f"Wrote the plan to {write_plan}.")
+
+
+def _teacher_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """A converted network's own accuracy is unknown; its teacher's is what it came from."""
+    return {"teacher_accuracy": metrics["accuracy"]} if "accuracy" in metrics else {}

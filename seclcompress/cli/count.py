@@ -1,0 +1,111 @@
+"""`seclcompress count`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seclcompress.cli import options as o
+from seclcompress.cli.app import err_console
+from seclcompress.errors import UsageError
+
+
+def count(
+    network: o.NetworkArgument,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="One line a layer as well.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Every figure as CSV, one line a layer.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Build the networks and let fvcore count them as well.")
+    ] = False,
+    input_size: o.InputSizeOption = None,
+    num_classes: o.NumClassesOption = None,
+    substitution: o.SubstitutionOption = "acdc",
+    depth: o.DepthOption = None,
+    option: o.OptionOption = None,
+    keep: o.KeepOption = None,
+    only: o.OnlyOption = None,
+    stem: o.StemOption = False,
+    min_channels: o.MinChannelsOption = 1,
+    cost_model: o.CostModelOption = o.CostModel.paper,
+    plan: o.PlanOption = None,
+    factory: o.FactoryOption = None,
+) -> None:
+    """Parameters and Mult-Adds before and after. Needs no data and no weights.
+
+    For a converted folder the figures are those of its plan; with planning options, or for any other
+    network, they say what a conversion would save.
+    """
+    if json and csv:
+        raise UsageError("--json and --csv exclude each other.")
+    size = o.parse_input_size(input_size)
+    wanted = o.plan_options(
+        substitution, depth, option, keep, only, stem, min_channels, cost_model
+    )
+    from rich.console import Console
+
+    from seclcompress import report
+    from seclcompress.count import count as count_network
+    from seclcompress.plan import PlanOptions, fit_plan
+    from seclcompress.resolve import locate
+    from seclcompress.trace import trace
+
+    source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
+    saved = source.config.plan if source.config else None
+    if saved is not None and plan is None and wanted == PlanOptions():
+        skeleton = source.skeleton()
+        traced = trace(skeleton, source.input_size)
+        saved = saved.model_copy(update={"input_size": traced.input_size})
+        decided = fit_plan(saved, skeleton, traced, network)
+        accuracies = _accuracies(source.config.metrics) if source.config else {}
+    else:
+        skeleton, traced, decided = o.planned(source, wanted, plan)
+        accuracies = {}
+    counted = count_network(skeleton, traced, decided)
+    if verify:
+        _verify(source, decided, counted)
+    if json:
+        typer.echo(report.count_json(network, counted, decided, accuracies))
+        return
+    if csv:
+        typer.echo(report.count_csv(counted), nl=False)
+        return
+    console = Console(highlight=False)
+    if per_layer:
+        console.print(report.layers_table(counted, console.width))
+        console.print()
+    console.print(report.count_table(network, counted, decided, accuracies, console.width))
+
+
+def _accuracies(metrics: dict[str, float]) -> dict[str, float]:
+    """Percent by column, as far as a training run has measured them."""
+    known = {"original": "teacher_accuracy", "auto": "accuracy"}
+    return {column: metrics[name] for column, name in known.items() if name in metrics}
+
+
+def _verify(source, decided, counted) -> None:  # type: ignore[no-untyped-def]
+    """Builds the original and the rewritten network and counts both with fvcore."""
+    from seclcompress.artefact import fresh
+    from seclcompress.count import fvcore_mult_adds
+    from seclcompress.errors import SeclcompressError
+    from seclcompress.rewrite import rewrite, to_dense
+
+    network = fresh(source.recipe, factory_name=source.factory_name, seed=0)
+    witnessed = {"original": network, "dense": None}
+    for column in witnessed:
+        built = network if column == "original" else to_dense(rewrite(network, decided).eval())
+        mult_adds, unknown = fvcore_mult_adds(built, source.input_size)
+        expected = counted.columns[column].mult_adds
+        if mult_adds != expected:
+            raise SeclcompressError(
+                f"fvcore counts {mult_adds:,} Mult-Adds for '{column}', we count {expected:,}. "
+                f"Operations that fvcore does not know: {', '.join(unknown) or 'none'}."
+            )
+        parameters = sum(p.numel() for p in network.parameters())
+        if parameters != counted.columns[column].parameters:
+            raise SeclcompressError(
+                f"'{column}' has {parameters:,} parameters, we count "
+                f"{counted.columns[column].parameters:,}."
+            )
+        err_console.print(f"fvcore agrees on '{column}': {mult_adds:,} Mult-Adds.")

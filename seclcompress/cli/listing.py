@@ -1,0 +1,44 @@
+"""`seclcompress networks` and `seclcompress substitutions`: what there is to name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seclcompress.errors import NetworkError
+
+
+def networks(
+    pattern: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="Only names that match, as 'resnet*'.")
+    ] = "*",
+) -> None:
+    """List the networks that can be named, one a line."""
+    from fnmatch import fnmatchcase
+
+    from seclcompress import networks as known
+
+    found = [name for name in known.names() if fnmatchcase(name, pattern)]
+    if not found:
+        raise NetworkError(f"None of the {len(known.names())} networks matches '{pattern}'.")
+    for name in found:
+        typer.echo(name)
+    typer.echo("Any other wrn<depth>_<width> with a depth of 6n + 4 will do as well.", err=True)
+
+
+def substitutions() -> None:
+    """List the substitutions and their options."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from seclcompress import substitutions as known
+
+    console = Console(highlight=False)
+    for name in known.names():
+        substitution = known.get(name)
+        console.print(Text(name, style="bold"), Text(substitution.summary), sep="  ")
+        for option, about in substitution.Config.model_fields.items():
+            kind = getattr(about.annotation, "__args__", None) or (about.annotation.__name__,)
+            values = "|".join(map(str, kind))
+            console.print(f"    --option {option}={values}  (default {about.default})", markup=False)

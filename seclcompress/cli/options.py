@@ -1,0 +1,184 @@
+"""Options that several commands share, and the reading of their values."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seclcompress.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from seclcompress.plan import Plan, PlanOptions
+    from seclcompress.resolve import Source
+    from seclcompress.trace import Trace
+
+
+class CostModel(str, Enum):
+    """How `auto` chooses between dense and fast."""
+
+    paper = "paper"
+
+
+NetworkArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NETWORK", help="A network's name, a saved folder, or package.module:factory."
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE|NAME",
+        help="A .safetensors, .pth or .pt file, or torchvision's name (IMAGENET1K_V2, DEFAULT).",
+    ),
+]
+NumClassesOption = Annotated[
+    int | None, typer.Option("--num-classes", min=1, help="Outputs of the classifier.")
+]
+InputSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size",
+        metavar="SIZE",
+        help="Side or channels×height×width: 224 or 3x224x224. Default: the network's usual one.",
+    ),
+]
+FactoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--factory",
+        metavar="MODULE:NAME",
+        help="Trust this factory when a saved folder was built by it: its code will run.",
+    ),
+]
+DownloadOption = Annotated[
+    bool, typer.Option("--download", help="Allow downloads of published weights or data.")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an output folder that is there already.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of all random numbers.")]
+
+SubstitutionOption = Annotated[
+    str,
+    typer.Option("--substitution", metavar="NAME", help="See `seclcompress substitutions`."),
+]
+DepthOption = Annotated[
+    int | None,
+    typer.Option("--depth", help="ACDC layers in a stack; short for --option depth=N.  [default: 12]"),
+]
+OptionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="An option of the substitution, as init=paper."
+    ),
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep", metavar="PATTERN", help="Leave these layers alone, as layer4 or '*.downsample.*'."
+    ),
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="PATTERN", help="Rewrite nothing but these layers."),
+]
+StemOption = Annotated[
+    bool, typer.Option("--stem", help="Rewrite the first convolution too; it costs accuracy.")
+]
+MinChannelsOption = Annotated[
+    int, typer.Option("--min-channels", min=1, help="Keep layers with fewer channels in or out.")
+]
+CostModelOption = Annotated[
+    CostModel, typer.Option("--cost-model", help="What chooses between dense and fast.")
+]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="FILE", help="Take the decisions from this plan (JSON)."),
+]
+
+
+def parse_input_size(text: str | None) -> tuple[int, ...] | None:
+    """Reads `224`, `3x224x224` or `3,224,224` as (channels, height, width).
+
+    Raises:
+        UsageError: If it is none of these.
+    """
+    if text is None:
+        return None
+    parts = re.split(r"[x×,]", text.strip().lower())
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) < 2**20 for part in parts):
+        raise UsageError(f"--input-size {text}: it takes a side (224) or a shape (3x224x224).")
+    sizes = tuple(int(part) for part in parts)
+    if len(sizes) == 1:
+        return (3, sizes[0], sizes[0])
+    if len(sizes) == 2:
+        raise UsageError(f"--input-size {text}: with the channels, please, as 3x{sizes[0]}x{sizes[1]}.")
+    return sizes
+
+
+def parse_config(options: list[str] | None, depth: int | None) -> dict[str, Any]:
+    """Reads `--option KEY=VALUE` and `--depth`.
+
+    Raises:
+        UsageError: If an option has no value or is given twice.
+    """
+    config: dict[str, Any] = {}
+    pairs = [*(options or []), *([] if depth is None else [f"depth={depth}"])]
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--option {pair}: it takes KEY=VALUE, as in depth=8.")
+        if key in config:
+            raise UsageError(f"The option {key} is given twice: {config[key]} and {value}.")
+        config[key] = value
+    return config
+
+
+def plan_options(
+    substitution: str,
+    depth: int | None,
+    option: list[str] | None,
+    keep: list[str] | None,
+    only: list[str] | None,
+    stem: bool,
+    min_channels: int,
+    cost_model: CostModel,
+) -> PlanOptions:
+    """The planning options of a command line, checked."""
+    from seclcompress import substitutions
+    from seclcompress.plan import PlanOptions
+
+    config = parse_config(option, depth)
+    substitutions.get(substitution).config(config)
+    return PlanOptions(
+        substitution=substitution,
+        config=config,
+        keep=tuple(keep or ()),
+        only=tuple(only or ()),
+        stem=stem,
+        min_channels=min_channels,
+        cost_model=cost_model.value,
+    )
+
+
+def planned(
+    source: Source, options: PlanOptions, plan_file: Path | None
+) -> tuple[nn.Module, Trace, Plan]:
+    """The original network's skeleton, its trace, and its plan: saved, read, or made now."""
+    from seclcompress.plan import fit_plan, make_plan, read_plan
+    from seclcompress.trace import trace
+
+    read = None if plan_file is None else read_plan(plan_file)
+    network = source.skeleton()
+    traced = trace(network, source.input_size)
+    if read is not None:
+        return network, traced, fit_plan(read, network, traced, str(plan_file))
+    return network, traced, make_plan(network, traced, options)

@@ -1,0 +1,142 @@
+"""Writing so that what was there before is never lost and nothing half-written is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from seclcompress.errors import ArtefactError
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Makes sure that an output may be written, before any work is done for it.
+
+    Args:
+        path: A file or folder that is to be written.
+        overwrite: Whether something that is there already may be replaced.
+
+    Raises:
+        ArtefactError: If something is there, or the folder around it cannot be written.
+    """
+    if path.is_symlink() or path.exists():
+        if not overwrite:
+            raise ArtefactError(
+                f"{path} is there already. Choose another place, or replace it with --overwrite."
+            )
+        if path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
+            raise ArtefactError(
+                f"{path} was not written by seclcompress (it has no config.json), so --overwrite "
+                "does not remove it. Choose another place."
+            )
+    parent = path.absolute().parent
+    existing = next(folder for folder in (parent, *parent.parents) if folder.exists())
+    if not existing.is_dir():
+        raise ArtefactError(f"Cannot write {path}: {existing} is a file, not a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ArtefactError(f"Cannot write {path}: no permission to write in {existing}.")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name beside it, synced, then renamed over it.
+
+    Args:
+        path: Where the content belongs; a file that is there is replaced in one step.
+        content: The whole content.
+
+    Raises:
+        ArtefactError: If the system refuses (disk full, no permission); the old file is still there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder that appears under its name whole, or not at all.
+
+    Args:
+        path: The folder's final place.
+        overwrite: Whether a folder of ours that is there already may be replaced.
+
+    Yields:
+        A temporary folder beside it, to be filled. It is renamed when the block ends well and
+        removed when it does not.
+
+    Raises:
+        ArtefactError: If the place is taken or the system refuses.
+    """
+    check_free(path, overwrite)
+    path = path.absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary.chmod(0o777 & ~_umask())
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                _sync_file(file)
+            _sync_folder(temporary)
+            _move_into_place(temporary, path, overwrite)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
+    check_free(path, overwrite)  # somebody may have been quicker
+    if not path.exists():
+        temporary.rename(path)
+        return
+    # A folder that is not empty cannot be replaced in one step everywhere: it steps aside first.
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / path.name
+    path.rename(aside)
+    try:
+        temporary.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    finally:
+        shutil.rmtree(aside.parent, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

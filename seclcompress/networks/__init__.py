@@ -1,0 +1,130 @@
+"""Networks by name: how one is built, and built again from a saved folder.
+
+A `Recipe` says how to build the network before anything was rewritten. New sources of networks are
+new files here and one entry in `_SOURCES`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from seclcompress.errors import ArtefactError, NetworkError
+from seclcompress.networks import factory, torchvision_zoo, wide_resnet
+
+__all__ = ["Recipe", "build", "default_input_size", "named_recipe", "names"]
+
+#: Shown in lists; any wrn<depth>_<width> with depth 6n + 4 is known.
+WIDE_RESNETS = ("wrn16_2", "wrn28_10", "wrn40_2")
+
+
+class Recipe(BaseModel):
+    """How to build a network with fresh weights.
+
+    Attributes:
+        source: Which kind of name `name` is.
+        name: `resnet18`, `wrn40_2`, or `package.module:factory`.
+        num_classes: Outputs of the classifier; None for a factory, which decides itself.
+        options: Further options of the builder (torchvision only).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["torchvision", "wide_resnet", "factory"]
+    name: str = Field(max_length=200)
+    num_classes: int | None = Field(default=None, ge=1, le=10_000_000)
+    options: dict[str, bool | int] = {}
+
+
+def names() -> list[str]:
+    """Every network that can be named, torchvision's first."""
+    return [*torchvision_zoo.names(), *WIDE_RESNETS]
+
+
+def named_recipe(
+    name: str, num_classes: int | None = None, options: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe for a name that a person typed.
+
+    Args:
+        name: A torchvision network, `wrn<depth>_<width>`, or `package.module:factory`.
+        num_classes: Outputs of the classifier; by default 1000, and 10 for a wide residual network.
+        options: Further options of a torchvision builder.
+
+    Raises:
+        NetworkError: If there is no such network; the nearest names are suggested.
+    """
+    if factory.is_factory(name):
+        if num_classes is not None:
+            raise NetworkError(f"{name} decides its number of classes itself; drop --num-classes.")
+        return Recipe(source="factory", name=name)
+    if wide_resnet.is_wide_resnet(name):
+        return Recipe(source="wide_resnet", name=name, num_classes=num_classes or 10)
+    if name in torchvision_zoo.names():
+        return Recipe(
+            source="torchvision", name=name, num_classes=num_classes or 1000, options=options or {}
+        )
+    near = difflib.get_close_matches(name, names(), n=3, cutoff=0.6)
+    hint = f"Did you mean {', '.join(near)}? " if near else ""
+    raise NetworkError(
+        f"Unknown network '{name}'. {hint}`seclcompress networks` lists all {len(names())}; "
+        "a folder or package.module:factory will do as well."
+    )
+
+
+def build(recipe: Recipe, *, factory_name: str | None = None, skeleton: bool = False) -> nn.Module:
+    """Builds a network with fresh weights, from torch's global random numbers.
+
+    Args:
+        recipe: What to build.
+        factory_name: The factory that the person named in this call. One that only stands in a file
+            is not imported.
+        skeleton: Leaves large weights on the meta device, without values: quick, and no memory. A
+            factory's network is built in full all the same.
+
+    Raises:
+        NetworkError: If the network cannot be built.
+        ArtefactError: If the recipe asks for a factory that the person did not name.
+    """
+    if recipe.source == "factory":
+        if factory_name != recipe.name:
+            raise ArtefactError(
+                f"This network is built by {recipe.name}, which is code of somebody's. "
+                f"Where you trust it, say so with --factory {recipe.name}"
+            )
+        return factory.build(recipe.name)
+    with _EmptyOnMeta() if skeleton else torch.device("cpu"):
+        if recipe.source == "wide_resnet":
+            return wide_resnet.wide_resnet(recipe.name, recipe.num_classes or 10)
+        if recipe.name not in torchvision_zoo.names():
+            raise NetworkError(f"This torchvision has no classification network '{recipe.name}'.")
+        return torchvision_zoo.build(recipe.name, recipe.num_classes or 1000, dict(recipe.options))
+
+
+def default_input_size(recipe: Recipe) -> tuple[int, ...]:
+    """The size a network is usually run at, as (channels, H, W)."""
+    if recipe.source == "wide_resnet":
+        return (3, 32, 32)
+    if recipe.source == "torchvision":
+        return torchvision_zoo.input_size(recipe.name)
+    return (3, 224, 224)
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Makes every `torch.empty`, from which layers take their weights, land on the meta device.
+
+    The whole network under `torch.device("meta")` would not do: RegNet computes its widths with
+    tensors while it is built.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)

@@ -1,0 +1,139 @@
+"""Weights from a file into a network: no pickled code, no silent misfit."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from seclcompress.errors import WeightsError
+
+_PICKLED = (".pth", ".pt")
+#: Where training scripts put the weights inside a checkpoint.
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "model_ema")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads a file of weights.
+
+    Args:
+        path: `.safetensors`, or `.pth`/`.pt` with nothing but tensors and plain containers in it. A
+            checkpoint that holds the weights under `state_dict` or `model` is unwrapped, and the
+            `module.` that DataParallel puts before every name is taken off.
+
+    Returns:
+        Tensors by parameter name, on the CPU.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, of another kind, or holds pickled code.
+    """
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}.")
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
+    if path.suffix not in _PICKLED:
+        raise WeightsError(
+            f"{path}: cannot tell what kind of file it is. Known are .safetensors, .pth and .pt."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than tensors, and unpickling it could run code: refused. "
+            "Where you trust it, load it in Python yourself and save its state_dict. "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    except Exception as error:  # a damaged archive ends in many kinds of exception
+        raise WeightsError(f"{path} is damaged or no file of torch.save: {error}.") from error
+    return _tensors(content, path)
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not weights by name.")
+    strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise WeightsError(f"{path} holds no tensor under {strange[0]!r} and is not a state_dict.")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def load_weights(
+    network: nn.Module, state: Mapping[str, Tensor], source: str, *, new_head: bool = False
+) -> list[str]:
+    """Puts weights into a network, all of them or none.
+
+    Args:
+        network: The network; its dtype stays.
+        state: Tensors by parameter name.
+        source: Where they come from, for error messages.
+        new_head: Allows the last tensors of the network to have another number of classes; they
+            then keep their fresh values.
+
+    Returns:
+        The names that kept their fresh values.
+
+    Raises:
+        WeightsError: If names or shapes differ (the first few are listed), or a value is not finite.
+    """
+    own = network.state_dict()
+    odd = [key for key in own if key in state and own[key].shape != state[key].shape]
+    fresh = odd if new_head and set(odd) <= set(_head(own)) else []
+    complaints = [f"missing {key}" for key in own if key not in state]
+    complaints += [f"unexpected {key}" for key in state if key not in own]
+    complaints += [
+        f"{key} has shape {_shape(state[key])} instead of {_shape(own[key])}"
+        for key in odd
+        if key not in fresh
+    ]
+    if complaints:
+        listed = "; ".join(complaints[:4])
+        more = f"; and {len(complaints) - 4} more" if len(complaints) > 4 else ""
+        hint = ""
+        if set(odd) <= set(_head(own)) and len(complaints) == len(odd):
+            hint = " If only the number of classes differs, say it with --num-classes."
+        raise WeightsError(f"{source} does not fit the network: {listed}{more}.{hint}")
+    check_finite(state, source)
+    kept = {key: own[key] for key in fresh}
+    network.load_state_dict({**state, **kept})
+    return fresh
+
+
+def _head(own: Mapping[str, Tensor]) -> list[str]:
+    """The last weight and what follows it (its bias): the classifier."""
+    names = [key for key, value in own.items() if value.is_floating_point()]
+    last = max((i for i, key in enumerate(names) if own[key].dim() > 1), default=len(names))
+    return names[last:]
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuses weights with NaN or infinite values.
+
+    Raises:
+        WeightsError: Naming the first few tensors and how many values are bad.
+    """
+    bad = []
+    for key, value in state.items():
+        if value.is_floating_point() and not value.is_meta:
+            count = int((~torch.isfinite(value)).sum())
+            if count:
+                bad.append(f"{key} ({count} of {value.numel()})")
+    if bad:
+        more = f" and {len(bad) - 3} more tensors" if len(bad) > 3 else ""
+        raise WeightsError(f"{source} has values that are NaN or infinite: {', '.join(bad[:3])}{more}.")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "scalar"

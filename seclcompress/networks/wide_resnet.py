@@ -1,0 +1,99 @@
+"""Wide residual networks for 32×32 images (Zagoruyko & Komodakis, BMVC 2016).
+
+Pre-activation blocks of two 3×3 convolutions in three groups of 16k, 32k and 64k channels. torchvision
+has no such networks (its `wide_resnet50_2` is a bottleneck network for ImageNet).
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seclcompress.errors import NetworkError
+
+_NAME = re.compile(r"wrn(\d{1,4})_(\d{1,3})")
+
+
+class WideBlock(nn.Module):
+    """BN, ReLU, 3×3, BN, ReLU, 3×3, and a shortcut (1×1 where the shape changes)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.shortcut = (
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            if in_channels != out_channels or stride != 1
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (batch, in, H, W) to (batch, out, H ÷ stride, W ÷ stride)."""
+        activated = F.relu(self.bn1(x))
+        residual = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        return residual + (x if self.shortcut is None else self.shortcut(activated))
+
+
+class WideResNet(nn.Module):
+    """WRN-depth-width.
+
+    Args:
+        depth: 6n + 4 for n blocks a group.
+        width: The factor k on the channels.
+        num_classes: Outputs of the classifier.
+    """
+
+    def __init__(self, depth: int, width: int, num_classes: int = 10) -> None:
+        super().__init__()
+        blocks = (depth - 4) // 6
+        channels = [16, 16 * width, 32 * width, 64 * width]
+        self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
+        self.group1 = _group(channels[0], channels[1], blocks, stride=1)
+        self.group2 = _group(channels[1], channels[2], blocks, stride=2)
+        self.group3 = _group(channels[2], channels[3], blocks, stride=2)
+        self.bn = nn.BatchNorm2d(channels[3])
+        self.fc = nn.Linear(channels[3], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images (batch, 3, H, W) to logits (batch, num_classes)."""
+        x = self.group3(self.group2(self.group1(self.conv1(x))))
+        x = F.adaptive_avg_pool2d(F.relu(self.bn(x)), 1)
+        return self.fc(torch.flatten(x, 1))  # type: ignore[no-any-return]
+
+
+def _group(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
+    rest = [WideBlock(out_channels, out_channels, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(WideBlock(in_channels, out_channels, stride), *rest)
+
+
+def is_wide_resnet(name: str) -> bool:
+    """Whether a name has the form `wrn<depth>_<width>`."""
+    return _NAME.fullmatch(name) is not None
+
+
+def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
+    """Builds the network a name like `wrn40_2` stands for.
+
+    Raises:
+        NetworkError: If the depth is not 6n + 4 with n ≥ 1, or the width is 0.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise NetworkError(f"'{name}' is not of the form wrn<depth>_<width>, as in wrn40_2.")
+    depth, width = int(match[1]), int(match[2])
+    if depth < 10 or (depth - 4) % 6 or width < 1:
+        lower = max(10, (depth - 4) // 6 * 6 + 4)
+        raise NetworkError(
+            f"There is no {name}: a wide residual network has a depth of 6n + 4 (10, 16, 22, 28, "
+            f"…) and a width of at least 1. Did you mean wrn{lower}_{max(width, 1)}?"
+        )
+    return WideResNet(depth, width, num_classes)

@@ -1,0 +1,143 @@
+"""From what a person typed to a network in memory: a name, a folder, or `package.module:factory`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from seclcompress import artefact, networks
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.errors import UsageError
+from seclcompress.networks import Recipe, factory, torchvision_zoo
+from seclcompress.networks.weights import load_weights, read_weights
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network comes from, found but not built yet.
+
+    Attributes:
+        label: What the person typed.
+        recipe: How the original is built.
+        input_size: (channels, *spatial).
+        folder: The saved folder, if it is one.
+        config: That folder's configuration.
+        factory_name: The factory that the person named in this call.
+        weights: `--weights` as typed: a file or torchvision's spelling.
+        download: Whether published weights may be downloaded.
+    """
+
+    label: str
+    recipe: Recipe
+    input_size: tuple[int, ...]
+    folder: Path | None = None
+    config: ArtefactConfig | None = None
+    factory_name: str | None = None
+    weights: str | None = None
+    download: bool = False
+
+    def skeleton(self) -> nn.Module:
+        """The original network, before any rewrite, without values: for tracing and counting."""
+        return networks.build(self.recipe, factory_name=self.factory_name, skeleton=True)
+
+    def load(self, *, seed: int = 0) -> tuple[nn.Module, list[str]]:
+        """The network with its weights, rewritten if the folder's is, in eval mode.
+
+        Args:
+            seed: Of weights that come from nowhere else.
+
+        Returns:
+            The network, and the names of parameters that are fresh although weights were asked for.
+
+        Raises:
+            SeclcompressError: Whatever can be wrong with it, in words.
+        """
+        if self.folder is not None:
+            network = artefact.load(
+                self.folder, config=self.config, factory_name=self.factory_name
+            )
+            if self.weights is None:
+                return network, []
+        else:
+            network = artefact.fresh(self.recipe, factory_name=self.factory_name, seed=seed)
+        return network.eval(), self._load_weights(network)
+
+    def _load_weights(self, network: nn.Module) -> list[str]:
+        if self.weights is None:
+            return []
+        if _is_file(self.weights):
+            load_weights(network, read_weights(Path(self.weights)), self.weights)
+            return []
+        if self.recipe.source != "torchvision":
+            raise UsageError(
+                f"--weights {self.weights}: there is no such file, and only torchvision's networks "
+                f"have weights with names; {self.label} is none of them."
+            )
+        published = torchvision_zoo.find_weights(self.recipe.name, self.weights)
+        state = torchvision_zoo.fetch(self.recipe.name, published, self.download)
+        return load_weights(network, state, str(published), new_head=True)
+
+
+def locate(
+    spec: str,
+    *,
+    weights: str | None = None,
+    num_classes: int | None = None,
+    input_size: tuple[int, ...] | None = None,
+    factory_name: str | None = None,
+    download: bool = False,
+) -> Source:
+    """Finds out what a person means, without building anything.
+
+    Args:
+        spec: A network's name, a folder that this program wrote, or `package.module:factory`.
+        weights: A weights file, or torchvision's spelling of published ones.
+        num_classes: Outputs of the classifier.
+        input_size: (channels, *spatial); by default the folder's or the network's usual one.
+        factory_name: The factory to trust when a folder asks for it.
+        download: Whether published weights may be downloaded.
+
+    Raises:
+        UsageError: If the options do not go together.
+        NetworkError: If nothing is known by that name.
+        ArtefactError: If it is a folder and not one of ours.
+    """
+    if Path(spec).is_dir() or ("/" in spec and not factory.is_factory(spec)):
+        folder = Path(spec)
+        if num_classes is not None:
+            raise UsageError(f"{spec} has its number of classes already; drop --num-classes.")
+        config = artefact.read_config(folder)
+        return Source(
+            spec,
+            config.recipe,
+            input_size or config.input_size,
+            folder,
+            config,
+            factory_name,
+            weights,
+            download,
+        )
+    options = {}
+    recipe = networks.named_recipe(spec, num_classes)
+    size = networks.default_input_size(recipe)
+    if weights is not None and recipe.source == "torchvision" and not _is_file(weights):
+        published = torchvision_zoo.find_weights(recipe.name, weights)
+        options = torchvision_zoo.options_with_weights(recipe.name, published)
+        recipe = networks.named_recipe(spec, num_classes, options)
+        size = torchvision_zoo.input_size(recipe.name, published)
+    if recipe.source == "factory":
+        factory_name = spec
+    return Source(
+        spec,
+        recipe,
+        input_size or size,
+        factory_name=factory_name,
+        weights=weights,
+        download=download,
+    )
+
+
+def _is_file(weights: str) -> bool:
+    return "." in Path(weights).name and not weights.partition(".")[0].endswith("_Weights")

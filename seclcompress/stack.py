@@ -1,0 +1,150 @@
+"""A stack of ACDC layers as one linear map: run on vectors, or multiplied out to a matrix.
+
+    y = fold( expand(x) · Π_l A_l C D_l C⁻¹ P )              (SECL paper, equation 2)
+
+`A_l` and `D_l` are diagonal and the only parameters, `C` is the orthonormal DCT-II and `P` the
+riffle. `expand` repeats the input channels, truncated to the length N; `fold` adds up the outputs
+that agree modulo the number of output channels. Both are linear, so the whole is one matrix of shape
+(out_channels, in_channels). With the extra riffle of the research log a layer is `A C P D C⁻¹ P`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from seclcompress.cost import acdc_mult_adds
+from seclcompress.transforms import (
+    cosine_filter,
+    dct,
+    dct_matrix,
+    enter_order,
+    filter_ordered,
+    idct,
+    leave_order,
+    riffle,
+    riffle_ordered,
+    unriffle,
+)
+
+#: Below this length a product with the DCT matrix is quicker than an FFT, and
+#: one Mult-Add of the paper's formula takes as long as so many of a matrix product
+#: (benchmarks/training_route.py measures both). They decide how training multiplies out a stack,
+#: never what `fast` runs or what is reported.
+FFT_FROM_LENGTH = 256
+FFT_MULT_ADD_COST = 6
+
+
+def expand(x: Tensor, length: int) -> Tensor:
+    """Repeats the last dimension up to `length`: entry i is `x[i mod c]`. Shape (..., c)."""
+    channels = x.shape[-1]
+    if channels == length:
+        return x
+    copies = math.ceil(length / channels)
+    return x.repeat(*[1] * (x.dim() - 1), copies)[..., :length]
+
+
+def fold(y: Tensor, channels: int) -> Tensor:
+    """Adds up the entries of the last dimension that agree modulo `channels`. To (..., channels)."""
+    length = y.shape[-1]
+    if channels == length:
+        return y
+    padded = torch.nn.functional.pad(y, (0, -length % channels))
+    return padded.unflatten(-1, (-1, channels)).sum(-2)
+
+
+def apply_stack(
+    x: Tensor, a: Tensor, d: Tensor, out_channels: int, *, extra_riffle: bool = False
+) -> Tensor:
+    """Runs the stack on vectors by fast transforms, `O(L N log N)` each.
+
+    Args:
+        x: Shape (..., in_channels), float32 or float64.
+        a: Shape (L, N): the diagonals A.
+        d: Shape (L, N): the diagonals D.
+        out_channels: At most N.
+        extra_riffle: A riffle between C and D in every layer.
+
+    Returns:
+        Shape (..., out_channels).
+    """
+    y = expand(x, a.shape[-1])
+    if extra_riffle:
+        for a_l, d_l in zip(a, d, strict=True):
+            y = riffle(idct(riffle(dct(y * a_l)) * d_l))
+    else:
+        # The vectors stay in Makhoul's order from layer to layer; A is brought into it once.
+        y = enter_order(y)
+        for a_l, d_l in zip(enter_order(a), d, strict=True):
+            y = riffle_ordered(filter_ordered(y * a_l, d_l))
+        y = leave_order(y)
+    return fold(y, out_channels)
+
+
+def dense_matrix(
+    a: Tensor, d: Tensor, in_channels: int, out_channels: int, *, extra_riffle: bool = False
+) -> Tensor:
+    """Multiplies the stack out to the matrix W with `apply_stack(x) == x @ W.T`.
+
+    The stack, or its transpose, is run on the columns of the identity on its narrower side, so the
+    cost is `min(in_channels, out_channels)` vectors.
+
+    Args:
+        a: Shape (L, N), float32 or float64.
+        d: Shape (L, N).
+        in_channels: At most N.
+        out_channels: At most N.
+        extra_riffle: As in `apply_stack`.
+
+    Returns:
+        Shape (out_channels, in_channels).
+    """
+    narrow = min(in_channels, out_channels)
+    identity = torch.eye(narrow, dtype=a.dtype, device=a.device)
+    if in_channels <= out_channels:
+        return run_stack(identity, a, d, out_channels, extra_riffle=extra_riffle).mT.contiguous()
+    return _run_transposed(identity, a, d, in_channels, extra_riffle=extra_riffle)
+
+
+def vector_cost(length: int, depth: int) -> int:
+    """What `run_stack` costs a vector, in Mult-Adds of a matrix product that take as long."""
+    if length < FFT_FROM_LENGTH:
+        return 2 * depth * length * length
+    return FFT_MULT_ADD_COST * acdc_mult_adds(length, depth)
+
+
+def run_stack(
+    x: Tensor, a: Tensor, d: Tensor, out_channels: int, *, extra_riffle: bool = False
+) -> Tensor:
+    """`apply_stack`, by products with the DCT matrix where those are quicker."""
+    length = a.shape[-1]
+    if length >= FFT_FROM_LENGTH:
+        return apply_stack(x, a, d, out_channels, extra_riffle=extra_riffle)
+    c = dct_matrix(length, a.dtype, a.device)
+    y = expand(x, length)
+    for a_l, d_l in zip(a, d, strict=True):
+        y = (y * a_l) @ c
+        y = riffle(((riffle(y) if extra_riffle else y) * d_l) @ c.mT)
+    return fold(y, out_channels)
+
+
+def _run_transposed(
+    y: Tensor, a: Tensor, d: Tensor, in_channels: int, *, extra_riffle: bool
+) -> Tensor:
+    """The transposed stack: expand and fold change places, the layers run backwards."""
+    length = a.shape[-1]
+    fast = length >= FFT_FROM_LENGTH
+    c = None if fast else dct_matrix(length, a.dtype, a.device)
+    x = expand(y, length)
+    for a_l, d_l in zip(a.flip(0), d.flip(0), strict=True):
+        x = unriffle(x)
+        if extra_riffle:
+            x = dct(x) if c is None else x @ c
+            x = unriffle(x * d_l)
+            x = idct(x) if c is None else x @ c.mT
+        else:
+            x = cosine_filter(x, d_l) if c is None else ((x @ c) * d_l) @ c.mT
+        x = x * a_l
+    return fold(x, in_channels)

@@ -1,0 +1,62 @@
+"""Structured replacements of a convolution, one file each.
+
+A file in this folder that defines `SUBSTITUTION` is registered under its `name` by being here: there
+is no list to edit. The contract is in `contract.py`; `tests/test_substitution_contract.py` runs over
+all that are registered.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+
+from seclcompress.errors import UsageError
+from seclcompress.substitutions.contract import (
+    StructuredConv,
+    Substitution,
+    SubstitutionConfig,
+    set_execution,
+)
+
+__all__ = ["StructuredConv", "Substitution", "SubstitutionConfig", "get", "names", "set_execution"]
+
+
+@cache
+def _registered() -> dict[str, Substitution]:
+    found: dict[str, Substitution] = {}
+    for module_info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        substitution = getattr(module, "SUBSTITUTION", None)
+        if substitution is None:
+            continue
+        if substitution.name in found:
+            raise RuntimeError(f"Two substitutions are named '{substitution.name}'.")
+        found[substitution.name] = substitution
+    return dict(sorted(found.items()))
+
+
+def names() -> list[str]:
+    """The names of all substitutions, sorted."""
+    return list(_registered())
+
+
+def get(name: str) -> Substitution:
+    """The substitution of that name.
+
+    Args:
+        name: As in `--substitution`.
+
+    Returns:
+        The one instance that is registered.
+
+    Raises:
+        UsageError: If there is none; the nearest names are suggested.
+    """
+    found = _registered().get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, names(), cutoff=0.4)
+        hint = f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(names())}."
+        raise UsageError(f"Unknown substitution '{name}'. {hint}")
+    return found

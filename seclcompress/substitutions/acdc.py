@@ -1,0 +1,172 @@
+"""SECL: a depthwise convolution and a stack of ACDC layers ("Training Structured Efficient
+Convolutional Layers", 2018; ACDC: Moczulski et al., ICLR 2016)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from seclcompress.cost import LayerCost, acdc_mult_adds, acdc_parameters
+from seclcompress.stack import apply_stack, dense_matrix, run_stack, vector_cost
+from seclcompress.substitutions.contract import Convolution, Substitution, SubstitutionConfig
+from seclcompress.substitutions.depthwise_pointwise import (
+    DepthwisePointwise,
+    split_cost,
+    white_gain,
+)
+from seclcompress.substitutions.pointwise import FactoredPointwise
+from seclcompress.transforms import next_fast_length, riffle
+
+
+class AcdcConfig(SubstitutionConfig):
+    """Options of the ACDC stack.
+
+    Attributes:
+        depth: ACDC layers L in a stack.
+        extra_riffle: The research log's riffle between C and C⁻¹ (before D) in every layer.
+        init: `signs`: independent random signs on A and D, an exactly orthogonal stack whose
+            entries look Gaussian. `paper`: A, D ~ N(1, 0.01²), almost a channel permutation.
+    """
+
+    depth: int = Field(default=12, ge=1, le=1024)
+    extra_riffle: bool = False
+    init: Literal["signs", "paper"] = "signs"
+
+
+class AcdcPointwise(FactoredPointwise):
+    """A stack of ACDC layers on the channels.
+
+    Args:
+        in_channels: Input channels.
+        out_channels: Output channels.
+        bias: The bias to start from, or None.
+        a: The diagonals A to start from, shape (depth, N).
+        d: The diagonals D to start from, shape (depth, N).
+        extra_riffle: As in `AcdcConfig`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bias: Tensor | None,
+        a: Tensor,
+        d: Tensor,
+        extra_riffle: bool,
+    ) -> None:
+        super().__init__(in_channels, out_channels, bias)
+        self.a, self.d = nn.Parameter(a), nn.Parameter(d)
+        self.extra_riffle = extra_riffle
+
+    def dense_weight(self) -> Tensor:
+        """The stack multiplied out, shape (out_channels, in_channels)."""
+        with _full_precision(self.a):
+            a, d = _at_least_float32(self.a), _at_least_float32(self.d)
+            matrix = dense_matrix(
+                a, d, self.in_channels, self.out_channels, extra_riffle=self.extra_riffle
+            )
+            return matrix.to(self.a.dtype)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The stack by fast cosine transforms."""
+        return self._run(apply_stack, x)
+
+    def transform_in_training(self, x: Tensor) -> Tensor:
+        """The stack by FFT or by products with the DCT matrix, whichever is quicker."""
+        return self._run(run_stack, x)
+
+    def _run(self, run: Callable[..., Tensor], x: Tensor) -> Tensor:
+        with _full_precision(x):
+            a, d = _at_least_float32(self.a), _at_least_float32(self.d)
+            y = run(x.to(a.dtype), a, d, self.out_channels, extra_riffle=self.extra_riffle)
+            return y.to(x.dtype)
+
+    def quickest_in_training(self, positions: int) -> str:
+        """Whether to run the stack on the positions, or on the identity's columns to make W."""
+        depth, length = self.a.shape
+        vector = vector_cost(length, depth)
+        columns = min(self.in_channels, self.out_channels)
+        matrix = columns * vector + positions * self.in_channels * self.out_channels
+        return "fast" if positions * vector < matrix else "dense"
+
+    def factors(self) -> list[nn.Parameter]:
+        """The diagonals."""
+        return [self.a, self.d]
+
+    def extra_repr(self) -> str:
+        """Channels, depth and length."""
+        depth, length = self.a.shape
+        return f"{self.in_channels}, {self.out_channels}, depth={depth}, length={length}"
+
+
+class AcdcSubstitution(Substitution):
+    """Depthwise + stacked ACDC pointwise."""
+
+    name = "acdc"
+    summary = "depthwise + a stack of ACDC layers: O(N) parameters, dense or by fast DCT"
+    Config = AcdcConfig
+
+    def length(self, conv: Convolution) -> int:
+        """N: the larger channel count, or the next length without a large prime factor."""
+        return next_fast_length(max(conv.in_channels, conv.out_channels))
+
+    def cost(self, conv: Convolution, config: AcdcConfig, output_size: Sequence[int]) -> LayerCost:
+        """`k·c_in + 2NL` parameters; fast by the paper's `L(4N + 5N log₂ N)` a position."""
+        length = self.length(conv)
+        return split_cost(
+            conv,
+            output_size,
+            parameters=acdc_parameters(length, config.depth),
+            dense=conv.in_channels * conv.out_channels,
+            fast=acdc_mult_adds(length, config.depth),
+        )
+
+    def _build(self, conv: Convolution, config: AcdcConfig) -> DepthwisePointwise:
+        length = self.length(conv)
+        shape = (2, config.depth, length)
+        if config.init == "signs":
+            diagonals = torch.randint(0, 2, shape, dtype=torch.float64) * 2 - 1
+        else:
+            diagonals = 1 + 0.01 * torch.randn(shape, dtype=torch.float64)
+        energy = _initial_energy(conv, length, config)
+        # The gain is spread evenly over the 2L factors, so that none starts far from the others.
+        diagonals *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * config.depth))
+        a, d = diagonals.to(conv.weight.device, conv.weight.dtype).clone()
+        pointwise = AcdcPointwise(
+            conv.in_channels, conv.out_channels, conv.bias, a.clone(), d.clone(), config.extra_riffle
+        )
+        return DepthwisePointwise(conv, pointwise)
+
+
+def _initial_energy(conv: Convolution, length: int, config: AcdcConfig) -> float:
+    """The variance of an unscaled fresh stack's outputs for white input, `‖W‖² ÷ out_channels`."""
+    if config.init == "paper" and not config.extra_riffle:
+        # Almost the riffles alone: W counts which inputs land on which outputs.
+        place = torch.arange(length)
+        for _ in range(config.depth):
+            place = riffle(place)
+        pairs = (place % conv.in_channels) * conv.out_channels + (
+            torch.arange(length) % conv.out_channels
+        )
+        counts = torch.unique(pairs, return_counts=True)[1]
+        return float(counts.square().sum()) / conv.out_channels
+    # An orthogonal matrix that looks random: every entry of W is a sum of
+    # (N ÷ out)(N ÷ in) entries of variance 1/N.
+    return length / conv.out_channels
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """Autocast would multiply a dozen factors in half precision."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+SUBSTITUTION = AcdcSubstitution()
