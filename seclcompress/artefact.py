@@ -23,7 +23,7 @@ from seclcompress.files import new_folder
 from seclcompress.networks import Recipe
 from seclcompress.networks.weights import read_weights
 from seclcompress.plan import Plan, check_plan
-from seclcompress.rewrite import rewrite
+from seclcompress.rewrite import rewrite_network
 
 SCHEMA_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -47,7 +47,7 @@ class ArtefactConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     versions: dict[str, str] = Field(default_factory=lambda: library_versions())
     recipe: Recipe
     plan: Plan | None = None
@@ -64,7 +64,9 @@ class ArtefactConfig(BaseModel):
 
 def library_versions() -> dict[str, str]:
     """The versions of this package and of the libraries that decide what a network computes."""
-    return {name: importlib.metadata.version(name) for name in ("seclcompress", "torch", "torchvision")}
+    return {
+        name: importlib.metadata.version(name) for name in ("seclcompress", "torch", "torchvision")
+    }
 
 
 def weights_bytes(network: nn.Module) -> bytes:
@@ -116,7 +118,9 @@ def read_config(folder: Path) -> ArtefactConfig:
     if not path.is_file():
         raise ArtefactError(f"{folder} has no {CONFIG}, so it is not a folder of seclcompress.")
     if path.stat().st_size > _LARGEST_CONFIG:
-        raise ArtefactError(f"{path} has {path.stat().st_size:,} bytes; no configuration is so large.")
+        raise ArtefactError(
+            f"{path} has {path.stat().st_size:,} bytes; no configuration is so large."
+        )
     try:
         text = path.read_text(encoding="utf-8")
         _check_schema_version(path, text)
@@ -168,7 +172,7 @@ def load(
     network = networks.build(config.recipe, factory_name=factory_name, skeleton=True)
     if config.plan is not None:
         check_plan(config.plan, network, f"The plan in {folder / CONFIG}")
-        rewrite(network, config.plan, seed=config.seed)
+        rewrite_network(network, config.plan, seed=config.seed)
     _check_state(network.state_dict(), state, folder)
     network.load_state_dict(state, assign=True)
     return network.eval()
@@ -203,4 +207,3 @@ def fresh(recipe: Recipe, *, factory_name: str | None, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return networks.build(recipe, factory_name=factory_name)
-

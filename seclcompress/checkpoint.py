@@ -54,9 +54,7 @@ def write_checkpoint(
     write_file(path, safetensors.torch.save(tensors, metadata={_KEY: about}))
 
 
-def read_checkpoint(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> Progress:
+def read_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Puts a checkpoint back into a network and an optimiser of the same kind.
 
     Raises:

@@ -91,7 +91,7 @@ class Count:
         return original / mine if mine else float("nan")
 
 
-def count(network: nn.Module, trace: Trace, plan: Plan) -> Count:
+def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
     """Counts a network in all five columns.
 
     Args:
@@ -157,9 +157,7 @@ def _kept_row(name: str, layer: str, totals: Totals) -> Row:
     return Row(name, layer, "keep", "not a convolution", None, None, "dense", columns)
 
 
-def fvcore_mult_adds(
-    network: nn.Module, input_size: tuple[int, ...]
-) -> tuple[int, dict[str, int]]:
+def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, dict[str, int]]:
     """A second witness: Mult-Adds by fvcore's FlopCountAnalysis, under our convention.
 
     fvcore counts normalisation and pooling too, and does not know attention; the handles here make

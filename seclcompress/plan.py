@@ -23,7 +23,6 @@ from seclcompress.substitutions import SubstitutionConfig
 from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
 from seclcompress.trace import Trace
 
-SCHEMA_VERSION = 1
 COST_MODELS = ("paper",)
 
 
@@ -102,7 +101,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     input_size: tuple[int, ...]
     cost_model: Literal["paper"] = "paper"
     layers: list[LayerPlan]
@@ -188,7 +187,12 @@ def _check_pattern(flag: str, pattern: str, names: Sequence[str]) -> None:
 
 
 def _reason_to_keep(
-    name: str, module: nn.Module, sizes: list[tuple[int, ...]], *, is_stem: bool, options: PlanOptions
+    name: str,
+    module: nn.Module,
+    sizes: list[tuple[int, ...]],
+    *,
+    is_stem: bool,
+    options: PlanOptions,
 ) -> str | None:
     """Why a layer stays, before the substitution is asked."""
     for pattern in options.keep:
@@ -337,7 +341,9 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
             layers.append(_layer_plan(name, module, sizes, None, wanted.reason))
             continue
         if wanted.substitution is None:
-            raise PlanError(f"{source}, {name}: it is to be rewritten, but no substitution is named.")
+            raise PlanError(
+                f"{source}, {name}: it is to be rewritten, but no substitution is named."
+            )
         substitution = substitutions.get(wanted.substitution)
         config = substitution.config(wanted.config)
         reason = substitution.refuse(module, config)
@@ -349,9 +355,7 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
                 f'{reason}. Set its action to "keep".'
             )
         layers.append(
-            _layer_plan(
-                name, module, sizes, (wanted.substitution, config), None, wanted.execution
-            )
+            _layer_plan(name, module, sizes, (wanted.substitution, config), None, wanted.execution)
         )
     fitted = Plan(input_size=trace.input_size, cost_model=plan.cost_model, layers=layers)
     if not fitted.rewritten:
@@ -381,8 +385,6 @@ def _differences(plan: Plan, found: dict[str, nn.Module]) -> list[str]:
         elif layer.name not in found:
             complaints.append(f"the network has no convolution {layer.name}")
         elif describe(found[layer.name]) != layer.layer:
-            complaints.append(
-                f"{layer.name} is {describe(found[layer.name])}, not {layer.layer}"
-            )
+            complaints.append(f"{layer.name} is {describe(found[layer.name])}, not {layer.layer}")
         seen.add(layer.name)
     return complaints + [f"it says nothing of {name}" for name in found if name not in seen]

@@ -110,7 +110,9 @@ def layers_table(counted: Count, width: int) -> Table:
         counted: The figures.
         width: Of the terminal; a narrow one loses the Mult-Adds that were not chosen.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1), collapse_padding=True)
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", padding=(0, 1), collapse_padding=True
+    )
     table.add_column("layer", overflow="fold")
     table.add_column("becomes", overflow="fold")
     wide = width >= _NARROW

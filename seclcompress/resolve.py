@@ -55,9 +55,7 @@ class Source:
             SeclcompressError: Whatever can be wrong with it, in words.
         """
         if self.folder is not None:
-            network = artefact.load(
-                self.folder, config=self.config, factory_name=self.factory_name
-            )
+            network = artefact.load(self.folder, config=self.config, factory_name=self.factory_name)
             if self.weights is None:
                 return network, []
         else:

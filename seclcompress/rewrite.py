@@ -13,7 +13,7 @@ from seclcompress.plan import LayerPlan, Plan
 from seclcompress.substitutions import StructuredConv
 
 
-def rewrite(network: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
+def rewrite_network(network: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
     """Replaces the planned convolutions in place; everything else keeps its weights.
 
     Args:

@@ -43,7 +43,9 @@ def find_taps(network: nn.Module, trace: Trace) -> list[str]:
         if len(ends) >= 3:
             break
         widest = max(level, key=weight)
-        children = [f"{widest}.{name}" for name, _ in network.get_submodule(widest).named_children()]
+        children = [
+            f"{widest}.{name}" for name, _ in network.get_submodule(widest).named_children()
+        ]
         opened = [name for name in children if weight(name)]
         if not opened:
             break

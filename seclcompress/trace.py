@@ -25,20 +25,21 @@ from seclcompress.errors import NetworkError
 FREE_OPERATIONS = frozenset(
     """
     _adaptive_avg_pool2d _adaptive_avg_pool3d _native_batch_norm_legit_no_training _safe_softmax
-    _native_batch_norm_legit _softmax _to_copy _unsafe_view abs add add_ alias arange as_strided as_strided_
-    avg_pool2d avg_pool3d bernoulli bernoulli_ cat clamp clamp_ clamp_min clone constant_pad_nd
-    contiguous copy_ cos cumsum detach div div_ dropout elu empty empty_like eq exp expand eye fill
-    fill_ flip full full_like ge gelu gt hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh
-    hardtanh_ index index_add index_select le leaky_relu leaky_relu_ lift_fresh linalg_vector_norm
-    linspace log log1p lt masked_fill max max_pool2d_with_indices max_pool3d_with_indices maximum
-    mean min minimum mish mish_ mul mul_ native_batch_norm native_dropout native_group_norm
-    native_layer_norm ne neg new_empty new_full new_ones new_zeros ones ones_like permute
-    pixel_shuffle pow prelu rand rand_like reciprocal reflection_pad1d reflection_pad2d
-    reflection_pad3d relu relu_ remainder repeat replication_pad1d replication_pad2d
-    replication_pad3d resize_ roll rsqrt rsub scalar_tensor scatter select select_scatter sigmoid
-    sigmoid_ sign silu silu_ sin slice slice_scatter split split_with_sizes sqrt squeeze stack sub
-    sub_ sum t tanh tanh_ transpose tril triu unbind unfold unsqueeze unsqueeze_ upsample_bicubic2d
-    upsample_bilinear2d upsample_nearest2d var var_mean view where zero_ zeros zeros_like
+    _native_batch_norm_legit _softmax _to_copy _unsafe_view abs add add_ alias arange as_strided
+    as_strided_ avg_pool2d avg_pool3d bernoulli bernoulli_ cat clamp clamp_ clamp_min clone
+    constant_pad_nd contiguous copy_ cos cumsum detach div div_ dropout elu empty empty_like eq
+    exp expand eye fill fill_ flip full full_like ge gelu gt hardsigmoid hardsigmoid_ hardswish
+    hardswish_ hardtanh hardtanh_ index index_add index_select le leaky_relu leaky_relu_
+    lift_fresh linalg_vector_norm linspace log log1p lt masked_fill max max_pool2d_with_indices
+    max_pool3d_with_indices maximum mean min minimum mish mish_ mul mul_ native_batch_norm
+    native_dropout native_group_norm native_layer_norm ne neg new_empty new_full new_ones
+    new_zeros ones ones_like permute pixel_shuffle pow prelu rand rand_like reciprocal
+    reflection_pad1d reflection_pad2d reflection_pad3d relu relu_ remainder repeat
+    replication_pad1d replication_pad2d replication_pad3d resize_ roll rsqrt rsub scalar_tensor
+    scatter select select_scatter sigmoid sigmoid_ sign silu silu_ sin slice slice_scatter split
+    split_with_sizes sqrt squeeze stack sub sub_ sum t tanh tanh_ transpose tril triu unbind
+    unfold unsqueeze unsqueeze_ upsample_bicubic2d upsample_bilinear2d upsample_nearest2d var
+    var_mean view where zero_ zeros zeros_like
     """.split()
 )
 
@@ -88,7 +89,7 @@ class Trace:
         ]
 
 
-def trace(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
+def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
     """Runs one image of zeros through a network in eval mode and notes what happens.
 
     Args:
@@ -191,9 +192,7 @@ class _Counter(TorchDispatchMode):
         name = func._schema.name.partition("::")[2]
         if formula is not None:
             # torch counts a multiply and an add as two.
-            self.result.mult_adds[self.running[-1]] += (
-                formula(*args, **kwargs, out_val=output) // 2
-            )
+            self.result.mult_adds[self.running[-1]] += formula(*args, **kwargs, out_val=output) // 2
         elif name in FREE_OPERATIONS:
             self.result.uncounted[name] += 1
         else:

@@ -166,9 +166,7 @@ class Trainer:
         self.teacher = None if teacher is None else teacher.to(settings.device).eval()
         self.data, self.settings, self.folder, self.observer = data, settings, folder, observer
         groups = parameter_groups(network, settings.weight_decay, settings.factor_decay)
-        self.optimizer = make_optimizer(
-            settings.optimizer, groups, settings.lr, settings.momentum
-        )
+        self.optimizer = make_optimizer(settings.optimizer, groups, settings.lr, settings.momentum)
         self.history: list[dict[str, Any]] = []
 
     def resume(self) -> None:
@@ -265,8 +263,7 @@ class Trainer:
                 if not math.isfinite(value):
                     raise TrainingError(
                         f"The loss is {value} at step {index + 1} of epoch {epoch}. Try a smaller "
-                        f"--lr (it is {settings.lr}) or --beta. "
-                        + self._where_it_stands()
+                        f"--lr (it is {settings.lr}) or --beta. " + self._where_it_stands()
                     )
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]

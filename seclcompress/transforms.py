@@ -103,7 +103,7 @@ def _scale(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def _turn(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """`w_k` for the half spectrum, shape (N // 2 + 1,), complex of `dtype`'s precision."""
     angle = torch.arange(n // 2 + 1, dtype=torch.float64, device=device) * (-math.pi / (2 * n))
-    return torch.complex(torch.cos(angle), torch.sin(angle)).to(dtype.to_complex())
+    return torch.complex(torch.cos(angle).to(dtype), torch.sin(angle).to(dtype))
 
 
 @_cached_table

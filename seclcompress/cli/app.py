@@ -28,7 +28,7 @@ class _Group(TyperGroup):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the libraries underneath; ours are shown
                 warnings.simplefilter("always", SeclcompressWarning)
-                warnings.showwarning = _show_warning
+                warnings.showwarning = _show_warning  # type: ignore[assignment]
                 return super().invoke(ctx)
         except SeclcompressError as error:
             if ctx.params.get("debug"):
@@ -90,9 +90,12 @@ app = typer.Typer(
 
 @app.callback()
 def root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback for every error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback for every error.")
+    ] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Make a trained convolutional network ten to sixty times smaller, and say what it costs.

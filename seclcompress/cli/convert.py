@@ -45,19 +45,19 @@ def convert(
     Everything that is kept keeps its weights; `seclcompress distill` trains the rest.
     """
     if output_dir is None and not dry_run:
-        raise UsageError("Where to? Give a folder with --output-dir/-o, or only plan with --dry-run.")
+        raise UsageError(
+            "Where to? Give a folder with --output-dir/-o, or only plan with --dry-run."
+        )
     size = o.parse_input_size(input_size)
-    wanted = o.plan_options(
-        substitution, depth, option, keep, only, stem, min_channels, cost_model
-    )
+    wanted = o.plan_options(substitution, depth, option, keep, only, stem, min_channels, cost_model)
     from rich.console import Console
 
     from seclcompress import artefact, report
-    from seclcompress.count import count
+    from seclcompress.count import count_network
     from seclcompress.files import check_free, write_file
     from seclcompress.networks.weights import check_finite
     from seclcompress.resolve import locate
-    from seclcompress.rewrite import rewrite
+    from seclcompress.rewrite import rewrite_network
 
     for place in (None if dry_run else output_dir, write_plan):
         if place is not None:
@@ -73,7 +73,7 @@ def convert(
     if source.config is not None and source.config.plan is not None:
         raise UsageError(f"{network} is converted already. Convert the network it was made from.")
     skeleton, traced, decided = o.planned(source, wanted, plan)
-    counted = count(skeleton, traced, decided)
+    counted = count_network(skeleton, traced, decided)
     console = Console(highlight=False)
     console.print(report.layers_table(counted, console.width))
     console.print()
@@ -84,7 +84,7 @@ def convert(
         check_finite(built.state_dict(), network)
         if fresh:
             err_console.print(f"Fresh, for another number of classes: {', '.join(fresh)}.")
-        rewrite(built, decided, seed=seed)
+        rewrite_network(built, decided, seed=seed)
         config = artefact.ArtefactConfig(
             recipe=source.recipe,
             plan=decided,

@@ -13,9 +13,13 @@ from seclcompress.errors import UsageError
 
 def count(
     network: o.NetworkArgument,
-    per_layer: Annotated[bool, typer.Option("--per-layer", help="One line a layer as well.")] = False,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="One line a layer as well.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Every figure as CSV, one line a layer.")] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Every figure as CSV, one line a layer.")
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Build the networks and let fvcore count them as well.")
     ] = False,
@@ -40,22 +44,20 @@ def count(
     if json and csv:
         raise UsageError("--json and --csv exclude each other.")
     size = o.parse_input_size(input_size)
-    wanted = o.plan_options(
-        substitution, depth, option, keep, only, stem, min_channels, cost_model
-    )
+    wanted = o.plan_options(substitution, depth, option, keep, only, stem, min_channels, cost_model)
     from rich.console import Console
 
     from seclcompress import report
-    from seclcompress.count import count as count_network
+    from seclcompress.count import count_network
     from seclcompress.plan import PlanOptions, fit_plan
     from seclcompress.resolve import locate
-    from seclcompress.trace import trace
+    from seclcompress.trace import trace_network
 
     source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
     saved = source.config.plan if source.config else None
     if saved is not None and plan is None and wanted == PlanOptions():
         skeleton = source.skeleton()
-        traced = trace(skeleton, source.input_size)
+        traced = trace_network(skeleton, source.input_size)
         saved = saved.model_copy(update={"input_size": traced.input_size})
         decided = fit_plan(saved, skeleton, traced, network)
         accuracies = _accuracies(source.config.metrics) if source.config else {}
@@ -89,12 +91,14 @@ def _verify(source, decided, counted) -> None:  # type: ignore[no-untyped-def]
     from seclcompress.artefact import fresh
     from seclcompress.count import fvcore_mult_adds
     from seclcompress.errors import SeclcompressError
-    from seclcompress.rewrite import rewrite, to_dense
+    from seclcompress.rewrite import rewrite_network, to_dense
 
     network = fresh(source.recipe, factory_name=source.factory_name, seed=0)
     witnessed = {"original": network, "dense": None}
     for column in witnessed:
-        built = network if column == "original" else to_dense(rewrite(network, decided).eval())
+        built = (
+            network if column == "original" else to_dense(rewrite_network(network, decided).eval())
+        )
         mult_adds, unknown = fvcore_mult_adds(built, source.input_size)
         expected = counted.columns[column].mult_adds
         if mult_adds != expected:

@@ -68,7 +68,7 @@ def distill(
     from seclcompress.errors import UsageError
     from seclcompress.resolve import locate
     from seclcompress.taps import Taps, find_taps
-    from seclcompress.trace import trace
+    from seclcompress.trace import trace_network
     from seclcompress.train import evaluate
 
     t.check_device(device)
@@ -92,9 +92,9 @@ def distill(
     master, _ = guide.load(seed=seed)
     # The original of a converted network has no structured layers, and tells where groups end.
     skeleton = guide.skeleton()
-    traced = trace(skeleton, size)
+    traced = trace_network(skeleton, size)
     check_classes(images, traced.outputs, teacher)
-    check_classes(images, trace(learner, size).outputs, student)
+    check_classes(images, trace_network(learner, size).outputs, student)
     names = tuple(taps.split(",")) if taps else tuple(find_taps(skeleton, traced))
     if beta > 0:
         if not names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -39,6 +39,8 @@ def substitutions() -> None:
         substitution = known.get(name)
         console.print(Text(name, style="bold"), Text(substitution.summary), sep="  ")
         for option, about in substitution.Config.model_fields.items():
-            kind = getattr(about.annotation, "__args__", None) or (about.annotation.__name__,)
-            values = "|".join(map(str, kind))
-            console.print(f"    --option {option}={values}  (default {about.default})", markup=False)
+            values = "|".join(map(str, get_args(about.annotation)))
+            values = values or getattr(about.annotation, "__name__", "VALUE")
+            console.print(
+                f"    --option {option}={values}  (default {about.default})", markup=False
+            )

@@ -72,7 +72,9 @@ SubstitutionOption = Annotated[
 ]
 DepthOption = Annotated[
     int | None,
-    typer.Option("--depth", help="ACDC layers in a stack; short for --option depth=N.  [default: 12]"),
+    typer.Option(
+        "--depth", help="ACDC layers in a stack; short for --option depth=N.  [default: 12]"
+    ),
 ]
 OptionOption = Annotated[
     list[str] | None,
@@ -120,7 +122,9 @@ def parse_input_size(text: str | None) -> tuple[int, ...] | None:
     if len(sizes) == 1:
         return (3, sizes[0], sizes[0])
     if len(sizes) == 2:
-        raise UsageError(f"--input-size {text}: with the channels, please, as 3x{sizes[0]}x{sizes[1]}.")
+        raise UsageError(
+            f"--input-size {text}: with the channels, please, as 3x{sizes[0]}x{sizes[1]}."
+        )
     return sizes
 
 
@@ -174,11 +178,11 @@ def planned(
 ) -> tuple[nn.Module, Trace, Plan]:
     """The original network's skeleton, its trace, and its plan: saved, read, or made now."""
     from seclcompress.plan import fit_plan, make_plan, read_plan
-    from seclcompress.trace import trace
+    from seclcompress.trace import trace_network
 
     read = None if plan_file is None else read_plan(plan_file)
     network = source.skeleton()
-    traced = trace(network, source.input_size)
+    traced = trace_network(network, source.input_size)
     if read is not None:
         return network, traced, fit_plan(read, network, traced, str(plan_file))
     return network, traced, make_plan(network, traced, options)

@@ -41,7 +41,7 @@ def train(
     from seclcompress.artefact import ArtefactConfig
     from seclcompress.data import DEFAULT_ROOT, check_classes, load_data, usual_input_size
     from seclcompress.resolve import locate
-    from seclcompress.trace import trace
+    from seclcompress.trace import trace_network
 
     t.check_device(device)
     folder = t.is_folder(network)
@@ -58,7 +58,7 @@ def train(
             download=download,
         )
     built, fresh = source.load(seed=seed)
-    check_classes(images, trace(built, source.input_size).outputs, network)
+    check_classes(images, trace_network(built, source.input_size).outputs, network)
     if fresh:
         err_console.print(f"Fresh, for another number of classes: {', '.join(fresh)}.")
     original = t.original_parameters(built, source.config)

@@ -35,7 +35,7 @@ class Schedule(str, Enum):
     step = "step"
 
 
-class Interrupted(SeclcompressError):
+class InterruptedRunError(SeclcompressError):
     """Ctrl-C in a run that can be resumed."""
 
     exit_code = 130
@@ -43,9 +43,7 @@ class Interrupted(SeclcompressError):
 
 DataOption = Annotated[
     str,
-    typer.Option(
-        "--data", metavar="NAME", help="digits, cifar10, cifar100, or imagefolder:PATH."
-    ),
+    typer.Option("--data", metavar="NAME", help="digits, cifar10, cifar100, or imagefolder:PATH."),
 ]
 DataDirOption = Annotated[
     Path | None,
@@ -194,7 +192,7 @@ def run(
         The last epoch's record.
 
     Raises:
-        Interrupted: On Ctrl-C, with words on how to go on.
+        InterruptedRunError: On Ctrl-C, with words on how to go on.
         SeclcompressError: Whatever goes wrong; what was finished is kept.
     """
     from seclcompress import artefact
@@ -214,7 +212,7 @@ def run(
         finished = len(trainer.history) if trainer else 0
         if not finished:
             raise
-        raise Interrupted(
+        raise InterruptedRunError(
             f"Stopped. {finished} of {chosen.epochs} epochs are saved in {partial}; the same "
             "command with --resume goes on."
         ) from None

@@ -45,7 +45,9 @@ def build(name: str) -> nn.Module:
             found = getattr(found, attribute)
         network = found() if callable(found) else found
     except ModuleNotFoundError as error:
-        raise NetworkError(f"{name}: {error}. Is the package installed, or here in {here}?") from error
+        raise NetworkError(
+            f"{name}: {error}. Is the package installed, or here in {here}?"
+        ) from error
     except AttributeError as error:
         raise NetworkError(f"{name}: {error}.") from error
     except Exception as error:

@@ -90,7 +90,9 @@ def fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except Exception as error:
         raise WeightsError(f"Cannot read {weights}: {error}") from error
-    return {key: value for key, value in state.items() if not key.startswith(_DROPPED.get(name, ()))}
+    return {
+        key: value for key, value in state.items() if not key.startswith(_DROPPED.get(name, ()))
+    }
 
 
 def input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...]:

@@ -132,7 +132,9 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
                 bad.append(f"{key} ({count} of {value.numel()})")
     if bad:
         more = f" and {len(bad) - 3} more tensors" if len(bad) > 3 else ""
-        raise WeightsError(f"{source} has values that are NaN or infinite: {', '.join(bad[:3])}{more}.")
+        raise WeightsError(
+            f"{source} has values that are NaN or infinite: {', '.join(bad[:3])}{more}."
+        )
 
 
 def _shape(tensor: Tensor) -> str:

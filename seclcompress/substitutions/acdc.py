@@ -1,10 +1,14 @@
-"""SECL: a depthwise convolution and a stack of ACDC layers ("Training Structured Efficient
-Convolutional Layers", 2018; ACDC: Moczulski et al., ICLR 2016)."""
+"""SECL: a depthwise convolution and a stack of ACDC layers.
+
+"Training Structured Efficient Convolutional Layers", 2018; ACDC: Moczulski et al., ICLR 2016.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -138,7 +142,12 @@ class AcdcSubstitution(Substitution):
         diagonals *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * config.depth))
         a, d = diagonals.to(conv.weight.device, conv.weight.dtype).clone()
         pointwise = AcdcPointwise(
-            conv.in_channels, conv.out_channels, conv.bias, a.clone(), d.clone(), config.extra_riffle
+            conv.in_channels,
+            conv.out_channels,
+            conv.bias,
+            a.clone(),
+            d.clone(),
+            config.extra_riffle,
         )
         return DepthwisePointwise(conv, pointwise)
 
@@ -164,8 +173,10 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _full_precision(tensor: Tensor) -> torch.autocast:
+def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """Autocast would multiply a dozen factors in half precision."""
+    if tensor.is_meta:  # which knows no autocast
+        return contextlib.nullcontext()
     return torch.autocast(tensor.device.type, enabled=False)
 
 

@@ -137,9 +137,7 @@ class Substitution(ABC):
         return None
 
     @abstractmethod
-    def cost(
-        self, conv: Convolution, config: Any, output_size: Sequence[int]
-    ) -> LayerCost:
+    def cost(self, conv: Convolution, config: Any, output_size: Sequence[int]) -> LayerCost:
         """Parameters, and Mult-Adds an image for each way of executing the replacement.
 
         Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,7 +47,8 @@ class DepthwisePointwise(StructuredConv):
             weight = self.pointwise.weight().to(x.dtype)
             kernel = weight.reshape(*weight.shape, *[1] * dimensions)
             return _CONVOLVE[dimensions](x, kernel, self.pointwise.bias, stride=stride)
-        x = x[(..., *[slice(None, None, step) for step in stride])].movedim(-dimensions - 1, -1)
+        every: tuple[Any, ...] = (..., *[slice(None, None, step) for step in stride])
+        x = x[every].movedim(-dimensions - 1, -1)
         run = self.pointwise.transform
         if self.training and self.execution == "auto":
             run = self.pointwise.transform_in_training

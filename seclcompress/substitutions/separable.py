@@ -58,13 +58,16 @@ class SeparableSubstitution(Substitution):
     Config = SeparableConfig
 
     def cost(
-        self, conv: Convolution, config: SeparableConfig, output_size: Sequence[int]
+        self,
+        conv: Convolution,
+        config: SeparableConfig,  # noqa: ARG002
+        output_size: Sequence[int],
     ) -> LayerCost:
         """`k·c_in + c_out·c_in` parameters; dense and fast are the same."""
         weights = conv.in_channels * conv.out_channels
         return split_cost(conv, output_size, weights, weights, weights)
 
-    def _build(self, conv: Convolution, config: SeparableConfig) -> DepthwisePointwise:
+    def _build(self, conv: Convolution, config: SeparableConfig) -> DepthwisePointwise:  # noqa: ARG002
         matrix = conv.weight.new_empty(conv.out_channels, conv.in_channels)
         nn.init.normal_(matrix, std=white_gain(conv) / math.sqrt(conv.in_channels))
         pointwise = DensePointwise(conv.in_channels, conv.out_channels, conv.bias, matrix)

@@ -1,0 +1,79 @@
+"""Shared fixtures: a small network of every awkward convolution, and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch import Tensor, nn
+from typer.testing import CliRunner, Result
+
+# The machines are shared: a deadline would test their mood.
+settings.register_profile(
+    "seclcompress", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("seclcompress")
+# `make test` runs one process a core; more threads than cores would wait for each other.
+torch.set_num_threads(1)
+
+
+class Awkward(nn.Module):
+    """Every kind of convolution that a plan has to say something about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.body = nn.Sequential(
+            nn.Conv2d(16, 24, (3, 5), stride=(2, 1), padding=(1, 2), bias=False),
+            nn.BatchNorm2d(24),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(24, 40, 3, padding="same", dilation=2, groups=4),
+            nn.Conv2d(40, 40, 3, groups=40, padding=1, padding_mode="reflect"),
+            nn.Conv2d(40, 88, 1, stride=2),
+        )
+        self.twice = nn.Conv2d(88, 88, 3, padding=1)
+        self.unused = nn.Conv2d(88, 88, 3)
+        self.fc = nn.Linear(88, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(self.stem(x).relu())
+        x = self.twice(self.twice(x).relu())
+        return self.fc(x.mean((2, 3)))
+
+
+def awkward() -> nn.Module:
+    """A factory for the command line: `conftest:awkward`."""
+    return Awkward()
+
+
+@pytest.fixture
+def awkward_network() -> nn.Module:
+    torch.manual_seed(0)
+    return Awkward().eval()
+
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Runs the command line in a folder of the test's own, 100 columns wide."""
+    from seclcompress.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+    def run(*arguments: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == code, (
+            f"exit code {result.exit_code}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
+        )
+        assert "Traceback" not in result.stderr
+        return result
+
+    return run

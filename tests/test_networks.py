@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from torchvision import models
+
+from seclcompress import networks, resolve
+from seclcompress.errors import ArtefactError, NetworkError, UsageError, WeightsError
+from seclcompress.networks import torchvision_zoo
+from seclcompress.networks.weights import load_weights, read_weights
+
+
+def test_all_of_torchvisions_and_the_papers() -> None:
+    assert len(torchvision_zoo.names()) >= 80
+    assert {"resnet50", "vit_b_16", "wrn40_2", "wrn28_10", "wrn16_2"} <= set(networks.names())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("wrn40_2", 2_243_546), ("wrn28_10", 36_479_194), ("resnet50", 25_557_032)],
+)
+def test_parameters(name: str, parameters: int) -> None:
+    network = networks.build(networks.named_recipe(name), skeleton=True)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_num_classes() -> None:
+    network = networks.build(networks.named_recipe("wrn10_1", 7))
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet5", r"Unknown network 'resnet5'. Did you mean resnet50"),
+        ("wrn41_2", r"There is no wrn41_2.*Did you mean wrn40_2\?"),
+        ("wrn40_0", r"There is no wrn40_0"),
+        ("nonsense", r"`seclcompress networks` lists all 8\d"),
+    ],
+)
+def test_unknown_names(name: str, words: str) -> None:
+    with pytest.raises(NetworkError, match=words):
+        networks.build(networks.named_recipe(name))
+
+
+def test_a_skeleton_has_no_values_and_the_same_shapes() -> None:
+    recipe = networks.named_recipe("regnet_y_400mf")
+    bare, full = networks.build(recipe, skeleton=True), networks.build(recipe)
+    assert any(p.is_meta for p in bare.parameters())
+    assert {k: v.shape for k, v in bare.state_dict().items()} == {
+        k: v.shape for k, v in full.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_weights_from_a_file(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
+    network = networks.build(networks.named_recipe("wrn10_1"))
+    path, state = tmp_path / f"weights{suffix}", network.state_dict()
+    if suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        parallel = {f"module.{key}": value for key, value in state.items()}
+        torch.save({wrapper: parallel, "epoch": 3} if wrapper else state, path)
+    loaded, fresh = resolve.locate("wrn10_1", weights=str(path)).load(seed=9)
+    assert fresh == []
+    assert all(torch.equal(v, state[k]) for k, v in loaded.state_dict().items())
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (Path("evil").touch, ())
+
+
+def test_a_pickle_with_code_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"conv1.weight": Evil()}, "evil.pth")
+    Path("raw.pth").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.pth", "raw.pth"):
+        with pytest.raises(WeightsError, match=r"refused|damaged"):
+            read_weights(Path(name))
+    assert not Path("evil").exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_damaged_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".pth":
+        torch.save({"a": torch.zeros(99)}, path)
+    else:
+        safetensors.torch.save_file({"a": torch.zeros(99)}, path)
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"\0" * 64, b"text"):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"damaged|not a readable|refused"):
+            read_weights(path)
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="There is no weights file"):
+        read_weights(tmp_path / "nowhere.pth")
+    (tmp_path / "w.bin").touch()
+    with pytest.raises(WeightsError, match="cannot tell what kind"):
+        read_weights(tmp_path / "w.bin")
+    for content, words in (([1, 2], "holds a list"), ({"a": 3}, "no tensor under 'a'"), ({}, "dict")):
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match=words):
+            read_weights(tmp_path / "w.pt")
+
+
+def test_weights_that_do_not_fit_change_nothing() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 10))
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    state = {k: v.clone() for k, v in before.items()}
+    state["0.weight"] = torch.zeros(4, 3, 5, 5)
+    state["2.weight"] = state.pop("1.bias")
+    with pytest.raises(
+        WeightsError,
+        match=r"file does not fit the network: missing 1.bias; unexpected 2.weight; "
+        r"0.weight has shape 4×3×5×5 instead of 4×3×3×3",
+    ):
+        load_weights(network, state, "file")
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_another_number_of_classes() -> None:
+    network = networks.build(networks.named_recipe("wrn10_1", 7))
+    state = networks.build(networks.named_recipe("wrn10_1", 10)).state_dict()
+    with pytest.raises(WeightsError, match="say it with --num-classes"):
+        load_weights(network, state, "file")
+    assert load_weights(network, state, "file", new_head=True) == ["fc.weight", "fc.bias"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(bad: float) -> None:
+    network = nn.Linear(3, 3)
+    state = network.state_dict() | {"weight": torch.full((3, 3), bad)}
+    with pytest.raises(WeightsError, match=r"NaN or infinite: weight \(9 of 9\)"):
+        load_weights(network, state, "file")
+
+
+class TestPublishedWeights:
+    """torchvision's own loading, on a file that stands where a download would have put it."""
+
+    @pytest.fixture
+    def hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+        (tmp_path / "checkpoints").mkdir()
+        return tmp_path / "checkpoints"
+
+    def put(self, hub: Path, weights: models.WeightsEnum, network: nn.Module) -> None:
+        torch.save(network.state_dict(), hub / weights.url.rsplit("/", 1)[-1])
+
+    def test_by_every_spelling(self, hub: Path) -> None:
+        torch.manual_seed(1)
+        network = models.mobilenet_v3_small()
+        self.put(hub, models.MobileNet_V3_Small_Weights.IMAGENET1K_V1, network)
+        for spelling in ("IMAGENET1K_V1", "DEFAULT", "MobileNet_V3_Small_Weights.DEFAULT"):
+            loaded, fresh = resolve.locate("mobilenet_v3_small", weights=spelling).load()
+            assert fresh == []
+            assert torch.equal(loaded.classifier[3].weight, network.classifier[3].weight)
+
+    def test_a_new_head(self, hub: Path) -> None:
+        self.put(hub, models.ResNet18_Weights.DEFAULT, models.resnet18())
+        source = resolve.locate("resnet18", weights="DEFAULT", num_classes=5)
+        assert source.load()[1] == ["fc.weight", "fc.bias"]
+
+    def test_what_torchvision_changes_with_the_weights(self, hub: Path) -> None:
+        full = models.googlenet(init_weights=False)
+        self.put(hub, models.GoogLeNet_Weights.DEFAULT, full)
+        loaded, _ = resolve.locate("googlenet", weights="DEFAULT").load()
+        reference = models.googlenet(weights="DEFAULT").eval()
+        x = torch.randn(1, 3, 64, 64)
+        with torch.no_grad():
+            assert torch.equal(loaded(x), reference(x))
+        assert loaded.transform_input
+        assert not any(key.startswith("aux") for key in loaded.state_dict())
+
+    def test_no_download_unless_asked(self, hub: Path) -> None:
+        with pytest.raises(WeightsError, match="Allow the download with --download"):
+            resolve.locate("resnet18", weights="DEFAULT").load()
+        assert not list(hub.iterdir())
+
+    def test_unknown_spelling(self) -> None:
+        with pytest.raises(WeightsError, match="torchvision has: IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT|"):
+            resolve.locate("resnet50", weights="IMAGENET21K")
+        with pytest.raises(UsageError, match="only torchvision's networks have weights with names"):
+            resolve.locate("wrn16_2", weights="DEFAULT").load()
+
+    def test_the_input_size_follows_the_weights(self) -> None:
+        source = resolve.locate("vit_b_16", weights="IMAGENET1K_SWAG_E2E_V1")
+        assert source.input_size == (3, 384, 384)
+        assert source.recipe.options == {"image_size": 384}
+
+
+class TestFactories:
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ("", r"has no attribute 'make'"),
+            ("def make(): raise ValueError('no')", "it raised ValueError: no"),
+            ("def make(): return 3", "it returned a int, not an nn.Module"),
+            ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+        ],
+    )
+    def test_that_fail(
+        self, content: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        name = f"mine_{abs(hash(content))}"
+        Path(f"{name}.py").write_text(content)
+        with pytest.raises(NetworkError, match=words):
+            resolve.locate(f"{name}:make").load()
+
+    def test_of_the_current_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("my_nets.py").write_text("import torch\nclass A:\n  make = lambda: torch.nn.Conv2d(1, 1, 1)\n")
+        assert isinstance(resolve.locate("my_nets:A.make").load()[0], nn.Conv2d)
+
+    def test_only_named_ones_are_imported(self) -> None:
+        recipe = networks.Recipe(source="factory", name="antigravity:geohash")
+        for trusted in (None, "other:factory"):
+            with pytest.raises(ArtefactError, match="--factory antigravity:geohash"):
+                networks.build(recipe, factory_name=trusted)

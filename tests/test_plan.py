@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from seclcompress.errors import PlanError, UsageError
+from seclcompress.plan import Plan, PlanOptions, fit_plan, make_plan, matches, read_plan
+from seclcompress.rewrite import rewrite_network, to_dense
+from seclcompress.substitutions import StructuredConv
+from seclcompress.trace import Trace, trace_network
+
+
+@pytest.fixture
+def traced(awkward_network: nn.Module) -> Trace:
+    return trace_network(awkward_network, (3, 16, 16))
+
+
+def plan_of(network: nn.Module, traced: Trace, **options: Any) -> Plan:
+    return make_plan(network, traced, PlanOptions(**{"config": {"depth": 2}, **options}))
+
+
+def fates(plan: Plan) -> dict[str, tuple[str, str]]:
+    return {layer.name: (layer.action, layer.reason) for layer in plan.layers}
+
+
+def test_every_layers_fate_and_reason(awkward_network: nn.Module, traced: Trace) -> None:
+    found = fates(plan_of(awkward_network, traced))
+    assert list(found) == ["stem", "body.0", "body.3", "body.4", "body.5", "twice", "unused"]
+    assert found["stem"] == ("keep", "the stem (the first convolution); --stem rewrites it too")
+    assert found["body.0"][0] == "rewrite"
+    assert found["body.4"] == ("keep", "it is depthwise already")
+    assert found["body.5"][0] == "rewrite"
+    assert "N is 90, as 88 has a large prime factor" in found["body.5"][1]
+    assert found["twice"][0] == "rewrite"
+    assert found["unused"][0] == "keep"
+    assert "does not run in eval mode" in found["unused"][1]
+
+
+def test_not_worth_it(awkward_network: nn.Module, traced: Trace) -> None:
+    found = fates(plan_of(awkward_network, traced, config={"depth": 40}))
+    assert found["body.5"] == ("keep", "not worth it: 7,288 parameters instead of 3,608")
+
+
+def test_costs_by_hand(awkward_network: nn.Module, traced: Trace) -> None:
+    layers = {layer.name: layer for layer in plan_of(awkward_network, traced).layers}
+    twice = layers["twice"]
+    assert twice.length == 90
+    assert twice.original.parameters == 88 * 88 * 9 + 88
+    assert twice.original.dense == 2 * 88 * 88 * 9 * 32
+    assert twice.separable.parameters == 88 * 9 + 88 * 88 + 88
+    assert twice.cost.parameters == 88 * 9 + 2 * 2 * 90 + 88
+    assert twice.cost.dense == 2 * 32 * (88 * 9 + 88 * 88)
+    assert twice.cost.fast == 2 * 32 * (88 * 9 + 2 * (360 + 2922))
+    assert twice.execution == "fast"
+    assert layers["body.0"].execution == "dense"
+
+
+def test_patterns() -> None:
+    assert matches("layer1", "layer1.0.conv1")
+    assert matches("layer1.*.conv1", "layer1.0.conv1")
+    assert matches("*conv?", "layer1.0.conv1")
+    assert not matches("layer1", "layer10.0")
+    assert not matches("conv1", "layer1.0.conv1")
+
+
+def test_keep_only_stem_and_min_channels(awkward_network: nn.Module, traced: Trace) -> None:
+    found = fates(plan_of(awkward_network, traced, keep=("body",)))
+    assert found["body.0"] == ("keep", "kept by --keep body")
+    found = fates(plan_of(awkward_network, traced, only=("twice",)))
+    assert found["body.0"] == ("keep", "not named by --only")
+    assert [name for name, fate in found.items() if fate[0] == "rewrite"] == ["twice"]
+    stem = fates(plan_of(awkward_network, traced, stem=True, config={"depth": 1}))["stem"]
+    assert stem[0] == "rewrite"
+    found = fates(plan_of(awkward_network, traced, min_channels=41))
+    assert found["body.5"] == ("keep", "it has 40 channels, fewer than --min-channels 41")
+    assert found["twice"][0] == "rewrite"
+
+
+@pytest.mark.parametrize("flag", ["keep", "only"])
+def test_a_pattern_that_matches_nothing(awkward_network: nn.Module, traced: Trace, flag: str) -> None:
+    with pytest.raises(PlanError, match=rf"--{flag} 'boddy.0' matches none of the 7.*body.0"):
+        plan_of(awkward_network, traced, **{flag: ("boddy.0",)})
+
+
+def test_a_plan_that_rewrites_nothing(awkward_network: nn.Module, traced: Trace) -> None:
+    with pytest.raises(PlanError, match=r"rewrites none of the 7 convolutions. .*kept by --keep"):
+        plan_of(awkward_network, traced, keep=("*",))
+    linear = nn.Linear(3, 3)
+    with pytest.raises(PlanError, match="no convolution"):
+        plan_of(linear, trace_network(linear, (3,)))
+
+
+def test_what_was_kept_keeps_its_weights(awkward_network: nn.Module, traced: Trace) -> None:
+    plan = plan_of(awkward_network, traced)
+    before = {k: v.clone() for k, v in awkward_network.state_dict().items()}
+    rewrite_network(awkward_network, plan, seed=3)
+    after = awkward_network.state_dict()
+    kept = [k for k in before if k in after]
+    assert {"stem.weight", "body.1.running_mean", "body.4.weight", "fc.bias"} <= set(kept)
+    assert all(torch.equal(before[k], after[k]) for k in kept)
+    assert torch.equal(before["twice.bias"], after["twice.pointwise.bias"])
+    assert sum(p.numel() for p in awkward_network.parameters()) == sum(
+        v.numel() for k, v in before.items() if "running" not in k and "num_" not in k
+    ) + sum(layer.cost.parameters - layer.original.parameters for layer in plan.layers)
+
+
+def test_dense_mult_adds_are_those_of_the_network_it_makes(
+    awkward_network: nn.Module, traced: Trace
+) -> None:
+    plan = plan_of(awkward_network, traced)
+    x = torch.randn(2, 3, 16, 16)
+    rewritten = rewrite_network(awkward_network, plan)
+    dense = to_dense(rewritten)
+    assert not any(isinstance(module, StructuredConv) for module in dense.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(dense(x), rewritten(x), atol=1e-5, rtol=1e-4)
+    saved = sum(layer.original.dense - layer.cost.dense for layer in plan.layers)
+    assert trace_network(dense, (3, 16, 16)).total_mult_adds == traced.total_mult_adds - saved
+
+
+def test_the_same_seed_gives_the_same_weights(awkward_network: nn.Module, traced: Trace) -> None:
+    import copy
+
+    plan = plan_of(awkward_network, traced)
+    state = torch.get_rng_state()
+    made = [
+        rewrite_network(copy.deepcopy(awkward_network), plan, seed=seed).state_dict()
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(made[0][k], made[1][k]) for k in made[0])
+    assert not all(torch.equal(made[0][k], made[2][k]) for k in made[0])
+
+
+def test_a_layer_that_stands_in_two_places() -> None:
+    shared = nn.Conv2d(8, 8, 3, padding=1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), shared, nn.Sequential(nn.ReLU(), shared))
+    plan = plan_of(network, trace_network(network, (3, 8, 8)))
+    rewrite_network(network, plan)
+    assert isinstance(network[1], StructuredConv)
+    assert network[1] is network[2][1]
+
+
+class TestGivenBack:
+    def test_unchanged(self, awkward_network: nn.Module, traced: Trace, tmp_path: Path) -> None:
+        plan = plan_of(awkward_network, traced)
+        path = tmp_path / "plan.json"
+        path.write_text(plan.to_json(), encoding="utf-8")
+        assert read_plan(path) == plan
+        again = fit_plan(read_plan(path), awkward_network, traced, "plan.json")
+        assert [layer.cost for layer in again.layers] == [layer.cost for layer in plan.layers]
+
+    def test_edited(self, awkward_network: nn.Module, traced: Trace) -> None:
+        plan = plan_of(awkward_network, traced)
+        by_name = {layer.name: layer for layer in plan.layers}
+        by_name["body.0"].action = "keep"
+        by_name["body.5"].config = {"depth": 3}
+        by_name["twice"].substitution, by_name["twice"].config = "separable", {}
+        by_name["body.3"].execution = "fast"
+        fitted = {x.name: x for x in fit_plan(plan, awkward_network, traced, "p").layers}
+        assert fitted["body.0"].action == "keep"
+        assert fitted["body.0"].cost == fitted["body.0"].original
+        assert fitted["body.5"].cost.parameters == 2 * 3 * 90 + 88
+        assert fitted["twice"].cost == fitted["twice"].separable
+        assert fitted["body.3"].execution == "fast"
+
+    def test_figures_in_it_are_not_believed(self, awkward_network: nn.Module, traced: Trace) -> None:
+        plan = plan_of(awkward_network, traced)
+        text = plan.to_json().replace('"parameters": ', '"parameters": 9')
+        fitted = fit_plan(Plan.model_validate_json(text), awkward_network, traced, "p")
+        assert [layer.cost for layer in fitted.layers] == [layer.cost for layer in plan.layers]
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda p: p.layers.pop(), "it says nothing of unused"),
+            (lambda p: p.layers.append(p.layers[0]), "it names stem twice"),
+            (lambda p: setattr(p.layers[0], "name", "root"), "no convolution root"),
+            (lambda p: setattr(p.layers[0], "layer", "Conv2d(1, 1)"), "stem is Conv2d"),
+            (lambda p: setattr(p, "input_size", (3, 8, 8)), "made for an input of 3×8×8"),
+            (lambda p: setattr(p.layers[3], "action", "rewrite"), "no substitution is named"),
+            (lambda p: setattr(p.layers[1], "substitution", None), "no substitution is named"),
+        ],
+    )
+    def test_for_another_network(
+        self, awkward_network: nn.Module, traced: Trace, change: Any, words: str
+    ) -> None:
+        plan = plan_of(awkward_network, traced)
+        change(plan)
+        with pytest.raises(PlanError, match=words):
+            fit_plan(plan, awkward_network, traced, "plan.json")
+
+    def test_asking_for_what_cannot_be(self, awkward_network: nn.Module, traced: Trace) -> None:
+        plan = plan_of(awkward_network, traced)
+        depthwise, unused = plan.layers[3], plan.layers[6]
+        depthwise.action, depthwise.substitution = "rewrite", "acdc"
+        with pytest.raises(PlanError, match=r'depthwise already. Set its action to "keep"'):
+            fit_plan(plan, awkward_network, traced, "p")
+        depthwise.action = "keep"
+        unused.action, unused.substitution = "rewrite", "acdc"
+        with pytest.raises(PlanError, match="does not run in eval mode"):
+            fit_plan(plan, awkward_network, traced, "p")
+        unused.substitution = "acdx"
+        with pytest.raises(UsageError, match="Unknown substitution 'acdx'"):
+            fit_plan(plan, awkward_network, traced, "p")
+        for layer in plan.layers:
+            layer.action = "keep"
+        with pytest.raises(PlanError, match="rewrites none"):
+            fit_plan(plan, awkward_network, traced, "p")
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"{", "is not a plan: the whole: Invalid JSON"),
+            (b"[]", "is not a plan"),
+            (b"\xff\xfe", "not UTF-8"),
+            (b'{"schema_version": 7, "input_size": [3], "layers": []}', "schema_version"),
+        ],
+    )
+    def test_files_that_are_no_plans(self, tmp_path: Path, content: bytes, words: str) -> None:
+        path = tmp_path / "plan.json"
+        path.write_bytes(content)
+        with pytest.raises(PlanError, match=words):
+            read_plan(path)
+        with pytest.raises(PlanError, match="Cannot read the plan"):
+            read_plan(tmp_path / "nowhere.json")

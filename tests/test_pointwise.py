@@ -1,0 +1,123 @@
+"""The kept dense matrix is never stale."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from seclcompress import substitutions
+
+
+@pytest.fixture
+def layer() -> nn.Module:
+    torch.manual_seed(0)
+    acdc = substitutions.get("acdc")
+    return acdc.build(nn.Conv2d(6, 10, 3, bias=False), acdc.config({"depth": 3})).eval()
+
+
+def agrees(layer: nn.Module) -> bool:
+    """Whether dense, which may use a kept matrix, computes what the factors say."""
+    x = torch.randn(2, 6, 5, 5, dtype=next(layer.parameters()).dtype)
+    with torch.no_grad():
+        layer.execution = "fast"
+        expected = layer(x)
+        layer.execution = "dense"
+        return torch.allclose(layer(x), expected, atol=1e-4)
+
+
+def test_it_is_kept_in_eval_mode_only(layer: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    make = type(layer.pointwise).dense_weight
+    monkeypatch.setattr(
+        type(layer.pointwise), "dense_weight", lambda self: made.append(1) or make(self)
+    )
+    x = torch.randn(1, 6, 5, 5)
+    with torch.no_grad():
+        layer(x), layer(x)
+    assert len(made) == 1
+    layer(x)
+    assert len(made) == 2, "where gradients flow the matrix is made anew"
+    layer.train()(x)
+    assert len(made) == 3
+
+
+def test_gradients_flow_in_eval_mode(layer: nn.Module) -> None:
+    with torch.no_grad():
+        layer(torch.randn(1, 6, 5, 5))
+    layer(torch.randn(1, 6, 5, 5)).sum().backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in layer.parameters())
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("foreach", [True, False])
+def test_after_a_step(layer: nn.Module, optimizer: type, foreach: bool) -> None:
+    assert agrees(layer)
+    step = optimizer(layer.parameters(), lr=0.5, foreach=foreach)
+    layer(torch.randn(1, 6, 5, 5)).square().sum().backward()
+    step.step()
+    assert agrees(layer)
+
+
+@pytest.mark.parametrize("assign", [True, False])
+def test_after_a_load(layer: nn.Module, assign: bool) -> None:
+    assert agrees(layer)
+    layer.load_state_dict({k: v * 1.5 for k, v in layer.state_dict().items()}, assign=assign)
+    assert agrees(layer)
+
+
+def test_after_a_conversion(layer: nn.Module) -> None:
+    assert agrees(layer)
+    assert agrees(layer.double())
+    assert agrees(layer.float())
+    assert agrees(layer.to(memory_format=torch.channels_last))
+
+
+def test_a_copy_has_its_own(layer: nn.Module) -> None:
+    assert agrees(layer)
+    other = copy.deepcopy(layer)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    assert agrees(other)
+    assert agrees(layer)
+
+
+def test_after_writes_in_place_and_swaps(layer: nn.Module) -> None:
+    assert agrees(layer)
+    with torch.no_grad():
+        layer.pointwise.a.copy_(torch.randn_like(layer.pointwise.a))
+    assert agrees(layer)
+    layer.pointwise.d = nn.Parameter(torch.randn_like(layer.pointwise.d))
+    assert agrees(layer)
+    averaged = torch.optim.swa_utils.AveragedModel(layer)
+    averaged.update_parameters(layer)
+    assert agrees(averaged.module)
+
+
+def test_a_write_past_autograd_needs_a_word(layer: nn.Module) -> None:
+    assert agrees(layer)
+    layer.pointwise.a.data.mul_(2)
+    layer.pointwise.forget_weight()
+    assert agrees(layer)
+
+
+def test_under_inference_mode(layer: nn.Module) -> None:
+    x = torch.randn(1, 6, 5, 5)
+    with torch.inference_mode():
+        expected = layer(x)
+    torch.testing.assert_close(layer(x), expected)
+    with torch.inference_mode():
+        made_inside = copy.deepcopy(layer)
+        torch.testing.assert_close(made_inside(x), expected)
+
+
+def test_training_runs_over_whichever_is_less() -> None:
+    acdc = substitutions.get("acdc")
+    wide = acdc.build(nn.Conv2d(512, 512, 1), acdc.config({})).pointwise
+    assert wide.quickest_in_training(64) == "fast"
+    assert wide.quickest_in_training(100_000) == "dense"
+    reducing = acdc.build(nn.Conv2d(512, 128, 1), acdc.config({})).pointwise
+    assert reducing.quickest_in_training(256) == "dense"

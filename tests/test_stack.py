@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from seclcompress import stack
+from seclcompress.transforms import dct_matrix
+
+
+def by_definition(x: Tensor, a: Tensor, d: Tensor, out: int, extra_riffle: bool) -> Tensor:
+    """Equation 2 of the paper, written out with matrices."""
+    depth, n = a.shape
+    c = dct_matrix(n, x.dtype, x.device)
+    order = [i // 2 + (i % 2) * ((n + 1) // 2) for i in range(n)]
+    riffle = torch.eye(n, dtype=x.dtype)[:, order]
+    y = x[:, [i % x.shape[1] for i in range(n)]]
+    for layer in range(depth):
+        middle = riffle if extra_riffle else torch.eye(n, dtype=x.dtype)
+        y = y @ torch.diag(a[layer]) @ c @ middle @ torch.diag(d[layer]) @ c.T @ riffle
+    folded = torch.zeros(len(x), out, dtype=x.dtype)
+    for i in range(n):
+        folded[:, i % out] += y[:, i]
+    return folded
+
+
+shapes = st.integers(1, 40).flatmap(
+    lambda n: st.tuples(st.just(n), st.integers(1, n), st.integers(1, n), st.integers(1, 4))
+)
+
+
+@given(shape=shapes, extra=st.booleans(), seed=st.integers(0, 99), by_fft=st.booleans())
+def test_every_way_is_the_definition(
+    shape: tuple[int, int, int, int], extra: bool, seed: int, by_fft: bool
+) -> None:
+    n, c_in, c_out, depth = shape
+    generator = torch.Generator().manual_seed(seed)
+    a, d = torch.randn(2, depth, n, dtype=torch.float64, generator=generator)
+    x = torch.randn(2, c_in, dtype=torch.float64, generator=generator)
+    expected = by_definition(x, a, d, c_out, extra)
+    scale = expected.abs().max().clamp_min(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack, "FFT_FROM_LENGTH", 1 if by_fft else 10**6)
+        w = stack.dense_matrix(a, d, c_in, c_out, extra_riffle=extra)
+        run = stack.run_stack(x, a, d, c_out, extra_riffle=extra)
+    assert w.shape == (c_out, c_in)
+    for result in (stack.apply_stack(x, a, d, c_out, extra_riffle=extra), run, x @ w.T):
+        assert (result - expected).abs().max() / scale < 1e-9
+
+
+@pytest.mark.parametrize("extra", [False, True])
+@pytest.mark.parametrize(("c_in", "c_out"), [(4, 3), (3, 4), (5, 5)])
+@pytest.mark.parametrize("by_fft", [False, True])
+def test_gradients(c_in: int, c_out: int, extra: bool, by_fft: bool, monkeypatch) -> None:
+    monkeypatch.setattr(stack, "FFT_FROM_LENGTH", 1 if by_fft else 10**6)
+    n = max(c_in, c_out)
+    a, d = torch.randn(2, 2, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    a, d = a.requires_grad_(), d.clone().requires_grad_()
+    x = torch.randn(2, c_in, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x, a, d: stack.apply_stack(x, a, d, c_out, extra_riffle=extra), (x, a, d)
+    )
+    assert torch.autograd.gradcheck(
+        lambda a, d: stack.dense_matrix(a, d, c_in, c_out, extra_riffle=extra), (a, d)
+    )
+
+
+def test_expand_repeats_and_fold_adds() -> None:
+    x = torch.arange(3.0)
+    assert stack.expand(x, 8).tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert stack.fold(torch.arange(8.0), 3).tolist() == [0 + 3 + 6, 1 + 4 + 7, 2 + 5]
+
+
+def test_a_step_costs_what_is_cheaper() -> None:
+    assert stack.vector_cost(64, 12) == 2 * 12 * 64 * 64
+    assert stack.vector_cost(1024, 1) == 6 * (4 * 1024 + 5 * 1024 * 10)

@@ -1,0 +1,326 @@
+"""One test suite for every registered substitution: a new family is tested by being there."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from seclcompress import substitutions
+from seclcompress.errors import SubstitutionError, UsageError
+from seclcompress.substitutions.contract import CONVOLUTIONS
+
+#: Options worth testing beside the defaults.
+CONFIGS: dict[str, list[dict[str, Any]]] = {
+    "acdc": [{}, {"depth": 1}, {"depth": 3, "extra_riffle": True}, {"depth": 2, "init": "paper"}],
+}
+CASES = [(name, config) for name in substitutions.names() for config in CONFIGS.get(name, [{}])]
+case = pytest.mark.parametrize(("name", "options"), CASES)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[nn.Module, torch.Tensor]:
+    """Any convolution, and an input that it accepts."""
+    dimensions = draw(st.sampled_from([2, 2, 2, 1, 3]))
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    c_in = groups * draw(st.integers(1, 13 // groups))
+    c_out = groups * draw(st.integers(1, 13 // groups))
+    kernel = draw(st.lists(st.integers(1, 4), min_size=dimensions, max_size=dimensions))
+    dilation = draw(st.integers(1, 2))
+    stride = draw(st.lists(st.integers(1, 3), min_size=dimensions, max_size=dimensions))
+    padding: Any = draw(st.sampled_from([0, 1, 2, "same", "valid"]))
+    if padding == "same":
+        stride = [1] * dimensions
+    mode = draw(st.sampled_from(["zeros", "zeros", "reflect", "replicate", "circular"]))
+    sizes = [(k - 1) * dilation + 1 + draw(st.integers(2, 5)) for k in kernel]
+    torch.manual_seed(draw(st.integers(0, 999)))
+    conv = CONVOLUTIONS[dimensions](
+        c_in,
+        c_out,
+        tuple(kernel),
+        stride=tuple(stride),
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        bias=draw(st.booleans()),
+        padding_mode=mode,
+        dtype=torch.float64,
+    )
+    x = torch.randn(draw(st.integers(1, 2)), c_in, *sizes, dtype=torch.float64)
+    return conv, x
+
+
+@case
+@given(drawn=convolutions())
+@settings(max_examples=40)
+def test_refuses_or_builds_what_it_promised(
+    name: str, options: dict[str, Any], drawn: tuple[nn.Module, torch.Tensor]
+) -> None:
+    conv, x = drawn
+    substitution = substitutions.get(name)
+    config = substitution.config(options)
+    reason = substitution.refuse(conv, config)
+    if reason is not None:
+        with pytest.raises(SubstitutionError, match="Cannot rewrite"):
+            substitution.build(conv, config)
+        return
+    expected = conv(x)
+    built = substitution.build(conv, config)
+    cost = substitution.cost(conv, config, expected.shape[2:])
+    assert sum(p.numel() for p in built.parameters()) == cost.parameters
+    results = {}
+    for training in (True, False):
+        built.train(training)
+        for execution in ("dense", "fast", "auto"):
+            for planned in ("dense", "fast"):
+                built.execution, built.planned_execution = execution, planned
+                y = built(x)
+                assert y.shape == expected.shape
+                assert y.dtype == expected.dtype
+                results[training, execution, planned] = y
+    with torch.no_grad():
+        results["to_dense"] = built.to_dense()(x)
+    reference = results[True, "dense", "dense"]
+    scale = max(1.0, float(reference.detach().abs().max()))
+    for how, y in results.items():
+        assert (y - reference).abs().max() < 1e-9 * scale, how
+    assert all(type(m) in (*CONVOLUTIONS.values(), nn.Sequential) for m in built.to_dense().modules())
+
+
+@case
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_float32_agrees_in_outputs_and_gradients(name: str, options: dict[str, Any], kernel: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(48, 88, kernel, padding=kernel // 2)
+    substitution = substitutions.get(name)
+    built = substitution.build(conv, substitution.config(options))
+    x = torch.randn(2, 48, 9, 9, requires_grad=True)
+    found = []
+    for execution in ("dense", "fast", "auto"):
+        built.execution = execution
+        y = built(x)
+        gradients = torch.autograd.grad(y.square().mean(), [x, *built.parameters()])
+        found.append([y, *gradients])
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+
+
+@case
+def test_gradcheck(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 3, 2, stride=2, dtype=torch.float64)
+    substitution = substitutions.get(name)
+    built = substitution.build(conv, substitution.config(options))
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    names = [n for n, _ in built.named_parameters()]
+
+    def run(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(built, dict(zip(names, parameters, strict=True)), x)
+
+    for execution in ("dense", "fast"):
+        built.execution = execution
+        assert torch.autograd.gradcheck(run, (x, *built.parameters()), fast_mode=True)
+
+
+@case
+def test_saved_and_loaded_it_is_the_same(name: str, options: dict[str, Any]) -> None:
+    substitution = substitutions.get(name)
+    conv = nn.Conv2d(6, 10, 3)
+    built = substitution.build(conv, substitution.config(options)).eval()
+    other = substitution.build(conv, substitution.config(options)).eval()
+    x = torch.randn(1, 6, 5, 5)
+    with torch.no_grad():
+        expected = built(x)
+        other(x)
+        other.load_state_dict(safetensors.torch.load(safetensors.torch.save(built.state_dict())))
+        assert torch.equal(other(x), expected)
+        assert torch.equal(copy.deepcopy(built)(x), expected)
+        assert torch.equal(pickle.loads(pickle.dumps(built))(x), expected)
+
+
+@case
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_any_dtype(name: str, options: dict[str, Any], dtype: torch.dtype) -> None:
+    substitution = substitutions.get(name)
+    conv = nn.Conv2d(6, 10, 3, dtype=dtype)
+    built = substitution.build(conv, substitution.config(options))
+    assert {p.dtype for p in built.parameters()} == {dtype}
+    x = torch.randn(1, 6, 5, 5, dtype=dtype)
+    results = []
+    for execution in ("dense", "fast"):
+        built.execution = execution
+        results.append(built(x))
+        assert results[-1].dtype == dtype
+    loose = {torch.float16: 2e-2, torch.bfloat16: 2e-1, torch.float32: 1e-4, torch.float64: 1e-9}
+    torch.testing.assert_close(*results, atol=loose[dtype], rtol=loose[dtype])
+
+
+@case
+def test_on_the_meta_device_and_under_autocast(name: str, options: dict[str, Any]) -> None:
+    substitution = substitutions.get(name)
+    config = substitution.config(options)
+    built = substitution.build(nn.Conv2d(6, 10, 3, device="meta"), config)
+    assert built(torch.empty(1, 6, 5, 5, device="meta")).shape == (1, 10, 3, 3)
+    built = substitution.build(nn.Conv2d(6, 10, 3), config)
+    x = torch.randn(1, 6, 5, 5)
+    for execution in ("dense", "fast"):
+        built.execution = execution
+        plain = built(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = built(x)
+        torch.testing.assert_close(half.float(), plain, atol=0.1, rtol=0.1)
+
+
+@case
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("execution", ["dense", "fast"])
+def test_compiled_it_computes_the_same(
+    name: str, options: dict[str, Any], training: bool, execution: str
+) -> None:
+    substitution = substitutions.get(name)
+    conv = nn.Conv2d(6, 10, 3)
+    built = substitution.build(conv, substitution.config(options)).train(training)
+    built.execution = execution
+    x = torch.randn(2, 6, 5, 5)
+    torch._dynamo.reset()
+    compiled = torch.compile(built, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), built(x), atol=1e-4, rtol=1e-4)
+    with torch.no_grad():  # weights that change are seen
+        for parameter in built.parameters():
+            parameter.mul_(0.9)
+    torch.testing.assert_close(compiled(x), built(x), atol=1e-4, rtol=1e-4)
+
+
+@case
+@pytest.mark.parametrize("shape", [(64, 64, 3), (64, 128, 1), (128, 32, 3), (88, 176, 1)])
+def test_outputs_start_with_the_convolutions_variance(
+    name: str, options: dict[str, Any], shape: tuple[int, int, int]
+) -> None:
+    c_in, c_out, kernel = shape
+    torch.manual_seed(1)
+    substitution = substitutions.get(name)
+    ratios = []
+    for _ in range(4):
+        conv = nn.Conv2d(c_in, c_out, kernel, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+        built = substitution.build(conv, substitution.config(options))
+        x = torch.randn(16, c_in, 10, 10)
+        with torch.no_grad():
+            ratios.append(float(built(x).var() / conv(x).var()))
+    assert 0.8 < sum(ratios) / len(ratios) < 1.25
+
+
+@case
+def test_the_bias_and_the_frozen_state_are_kept(name: str, options: dict[str, Any]) -> None:
+    substitution = substitutions.get(name)
+    conv = nn.Conv2d(6, 10, 3).requires_grad_(False)
+    built = substitution.build(conv, substitution.config(options))
+    assert not any(p.requires_grad for p in built.parameters())
+    with torch.no_grad():
+        zero = built(torch.zeros(1, 6, 3, 3)).flatten()
+    torch.testing.assert_close(zero, conv.bias)
+    conv.bias.add_(1)
+    assert not torch.equal(built.pointwise.bias, conv.bias)
+
+
+@case
+def test_every_name_a_network_reads_of_a_convolution(name: str, options: dict[str, Any]) -> None:
+    conv = nn.Conv2d(6, 10, (3, 1), stride=(1, 2), padding=(0, 1), dilation=(2, 1), groups=2)
+    substitution = substitutions.get(name)
+    built = substitution.build(conv, substitution.config(options))
+    for attribute in "in_channels out_channels kernel_size stride padding dilation groups".split():
+        assert getattr(built, attribute) == getattr(conv, attribute)
+    assert "execution=auto (dense)" in repr(built)
+
+
+@case
+def test_what_none_can_rewrite(name: str, options: dict[str, Any]) -> None:
+    class Mine(nn.Conv2d):
+        pass
+
+    substitution = substitutions.get(name)
+    config = substitution.config(options)
+    for module, words in [
+        (Mine(4, 4, 3), "a Mine may compute something else"),
+        (nn.Conv2d(4, 4, 3, groups=4), "depthwise already"),
+        (nn.Conv2d(4, 8, 3, groups=4), "depthwise already"),
+        (nn.ConvTranspose2d(4, 4, 3), "ConvTranspose2d"),
+        (nn.Linear(4, 4), "Linear"),
+    ]:
+        assert words in (substitution.refuse(module, config) or "")
+
+
+@case
+def test_an_empty_batch(name: str, options: dict[str, Any]) -> None:
+    substitution = substitutions.get(name)
+    built = substitution.build(nn.Conv2d(6, 10, 3), substitution.config(options))
+    for execution in ("dense", "fast"):
+        built.execution = execution
+        assert built(torch.zeros(0, 6, 5, 5)).shape == (0, 10, 3, 3)
+
+
+@case
+def test_an_image_without_a_batch(name: str, options: dict[str, Any]) -> None:
+    substitution = substitutions.get(name)
+    for kernel in (1, 3):
+        built = substitution.build(nn.Conv2d(6, 10, kernel), substitution.config(options))
+        x = torch.randn(1, 6, 5, 5)
+        for execution in ("dense", "fast", "auto"):
+            built.execution = execution
+            torch.testing.assert_close(built(x[0]), built(x)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_zero_weights_do_not_make_a_dead_layer() -> None:
+    conv = nn.Conv2d(4, 4, 1)
+    nn.init.zeros_(conv.weight)
+    built = substitutions.get("acdc").build(conv, substitutions.get("acdc").config({}))
+    assert all(float(factor.abs().min()) > 0.5 for factor in built.factors())
+
+
+@given(c_in=st.integers(1, 300), c_out=st.integers(1, 300))
+def test_the_length_is_smooth_and_enough(c_in: int, c_out: int) -> None:
+    assume(c_in * c_out > 0)
+    length = substitutions.get("acdc").length(nn.Conv2d(c_in, c_out, 1, device="meta"))
+    assert length is not None
+    assert length >= max(c_in, c_out)
+
+
+def test_random_signs_are_exactly_orthogonal() -> None:
+    substitution = substitutions.get("acdc")
+    conv = nn.Conv2d(64, 64, 1, bias=False, dtype=torch.float64)
+    w = substitution.build(conv, substitution.config({})).pointwise.dense_weight()
+    square = w @ w.T / (w @ w.T)[0, 0]
+    torch.testing.assert_close(square, torch.eye(64, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+def test_options_are_checked() -> None:
+    acdc = substitutions.get("acdc")
+    assert acdc.config({"depth": "8", "extra_riffle": "true"}).model_dump() == {
+        "depth": 8,
+        "extra_riffle": True,
+        "init": "signs",
+    }
+    for options in ({"depth": 0}, {"depth": -1}, {"depth": "x"}, {"width": 3}, {"init": "zeros"}):
+        with pytest.raises(UsageError, match="It takes: depth, extra_riffle, init"):
+            acdc.config(options)
+    with pytest.raises(UsageError, match=r"Unknown substitution 'acdd'. Did you mean acdc"):
+        substitutions.get("acdd")
+
+
+def test_execution_is_switched_for_a_whole_network() -> None:
+    acdc = substitutions.get("acdc")
+    network = nn.Sequential(acdc.build(nn.Conv2d(4, 8, 1), acdc.config({})), nn.ReLU())
+    substitutions.set_execution(network, "fast")
+    assert network[0].execution == "fast"
+    with pytest.raises(UsageError, match="Unknown execution 'quick'"):
+        substitutions.set_execution(network, "quick")
+    with pytest.raises(UsageError, match="Unknown planned execution 'auto'"):
+        network[0].planned_execution = "auto"

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from seclcompress import networks
+from seclcompress.errors import NetworkError
+from seclcompress.networks import torchvision_zoo
+from seclcompress.trace import trace_network
+
+
+def test_sizes_calls_and_mult_adds(awkward_network: nn.Module) -> None:
+    found = trace_network(awkward_network, (3, 16, 16))
+    assert found.output_sizes("stem") == [(16, 16)]
+    assert found.output_sizes("body.0") == [(8, 16)]
+    assert found.output_sizes("twice") == [(4, 8), (4, 8)]
+    assert found.output_sizes("unused") == []
+    assert found.outputs == 10
+    assert found.mult_adds["stem"] == 16 * 16 * 16 * 3 * 9
+    assert found.mult_adds["fc"] == 880
+    assert found.unknown == {}
+    assert found.total_mult_adds == sum(found.mult_adds.values())
+
+
+def test_the_network_is_left_as_it_was(awkward_network: nn.Module) -> None:
+    awkward_network.train()
+    awkward_network.body[1].eval()
+    before = {k: v.clone() for k, v in awkward_network.state_dict().items()}
+    trace_network(awkward_network, (3, 16, 16))
+    assert awkward_network.training
+    assert not awkward_network.body[1].training
+    assert awkward_network.fc.training
+    assert all(torch.equal(v, before[k]) for k, v in awkward_network.state_dict().items())
+    assert not any(module._forward_hooks for module in awkward_network.modules())
+
+
+def test_a_network_that_looks_at_values_is_run_for_real() -> None:
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return y if float(y.sum()) > 1e9 else y.relu()
+
+    assert trace_network(Looks(), (3, 8, 8)).output_sizes("conv") == [(6, 6)]
+
+
+def test_an_operation_that_nobody_counts_is_named() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(x)
+
+    assert trace_network(Odd(), (3, 4, 4)).unknown == {"special_bessel_j0": 1}
+
+
+@pytest.mark.parametrize("name", ["alexnet", "densenet121"])
+def test_too_small_an_input(name: str) -> None:
+    network = networks.build(networks.named_recipe(name), skeleton=True)
+    with pytest.raises(NetworkError, match=r"cannot run at an input of 3×8×8: .*--input-size"):
+        trace_network(network, (3, 8, 8))
+
+
+@pytest.mark.parametrize("name", torchvision_zoo.names())
+def test_torchvisions_own_figures(name: str) -> None:
+    """The third witness: what torchvision publishes with every set of weights."""
+    traces = {}
+    for weights in models.get_model_weights(name):
+        size = torchvision_zoo.input_size(name, weights)
+        options = torchvision_zoo.options_with_weights(name, weights)
+        key = (size, str(options))
+        if key not in traces:
+            network = networks.build(networks.named_recipe(name, 1000, options), skeleton=True)
+            parameters = sum(p.numel() for p in network.parameters())
+            traces[key] = (trace_network(network, size), parameters)
+        found, parameters = traces[key]
+        assert round(found.total_mult_adds / 1e9, 3) == weights.meta["_ops"]
+        assert parameters == weights.meta["num_params"]
+        assert found.unknown == {}

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seclcompress import transforms as tf
+
+lengths = st.integers(1, 97) | st.sampled_from([128, 210, 256, 343, 509, 1000])
+
+
+def vectors(n: int, seed: int = 0, rows: int = 3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, n, dtype=torch.float64, generator=generator)
+
+
+@given(n=lengths, seed=st.integers(0, 1000))
+def test_dct_is_scipys(n: int, seed: int) -> None:
+    x = vectors(n, seed)
+    expected = scipy.fft.dct(x.numpy(), norm="ortho")
+    np.testing.assert_allclose(tf.dct(x).numpy(), expected, atol=1e-10)
+
+
+@given(n=lengths, seed=st.integers(0, 1000))
+def test_idct_is_scipys_and_inverts(n: int, seed: int) -> None:
+    x = vectors(n, seed)
+    np.testing.assert_allclose(
+        tf.idct(x).numpy(), scipy.fft.idct(x.numpy(), norm="ortho"), atol=1e-10
+    )
+    torch.testing.assert_close(tf.idct(tf.dct(x)), x, atol=1e-12, rtol=0)
+
+
+@given(n=lengths)
+def test_matrix_is_the_transform_and_orthogonal(n: int) -> None:
+    c = tf.dct_matrix(n, torch.float64, torch.device("cpu"))
+    x = vectors(n)
+    torch.testing.assert_close(x @ c, tf.dct(x), atol=1e-11, rtol=0)
+    torch.testing.assert_close(c @ c.T, torch.eye(n, dtype=torch.float64), atol=1e-11, rtol=0)
+
+
+@given(n=lengths, seed=st.integers(0, 1000))
+def test_cosine_filter_is_dct_scale_idct(n: int, seed: int) -> None:
+    x, gain = vectors(n, seed), vectors(n, seed + 1, rows=1)[0]
+    expected = tf.idct(tf.dct(x) * gain)
+    torch.testing.assert_close(tf.cosine_filter(x, gain), expected, atol=1e-11, rtol=0)
+
+
+@given(n=lengths)
+def test_orders_and_riffles_undo_each_other(n: int) -> None:
+    x = torch.arange(n)
+    assert torch.equal(tf.unriffle(tf.riffle(x)), x)
+    assert torch.equal(tf.leave_order(tf.enter_order(x)), x)
+    direct = tf.enter_order(tf.riffle(tf.leave_order(x)))
+    assert torch.equal(tf.riffle_ordered(x), direct)
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [(1, [0]), (2, [0, 1]), (5, [0, 3, 1, 4, 2]), (6, [0, 3, 1, 4, 2, 5])],
+)
+def test_riffle_splits_with_the_longer_half_first(n: int, expected: list[int]) -> None:
+    assert tf.riffle(torch.arange(n)).tolist() == expected
+
+
+@pytest.mark.parametrize("function", [tf.dct, tf.idct])
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_gradients(function, n: int) -> None:
+    assert torch.autograd.gradcheck(function, vectors(n, rows=2).requires_grad_())
+
+
+@pytest.mark.parametrize("n", [1, 5, 8])
+def test_gradient_of_the_filter(n: int) -> None:
+    x, gain = vectors(n, rows=2).requires_grad_(), vectors(n, 1, rows=1)[0].requires_grad_()
+    assert torch.autograd.gradcheck(tf.cosine_filter, (x, gain))
+
+
+@given(n=st.integers(1, 5000))
+def test_next_fast_length_is_the_nearest_smooth_one(n: int) -> None:
+    def smooth(m: int) -> bool:
+        for radix in (2, 3, 5, 7):
+            while m % radix == 0:
+                m //= radix
+        return m == 1
+
+    found = tf.next_fast_length(n)
+    assert found >= n
+    assert [m for m in range(n, found + 1) if smooth(m)] == [found]
+
+
+def test_next_fast_length_of_torchvisions_odd_widths() -> None:
+    widths = [58, 88, 116, 176, 208, 232, 352, 416, 819]
+    padded = [60, 90, 120, 180, 210, 240, 360, 420, 840]
+    assert [tf.next_fast_length(n) for n in widths] == padded
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        tf.next_fast_length(0)
+
+
+def test_tables_outlive_the_mode_they_were_made_in() -> None:
+    with torch.inference_mode():
+        tf.dct(torch.ones(2, 33))
+    x = torch.ones(2, 33, requires_grad=True)
+    tf.dct(x).sum().backward()
+    assert x.grad is not None
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        tf.dct(torch.ones(2, 34))
+    assert torch.isfinite(tf.dct(torch.ones(2, 34))).all()
+
+
+def test_long_transforms_stay_exact() -> None:
+    x = vectors(4096)
+    c = tf.dct_matrix(4096, torch.float64, torch.device("cpu"))
+    torch.testing.assert_close(x @ c, tf.dct(x), atol=1e-10, rtol=0)
