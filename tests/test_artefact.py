@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from seclcompress import artefact, resolve
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.errors import ArtefactError, SeclcompressError
+from seclcompress.files import new_folder, write_file
+from seclcompress.plan import PlanOptions, make_plan
+from seclcompress.rewrite import rewrite_network
+from seclcompress.trace import trace_network
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
+    source = resolve.locate("wrn10_1")
+    network, _ = source.load()
+    plan = make_plan(network, trace_network(network, source.input_size), PlanOptions(config={"depth": 2}))
+    rewrite_network(network, plan, seed=1)
+    config = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size, seed=1)
+    artefact.save(tmp_path / "net", network, config)
+    return tmp_path / "net", network
+
+
+def test_loaded_it_computes_the_same(saved: tuple[Path, nn.Module]) -> None:
+    folder, network = saved
+    loaded = artefact.load(folder)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), network.eval()(x))
+    assert not any(t.is_meta for t in loaded.state_dict().values())
+    assert all(p.requires_grad for p in loaded.parameters())
+    assert [m.planned_execution for m in loaded.modules() if hasattr(m, "planned_execution")] == [
+        m.planned_execution for m in network.modules() if hasattr(m, "planned_execution")
+    ]
+
+
+def test_saved_again_it_is_the_same_bytes(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    folder, _ = saved
+    artefact.save(tmp_path / "again", artefact.load(folder), artefact.read_config(folder))
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_derived_matrices_are_not_saved(saved: tuple[Path, nn.Module]) -> None:
+    folder, network = saved
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    assert sum(t.numel() for t in tensors.values()) == sum(
+        t.numel() for t in (*network.parameters(), *network.buffers())
+    )
+
+
+def test_a_half_precision_network(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    folder, network = saved
+    artefact.save(tmp_path / "half", network.half(), artefact.read_config(folder))
+    loaded = artefact.load(tmp_path / "half")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float16}
+
+
+def damage_config(folder: Path, change) -> None:
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.pop("recipe"), "recipe: Field required"),
+        (lambda c: c.update(schema_version=2), "schema version 2; this seclcompress reads up to 1"),
+        (lambda c: c.update(strange=1), "strange: Extra inputs are not permitted"),
+        (lambda c: c["recipe"].update(source="torch.hub"), r"recipe.source: Input should be"),
+        (lambda c: c["recipe"].update(name="wrn16_1"), "is not a plan for this network"),
+        (lambda c: c["recipe"].update(name="wrn11_1"), "There is no wrn11_1"),
+        (lambda c: c["recipe"].update(num_classes=11), r"fc.bias has shape \(10,\), not \(11,\)"),
+        (lambda c: c["recipe"].update(source="factory", name="os:getcwd"), "--factory os:getcwd"),
+        (lambda c: c["plan"]["layers"][1]["config"].update(depth=3), "does not belong to"),
+        (lambda c: c["plan"]["layers"][1].update(substitution="x"), "Unknown substitution 'x'"),
+        (lambda c: c.update(plan=None), "it has a strange"),
+    ],
+)
+def test_a_config_that_does_not_fit(saved: tuple[Path, nn.Module], change, words: str) -> None:
+    damage_config(saved[0], change)
+    with pytest.raises(SeclcompressError, match=words):
+        artefact.load(saved[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff\xfe\x00", b"[" * 100_000])
+def test_a_config_that_is_none(saved: tuple[Path, nn.Module], content: bytes) -> None:
+    (saved[0] / "config.json").write_bytes(content)
+    with pytest.raises(ArtefactError, match="damaged"):
+        artefact.load(saved[0])
+
+
+def test_damaged_and_missing_weights(saved: tuple[Path, nn.Module]) -> None:
+    path = saved[0] / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ArtefactError, match="not a readable safetensors file"):
+        artefact.load(saved[0])
+    path.unlink()
+    with pytest.raises(ArtefactError, match="There is no weights file"):
+        artefact.load(saved[0])
+    (saved[0] / "config.json").unlink()
+    with pytest.raises(ArtefactError, match=r"has no config.json"):
+        artefact.load(saved[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("fc.bias"), "it lacks fc.bias"),
+        (lambda s: s.update(odd=torch.zeros(1)), "it has a strange odd"),
+        (lambda s: s.update({"fc.bias": torch.zeros(10, dtype=torch.float16)}), "it mixes torch.float16"),
+        (lambda s: s.update({"fc.bias": torch.zeros(10, dtype=torch.int32)}), "holds torch.int32"),
+        (lambda s: s.update({"fc.bias": torch.zeros(9)}), r"fc.bias has shape \(9,\), not \(10,\)"),
+    ],
+)
+def test_weights_that_do_not_fit(saved: tuple[Path, nn.Module], change, words: str) -> None:
+    path = saved[0] / "model.safetensors"
+    state = safetensors.torch.load_file(path)
+    change(state)
+    safetensors.torch.save_file(state, path)
+    with pytest.raises(ArtefactError, match=words):
+        artefact.load(saved[0])
+
+
+class TestFiles:
+    def test_nothing_is_overwritten(self, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        with pytest.raises(ArtefactError, match="is there already"):
+            with new_folder(tmp_path / "out", overwrite=False):
+                pytest.fail("must not get here")
+
+    def test_overwrite_never_removes_what_is_not_ours(self, tmp_path: Path) -> None:
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "cat.jpg").touch()
+        with pytest.raises(ArtefactError, match="was not written by seclcompress"):
+            with new_folder(tmp_path / "photos", overwrite=True):
+                pytest.fail("must not get here")
+        assert (tmp_path / "photos" / "cat.jpg").exists()
+
+    def test_overwrite_replaces_the_whole_folder(self, tmp_path: Path) -> None:
+        for name in ("one", "two"):
+            with new_folder(tmp_path / "out", overwrite=name == "two") as folder:
+                (folder / "config.json").write_text("{}")
+                (folder / name).touch()
+        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["config.json", "two"]
+        assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+    def test_a_failure_leaves_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(ZeroDivisionError):
+            with new_folder(tmp_path / "out", overwrite=False) as folder:
+                (folder / "config.json").touch()
+                raise ZeroDivisionError
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_below_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(ArtefactError, match="is a file, not a folder"):
+            with new_folder(tmp_path / "file" / "out", overwrite=False):
+                pytest.fail("must not get here")
+
+    def test_a_file_is_replaced_in_one_step(self, tmp_path: Path, monkeypatch) -> None:
+        path = tmp_path / "file"
+        write_file(path, b"old")
+        monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(ArtefactError, match="No space left"):
+            write_file(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from seclcompress import networks, resolve
+from seclcompress.count import COLUMNS, Count, count_network, fvcore_mult_adds
+from seclcompress.errors import PlanError
+from seclcompress.networks import torchvision_zoo
+from seclcompress.plan import Plan, PlanOptions, make_plan
+from seclcompress.rewrite import rewrite_network, to_dense
+from seclcompress.trace import trace_network
+
+
+def counted(name: str, **options: Any) -> tuple[Count, Plan]:
+    source = resolve.locate(name)
+    network = source.skeleton()
+    trace = trace_network(network, source.input_size)
+    plan = make_plan(network, trace, PlanOptions(**options))
+    return count_network(network, trace, plan), plan
+
+
+def figures(count: Count) -> dict[str, tuple[int, int]]:
+    return {name: (c.parameters, c.mult_adds) for name, c in count.columns.items()}
+
+
+#: docs/reference_counts.md: WRN(40,2) with stem, shortcuts and classifier left dense.
+SHORTCUTS = {"keep": ("*.shortcut",)}
+
+
+def test_wrn40_2_with_twelve_layers() -> None:
+    count, plan = counted("wrn40_2", **SHORTCUTS)
+    assert figures(count) == {
+        "original": (2_243_546, 327_599_360),
+        "separable": (288_362, 44_127_488),
+        "dense": (105_578, 44_127_488),
+        "fast": (105_578, 271_013_120),
+        "auto": (105_578, 44_127_488),
+    }
+    assert {layer.execution for layer in plan.rewritten} == {"dense"}
+
+
+def test_wrn40_2_with_eleven_layers_and_with_one() -> None:
+    count, _ = counted("wrn40_2", config={"depth": 11}, **SHORTCUTS)
+    assert figures(count)["fast"] == (100_202, 249_091_328)
+    assert figures(count)["auto"] == (100_202, 44_127_488)
+    count, _ = counted("wrn40_2", config={"depth": 1}, **SHORTCUTS)
+    assert count.columns["auto"].parameters == 46_442
+
+
+def test_wrn28_10_of_the_log() -> None:
+    """The log's 555,498 parameters: eleven layers and shortcuts left dense."""
+    count, _ = counted("wrn28_10", config={"depth": 11}, **SHORTCUTS)
+    assert figures(count)["original"][0] == 36_479_194
+    assert figures(count)["auto"][0] == 555_498
+
+
+def test_rows_add_up_and_every_layer_has_one() -> None:
+    count, plan = counted("resnet18")
+    for column in COLUMNS:
+        assert sum(row.columns[column].parameters for row in count.rows) == (
+            count.columns[column].parameters
+        )
+        assert sum(row.columns[column].mult_adds for row in count.rows) == (
+            count.columns[column].mult_adds
+        )
+    names = [row.name for row in count.rows]
+    assert names[: len(plan.layers)] == [layer.name for layer in plan.layers]
+    assert names[-2:] == ["fc", "(the rest)"]
+    assert count.ratio("auto", "parameters") == pytest.approx(11_689_512 / 676_200)
+
+
+def test_separable_is_no_better_than_itself() -> None:
+    count, _ = counted("resnet18", substitution="separable")
+    columns = figures(count)
+    assert columns["separable"] == columns["dense"] == columns["fast"] == columns["auto"]
+
+
+def test_an_operation_that_nobody_counts_is_handed_on(awkward_network: nn.Module) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = awkward_network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(self.inner(x))
+
+    network = Odd()
+    trace = trace_network(network, (3, 16, 16))
+    count = count_network(network, trace, make_plan(network, trace, PlanOptions(config={"depth": 2})))
+    assert count.unknown == {"special_bessel_j0": 1}
+    assert count.columns["original"].parameters == sum(p.numel() for p in network.parameters())
+
+
+def agrees_with_fvcore(name: str, size: int | None = None) -> None:
+    source = resolve.locate(name, input_size=(3, size, size) if size else None)
+    network = networks.build(source.recipe)
+    trace = trace_network(network, source.input_size)
+    assert fvcore_mult_adds(network, source.input_size)[0] == trace.total_mult_adds
+    try:
+        plan = make_plan(network, trace, PlanOptions(config={"depth": 2}))
+    except PlanError:
+        return  # a transformer has a stem and no other convolution
+    count = count_network(network, trace, plan)
+    rewrite_network(network, plan)
+    assert sum(p.numel() for p in network.parameters()) == count.columns["auto"].parameters
+    dense = to_dense(network)
+    assert fvcore_mult_adds(dense, source.input_size)[0] == count.columns["dense"].mult_adds
+    assert sum(p.numel() for p in dense.parameters()) == count.columns["separable"].parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet18", 64),
+        ("wrn16_2", None),
+        ("vit_b_32", None),
+        ("swin_t", None),
+        ("maxvit_t", None),
+        ("efficientnet_b0", 64),
+        ("shufflenet_v2_x0_5", 64),
+        ("googlenet", 64),
+    ],
+)
+def test_fvcore_is_a_second_witness(name: str, size: int | None) -> None:
+    agrees_with_fvcore(name, size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [n for n in torchvision_zoo.names() if n not in ("regnet_y_128gf", "vit_h_14")]
+)
+def test_fvcore_is_a_second_witness_for_all(name: str) -> None:
+    """At the usual size of each; the two largest would need more memory than CI has."""
+    agrees_with_fvcore(name)
