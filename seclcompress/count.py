@@ -220,6 +220,12 @@ def _einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter({"einsum": math.prod(sizes.values())})
 
 
+def _same_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """A convolution with padding 'same' or 'valid': every weight of a filter at every output."""
+    filter_size = math.prod(_shape(inputs[1])[1:])
+    return Counter({"conv": math.prod(_shape(outputs[0])) * filter_size})
+
+
 def _nothing(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """For what is no contraction; a handle of None would leave fvcore's own in force."""
     del inputs, outputs
@@ -229,6 +235,7 @@ def _nothing(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 _FVCORE_HANDLES: Mapping[str, Callable[..., Counter[str]]] = {
     "aten::scaled_dot_product_attention": _attention,
     "aten::einsum": _einsum,
+    "aten::_convolution_mode": _same_convolution,
     **dict.fromkeys(
         [
             "aten::adaptive_avg_pool1d",

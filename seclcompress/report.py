@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from seclcompress.count import COLUMNS, Count
+from seclcompress.count import COLUMNS, Count, Row
 from seclcompress.plan import Plan
 
 _NARROW = 76  # terminal columns that five figures and their names need
@@ -103,35 +103,49 @@ def _notes(counted: Count, plan: Plan) -> list[Text]:
     return [Text(note) for note in notes]
 
 
-def layers_table(counted: Count, width: int) -> Table:
-    """One line a layer: fate, parameters, Mult-Adds, and why.
+def layers_table(counted: Count, width: int) -> RenderableType:
+    """One entry a layer: fate, parameters, Mult-Adds, and why.
 
     Args:
         counted: The figures.
-        width: Of the terminal; a narrow one loses the Mult-Adds that were not chosen.
+        width: Of the terminal; a narrow one gets a paragraph a layer instead of a line.
     """
-    table = Table(
-        box=None, pad_edge=False, header_style="bold", padding=(0, 1), collapse_padding=True
-    )
+    if width < _NARROW:
+        return Group(*[_layer_paragraph(row) for row in counted.rows])
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("layer", overflow="fold")
     table.add_column("becomes", overflow="fold")
-    wide = width >= _NARROW
-    if wide:
-        table.add_column("N", justify="right")
-    table.add_column("parameters", justify="right")
-    table.add_column("Mult-Adds", justify="right")
-    table.add_column("why", overflow="fold", max_width=None if wide else 16)
+    table.add_column("N", justify="right", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("Mult-Adds", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
     for row in counted.rows:
-        fate = f"{row.substitution}, {row.execution}" if row.substitution else "kept"
-        cells = [row.name or "(the network)", fate]
-        if wide:
-            cells.append("" if row.length is None else str(row.length))
-        for quantity in ("parameters", "mult_adds"):
-            before = getattr(row.columns["original"], quantity)
-            after = getattr(row.columns["auto"], quantity)
-            cells.append(f"{before:,}" if before == after else f"{before:,}\n→ {after:,}")
-        table.add_row(*cells, row.reason, style="" if row.substitution else "dim")
+        length = "" if row.length is None else str(row.length)
+        changes = [_change(row, quantity, "\n→ ") for quantity in ("parameters", "mult_adds")]
+        style = "" if row.substitution else "dim"
+        table.add_row(_name(row), _fate(row), length, *changes, row.reason, style=style)
     return table
+
+
+def _layer_paragraph(row: Row) -> Text:
+    text = Text(f"{_name(row)}: {_fate(row)}\n", style="" if row.substitution else "dim")
+    for title, quantity in (("parameters", "parameters"), ("Mult-Adds", "mult_adds")):
+        text.append(f"  {title} {_change(row, quantity, ' → ')}\n")
+    return text.append(f"  {row.reason}")
+
+
+def _name(row: Row) -> str:
+    return row.name or "(the network)"
+
+
+def _fate(row: Row) -> str:
+    return f"{row.substitution}, {row.execution}" if row.substitution else "kept"
+
+
+def _change(row: Row, quantity: str, arrow: str) -> str:
+    before = getattr(row.columns["original"], quantity)
+    after = getattr(row.columns["auto"], quantity)
+    return f"{before:,}" if before == after else f"{before:,}{arrow}{after:,}"
 
 
 def count_json(label: str, counted: Count, plan: Plan, accuracies: Mapping[str, float]) -> str:

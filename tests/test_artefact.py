@@ -21,7 +21,9 @@ from seclcompress.trace import trace_network
 def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
     source = resolve.locate("wrn10_1")
     network, _ = source.load()
-    plan = make_plan(network, trace_network(network, source.input_size), PlanOptions(config={"depth": 2}))
+    plan = make_plan(
+        network, trace_network(network, source.input_size), PlanOptions(config={"depth": 2})
+    )
     rewrite_network(network, plan, seed=1)
     config = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size, seed=1)
     artefact.save(tmp_path / "net", network, config)
@@ -117,7 +119,10 @@ def test_damaged_and_missing_weights(saved: tuple[Path, nn.Module]) -> None:
     [
         (lambda s: s.pop("fc.bias"), "it lacks fc.bias"),
         (lambda s: s.update(odd=torch.zeros(1)), "it has a strange odd"),
-        (lambda s: s.update({"fc.bias": torch.zeros(10, dtype=torch.float16)}), "it mixes torch.float16"),
+        (
+            lambda s: s.update({"fc.bias": torch.zeros(10, dtype=torch.float16)}),
+            "it mixes torch.float16",
+        ),
         (lambda s: s.update({"fc.bias": torch.zeros(10, dtype=torch.int32)}), "holds torch.int32"),
         (lambda s: s.update({"fc.bias": torch.zeros(9)}), r"fc.bias has shape \(9,\), not \(10,\)"),
     ],
@@ -155,10 +160,13 @@ class TestFiles:
         assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
     def test_a_failure_leaves_nothing(self, tmp_path: Path) -> None:
-        with pytest.raises(ZeroDivisionError):
+        def fill_badly() -> None:
             with new_folder(tmp_path / "out", overwrite=False) as folder:
                 (folder / "config.json").touch()
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fill_badly()
         assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_below_a_file(self, tmp_path: Path) -> None:
@@ -170,7 +178,9 @@ class TestFiles:
     def test_a_file_is_replaced_in_one_step(self, tmp_path: Path, monkeypatch) -> None:
         path = tmp_path / "file"
         write_file(path, b"old")
-        monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left")))
+        monkeypatch.setattr(
+            "os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left"))
+        )
         with pytest.raises(ArtefactError, match="No space left"):
             write_file(path, b"new")
         assert path.read_bytes() == b"old"

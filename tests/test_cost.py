@@ -26,7 +26,9 @@ def test_convolution_by_hand() -> None:
     assert cost.convolution_mult_adds(16, 32, (3, 3), 4, (7, 5)) == 32 * 4 * 9 * 35
 
 
-@pytest.mark.parametrize(("dense", "fast", "best"), [(5, 5, "dense"), (5, 4, "fast"), (4, 5, "dense")])
+@pytest.mark.parametrize(
+    ("dense", "fast", "best"), [(5, 5, "dense"), (5, 4, "fast"), (4, 5, "dense")]
+)
 def test_dense_wins_a_draw(dense: int, fast: int, best: str) -> None:
     layer = cost.LayerCost(1, dense, fast)
     assert layer.cheapest == best

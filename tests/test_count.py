@@ -90,7 +90,9 @@ def test_an_operation_that_nobody_counts_is_handed_on(awkward_network: nn.Module
 
     network = Odd()
     trace = trace_network(network, (3, 16, 16))
-    count = count_network(network, trace, make_plan(network, trace, PlanOptions(config={"depth": 2})))
+    count = count_network(
+        network, trace, make_plan(network, trace, PlanOptions(config={"depth": 2}))
+    )
     assert count.unknown == {"special_bessel_j0": 1}
     assert count.columns["original"].parameters == sum(p.numel() for p in network.parameters())
 

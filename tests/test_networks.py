@@ -107,7 +107,11 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     (tmp_path / "w.bin").touch()
     with pytest.raises(WeightsError, match="cannot tell what kind"):
         read_weights(tmp_path / "w.bin")
-    for content, words in (([1, 2], "holds a list"), ({"a": 3}, "no tensor under 'a'"), ({}, "dict")):
+    for content, words in (
+        ([1, 2], "holds a list"),
+        ({"a": 3}, "no tensor under 'a'"),
+        ({}, "dict"),
+    ):
         torch.save(content, tmp_path / "w.pt")
         with pytest.raises(WeightsError, match=words):
             read_weights(tmp_path / "w.pt")
@@ -187,7 +191,9 @@ class TestPublishedWeights:
         assert not list(hub.iterdir())
 
     def test_unknown_spelling(self) -> None:
-        with pytest.raises(WeightsError, match="torchvision has: IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT|"):
+        with pytest.raises(
+            WeightsError, match="torchvision has: IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT|"
+        ):
             resolve.locate("resnet50", weights="IMAGENET21K")
         with pytest.raises(UsageError, match="only torchvision's networks have weights with names"):
             resolve.locate("wrn16_2", weights="DEFAULT").load()
@@ -219,7 +225,9 @@ class TestFactories:
 
     def test_of_the_current_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        Path("my_nets.py").write_text("import torch\nclass A:\n  make = lambda: torch.nn.Conv2d(1, 1, 1)\n")
+        Path("my_nets.py").write_text(
+            "import torch\nclass A:\n  make = lambda: torch.nn.Conv2d(1, 1, 1)\n"
+        )
         assert isinstance(resolve.locate("my_nets:A.make").load()[0], nn.Conv2d)
 
     def test_only_named_ones_are_imported(self) -> None:

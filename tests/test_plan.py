@@ -81,7 +81,9 @@ def test_keep_only_stem_and_min_channels(awkward_network: nn.Module, traced: Tra
 
 
 @pytest.mark.parametrize("flag", ["keep", "only"])
-def test_a_pattern_that_matches_nothing(awkward_network: nn.Module, traced: Trace, flag: str) -> None:
+def test_a_pattern_that_matches_nothing(
+    awkward_network: nn.Module, traced: Trace, flag: str
+) -> None:
     with pytest.raises(PlanError, match=rf"--{flag} 'boddy.0' matches none of the 7.*body.0"):
         plan_of(awkward_network, traced, **{flag: ("boddy.0",)})
 
@@ -168,7 +170,9 @@ class TestGivenBack:
         assert fitted["twice"].cost == fitted["twice"].separable
         assert fitted["body.3"].execution == "fast"
 
-    def test_figures_in_it_are_not_believed(self, awkward_network: nn.Module, traced: Trace) -> None:
+    def test_figures_in_it_are_not_believed(
+        self, awkward_network: nn.Module, traced: Trace
+    ) -> None:
         plan = plan_of(awkward_network, traced)
         text = plan.to_json().replace('"parameters": ', '"parameters": 9')
         fitted = fit_plan(Plan.model_validate_json(text), awkward_network, traced, "p")

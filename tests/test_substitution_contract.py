@@ -91,12 +91,16 @@ def test_refuses_or_builds_what_it_promised(
     scale = max(1.0, float(reference.detach().abs().max()))
     for how, y in results.items():
         assert (y - reference).abs().max() < 1e-9 * scale, how
-    assert all(type(m) in (*CONVOLUTIONS.values(), nn.Sequential) for m in built.to_dense().modules())
+    assert all(
+        type(m) in (*CONVOLUTIONS.values(), nn.Sequential) for m in built.to_dense().modules()
+    )
 
 
 @case
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_float32_agrees_in_outputs_and_gradients(name: str, options: dict[str, Any], kernel: int) -> None:
+def test_float32_agrees_in_outputs_and_gradients(
+    name: str, options: dict[str, Any], kernel: int
+) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(48, 88, kernel, padding=kernel // 2)
     substitution = substitutions.get(name)

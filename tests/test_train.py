@@ -103,7 +103,9 @@ def test_resume_wants_the_same_run(tmp_path: Path, data: Data) -> None:
     with pytest.raises(TrainingError, match="no interrupted run"):
         trainer(tmp_path, data).resume()
     trainer(tmp_path, data, epochs=1).run()
-    with pytest.raises(TrainingError, match=r"other settings: epochs was 1, not 2; lr was 0.05, not"):
+    with pytest.raises(
+        TrainingError, match=r"other settings: epochs was 1, not 2; lr was 0.05, not"
+    ):
         trainer(tmp_path, data, epochs=2, lr=0.1).resume()
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-5])

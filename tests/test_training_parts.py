@@ -123,7 +123,9 @@ def make_images(folder: Path, classes: list[str], count: int = 3, side: int = 40
             (folder / split / name).mkdir(parents=True)
             for number in range(count):
                 shade = 40 * index + number
-                Image.new("RGB", (side, side), (shade,) * 3).save(folder / split / name / f"{number}.jpg")
+                Image.new("RGB", (side, side), (shade,) * 3).save(
+                    folder / split / name / f"{number}.jpg"
+                )
 
 
 class TestData:
@@ -201,7 +203,10 @@ class TestData:
         folder.mkdir()
         names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
         for name in names:
-            content = {"data": torch.randint(0, 255, (4, 3072)).byte().numpy(), "labels": [0, 1, 2, 9]}
+            content = {
+                "data": torch.randint(0, 255, (4, 3072)).byte().numpy(),
+                "labels": [0, 1, 2, 9],
+            }
             (folder / name).write_bytes(pickle.dumps(content))
         (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
         monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)

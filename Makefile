@@ -1,0 +1,55 @@
+# Two commands for a newcomer: `make demo` and `make test`. The rest is for those who change things.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo-run
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# One thread a test process: two processes of two threads would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.PHONY: demo test test-slow lint check bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group test
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+# The main job on real scanned digits: train, convert, distil, count.
+demo: $(VENV)/.installed
+	$(BIN)/seclcompress train resnet18 --data digits --epochs 10 --batch-size 64 --lr 0.05 \
+	  --output-dir $(DEMO)/teacher --overwrite
+	$(BIN)/seclcompress convert $(DEMO)/teacher --output-dir $(DEMO)/student --overwrite
+	$(BIN)/seclcompress distill $(DEMO)/student --teacher $(DEMO)/teacher --data digits \
+	  --epochs 24 --batch-size 64 --lr 0.05 --output-dir $(DEMO)/distilled --overwrite
+	$(BIN)/seclcompress count $(DEMO)/distilled
+
+# Everything that a change must pass; at most 15 minutes on 2 cores.
+test: $(VENV)/.test
+	$(PYTEST)
+
+test-slow: $(VENV)/.test
+	$(PYTEST) -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test test-slow
+
+# Each prints its machine, threads, medians and spread.
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/training_route.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

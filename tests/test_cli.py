@@ -1,0 +1,267 @@
+"""The command line by its exit codes and words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import Invoke
+
+from seclcompress import artefact
+
+DEPTH = ("--option", "depth=2")
+AWKWARD = ("conftest:awkward", "--input-size", "16", *DEPTH)
+
+
+class TestCount:
+    def test_the_five_columns_of_the_reference(self, invoke: Invoke) -> None:
+        out = invoke("count", "wrn40_2", "--keep", "*.shortcut").stdout
+        for figure in (
+            "2,243,546",
+            "288,362",
+            "105,578",
+            "327,599,360",
+            "271,013,120",
+            "44,127,488",
+        ):
+            assert figure in out
+        for heading in ("original", "plain", "separable", "dense", "fast", "chosen", "3×32×32"):
+            assert heading in out
+        assert "Mult-Adds (MACs)" in out
+        assert "36 of 40 convolutions rewritten" in out
+
+    @pytest.mark.parametrize("columns", ["40", "80", "200"])
+    def test_no_figure_is_cut_at_any_width(self, invoke: Invoke, monkeypatch, columns: str) -> None:
+        monkeypatch.setenv("COLUMNS", columns)
+        out = invoke("count", "wrn40_2", "--keep", "*.shortcut", "--per-layer").stdout
+        assert "327,599,360" in out
+        assert "…" not in out
+        assert max(len(line.rstrip()) for line in out.splitlines()) <= int(columns)
+        assert "group1.0.conv2" in out
+
+    def test_json_and_csv_say_the_same(self, invoke: Invoke) -> None:
+        content = json.loads(invoke("count", *AWKWARD, "--json").stdout)
+        assert content["network"] == "conftest:awkward"
+        assert list(content["columns"]) == ["original", "separable", "dense", "fast", "auto"]
+        rows = list(csv.DictReader(io.StringIO(invoke("count", *AWKWARD, "--csv").stdout)))
+        assert rows[-1]["name"] == "total"
+        for column, totals in content["columns"].items():
+            for quantity, value in totals.items():
+                assert int(rows[-1][f"{column}_{quantity}"]) == value
+                assert sum(int(row[f"{column}_{quantity}"]) for row in rows[:-1]) == value
+        assert {row["name"] for row in content["rows"]} == {row["name"] for row in rows[:-1]}
+
+    def test_what_nobody_counts_is_in_the_json(self, invoke: Invoke) -> None:
+        content = json.loads(invoke("count", *AWKWARD, "--json").stdout)
+        assert content["uncounted"]["relu"] == 2
+        assert content["unknown"] == {}
+
+    def test_verified_by_fvcore(self, invoke: Invoke) -> None:
+        result = invoke("count", *AWKWARD, "--verify")
+        assert "fvcore agrees on 'original'" in result.stderr
+        assert "fvcore agrees on 'dense'" in result.stderr
+
+    def test_what_if(self, invoke: Invoke) -> None:
+        for flags, figure in [
+            (("--depth", 11), "100,202"),
+            (("--depth", 1), "46,442"),
+            (("--substitution", "separable"), "288,362"),
+        ]:
+            assert figure in invoke("count", "wrn40_2", "--keep", "*.shortcut", *flags).stdout
+
+
+class TestListings:
+    def test_networks(self, invoke: Invoke) -> None:
+        names = invoke("networks").stdout.split()
+        assert len(names) >= 83
+        assert {"resnet18", "wrn40_2"} <= set(names)
+        assert invoke("networks", "resnet*").stdout.split() == [
+            f"resnet{n}" for n in (101, 152, 18, 34, 50)
+        ]
+        assert "None of the" in invoke("networks", "qq*", code=1).stderr
+
+    def test_substitutions(self, invoke: Invoke) -> None:
+        out = invoke("substitutions").stdout
+        assert "acdc" in out
+        assert "separable" in out
+        assert "--option depth=int" in out
+        assert "--option init=signs|paper" in out
+
+    def test_version_and_help(self, invoke: Invoke) -> None:
+        assert invoke("--version").stdout.startswith("seclcompress 0.")
+        for command in ("count", "train", "convert", "distill", "networks", "substitutions"):
+            assert command in invoke("--help").stdout
+            assert "Usage" in invoke(command, "--help").stdout
+
+
+class TestConvert:
+    def test_the_same_seed_gives_the_same_folder(self, invoke: Invoke, tmp_path: Path) -> None:
+        out = invoke("convert", *AWKWARD, "-o", "one", "--write-plan", "plan.json").stdout
+        assert "the stem (the first convolution)" in out
+        invoke("convert", *AWKWARD, "-o", "two")
+        invoke("convert", *AWKWARD, "-o", "three", "--seed", 1)
+        for name in ("config.json", "model.safetensors"):
+            assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
+        assert Path("one/model.safetensors").read_bytes() != (
+            Path("three/model.safetensors").read_bytes()
+        )
+        assert sorted(p.name for p in Path("one").iterdir()) == ["config.json", "model.safetensors"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "plan.json", "three", "two"]
+
+    def test_a_plan_written_edited_and_given_back(self, invoke: Invoke) -> None:
+        invoke("convert", *AWKWARD, "--dry-run", "--write-plan", "plan.json")
+        assert not Path("out").exists()
+        plan = json.loads(Path("plan.json").read_text())
+        plan["layers"][1]["action"] = "keep"
+        Path("plan.json").write_text(json.dumps(plan))
+        invoke(
+            "convert", "conftest:awkward", "--input-size", 16, "--plan", "plan.json", "-o", "out"
+        )
+        saved = artefact.read_config(Path("out")).plan
+        assert saved is not None
+        assert saved.layers[1].action == "keep"
+        assert saved.layers[5].action == "rewrite"
+        out = invoke("count", "out", "--factory", "conftest:awkward", "--json").stdout
+        assert json.loads(out)["rows"][1]["action"] == "keep"
+
+    def test_everything_that_is_kept_keeps_its_weights(self, invoke: Invoke) -> None:
+        torch.manual_seed(5)
+        from conftest import Awkward
+
+        state = Awkward().state_dict()
+        safetensors.torch.save_file(state, "w.safetensors")
+        invoke("convert", *AWKWARD, "--weights", "w.safetensors", "-o", "out")
+        written = safetensors.torch.load_file("out/model.safetensors")
+        for name in ("stem.weight", "stem.bias", "body.4.weight", "fc.weight", "unused.weight"):
+            assert torch.equal(written[name], state[name])
+        assert torch.equal(written["twice.pointwise.bias"], state["twice.bias"])
+
+    def test_a_folder_of_a_factory_needs_the_word_again(self, invoke: Invoke) -> None:
+        invoke("convert", *AWKWARD, "-o", "out")
+        assert "--factory conftest:awkward" in invoke("count", "out", code=1).stderr
+        assert (
+            "convolutions rewritten"
+            in invoke("count", "out", "--factory", "conftest:awkward").stdout
+        )
+
+    def test_converted_twice(self, invoke: Invoke) -> None:
+        invoke("convert", "wrn10_1", *DEPTH, "-o", "out")
+        assert "converted already" in invoke("convert", "out", "-o", "again", code=2).stderr
+
+    def test_options_of_the_substitution(self, invoke: Invoke) -> None:
+        flags = ("--option", "init=paper", "--option", "extra_riffle=true", "--depth", 1)
+        invoke("convert", "wrn10_1", *flags, "-o", "out")
+        plan = artefact.read_config(Path("out")).plan
+        assert plan is not None
+        assert plan.rewritten[0].config == {"depth": 1, "extra_riffle": True, "init": "paper"}
+
+
+TRAIN = ("--data", "digits", "--epochs", 2, "--batch-size", 128)
+
+
+class TestTraining:
+    def test_train_convert_distill_count(self, invoke: Invoke, tmp_path: Path) -> None:
+        result = invoke("train", "wrn10_1", *TRAIN, "-o", "teacher")
+        assert "epoch 2/2" in result.stderr
+        config = artefact.read_config(Path("teacher"))
+        assert config.input_size == (3, 32, 32)
+        assert config.classes == list("0123456789")
+        assert config.training["data"] == "digits"
+        invoke("convert", "teacher", *DEPTH, "-o", "student")
+        result = invoke("distill", "student", "--teacher", "teacher", *TRAIN, "-o", "distilled")
+        assert "Attention is compared at group1, group2, group3" in result.stderr
+        out = invoke("count", "distilled").stdout
+        trained = artefact.read_config(Path("distilled")).metrics
+        assert trained["teacher_accuracy"] == config.metrics["accuracy"]
+        assert f"{trained['teacher_accuracy']:.2f}" in out
+        assert f"{trained['accuracy']:.2f}" in out
+        assert sorted(p.name for p in Path("distilled").iterdir()) == [
+            "best.safetensors",
+            "config.json",
+            "metrics.jsonl",
+            "model.safetensors",
+        ]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["distilled", "student", "teacher"]
+        settings = artefact.read_config(Path("distilled")).training
+        plain, mine = 77_850, sum(p.numel() for p in artefact.load(Path("student")).parameters())
+        original = sum(p.numel() for p in artefact.load(Path("teacher")).parameters())
+        assert original == plain
+        assert settings["factor_decay"] == pytest.approx(5e-4 * mine / original)
+
+    def test_interrupted_and_resumed(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+        from seclcompress.cli.progress import TrainingProgress
+
+        invoke("train", "wrn10_1", *TRAIN, "-o", "whole")
+
+        def interrupt(self, record) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TrainingProgress, "epoch", interrupt)
+            result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", code=130)
+        assert "1 of 2 epochs are saved in half.partial" in result.stderr
+        assert not Path("half").exists()
+        result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", code=1)
+        assert "An interrupted run into half is in half.partial" in result.stderr
+        result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", "--resume")
+        assert "Going on after epoch 1" in result.stderr
+        assert not Path("half.partial").exists()
+        assert Path("half/model.safetensors").read_bytes() == (
+            Path("whole/model.safetensors").read_bytes()
+        )
+
+    def test_overwrite_gives_up_an_interrupted_run(self, invoke: Invoke) -> None:
+        Path("out.partial").mkdir()
+        invoke("train", "wrn10_1", "--data", "digits", "--epochs", 1, "-o", "out", "--overwrite")
+        assert not Path("out.partial").exists()
+
+
+def test_help_and_usage_errors_come_without_torch() -> None:
+    """The half second itself is measured by benchmarks/startup.py; here, what it rests on."""
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from seclcompress.cli import app\n"
+        "for args in (['--help'], ['count', '--help'], ['distill', '--help'],"
+        " ['train', '--epochs', 'x'], ['convert', 'resnet18'], ['count', 'resnet18', '--input-size', 'x'], ['nothing']):\n"
+        "    CliRunner().invoke(app, args)\n"
+        "    heavy = {'torch', 'torchvision', 'sklearn', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "    assert not heavy, (args, heavy)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_as_a_module_and_through_a_closed_pipe() -> None:
+    command = [sys.executable, "-m", "seclcompress", "networks"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_real_run(tmp_path: Path) -> None:
+    import signal
+
+    command = [sys.executable, "-m", "seclcompress", "train", "wrn10_1", "--data", "digits"]
+    command += ["--epochs", "500", "-o", "out"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out.partial/checkpoint.safetensors").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on" in words
+    assert "Traceback" not in words

@@ -1,0 +1,210 @@
+"""Bad input: an exit code, words that help, nothing overwritten, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import Invoke
+from PIL import Image
+
+from seclcompress import networks
+
+TRAIN = ("--data", "digits", "--epochs", 1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path: Path):
+    """Whatever goes wrong, no output appears, whole or half."""
+    yield
+    left = {p.name for p in tmp_path.iterdir()} & {"out", "out.partial", "plan-out.json"}
+    assert not left
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["count", "resnet5"], 1, "Unknown network 'resnet5'. Did you mean resnet50"),
+        (["count", "some/where"], 1, "some/where has no config.json"),
+        (
+            ["count", "resnet18", "--depth", 0],
+            2,
+            "depth: Input should be greater than or equal to 1",
+        ),
+        (
+            ["count", "resnet18", "--depth", -3],
+            2,
+            "depth: Input should be greater than or equal to 1",
+        ),
+        (["count", "resnet18", "--depth", "x"], 2, "Invalid value for '--depth'"),
+        (["count", "resnet18", "--substitution", "acdcc"], 2, "Did you mean acdc?"),
+        (["count", "resnet18", "--option", "width=3"], 2, "It takes: depth, extra_riffle, init"),
+        (["count", "resnet18", "--option", "depth"], 2, "it takes KEY=VALUE"),
+        (["count", "resnet18", "--option", "depth=3", "--depth", 4], 2, "given twice: 3 and 4"),
+        (["count", "resnet18", "--keep", "layer9"], 1, "--keep 'layer9' matches none of the 20"),
+        (["count", "resnet18", "--only", "layer9"], 1, "--only 'layer9' matches none of the 20"),
+        (["count", "resnet18", "--keep", "*"], 1, "rewrites none of the 20 convolutions"),
+        (["count", "resnet18", "--input-size", "big"], 2, "it takes a side (224) or a shape"),
+        (["count", "resnet18", "--input-size", "3x224"], 2, "with the channels, please"),
+        (["count", "resnet18", "--input-size", "0"], 2, "it takes a side"),
+        (["count", "resnet18", "--input-size", "4x32x32"], 1, "cannot run at an input of 4×32×32"),
+        (["count", "alexnet", "--input-size", "8"], 1, "cannot run at an input of 3×8×8"),
+        (["count", "resnet18", "--json", "--csv"], 2, "exclude each other"),
+        (["count", "torch.nn:Linear"], 1, "it raised TypeError"),
+        (["count", "conftest:Nothing"], 1, "has no attribute 'Nothing'"),
+        (["count", "torch.nn:Identity"], 1, "no convolution"),
+        (["count", "vit_b_16"], 1, "rewrites none of the 1 convolutions. conv_proj: the stem"),
+        (["count", "resnet18", "--plan", "plan-in.json"], 1, "Cannot read the plan"),
+        (["count", "resnet18", "--cost-model", "guess"], 2, "Invalid value for '--cost-model'"),
+        (["convert", "resnet18"], 2, "Give a folder with --output-dir/-o"),
+        (
+            ["convert", "resnet18", "-o", "out", "--weights", "no.pth"],
+            1,
+            "There is no weights file",
+        ),
+        (
+            ["convert", "resnet18", "-o", "out", "--weights", "V9"],
+            1,
+            "torchvision has: IMAGENET1K_V1",
+        ),
+        (["convert", "wrn10_1", "-o", "out", "--weights", "V9"], 2, "only torchvision's networks"),
+        (["convert", "wrn10_1", "-o", "out", "--seed", -1], 2, "Invalid value for '--seed'"),
+        (["train", "wrn10_1", *TRAIN], 2, "Missing option '--output-dir'"),
+        (["train", "wrn10_1", "--data", "svhn", "-o", "out"], 2, "Unknown data 'svhn'"),
+        (
+            ["train", "wrn10_1", *TRAIN, "-o", "out", "--lr", 0],
+            2,
+            "lr: Input should be greater than 0",
+        ),
+        (["train", "wrn10_1", *TRAIN, "-o", "out", "--lr", "nan"], 2, "lr: Input should be"),
+        (
+            ["train", "wrn10_1", *TRAIN, "-o", "out", "--epochs", 0],
+            2,
+            "Invalid value for '--epochs'",
+        ),
+        (["train", "wrn10_1", *TRAIN, "-o", "out", "--device", "cuda:77"], 2, "--device cuda:77"),
+        (
+            ["train", "wrn10_1", *TRAIN, "-o", "out", "--factor-decay", "x"],
+            2,
+            "it takes 'ratio' or",
+        ),
+        (["train", "wrn10_1", *TRAIN, "-o", "out", "--resume"], 2, "there is no interrupted run"),
+        (
+            ["train", "wrn10_1", *TRAIN, "-o", "out", "--num-classes", 7],
+            1,
+            "10 classes, but wrn10_1",
+        ),
+        (
+            ["train", "wrn10_1", "--data", "cifar10", "-o", "out", "--data-dir", "d"],
+            1,
+            "--download",
+        ),
+        (["train", "wrn10_1", "--data", "imagefolder:d", "-o", "out"], 1, "There is no folder d"),
+        (["distill", "no", "--teacher", "no", *TRAIN, "-o", "out"], 1, "Unknown network 'no'"),
+        (["distill", "wrn10_1", "--teacher", "wrn10_1", *TRAIN, "-o", "out"], 2, "teaches nothing"),
+        (["nothing"], 2, "No such command 'nothing'"),
+    ],
+)
+def test_said_in_words(invoke: Invoke, arguments: list[object], code: int, words: str) -> None:
+    result = invoke(*arguments, code=code)
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_weights_that_do_not_fit(invoke: Invoke) -> None:
+    state = networks.build(networks.named_recipe("wrn10_2")).state_dict()
+    safetensors.torch.save_file(state, "w.safetensors")
+    words = invoke("convert", "wrn10_1", "--weights", "w.safetensors", "-o", "out", code=1).stderr
+    assert "does not fit the network: unexpected group1.0.shortcut.weight; " in words
+    assert "group1.0.conv1.weight has shape 32×16×3×3 instead of 16×16×3×3" in words
+    assert "and 30 more" in words
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x80\x04."])
+def test_a_damaged_weights_file(invoke: Invoke, content: bytes) -> None:
+    Path("w.pth").write_bytes(content)
+    words = invoke("convert", "wrn10_1", "--weights", "w.pth", "-o", "out", code=1).stderr
+    assert "w.pth" in words
+
+
+def test_nan_in_the_weights(invoke: Invoke) -> None:
+    state = networks.build(networks.named_recipe("wrn10_1")).state_dict()
+    state["fc.bias"][3] = float("nan")
+    torch.save(state, "w.pth")
+    words = invoke("convert", "wrn10_1", "--weights", "w.pth", "-o", "out", code=1).stderr
+    assert "NaN or infinite: fc.bias (1 of 10)" in words
+
+
+def test_an_output_that_exists(invoke: Invoke) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("dear diary")
+    for command in (
+        ["convert", "wrn10_1"],
+        ["train", "wrn10_1", *TRAIN],
+        ["distill", "wrn10_1", "--teacher", "wrn10_1", *TRAIN],
+    ):
+        assert "is there already" in invoke(*command, "-o", "mine", code=1).stderr
+        words = invoke(*command, "-o", "mine", "--overwrite", code=1).stderr
+        assert "was not written by seclcompress" in words
+    Path("plan.json").write_text("mine")
+    words = invoke("convert", "wrn10_1", "--dry-run", "--write-plan", "plan.json", code=1).stderr
+    assert "plan.json is there already" in words
+    assert Path("plan.json").read_text() == "mine"
+    assert Path("mine/notes.txt").read_text() == "dear diary"
+
+
+def test_a_plan_for_another_network(invoke: Invoke) -> None:
+    invoke("convert", "wrn10_1", "--depth", 2, "--dry-run", "--write-plan", "plan.json")
+    words = invoke("convert", "wrn16_1", "--plan", "plan.json", "-o", "out", code=1).stderr
+    assert "plan.json is not a plan for this network: it says nothing of group1.1.conv1" in words
+    plan = json.loads(Path("plan.json").read_text())
+    plan["layers"][1]["execution"] = "quick"
+    Path("plan.json").write_text(json.dumps(plan))
+    words = invoke("count", "wrn10_1", "--plan", "plan.json", code=1).stderr
+    assert "layers.1.execution: Input should be 'dense' or 'fast' (got 'quick')" in words
+
+
+def test_a_damaged_folder(invoke: Invoke) -> None:
+    invoke("convert", "wrn10_1", "--depth", 2, "-o", "student")
+    weights = Path("student/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    command = ["distill", "student", "--teacher", "student", *TRAIN, "-o", "out"]
+    assert "not a readable safetensors file" in invoke(*command, code=1).stderr
+
+
+def test_data_with_other_classes(invoke: Invoke) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            Path("data", split, name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(Path("data", split, name, "1.png"))
+    invoke("convert", "wrn10_1", "--depth", 2, "-o", "student")
+    command = ["distill", "student", "--teacher", "student", "--data", "imagefolder:data"]
+    words = invoke(*command, "-o", "out", code=1).stderr
+    assert "imagefolder:data has 2 classes, but student has 10 outputs" in words
+
+
+def test_taps_that_are_not_there(invoke: Invoke) -> None:
+    invoke("convert", "wrn10_1", "--depth", 2, "-o", "student")
+    command = ["distill", "student", "--teacher", "student", *TRAIN, "-o", "out"]
+    assert "no module 'layer9' to tap" in invoke(*command, "--taps", "layer9", code=2).stderr
+
+
+def test_a_traceback_only_with_debug(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from seclcompress.cli import app
+    from seclcompress.errors import NetworkError
+
+    result = CliRunner().invoke(app, ["--debug", "count", "resnet5"])
+    assert isinstance(result.exception, NetworkError)
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr("seclcompress.resolve.locate", broken)
+    words = invoke("count", "resnet18", code=1).stderr
+    assert "Internal error" in words
+    assert "ZeroDivisionError: boom" in words

@@ -1,0 +1,128 @@
+"""What the documents show is run, and what they promise about the code is checked."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import Invoke
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"(<!-- slow -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    document: Path
+    number: int
+    language: str
+    code: str
+    slow: bool
+
+    def __str__(self) -> str:
+        return f"{self.document.name}-{self.number}"
+
+
+def blocks(language: str) -> list[object]:
+    found = []
+    for document in DOCUMENTS:
+        for number, match in enumerate(_BLOCK.finditer(document.read_text(encoding="utf-8"))):
+            block = Block(document, number, match[2], match[3], bool(match[1]))
+            if block.language == language:
+                marks = [pytest.mark.slow] if block.slow else []
+                found.append(pytest.param(block, id=str(block), marks=marks))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("block", blocks("console"))
+def test_commands_print_what_is_shown(invoke: Invoke, block: Block) -> None:
+    """Every shown line must appear; spacing and line breaks depend on the terminal."""
+    commands = re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]
+    for command in commands:
+        line, *shown = command.splitlines()
+        program, *arguments = shlex.split(line)
+        assert program == "seclcompress"
+        result = invoke(*arguments)
+        printed = " ".join((result.stdout + result.stderr).split())
+        for expected in shown:
+            assert " ".join(expected.split()) in printed
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_blocks_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": str(block)}
+    exec(compile(block.code, str(block), "exec"), names)  # our own documents
+    if "SUBSTITUTION" in names:
+        check_example_substitution(names, monkeypatch)
+
+
+def check_example_substitution(names: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of CONTRIBUTING must pass the contract like any other family."""
+    import test_substitution_contract as contract
+
+    from seclcompress import substitutions
+
+    example = names["SUBSTITUTION"]
+    name = example.name  # type: ignore[attr-defined]
+    registered = {**substitutions._registered(), name: example}
+    monkeypatch.setattr(substitutions, "_registered", lambda: registered)
+    assert name in substitutions.names()
+    contract.test_refuses_or_builds_what_it_promised(name=name, options={})
+    contract.test_outputs_start_with_the_convolutions_variance(name, {}, (64, 64, 3))
+
+
+def test_doctest_of_the_package() -> None:
+    import doctest
+
+    import seclcompress
+
+    result = doctest.testmod(seclcompress, raise_on_error=True)
+    assert result.attempted > 3
+
+
+def commands() -> dict[str, typer.core.TyperCommand]:
+    from seclcompress.cli import app
+
+    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("command", list(commands()))
+def test_every_option_is_in_the_command_lines_document(command: str) -> None:
+    text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    assert f"`{command}" in text
+    for parameter in commands()[command].params:
+        for option in parameter.opts:
+            if option.startswith("--") and option != "--help":
+                assert f"`{option}" in text or f" {option}" in text, f"{command} {option}"
+
+
+def test_the_document_names_no_option_that_is_not_there() -> None:
+    text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    known = {o for c in commands().values() for p in c.params for o in p.opts} | {
+        "--debug",
+        "--help",
+    }
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
+
+
+def test_links_between_documents() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_nothing_names_this_machine_or_a_registry() -> None:
+    suffixes = {".py", ".md", ".toml", ".yaml", ".cff", ""}
+    for path in [*ROOT.glob("*"), *ROOT.glob("[!.]*/**/*"), *ROOT.glob(".ci/*")]:
+        if path.is_file() and path.suffix in suffixes and ".egg-info" not in str(path):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            assert str(Path.home()) + "/" not in text, path
+            assert "file" + ":///" not in text, path

@@ -1,0 +1,87 @@
+"""docs/reference_counts.md: which convention gives each published figure, digit for digit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from seclcompress import resolve
+from seclcompress.cost import acdc_mult_adds
+from seclcompress.count import count_network
+from seclcompress.plan import Plan, PlanOptions, make_plan
+from seclcompress.trace import Trace, trace_network
+
+
+def planned(name: str, depth: int, keep: tuple[str, ...] = ("*.shortcut",)) -> tuple[Trace, Plan]:
+    source = resolve.locate(name)
+    network = source.skeleton()
+    trace = trace_network(network, source.input_size)
+    return trace, make_plan(network, trace, PlanOptions(config={"depth": depth}, keep=keep))
+
+
+def relu_elements(trace: Trace) -> int:
+    """In a wide residual network every batch norm is followed by a ReLU, and nothing else is."""
+    return sum(math.prod(call.shape) for call in trace.calls if "bn" in call.name.split(".")[-1])
+
+
+def by_the_log(name: str, depth: int, *, square: bool, at_input: bool) -> int:
+    """Mult-Adds as the authors' script counted them.
+
+    The pointwise map is a square N×N matrix or the fast transform, whichever is cheaper (`square`)
+    or the transform alone; in a strided convolution it is counted at the input's resolution; one
+    operation is added for each ReLU element.
+    """
+    trace, plan = planned(name, depth)
+    total = trace.total_mult_adds + relu_elements(trace)
+    for layer in plan.rewritten:
+        assert layer.length is not None
+        sizes = layer.output_sizes
+        pointwise = acdc_mult_adds(layer.length, depth)
+        if square:
+            pointwise = min(pointwise, layer.length**2)
+        strided = at_input and "stride=(2, 2)" in layer.layer
+        positions = math.prod(sizes[0]) * (4 if strided else 1)
+        c_in = layer.separable.dense - layer.cost.dense
+        assert c_in == 0  # dense execution costs exactly a plain separable convolution
+        depthwise = layer.cost.fast - acdc_mult_adds(layer.length, depth) * math.prod(sizes[0])
+        total += depthwise + pointwise * positions - layer.original.dense
+    return total
+
+
+def test_the_logs_original() -> None:
+    trace, _ = planned("wrn40_2", 12)
+    assert relu_elements(trace) == 704_512
+    assert trace.total_mult_adds + relu_elements(trace) == 328_303_872  # "3.28304E+08"
+
+
+def test_the_papers_33_2_million() -> None:
+    assert by_the_log("wrn40_2", 1, square=False, at_input=True) == 33_207_552  # "3.32076E+07"
+    _, plan = planned("wrn40_2", 1)
+    saved = sum(layer.original.parameters - layer.cost.parameters for layer in plan.layers)
+    assert 2_243_546 - saved == 46_442  # "46.4K"
+
+
+def test_the_logs_52_7_million() -> None:
+    assert by_the_log("wrn40_2", 11, square=True, at_input=True) == 52_696_320  # "5.26963E+07"
+    assert by_the_log("wrn40_2", 11, square=True, at_input=False) == 46_404_864
+    assert by_the_log("wrn40_2", 11, square=True, at_input=False) - 704_512 == (
+        44_127_488 + 3 * 524_288
+    )
+
+
+def test_the_logs_wide_network() -> None:
+    trace, _ = planned("wrn28_10", 11)
+    assert trace.total_mult_adds + relu_elements(trace) == pytest.approx(5.24564e9, rel=1e-5)
+    found = by_the_log("wrn28_10", 11, square=True, at_input=True)
+    assert found == pytest.approx(7.99262e8, rel=1e-5)
+
+
+def test_the_logs_resnet18() -> None:
+    """Its stem is 3×3 (1,728 weights), torchvision's 7×7 (9,408); its shortcuts are rewritten."""
+    source = resolve.locate("resnet18", num_classes=10, input_size=(3, 32, 32))
+    network = source.skeleton()
+    trace = trace_network(network, source.input_size)
+    plan = make_plan(network, trace, PlanOptions(config={"depth": 11}))
+    counted = count_network(network, trace, plan)
+    assert counted.columns["auto"].parameters - 9_408 + 1_728 == 151_178  # "1.51178E+05"
