@@ -1,4 +1,4 @@
-"""Parameters and Mult-Adds before and after, layer by layer, and a second witness for both.
+"""Parameters and Mult-Adds before and after, layer by layer.
 
 Every figure of a rewritten network comes from a plan over the original one: nothing has to be built
 or run to know them.
@@ -6,13 +6,9 @@ or run to know them.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from seclcompress.plan import LayerPlan, Plan
@@ -155,99 +151,3 @@ def _other_rows(network: nn.Module, trace: Trace, convolutions: set[str]) -> lis
 def _kept_row(name: str, layer: str, totals: Totals) -> Row:
     columns = dict.fromkeys(COLUMNS, totals)
     return Row(name, layer, "keep", "not a convolution", None, None, "dense", columns)
-
-
-def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, dict[str, int]]:
-    """A second witness: Mult-Adds by fvcore's FlopCountAnalysis, under our convention.
-
-    fvcore counts normalisation and pooling too, and does not know attention; the handles here make
-    it count contractions and nothing else. The network is run for real, once, in eval mode.
-
-    Args:
-        network: A network of plain layers; `to_dense` makes one of a rewritten network.
-        input_size: (channels, *spatial).
-
-    Returns:
-        Mult-Adds an image, and how often each operation ran that fvcore does not know.
-    """
-    from fvcore.nn import FlopCountAnalysis
-
-    device = next(network.parameters()).device
-    image = torch.zeros(1, *input_size, device=device, dtype=next(network.parameters()).dtype)
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    fused_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one operation that hides three products
-    try:
-        with torch.no_grad():
-            analysis = FlopCountAnalysis(network, image)
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-            analysis.tracer_warnings("none")
-            analysis.set_op_handle(**_FVCORE_HANDLES)
-            total = int(analysis.total())
-            unknown = analysis.unsupported_ops()
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused_attention)
-        for module, training in modes.items():
-            module.training = training
-    return total, dict(unknown)
-
-
-def _shape(value: Any) -> list[int]:
-    return list(value.type().sizes())
-
-
-def _attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Scaled dot-product attention: query by key, then scores by value."""
-    del outputs
-    *batch, queries, width = _shape(inputs[0])
-    keys, out_width = _shape(inputs[2])[-2:]
-    scores = math.prod(batch) * queries * keys
-    return Counter({"attention": scores * (width + out_width)})
-
-
-def _einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Two operands: the product of all index sizes. fvcore reads it off numpy's rounded text."""
-    del outputs
-    equation = inputs[0].toIValue().replace(" ", "")
-    terms = equation.split("->")[0].split(",")
-    operands = list(inputs[1].node().inputs())
-    if len(terms) != 2 or "." in equation:
-        raise NotImplementedError(f"Cannot count einsum {equation!r}.")
-    sizes: dict[str, int] = {}
-    for term, operand in zip(terms, operands, strict=True):
-        sizes.update(zip(term, _shape(operand), strict=True))
-    return Counter({"einsum": math.prod(sizes.values())})
-
-
-def _same_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """A convolution with padding 'same' or 'valid': every weight of a filter at every output."""
-    filter_size = math.prod(_shape(inputs[1])[1:])
-    return Counter({"conv": math.prod(_shape(outputs[0])) * filter_size})
-
-
-def _nothing(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """For what is no contraction; a handle of None would leave fvcore's own in force."""
-    del inputs, outputs
-    return Counter()
-
-
-_FVCORE_HANDLES: Mapping[str, Callable[..., Counter[str]]] = {
-    "aten::scaled_dot_product_attention": _attention,
-    "aten::einsum": _einsum,
-    "aten::_convolution_mode": _same_convolution,
-    **dict.fromkeys(
-        [
-            "aten::adaptive_avg_pool1d",
-            "aten::adaptive_avg_pool2d",
-            "aten::adaptive_avg_pool3d",
-            "aten::batch_norm",
-            "aten::group_norm",
-            "aten::instance_norm",
-            "aten::layer_norm",
-            "aten::upsample_bilinear2d",
-            "aten::upsample_nearest2d",
-        ],
-        _nothing,
-    ),
-}

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from seclcompress import networks, resolve
-from seclcompress.count import COLUMNS, Count, count_network, fvcore_mult_adds
+from seclcompress.count import COLUMNS, Count, count_network
 from seclcompress.errors import PlanError
 from seclcompress.networks import torchvision_zoo
 from seclcompress.plan import Plan, PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.trace import trace_network
+from seclcompress.witness import fvcore_mult_adds
 
 
 def counted(name: str, **options: Any) -> tuple[Count, Plan]:

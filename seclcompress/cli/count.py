@@ -89,9 +89,9 @@ def _accuracies(metrics: dict[str, float]) -> dict[str, float]:
 def _verify(source, decided, counted) -> None:  # type: ignore[no-untyped-def]
     """Builds the original and the rewritten network and counts both with fvcore."""
     from seclcompress.artefact import fresh
-    from seclcompress.count import fvcore_mult_adds
     from seclcompress.errors import SeclcompressError
     from seclcompress.rewrite import rewrite_network, to_dense
+    from seclcompress.witness import fvcore_mult_adds
 
     network = fresh(source.recipe, factory_name=source.factory_name, seed=0)
     witnessed = {"original": network, "dense": None}

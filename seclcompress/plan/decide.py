@@ -1,0 +1,210 @@
+"""Deciding the fate of every convolution from a trace."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from seclcompress import substitutions
+from seclcompress.cost import LayerCost, convolution_mult_adds
+from seclcompress.errors import PlanError
+from seclcompress.plan.model import LayerPlan, Plan, PlanOptions
+from seclcompress.substitutions import SubstitutionConfig
+from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
+from seclcompress.trace import Trace
+
+
+def convolutions(network: nn.Module) -> dict[str, nn.Module]:
+    """Every convolution of a network by name, subclasses and grouped ones included."""
+    kinds = tuple(CONVOLUTIONS.values())
+    return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+
+
+def make_plan(network: nn.Module, trace: Trace, options: PlanOptions) -> Plan:
+    """Decides the fate of every convolution.
+
+    Args:
+        network: The network that was traced.
+        trace: Its trace.
+        options: What was asked.
+
+    Raises:
+        PlanError: If the network has no convolution, a pattern matches none, or none would change.
+        UsageError: If the substitution or one of its options is unknown.
+    """
+    substitution = substitutions.get(options.substitution)
+    config = substitution.config(options.config)
+    found = convolutions(network)
+    if not found:
+        raise PlanError("The network has no convolution, so there is nothing to rewrite.")
+    for flag, patterns in (("--keep", options.keep), ("--only", options.only)):
+        for pattern in patterns:
+            _check_pattern(flag, pattern, list(found))
+    order = running_order(found, trace)
+    layers = []
+    for index, name in enumerate(order):
+        module, sizes = found[name], trace.output_sizes(name)
+        reason = _reason_to_keep(
+            name, module, sizes, is_stem=index == 0, options=options
+        ) or substitution.refuse(module, config)
+        choice = None if reason else (options.substitution, config)
+        layer = layer_plan(name, module, sizes, choice, reason)
+        if choice and layer.cost.parameters >= layer.original.parameters:
+            reason = (
+                f"not worth it: {layer.cost.parameters:,} parameters instead of "
+                f"{layer.original.parameters:,}"
+            )
+            layer = layer_plan(name, module, sizes, None, reason)
+        layers.append(layer)
+    plan = Plan(input_size=trace.input_size, cost_model=options.cost_model, layers=layers)
+    if not plan.rewritten:
+        raise PlanError(nothing_to_do(plan))
+    return plan
+
+
+def running_order(found: dict[str, nn.Module], trace: Trace) -> list[str]:
+    """Names in the order of their first call; those that did not run come last."""
+    ran = [call.name for call in trace.calls if call.name in found]
+    return list(dict.fromkeys([*ran, *found]))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern (`*`, `?`, `[…]`) means this layer, or a module that it lies in."""
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+
+
+def _check_pattern(flag: str, pattern: str, names: Sequence[str]) -> None:
+    if any(matches(pattern, name) for name in names):
+        return
+    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5) or list(names[:3])
+    raise PlanError(
+        f"{flag} {pattern!r} matches none of the {len(names)} convolutions. "
+        f"There are, for instance: {', '.join(near)}."
+    )
+
+
+def _reason_to_keep(
+    name: str,
+    module: nn.Module,
+    sizes: list[tuple[int, ...]],
+    *,
+    is_stem: bool,
+    options: PlanOptions,
+) -> str | None:
+    """Why a layer stays, before the substitution is asked."""
+    for pattern in options.keep:
+        if matches(pattern, name):
+            return f"kept by --keep {pattern}"
+    if options.only and not any(matches(pattern, name) for pattern in options.only):
+        return "not named by --only"
+    if not sizes:
+        return "it does not run in eval mode, so it has no size to plan for"
+    if is_stem and not options.stem:
+        return "the stem (the first convolution); --stem rewrites it too"
+    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    narrow = min(module.in_channels, module.out_channels)
+    if narrow < options.min_channels:
+        return f"it has {narrow} channels, fewer than --min-channels {options.min_channels}"
+    return None
+
+
+def layer_plan(
+    name: str,
+    module: nn.Module,
+    sizes: list[tuple[int, ...]],
+    choice: tuple[str, SubstitutionConfig] | None,
+    reason: str | None,
+    execution: str | None = None,
+) -> LayerPlan:
+    """One layer's plan with its figures.
+
+    Args:
+        name: Where it is.
+        module: The convolution.
+        sizes: Spatial output sizes, one an image and call.
+        choice: What it is rewritten as; None to keep it.
+        reason: Why it is kept.
+        execution: What a person chose; None for the cheaper one.
+    """
+    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    original = _original_cost(module, sizes)
+    plan = LayerPlan(
+        name=name,
+        layer=describe(module),
+        action="keep",
+        reason=reason or "",
+        output_sizes=sizes,
+        original=original,
+        separable=original,
+        cost=original,
+    )
+    if choice is None:
+        return plan
+    substitution, config = substitutions.get(choice[0]), choice[1]
+    baseline = substitutions.get("separable")
+    plan.action = "rewrite"
+    plan.substitution = choice[0]
+    plan.config = config.model_dump(mode="json")
+    plan.length = substitution.length(module)
+    plan.separable = _total(baseline, module, baseline.config({}), sizes)
+    plan.cost = _total(substitution, module, config, sizes)
+    plan.execution = execution or plan.cost.cheapest  # type: ignore[assignment]
+    plan.reason = _reason_to_rewrite(plan, module)
+    return plan
+
+
+def _reason_to_rewrite(plan: LayerPlan, module: Convolution) -> str:
+    saved = 100 * (1 - plan.cost.parameters / plan.original.parameters)
+    words = f"saves {saved:.1f} % of its parameters"
+    if saved < 0:
+        words = f"asked for, though it adds {-saved:.1f} % to its parameters"
+    widest = max(module.in_channels, module.out_channels)
+    if plan.length is not None and plan.length != widest:
+        words += f"; N is {plan.length}, as {widest} has a large prime factor"
+    if plan.execution != plan.cost.cheapest:
+        words += f"; {plan.execution} was asked for, though {plan.cost.cheapest} costs less"
+    return words
+
+
+def _total(
+    substitution: substitutions.Substitution,
+    module: Convolution,
+    config: SubstitutionConfig,
+    sizes: Sequence[tuple[int, ...]],
+) -> LayerCost:
+    costs = [substitution.cost(module, config, size) for size in sizes]
+    return LayerCost(
+        costs[0].parameters, sum(cost.dense for cost in costs), sum(cost.fast for cost in costs)
+    )
+
+
+def _original_cost(module: Convolution, sizes: Sequence[tuple[int, ...]]) -> LayerCost:
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    mult_adds = sum(
+        convolution_mult_adds(
+            module.in_channels, module.out_channels, module.kernel_size, module.groups, size
+        )
+        for size in sizes
+    )
+    return LayerCost(parameters, mult_adds, mult_adds)
+
+
+def nothing_to_do(plan: Plan) -> str:
+    """Why a plan rewrites nothing, in words."""
+    reasons: dict[str, list[str]] = {}
+    for layer in plan.layers:
+        reasons.setdefault(layer.reason, []).append(layer.name)
+    listed = "; ".join(
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+        for reason, names in list(reasons.items())[:4]
+    )
+    return f"The plan rewrites none of the {len(plan.layers)} convolutions. {listed}."
+
+
+def describe(module: nn.Module) -> str:
+    """A layer's type and geometry in torch's own words."""
+    return f"{type(module).__name__}({module.extra_repr()})"

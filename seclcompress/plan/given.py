@@ -1,0 +1,114 @@
+"""A plan that a person gives back: read, checked against the network, its figures computed anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from torch import nn
+
+from seclcompress import substitutions
+from seclcompress.errors import PlanError, describe_validation_error
+from seclcompress.plan.decide import (
+    convolutions,
+    describe,
+    layer_plan,
+    nothing_to_do,
+    running_order,
+)
+from seclcompress.plan.model import Plan
+from seclcompress.trace import Trace
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads a plan that this program wrote and a person may have edited.
+
+    Raises:
+        PlanError: If the file is missing or is not a plan.
+    """
+    try:
+        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"Cannot read the plan {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path} is not a plan: it is not UTF-8 text.") from error
+    except ValidationError as error:
+        raise PlanError(f"{path} is not a plan: {describe_validation_error(error)}.") from error
+
+
+def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
+    """Takes over what a person decided in a plan, and computes the rest anew for this network.
+
+    Args:
+        plan: A plan that was read.
+        network: The network it is meant for.
+        trace: The network's trace.
+        source: Where the plan comes from, for error messages.
+
+    Raises:
+        PlanError: If the plan is for another network or input size, names a layer twice, asks for
+            what cannot be built, or changes nothing.
+        UsageError: If a substitution or one of its options is unknown.
+    """
+    check_plan(plan, network, source)
+    found = convolutions(network)
+    decided = {layer.name: layer for layer in plan.layers}
+    if plan.input_size != trace.input_size:
+        raise PlanError(
+            f"{source} was made for an input of {'×'.join(map(str, plan.input_size))}, not "
+            f"{'×'.join(map(str, trace.input_size))}. Say --input-size or make a new plan."
+        )
+    layers = []
+    for name in running_order(found, trace):
+        wanted, module, sizes = decided[name], found[name], trace.output_sizes(name)
+        if wanted.action == "keep":
+            layers.append(layer_plan(name, module, sizes, None, wanted.reason))
+            continue
+        if wanted.substitution is None:
+            raise PlanError(
+                f"{source}, {name}: it is to be rewritten, but no substitution is named."
+            )
+        substitution = substitutions.get(wanted.substitution)
+        config = substitution.config(wanted.config)
+        reason = substitution.refuse(module, config)
+        if reason is None and not sizes:
+            reason = "it does not run in eval mode, so it has no size to plan for"
+        if reason is not None:
+            raise PlanError(
+                f"{source}, {name}: cannot rewrite {wanted.layer} as '{wanted.substitution}': "
+                f'{reason}. Set its action to "keep".'
+            )
+        layers.append(
+            layer_plan(name, module, sizes, (wanted.substitution, config), None, wanted.execution)
+        )
+    fitted = Plan(input_size=trace.input_size, cost_model=plan.cost_model, layers=layers)
+    if not fitted.rewritten:
+        raise PlanError(nothing_to_do(fitted))
+    return fitted
+
+
+def check_plan(plan: Plan, network: nn.Module, source: str) -> None:
+    """Makes sure that a plan speaks of exactly this network's convolutions.
+
+    Raises:
+        PlanError: If it does not; the first differences are listed.
+    """
+    complaints = _differences(plan, convolutions(network))
+    if complaints:
+        listed = "; ".join(complaints[:3])
+        more = f"; and {len(complaints) - 3} more" if len(complaints) > 3 else ""
+        raise PlanError(f"{source} is not a plan for this network: {listed}{more}.")
+
+
+def _differences(plan: Plan, found: dict[str, nn.Module]) -> list[str]:
+    complaints = []
+    seen: set[str] = set()
+    for layer in plan.layers:
+        if layer.name in seen:
+            complaints.append(f"it names {layer.name} twice")
+        elif layer.name not in found:
+            complaints.append(f"the network has no convolution {layer.name}")
+        elif describe(found[layer.name]) != layer.layer:
+            complaints.append(f"{layer.name} is {describe(found[layer.name])}, not {layer.layer}")
+        seen.add(layer.name)
+    return complaints + [f"it says nothing of {name}" for name in found if name not in seen]

@@ -1,0 +1,100 @@
+"""A plan as data: what becomes of each convolution, why, and at what cost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from seclcompress.cost import LayerCost
+
+
+class PlanOptions(BaseModel):
+    """What a person asks of a plan.
+
+    Attributes:
+        substitution: The family to rewrite as.
+        config: Options of that family by name.
+        keep: Patterns of layers to leave alone.
+        only: Patterns of the only layers to rewrite; empty for all.
+        stem: Whether to rewrite the first convolution too (it costs accuracy, FACTS: 4 points).
+        min_channels: Layers with fewer input or output channels are kept.
+        cost_model: How `auto` chooses between dense and fast.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    substitution: str = "acdc"
+    config: dict[str, Any] = {}
+    keep: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    stem: bool = False
+    min_channels: int = Field(default=1, ge=1)
+    cost_model: Literal["paper"] = "paper"
+
+
+class LayerPlan(BaseModel):
+    """One convolution's fate.
+
+    Attributes:
+        name: Where it is in the network.
+        layer: Its type and geometry; a plan fits a network only if this agrees.
+        action: `rewrite` or `keep`. May be edited.
+        reason: Why.
+        substitution: The family it is rewritten as. May be edited.
+        config: Options of that family, all of them. May be edited.
+        execution: `dense` or `fast`: what `auto` runs in eval mode. May be edited.
+        length: The transform's length N, where the family has one.
+        output_sizes: The spatial size of each of its outputs for one image.
+        original: Cost of the convolution as it is.
+        separable: Cost as plain depthwise-separable; `original` for a layer that is kept.
+        cost: Cost as planned; `original` for a layer that is kept.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    layer: str
+    action: Literal["rewrite", "keep"]
+    reason: str
+    substitution: str | None = None
+    config: dict[str, Any] = {}
+    execution: Literal["dense", "fast"] = "dense"
+    length: int | None = None
+    output_sizes: list[tuple[int, ...]]
+    original: LayerCost
+    separable: LayerCost
+    cost: LayerCost
+
+    @property
+    def mult_adds(self) -> int:
+        """Mult-Adds an image under the chosen execution."""
+        return self.cost.mult_adds(self.execution)
+
+
+class Plan(BaseModel):
+    """The fate of every convolution of a network at one input size.
+
+    Attributes:
+        schema_version: Of this format.
+        input_size: (channels, *spatial) of the trace.
+        cost_model: What chose the executions.
+        layers: One entry a convolution, in the order in which they run.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = 1
+    input_size: tuple[int, ...]
+    cost_model: Literal["paper"] = "paper"
+    layers: list[LayerPlan]
+
+    @property
+    def rewritten(self) -> list[LayerPlan]:
+        """The layers that are rewritten."""
+        return [layer for layer in self.layers if layer.action == "rewrite"]
+
+    def to_json(self) -> str:
+        """The plan as indented JSON; equal plans give equal bytes."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
