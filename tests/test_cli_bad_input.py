@@ -208,3 +208,15 @@ def test_a_traceback_only_with_debug(invoke: Invoke, monkeypatch: pytest.MonkeyP
     words = invoke("count", "resnet18", code=1).stderr
     assert "Internal error" in words
     assert "ZeroDivisionError: boom" in words
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (Path("evil").touch, ())
+
+
+def test_a_pickle_with_code_in_it(invoke: Invoke) -> None:
+    torch.save({"conv1.weight": Evil()}, "w.pth")
+    words = invoke("convert", "wrn10_1", "--weights", "w.pth", "-o", "out", code=1).stderr
+    assert "unpickling it could run code: refused" in words
+    assert not Path("evil").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
 from typing import Any
 
 import pytest
@@ -201,6 +202,20 @@ def test_compiled_it_computes_the_same(
         for parameter in built.parameters():
             parameter.mul_(0.9)
     torch.testing.assert_close(compiled(x), built(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("execution", ["dense", "fast", "auto"])
+def test_compiled_by_inductor(execution: str) -> None:
+    acdc = substitutions.get("acdc")
+    built = acdc.build(nn.Conv2d(6, 10, 3), acdc.config({"depth": 3}))
+    built.execution = execution
+    x = torch.randn(2, 6, 5, 5)
+    for training in (True, False):
+        torch._dynamo.reset()
+        compiled = torch.compile(built.train(training))
+        torch.testing.assert_close(compiled(x), built(x), atol=1e-4, rtol=1e-4)
 
 
 @case
