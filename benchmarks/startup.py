@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from machine import alternate, describe
+from seclcompress.timing import alternate, describe_machine
 
 CASES = {
     "--help": ["--help"],
@@ -25,11 +25,10 @@ def run(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    print(describe())
-    for name, (median, spread) in alternate(
-        {name: (lambda a=arguments: run(a)) for name, arguments in CASES.items()}
-    ).items():
-        print(f"{name:16s} {median:6.3f} s  (interquartile range {spread:.3f} s)")
+    print(describe_machine())
+    cases = {name: (lambda a=arguments: run(a)) for name, arguments in CASES.items()}
+    for name, timing in alternate(cases).items():
+        print(f"{name:16s} {timing.median:6.3f} s  (interquartile range {timing.spread:.3f} s)")
 
 
 if __name__ == "__main__":

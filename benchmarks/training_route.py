@@ -10,10 +10,10 @@ long.
 from __future__ import annotations
 
 import torch
-from machine import alternate, describe
 
 from seclcompress import stack
 from seclcompress.cost import acdc_mult_adds
+from seclcompress.timing import alternate, describe_machine
 
 DEPTH = 12
 
@@ -42,14 +42,14 @@ def measure(length: int) -> tuple[float, float, float]:
             "stack": lambda: stack.apply_stack(left, a.detach(), d.detach(), length),
         }
     )
-    per_fast = times["stack"][0] / (length * acdc_mult_adds(length, DEPTH))
-    per_dense = times["matmul"][0] / length**3
-    spread = max(iqr / median for median, iqr in times.values())
-    return times["products"][0] / times["fft"][0], per_fast / per_dense, spread
+    per_fast = times["stack"].median / (length * acdc_mult_adds(length, DEPTH))
+    per_dense = times["matmul"].median / length**3
+    spread = max(timing.spread / timing.median for timing in times.values())
+    return times["products"].median / times["fft"].median, per_fast / per_dense, spread
 
 
 def main() -> None:
-    print(describe())
+    print(describe_machine())
     print(
         "    N   products ÷ fft (above 1: fft is quicker)   fast MAC ÷ dense MAC   largest spread"
     )

@@ -1,0 +1,86 @@
+"""Timing that is fair on a noisy machine: warm, in turn, medians and spread."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long something takes.
+
+    Attributes:
+        median: Seconds.
+        spread: Interquartile range in seconds.
+    """
+
+    median: float
+    spread: float
+
+
+def alternate(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 9,
+    min_seconds: float = 0.0,
+    warm_ups: int = 1,
+) -> dict[str, Timing]:
+    """Times candidates warm and in turn, so that a noisy neighbour disturbs all of them alike.
+
+    Args:
+        candidates: Functions by name.
+        rounds: How often each is timed; at least 2.
+        min_seconds: A candidate that is quicker is repeated in each round until it takes this long.
+        warm_ups: Untimed calls of each before the first round.
+
+    Returns:
+        Seconds a call, by name.
+    """
+    repeats = {}
+    for name, run in candidates.items():
+        for _ in range(warm_ups):
+            run()
+        repeats[name] = max(1, round(min_seconds / max(_seconds(run, 1), 1e-9)))
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            times[name].append(_seconds(run, repeats[name]) / repeats[name])
+    timings = {}
+    for name, values in times.items():
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        timings[name] = Timing(median, high - low)
+    return timings
+
+
+def _seconds(run: Callable[[], object], repeats: int) -> float:
+    began = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return time.perf_counter() - began
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe_machine() -> str:
+    """One line for the head of every table of seconds: processor, threads, versions."""
+    return (
+        f"{processor()} ({torch.backends.cpu.get_cpu_capability()}), "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"Python {platform.python_version()}"
+    )
