@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from seclcompress import kernel
 from seclcompress.cost import acdc_mult_adds
 from seclcompress.transforms import (
     cosine_filter,
@@ -29,12 +30,13 @@ from seclcompress.transforms import (
     unriffle,
 )
 
-#: Below this length a product with the DCT matrix is quicker than an FFT, and
-#: one Mult-Add of the paper's formula takes as long as so many of a matrix product
-#: (benchmarks/training_route.py measures both). They decide how training multiplies out a stack,
-#: never what `fast` runs or what is reported.
+#: Below this length a product with the DCT matrix is quicker than torch's FFT, and one Mult-Add of
+#: the paper's formula takes as long as so many of a matrix product, by FFT and in the fused kernel
+#: (benchmarks/training_route.py measures all three). They decide how training multiplies out a
+#: stack, never what `fast` runs or what is reported.
 FFT_FROM_LENGTH = 256
 FFT_MULT_ADD_COST = 6
+KERNEL_MULT_ADD_COST = 2
 
 
 def expand(x: Tensor, length: int) -> Tensor:
@@ -88,8 +90,8 @@ def dense_matrix(
 ) -> Tensor:
     """Multiplies the stack out to the matrix W with `apply_stack(x) == x @ W.T`.
 
-    The stack, or its transpose, is run on the columns of the identity on its narrower side, so the
-    cost is `min(in_channels, out_channels)` vectors.
+    The fused kernel runs the stack on the columns of the identity. Without it the stack, or its
+    transpose, is run on the identity's narrower side: `min(in_channels, out_channels)` vectors.
 
     Args:
         a: Shape (L, N), float32 or float64.
@@ -101,6 +103,8 @@ def dense_matrix(
     Returns:
         Shape (out_channels, in_channels).
     """
+    if not extra_riffle and kernel.supports(a.shape[-1], a.dtype, a.device):
+        return kernel.dense_weight(a, d, in_channels, out_channels)
     narrow = min(in_channels, out_channels)
     identity = torch.eye(narrow, dtype=a.dtype, device=a.device)
     if in_channels <= out_channels:
@@ -108,8 +112,16 @@ def dense_matrix(
     return _run_transposed(identity, a, d, in_channels, extra_riffle=extra_riffle)
 
 
-def vector_cost(length: int, depth: int) -> int:
-    """What `run_stack` costs a vector, in Mult-Adds of a matrix product that take as long."""
+def vector_cost(length: int, depth: int, *, fused: bool) -> int:
+    """What the stack costs a vector, in Mult-Adds of a matrix product that take as long.
+
+    Args:
+        length: N.
+        depth: L.
+        fused: Whether the fused kernel runs it.
+    """
+    if fused:
+        return KERNEL_MULT_ADD_COST * acdc_mult_adds(length, depth)
     if length < FFT_FROM_LENGTH:
         return 2 * depth * length * length
     return FFT_MULT_ADD_COST * acdc_mult_adds(length, depth)

@@ -31,9 +31,14 @@ shapes = st.integers(1, 40).flatmap(
 )
 
 
-@given(shape=shapes, extra=st.booleans(), seed=st.integers(0, 99), by_fft=st.booleans())
+@given(
+    shape=shapes,
+    extra=st.booleans(),
+    seed=st.integers(0, 99),
+    way=st.sampled_from(["matmul", "fft", "kernel"]),
+)
 def test_every_way_is_the_definition(
-    shape: tuple[int, int, int, int], extra: bool, seed: int, by_fft: bool
+    shape: tuple[int, int, int, int], extra: bool, seed: int, way: str
 ) -> None:
     n, c_in, c_out, depth = shape
     generator = torch.Generator().manual_seed(seed)
@@ -42,7 +47,9 @@ def test_every_way_is_the_definition(
     expected = by_definition(x, a, d, c_out, extra)
     scale = expected.abs().max().clamp_min(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack, "FFT_FROM_LENGTH", 1 if by_fft else 10**6)
+        patch.setattr(stack, "FFT_FROM_LENGTH", 1 if way == "fft" else 10**6)
+        if way != "kernel":
+            patch.setattr(stack.kernel, "supports", lambda *about: False)
         w = stack.dense_matrix(a, d, c_in, c_out, extra_riffle=extra)
         run = stack.run_stack(x, a, d, c_out, extra_riffle=extra)
     assert w.shape == (c_out, c_in)
@@ -55,6 +62,7 @@ def test_every_way_is_the_definition(
 @pytest.mark.parametrize("by_fft", [False, True])
 def test_gradients(c_in: int, c_out: int, extra: bool, by_fft: bool, monkeypatch) -> None:
     monkeypatch.setattr(stack, "FFT_FROM_LENGTH", 1 if by_fft else 10**6)
+    monkeypatch.setattr(stack.kernel, "supports", lambda *about: False)
     n = max(c_in, c_out)
     a, d = torch.randn(2, 2, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     a, d = a.requires_grad_(), d.clone().requires_grad_()
@@ -74,5 +82,6 @@ def test_expand_repeats_and_fold_adds() -> None:
 
 
 def test_a_step_costs_what_is_cheaper() -> None:
-    assert stack.vector_cost(64, 12) == 2 * 12 * 64 * 64
-    assert stack.vector_cost(1024, 1) == 6 * (4 * 1024 + 5 * 1024 * 10)
+    assert stack.vector_cost(64, 12, fused=False) == 2 * 12 * 64 * 64
+    assert stack.vector_cost(1024, 1, fused=False) == 6 * (4 * 1024 + 5 * 1024 * 10)
+    assert stack.vector_cost(1024, 1, fused=True) == 2 * (4 * 1024 + 5 * 1024 * 10)

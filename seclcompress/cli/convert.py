@@ -78,6 +78,7 @@ def convert(
     console.print(report.layers_table(counted, console.width))
     console.print()
     console.print(report.count_table(network, counted, decided, {}, console.width))
+    o.say_without_kernel(decided)
     if not dry_run:
         assert output_dir is not None
         built, fresh = source.load(seed=seed)

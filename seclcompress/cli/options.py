@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seclcompress.cli.app import err_console
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class CostModel(str, Enum):
-    """How `auto` chooses between dense and fast."""
+    """How `auto` chooses between dense and fast: by Mult-Adds, or by the clock."""
 
     paper = "paper"
+    measured = "measured"
 
 
 NetworkArgument = Annotated[
@@ -173,6 +175,17 @@ def plan_options(
     )
 
 
+def say_without_kernel(plan: Plan) -> None:
+    """Says, where a plan has fast layers, that they will be slower than they could be."""
+    from seclcompress import kernel
+
+    if not kernel.available() and any(layer.execution == "fast" for layer in plan.rewritten):
+        err_console.print(
+            "The fused kernel is not there (no C++ compiler when seclcompress was installed): fast "
+            "layers run by torch.fft, which computes the same, slower."
+        )
+
+
 def planned(
     source: Source, options: PlanOptions, plan_file: Path | None
 ) -> tuple[nn.Module, Trace, Plan]:
@@ -185,4 +198,16 @@ def planned(
     traced = trace_network(network, source.input_size)
     if read is not None:
         return network, traced, fit_plan(read, network, traced, str(plan_file))
-    return network, traced, make_plan(network, traced, options)
+    if options.cost_model == "paper":
+        return network, traced, make_plan(network, traced, options)
+    from seclcompress.measure import Stopwatch, default_cache
+
+    with err_console.status("Measuring …") as status:
+        stopwatch = Stopwatch(
+            default_cache(), on_measure=lambda layer: status.update(f"Measuring {layer}")
+        )
+        plan = make_plan(network, traced, options, stopwatch.choose)
+    err_console.print(
+        f"Measured {stopwatch.measured} layer shapes; the others were known ({default_cache()})."
+    )
+    return network, traced, plan

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -12,9 +13,38 @@ from seclcompress import substitutions
 from seclcompress.cost import LayerCost, convolution_mult_adds
 from seclcompress.errors import PlanError
 from seclcompress.plan.model import LayerPlan, Plan, PlanOptions
-from seclcompress.substitutions import SubstitutionConfig
+from seclcompress.substitutions import Substitution, SubstitutionConfig
 from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
 from seclcompress.trace import Trace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a rewritten layer is to be executed.
+
+    Attributes:
+        execution: `dense` or `fast`.
+        seconds: What each took, by execution, where it was measured.
+    """
+
+    execution: str
+    seconds: dict[str, float] | None = None
+
+
+#: Decides a layer's execution: convolution, family, its options, output sizes.
+Chooser = Callable[
+    [Convolution, Substitution, SubstitutionConfig, Sequence[tuple[int, ...]]], Choice
+]
+
+
+def fewest_mult_adds(
+    conv: Convolution,
+    substitution: Substitution,
+    config: SubstitutionConfig,
+    sizes: Sequence[tuple[int, ...]],
+) -> Choice:
+    """The paper's cost model: whichever has fewer Mult-Adds, dense where they are equal."""
+    return Choice(_total(substitution, conv, config, sizes).cheapest)
 
 
 def convolutions(network: nn.Module) -> dict[str, nn.Module]:
@@ -23,13 +53,16 @@ def convolutions(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 
 
-def make_plan(network: nn.Module, trace: Trace, options: PlanOptions) -> Plan:
+def make_plan(
+    network: nn.Module, trace: Trace, options: PlanOptions, choose: Chooser = fewest_mult_adds
+) -> Plan:
     """Decides the fate of every convolution.
 
     Args:
         network: The network that was traced.
         trace: Its trace.
         options: What was asked.
+        choose: What decides between dense and fast; it should be what `options.cost_model` names.
 
     Raises:
         PlanError: If the network has no convolution, a pattern matches none, or none would change.
@@ -58,6 +91,10 @@ def make_plan(network: nn.Module, trace: Trace, options: PlanOptions) -> Plan:
                 f"{layer.original.parameters:,}"
             )
             layer = layer_plan(name, module, sizes, None, reason)
+        elif choice:
+            assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            chosen = choose(module, substitution, config, sizes)
+            layer = layer_plan(name, module, sizes, choice, None, chosen)
         layers.append(layer)
     plan = Plan(input_size=trace.input_size, cost_model=options.cost_model, layers=layers)
     if not plan.rewritten:
@@ -118,7 +155,7 @@ def layer_plan(
     sizes: list[tuple[int, ...]],
     choice: tuple[str, SubstitutionConfig] | None,
     reason: str | None,
-    execution: str | None = None,
+    chosen: Choice | None = None,
 ) -> LayerPlan:
     """One layer's plan with its figures.
 
@@ -128,7 +165,7 @@ def layer_plan(
         sizes: Spatial output sizes, one an image and call.
         choice: What it is rewritten as; None to keep it.
         reason: Why it is kept.
-        execution: What a person chose; None for the cheaper one.
+        chosen: Its execution; None for the one with fewer Mult-Adds.
     """
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     original = _original_cost(module, sizes)
@@ -152,7 +189,8 @@ def layer_plan(
     plan.length = substitution.length(module)
     plan.separable = _total(baseline, module, baseline.config({}), sizes)
     plan.cost = _total(substitution, module, config, sizes)
-    plan.execution = execution or plan.cost.cheapest  # type: ignore[assignment]
+    chosen = chosen or Choice(plan.cost.cheapest)
+    plan.execution, plan.seconds = chosen.execution, chosen.seconds  # type: ignore[assignment]
     plan.reason = _reason_to_rewrite(plan, module)
     return plan
 
@@ -166,12 +204,12 @@ def _reason_to_rewrite(plan: LayerPlan, module: Convolution) -> str:
     if plan.length is not None and plan.length != widest:
         words += f"; N is {plan.length}, as {widest} has a large prime factor"
     if plan.execution != plan.cost.cheapest:
-        words += f"; {plan.execution} was asked for, though {plan.cost.cheapest} costs less"
+        words += f"; {plan.execution}, though {plan.cost.cheapest} has fewer Mult-Adds"
     return words
 
 
 def _total(
-    substitution: substitutions.Substitution,
+    substitution: Substitution,
     module: Convolution,
     config: SubstitutionConfig,
     sizes: Sequence[tuple[int, ...]],

@@ -10,6 +10,7 @@ from torch import nn
 from seclcompress import substitutions
 from seclcompress.errors import PlanError, describe_validation_error
 from seclcompress.plan.decide import (
+    Choice,
     convolutions,
     describe,
     layer_plan,
@@ -78,9 +79,8 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
                 f"{source}, {name}: cannot rewrite {wanted.layer} as '{wanted.substitution}': "
                 f'{reason}. Set its action to "keep".'
             )
-        layers.append(
-            layer_plan(name, module, sizes, (wanted.substitution, config), None, wanted.execution)
-        )
+        chosen = Choice(wanted.execution, wanted.seconds)
+        layers.append(layer_plan(name, module, sizes, (wanted.substitution, config), None, chosen))
     fitted = Plan(input_size=trace.input_size, cost_model=plan.cost_model, layers=layers)
     if not fitted.rewritten:
         raise PlanError(nothing_to_do(fitted))

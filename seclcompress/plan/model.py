@@ -31,7 +31,7 @@ class PlanOptions(BaseModel):
     only: tuple[str, ...] = ()
     stem: bool = False
     min_channels: int = Field(default=1, ge=1)
-    cost_model: Literal["paper"] = "paper"
+    cost_model: Literal["paper", "measured"] = "paper"
 
 
 class LayerPlan(BaseModel):
@@ -50,6 +50,7 @@ class LayerPlan(BaseModel):
         original: Cost of the convolution as it is.
         separable: Cost as plain depthwise-separable; `original` for a layer that is kept.
         cost: Cost as planned; `original` for a layer that is kept.
+        seconds: What each execution took where it was measured, by execution.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -66,6 +67,7 @@ class LayerPlan(BaseModel):
     original: LayerCost
     separable: LayerCost
     cost: LayerCost
+    seconds: dict[str, float] | None = None
 
     @property
     def mult_adds(self) -> int:
@@ -87,7 +89,7 @@ class Plan(BaseModel):
 
     schema_version: Literal[1] = 1
     input_size: tuple[int, ...]
-    cost_model: Literal["paper"] = "paper"
+    cost_model: Literal["paper", "measured"] = "paper"
     layers: list[LayerPlan]
 
     @property

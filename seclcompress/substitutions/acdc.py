@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -15,8 +15,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from seclcompress import kernel
 from seclcompress.cost import LayerCost, acdc_mult_adds, acdc_parameters
-from seclcompress.stack import apply_stack, dense_matrix, run_stack, vector_cost
+from seclcompress.stack import apply_stack, dense_matrix, vector_cost
 from seclcompress.substitutions.contract import Convolution, Substitution, SubstitutionConfig
 from seclcompress.substitutions.depthwise_pointwise import (
     DepthwisePointwise,
@@ -78,23 +79,30 @@ class AcdcPointwise(FactoredPointwise):
 
     def transform(self, x: Tensor) -> Tensor:
         """The stack by fast cosine transforms."""
-        return self._run(apply_stack, x)
-
-    def transform_in_training(self, x: Tensor) -> Tensor:
-        """The stack by FFT or by products with the DCT matrix, whichever is quicker."""
-        return self._run(run_stack, x)
-
-    def _run(self, run: Callable[..., Tensor], x: Tensor) -> Tensor:
         with _full_precision(x):
             a, d = _at_least_float32(self.a), _at_least_float32(self.d)
-            y = run(x.to(a.dtype), a, d, self.out_channels, extra_riffle=self.extra_riffle)
+            y = apply_stack(x.to(a.dtype), a, d, self.out_channels, extra_riffle=self.extra_riffle)
             return y.to(x.dtype)
+
+    def map_channels(self, x: Tensor) -> Tensor:
+        """The stack at every position, by the fused kernel where it can."""
+        if not self._fused(x.dtype):
+            return super().map_channels(x)
+        with _full_precision(x):
+            wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+            bias = None if self.bias is None else self.bias.to(wide)
+            return kernel.acdc_stack(x, self.a.to(wide), self.d.to(wide), self.out_channels, bias)
+
+    def _fused(self, dtype: torch.dtype) -> bool:
+        """Whether the fused kernel can run this stack on inputs of a dtype."""
+        return not self.extra_riffle and kernel.supports(self.a.shape[1], dtype, self.a.device)
 
     def quickest_in_training(self, positions: int) -> str:
         """Whether to run the stack on the positions, or on the identity's columns to make W."""
         depth, length = self.a.shape
-        vector = vector_cost(length, depth)
-        columns = min(self.in_channels, self.out_channels)
+        fused = self._fused(self.a.dtype)
+        vector = vector_cost(length, depth, fused=fused)
+        columns = self.in_channels if fused else min(self.in_channels, self.out_channels)
         matrix = columns * vector + positions * self.in_channels * self.out_channels
         return "fast" if positions * vector < matrix else "dense"
 

@@ -39,23 +39,18 @@ class DepthwisePointwise(StructuredConv):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size)."""
         dimensions = len(self.kernel_size)
+        if x.dim() == dimensions + 1:  # torch's convolutions take one image without a batch, too
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         if self.depthwise is not None:
             x, stride = self.depthwise(x), (1,) * dimensions
         else:
             x, stride = self._padded(x), self.stride
-        if self._runs_dense(x, stride):
+        if self._runs_dense(x, stride) or x.numel() == 0:  # an FFT of nothing is an error
             weight = self.pointwise.weight().to(x.dtype)
             kernel = weight.reshape(*weight.shape, *[1] * dimensions)
             return _CONVOLVE[dimensions](x, kernel, self.pointwise.bias, stride=stride)
         every: tuple[Any, ...] = (..., *[slice(None, None, step) for step in stride])
-        x = x[every].movedim(-dimensions - 1, -1)
-        run = self.pointwise.transform
-        if self.training and self.execution == "auto":
-            run = self.pointwise.transform_in_training
-        y = run(x)
-        if self.pointwise.bias is not None:
-            y = y + self.pointwise.bias
-        return y.movedim(-1, -dimensions - 1)
+        return self.pointwise.map_channels(x[every])
 
     def _padded(self, x: Tensor) -> Tensor:
         if isinstance(self.padding, str) or not any(self.padding):  # 'same' pads 1×1 by nothing
@@ -68,11 +63,8 @@ class DepthwisePointwise(StructuredConv):
             return self.execution == "dense"
         if not self.training:
             return self.planned_execution == "dense"
-        spatial = x.shape[-len(stride) :]
-        batch = x.shape[0] if x.dim() == len(stride) + 2 else 1
-        positions = batch * math.prod(
-            -(-size // step) for size, step in zip(spatial, stride, strict=True)
-        )
+        sizes = [-(-size // step) for size, step in zip(x.shape[2:], stride, strict=True)]
+        positions = x.shape[0] * math.prod(sizes)
         return self.pointwise.quickest_in_training(positions) == "dense"
 
     def to_dense(self) -> nn.Module:

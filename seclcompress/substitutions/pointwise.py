@@ -40,13 +40,21 @@ class Pointwise(nn.Module, ABC):
     def transform(self, x: Tensor) -> Tensor:
         """The map on vectors, the bias left out. Shape (..., in_channels) to (..., out_channels)."""
 
+    def map_channels(self, x: Tensor) -> Tensor:
+        """The map at every position, with the bias, without multiplying it out.
+
+        Args:
+            x: Shape (batch, in_channels, *spatial).
+
+        Returns:
+            Shape (batch, out_channels, *spatial).
+        """
+        y = self.transform(x.movedim(1, -1))
+        return (y if self.bias is None else y + self.bias).movedim(-1, 1)
+
     def quickest_in_training(self, positions: int) -> str:  # noqa: ARG002
         """`dense` or `fast`: what a training step over so many vectors should run."""
         return "dense"
-
-    def transform_in_training(self, x: Tensor) -> Tensor:
-        """`transform`, by whichever algorithm is quickest forward and backward."""
-        return self.transform(x)
 
     def factors(self) -> list[nn.Parameter]:
         """The structured factors among the parameters."""

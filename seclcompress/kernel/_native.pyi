@@ -1,0 +1,19 @@
+"""The compiled kernel; see csrc/module.cpp."""
+
+# address, channels, batch stride, channel stride, position stride (strides in elements)
+_View = tuple[int, int, int, int, int]
+# kernel name or None, type, n, layers, threads, batch, positions, address of a, address of d
+_Call = tuple[str | None, int, int, int, int, int, int, int, int]
+
+def forward(call: _Call, input: _View, output: _View, bias: int, /) -> None: ...
+def backward(
+    call: _Call,
+    input: _View,
+    output_grad: _View,
+    input_grad: _View,
+    a_grad: int,
+    d_grad: int,
+    /,
+) -> None: ...
+def supports(n: int, /) -> bool: ...
+def kernels() -> list[str]: ...

@@ -1,0 +1,44 @@
+// What a caller hands to the kernel, and the kernel for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace acdc {
+
+enum class Type : int32_t { kFloat32, kFloat64, kBFloat16 };
+
+// A tensor (batch, channels, positions); strides in elements. No two elements may overlap.
+struct View {
+  void* data;
+  int64_t channels, batch_stride, channel_stride, position_stride;
+};
+
+// Sizes and operands of one call. All sizes have been checked: n = plan length, channels of both
+// views within [1, n], layers >= 1. Parameters have the type of the computation (float for
+// bfloat16 views) and are contiguous.
+struct Call {
+  Type type;
+  int32_t n, layers, threads;
+  int64_t batch, positions;
+  const void *a, *d;  // (layers, n)
+  const void* bias;   // (channels of output), or null; forward only
+  View input;
+  View output;      // forward: written; backward: its gradient, read
+  View input_grad;  // backward: written unless its data is null
+  void *a_grad, *d_grad;  // backward: (layers, n), written
+};
+
+struct Kernel {
+  const char* name;
+  // Both throw std::bad_alloc. Null where the kernel is for another processor family.
+  void (*forward)(const Call&);
+  void (*backward)(const Call&);
+};
+
+// From the newest instruction set to the baseline, which runs everywhere.
+extern const Kernel kAvx512Kernel, kAvx2Kernel, kBaselineKernel;
+
+// The best kernel for this machine, or the one called `name`; null if that cannot run here.
+const Kernel* find_kernel(const char* name);
+
+}  // namespace acdc

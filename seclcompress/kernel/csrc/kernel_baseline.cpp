@@ -1,0 +1,7 @@
+// The kernel for what every processor of the platform has: SSE2, NEON.
+#include "kernel_headers.h"
+
+#define ACDC_VECTOR_BYTES 16
+#define ACDC_KERNEL kBaselineKernel
+#define ACDC_KERNEL_NAME "baseline"
+#include "kernel_body.h"

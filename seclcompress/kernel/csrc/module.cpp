@@ -1,0 +1,140 @@
+// The Python module seclcompress.kernel._native. It knows nothing of torch: tensors arrive as
+// addresses, sizes and strides that seclcompress/kernel/ops.py has checked.
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <cstdint>
+#include <new>
+
+#include "kernel.h"
+#include "plan.h"
+
+namespace {
+
+using acdc::Call;
+using acdc::Kernel;
+using acdc::View;
+
+void* address(unsigned long long value) {
+  return reinterpret_cast<void*>(static_cast<uintptr_t>(value));
+}
+
+// Reads (address, channels, batch_stride, channel_stride, position_stride).
+bool read_view(PyObject* tuple, View* view) {
+  unsigned long long data;
+  long long channels, batch, channel, position;
+  if (!PyArg_ParseTuple(tuple, "KLLLL", &data, &channels, &batch, &channel, &position)) {
+    return false;
+  }
+  *view = {address(data), channels, batch, channel, position};
+  return true;
+}
+
+// Reads what both calls begin with: kernel name or None, type, n, layers, threads, batch,
+// positions, a, d.
+bool read_call(PyObject* tuple, Call* call, const Kernel** kernel) {
+  const char* name;
+  int type;
+  long long batch, positions;
+  unsigned long long a, d;
+  if (!PyArg_ParseTuple(tuple, "ziiiiLLKK", &name, &type, &call->n, &call->layers, &call->threads,
+                        &batch, &positions, &a, &d)) {
+    return false;
+  }
+  call->type = static_cast<acdc::Type>(type);
+  call->batch = batch;
+  call->positions = positions;
+  call->a = address(a);
+  call->d = address(d);
+  *kernel = acdc::find_kernel(name);
+  if (*kernel == nullptr) {
+    PyErr_Format(PyExc_ValueError, "no kernel named '%s' runs on this machine", name);
+    return false;
+  }
+  if (type < 0 || type > 2 || !acdc::plan_exists(call->n) || call->layers < 1) {
+    PyErr_SetString(PyExc_ValueError, "type, length or number of layers out of range");
+    return false;
+  }
+  return true;
+}
+
+PyObject* run(void (*operation)(const Call&), const Call& call) {
+  bool out_of_memory = false;
+  Py_BEGIN_ALLOW_THREADS
+  try {
+    operation(call);
+  } catch (const std::bad_alloc&) {
+    out_of_memory = true;
+  }
+  Py_END_ALLOW_THREADS
+  if (out_of_memory) return PyErr_NoMemory();
+  Py_RETURN_NONE;
+}
+
+PyObject* forward(PyObject*, PyObject* arguments) {
+  PyObject *common, *input, *output;
+  unsigned long long bias;
+  Call call = {};
+  const Kernel* kernel;
+  if (!PyArg_ParseTuple(arguments, "OOOK", &common, &input, &output, &bias) ||
+      !read_call(common, &call, &kernel) || !read_view(input, &call.input) ||
+      !read_view(output, &call.output)) {
+    return nullptr;
+  }
+  call.bias = address(bias);
+  return run(kernel->forward, call);
+}
+
+PyObject* backward(PyObject*, PyObject* arguments) {
+  PyObject *common, *input, *output, *input_grad;
+  unsigned long long a_grad, d_grad;
+  Call call = {};
+  const Kernel* kernel;
+  if (!PyArg_ParseTuple(arguments, "OOOOKK", &common, &input, &output, &input_grad, &a_grad,
+                        &d_grad) ||
+      !read_call(common, &call, &kernel) || !read_view(input, &call.input) ||
+      !read_view(output, &call.output) || !read_view(input_grad, &call.input_grad)) {
+    return nullptr;
+  }
+  call.a_grad = address(a_grad);
+  call.d_grad = address(d_grad);
+  return run(kernel->backward, call);
+}
+
+PyObject* supports(PyObject*, PyObject* arguments) {
+  long long n;
+  if (!PyArg_ParseTuple(arguments, "L", &n)) return nullptr;
+  return PyBool_FromLong(acdc::plan_exists(n));
+}
+
+PyObject* kernels(PyObject*, PyObject*) {
+  PyObject* names = PyList_New(0);
+  if (names == nullptr) return nullptr;
+  for (const char* name : {"avx512", "avx2", "baseline"}) {
+    if (acdc::find_kernel(name) == nullptr) continue;
+    PyObject* text = PyUnicode_FromString(name);
+    if (text == nullptr || PyList_Append(names, text) != 0) {
+      Py_XDECREF(text);
+      Py_DECREF(names);
+      return nullptr;
+    }
+    Py_DECREF(text);
+  }
+  return names;
+}
+
+PyMethodDef methods[] = {
+    {"forward", forward, METH_VARARGS, "forward(call, input, output, bias)"},
+    {"backward", backward, METH_VARARGS,
+     "backward(call, input, output_grad, input_grad, a_grad, d_grad)"},
+    {"supports", supports, METH_VARARGS, "Whether there is a plan for a length."},
+    {"kernels", kernels, METH_NOARGS, "Instruction sets that run here, the best first."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, methods,
+                      nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__native() { return PyModule_Create(&module); }

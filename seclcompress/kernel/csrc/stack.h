@@ -1,0 +1,245 @@
+// A stack of layers over a tile, and over all tiles of a call. Included once for each instruction
+// set, after simd.h, butterflies.h, passes.h and tile_io.h.
+
+// Calls f(std::integral_constant<int, R>) for the radix R.
+template <class F>
+ACDC_INLINE void with_radix(int radix, F f) {
+  switch (radix) {
+    case 2: return f(std::integral_constant<int, 2>{});
+    case 3: return f(std::integral_constant<int, 3>{});
+    case 4: return f(std::integral_constant<int, 4>{});
+    case 5: return f(std::integral_constant<int, 5>{});
+    case 7: return f(std::integral_constant<int, 7>{});
+    case 8: return f(std::integral_constant<int, 8>{});
+    default: return;
+  }
+}
+
+// A and D of all layers in the order and form in which the passes read them.
+template <class T>
+struct Parameters {
+  const T* a;         // (layers, n) in the order of Plan::input_channel
+  const T* matrices;  // (layers, 3 * pairs), see multiply_pair
+
+  static size_t bytes(const Plan<T>& plan, int layers) {
+    return sizeof(T) * layers * (plan.n + 3 * plan.pairs.size());
+  }
+
+  Parameters(const Plan<T>& plan, const Call& call, void* memory) {
+    T* to_a = static_cast<T*>(memory);
+    T* to_matrix = to_a + static_cast<size_t>(call.layers) * plan.n;
+    a = to_a;
+    matrices = to_matrix;
+    const T scale = static_cast<T>(0.5 / plan.n);  // of the two FFTs, and of V in multiply_pair
+    for (int layer = 0; layer < call.layers; layer++) {
+      const T* from_a = static_cast<const T*>(call.a) + static_cast<size_t>(layer) * plan.n;
+      const T* d = static_cast<const T*>(call.d) + static_cast<size_t>(layer) * plan.n;
+      for (int i = 0; i < plan.n; i++) *to_a++ = from_a[plan.input_channel[i]];
+      for (const PairAngles& pair : plan.pairs) {
+        const T p = d[pair.k] * scale, q = d[pair.mirror] * scale;
+        const T cos2 = static_cast<T>(pair.cos2), sin2 = static_cast<T>(pair.sin2);
+        *to_matrix++ = p * cos2 + q * sin2;
+        *to_matrix++ = (p - q) * static_cast<T>(pair.cos_sin);
+        *to_matrix++ = q * cos2 + p * sin2;
+      }
+    }
+  }
+};
+
+// The gradients of A and D summed over positions, in the form in which the passes yield them.
+template <class T>
+struct GradientSums {
+  static size_t layer_size(const Plan<T>& plan) { return plan.n + 3 * plan.pairs.size(); }
+
+  // Writes those of one layer in the parameters' own order.
+  static void unpack(const Plan<T>& plan, const T* sums, T* a_grad, T* d_grad) {
+    for (int i = 0; i < plan.n; i++) a_grad[plan.input_channel[i]] = sums[i];
+    const T scale = static_cast<T>(0.5 / plan.n);
+    const T* s = sums + plan.n;
+    for (const PairAngles& pair : plan.pairs) {
+      const T cos2 = static_cast<T>(pair.cos2), sin2 = static_cast<T>(pair.sin2);
+      const T cross = static_cast<T>(pair.cos_sin) * s[1];
+      d_grad[pair.k] = scale * (cos2 * s[0] + sin2 * s[2] + cross);
+      if (pair.mirror != pair.k) {
+        d_grad[pair.mirror] = scale * (sin2 * s[0] + cos2 * s[2] - cross);
+      }
+      s += 3;
+    }
+  }
+};
+
+template <class T>
+class TileStack {
+ public:
+  TileStack(const Plan<T>& p, const Parameters<T>& q) : plan(p), parameters(q) {}
+
+  // input -> output, which may be the same tile. With kRecord the spectrum goes to `kept`.
+  template <Spectrum MODE>
+  void forward_layer(int layer, const Row<T>* input, Row<T>* output, Row<T>* work,
+                     Row<T>* kept) const {
+    const int32_t* input_row = plan.input_row.data();
+    const T* a = parameters.a + static_cast<size_t>(layer) * plan.n;
+    begin<true>(input, work, input_row, a);
+    middle<MODE>(layer, work, kept, nullptr, nullptr);
+    end<false>(work, output, input_row, a, nullptr, nullptr);
+  }
+
+  // The gradient of a layer's output becomes that of its input, in place; sums receives A's and
+  // D's unless it is null. `layer_input` and `kept` are what forward_layer read and recorded;
+  // products has room for plan.n and for 3 * plan.max_pairs vectors.
+  void backward_layer(int layer, const Row<T>* layer_input, Row<T>* kept, Row<T>* gradient,
+                      Row<T>* work, Vector<T>* products, T* sums) const {
+    const T* a = parameters.a + static_cast<size_t>(layer) * plan.n;
+    begin<false>(gradient, work, nullptr, nullptr);
+    middle<Spectrum::kReplay>(layer, work, kept, products, sums ? sums + plan.n : nullptr);
+    end<true>(work, gradient, plan.input_row.data(), a, layer_input, products);
+    if (sums) add_lane_sums<T>(products, plan.n, sums);
+  }
+
+ private:
+  int pitch() const {
+    const Stage& top = plan.stages.front();
+    return top.span + (plan.rows - plan.n) / (top.radix - 1);
+  }
+
+  template <bool REORDER>
+  void begin(const Row<T>* input, Row<T>* work, const int32_t* input_row, const T* a) const {
+    if (plan.stages.size() == 1) return copy_in<REORDER>(input, work, input_row, a, plan.n);
+    const Stage& top = plan.stages.front();
+    with_radix(top.radix, [&](auto radix) {
+      first_pass<decltype(radix)::value, REORDER>(input, work, input_row, a, top.span, pitch(),
+                                                  plan.twiddles.data() + top.twiddles);
+    });
+  }
+
+  template <bool REORDER>
+  void end(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
+           const Row<T>* layer_input, Vector<T>* products) const {
+    if (plan.stages.size() == 1) {
+      return copy_out<REORDER>(work, output, input_row, a, layer_input, products, plan.n);
+    }
+    const Stage& top = plan.stages.front();
+    with_radix(top.radix, [&](auto radix) {
+      last_pass<decltype(radix)::value, REORDER>(work, output, input_row, a, layer_input, products,
+                                                 top.span, pitch(),
+                                                 plan.twiddles.data() + top.twiddles);
+    });
+  }
+
+  template <Spectrum MODE>
+  void middle(int layer, Row<T>* work, Row<T>* kept, Vector<T>* products, T* sums) const {
+    const T* matrices = parameters.matrices + static_cast<size_t>(layer) * 3 * plan.pairs.size();
+    for (const Instruction& step : plan.programme) {
+      const Stage& stage = plan.stages[step.stage];
+      const T* twiddles = plan.twiddles.data() + stage.twiddles;
+      if (step.step == Step::kForward) {
+        with_radix(stage.radix, [&](auto radix) {
+          stage_pass<decltype(radix)::value, false>(work + step.row, step.blocks, stage.span,
+                                                    twiddles);
+        });
+      } else if (step.step == Step::kInverse) {
+        with_radix(stage.radix, [&](auto radix) {
+          stage_pass<decltype(radix)::value, true>(work + step.row, step.blocks, stage.span,
+                                                   twiddles);
+        });
+      } else {
+        spectrum<MODE>(stage.radix, work, kept, step, matrices + 3 * step.pair, products);
+        if (MODE == Spectrum::kReplay && sums) {
+          add_lane_sums<T>(products, 3 * step.pair_count, sums + 3 * step.pair);
+        }
+      }
+    }
+  }
+
+  template <Spectrum MODE>
+  void spectrum(int last_radix, Row<T>* work, Row<T>* kept, const Instruction& step,
+                const T* matrices, Vector<T>* products) const {
+    const MirrorBlocks* mirrors = plan.mirrors.data() + step.mirror;
+    if (last_radix == 1) {  // n = 1
+      return spectrum_pass<1, MODE>(work, kept, mirrors, step.count, matrices, products);
+    }
+    with_radix(last_radix, [&](auto radix) {
+      constexpr int kRadix = decltype(radix)::value;
+      if constexpr (kRadix != 8) {  // never the last, see choose_radices
+        spectrum_pass<kRadix, MODE>(work, kept, mirrors, step.count, matrices, products);
+      }
+    });
+  }
+
+  const Plan<T>& plan;
+  const Parameters<T>& parameters;
+};
+
+// A thread's tiles, and what the calling thread prepares for all of them.
+inline Scratch& tile_scratch() {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+inline Scratch& call_scratch() {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+
+inline void* reserve_or_throw(Scratch& scratch, size_t bytes) {
+  void* memory = scratch.reserve(bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+// E is what the tensors hold and T what is computed with.
+template <class T, class E>
+class ForwardCall {
+ public:
+  explicit ForwardCall(const Call& c)
+      : call(c),
+        plan(get_plan<T>(c.n, sizeof(Row<T>))),
+        parameters(plan, c,
+                   reserve_or_throw(call_scratch(), Parameters<T>::bytes(plan, c.layers))) {}
+
+  void run() {
+    const int64_t total = call.batch * call.positions;
+    const int64_t tiles = (total + kTile - 1) / kTile;
+    run_parallel(call.threads, tiles, [](void* self, int64_t i) {
+      static_cast<ForwardCall*>(self)->run_task(i);
+    }, this);
+    if (out_of_memory) throw std::bad_alloc();
+  }
+
+ private:
+  static constexpr int kTile = 2 * kLanes<T>;
+
+  void run_task(int64_t i) {
+    const FlushSubnormals flush;
+    auto* tile = static_cast<Row<T>*>(tile_scratch().reserve(2 * plan.rows * sizeof(Row<T>)));
+    if (tile == nullptr) {
+      out_of_memory = true;
+      return;
+    }
+    const int64_t first = i * kTile, left = call.batch * call.positions - first;
+    run_tile(tile, first, left < kTile ? static_cast<int>(left) : kTile);
+  }
+
+  void run_tile(Row<T>* tile, int64_t first, int count) {
+    const TileOfTensor<T, const E> from(call.input, call.positions, first, count);
+    const TileOfTensor<T, E> to(call.output, call.positions, first, count);
+    const int32_t* row_of_channel = plan.row_of_channel.data();
+    load_tile<T>(from, call.n, row_of_channel, tile);
+    const TileStack<T> stack(plan, parameters);
+    for (int layer = 0; layer < call.layers; layer++) {
+      stack.template forward_layer<Spectrum::kPlain>(layer, tile, tile, tile + plan.rows, nullptr);
+    }
+    const bool finite = store_tile<T>(to, call.n, row_of_channel, tile,
+                                      static_cast<const T*>(call.bias));
+    // What is not finite in one group of positions spreads to the other, because one FFT
+    // transforms both. Alone, each keeps its own.
+    if (!finite && count > kLanes<T>) {
+      run_tile(tile, first, kLanes<T>);
+      run_tile(tile, first + kLanes<T>, count - kLanes<T>);
+    }
+  }
+
+  const Call& call;
+  const Plan<T>& plan;
+  const Parameters<T> parameters;
+  std::atomic<bool> out_of_memory{false};
+};

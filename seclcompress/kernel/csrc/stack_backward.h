@@ -1,0 +1,119 @@
+// Gradients of a stack, tile by tile. Included once for each instruction set, after stack.h.
+
+template <class T, class E>
+class BackwardCall {
+ public:
+  explicit BackwardCall(const Call& c)
+      : call(c),
+        plan(get_plan<T>(c.n, sizeof(Row<T>))),
+        sums_size(GradientSums<T>::layer_size(plan) * c.layers),
+        tiles((c.batch * c.positions + kTile - 1) / kTile),
+        chunks(choose_chunks()),
+        memory(reserve_or_throw(call_scratch(), Parameters<T>::bytes(plan, c.layers) +
+                                                    sizeof(T) * sums_size * chunks)),
+        parameters(plan, c, memory),
+        sums(reinterpret_cast<T*>(static_cast<char*>(memory) +
+                                  Parameters<T>::bytes(plan, c.layers))) {}
+
+  void run() {
+    run_parallel(call.threads, chunks, [](void* self, int64_t i) {
+      static_cast<BackwardCall*>(self)->run_chunk(i);
+    }, this);
+    if (out_of_memory) throw std::bad_alloc();
+    run_parallel(call.threads, call.layers, [](void* self, int64_t i) {
+      static_cast<BackwardCall*>(self)->reduce_layer(static_cast<int>(i));
+    }, this);
+  }
+
+ private:
+  static constexpr int kTile = 2 * kLanes<T>;
+
+  // Each chunk of tiles has sums of its own, added up in order at the end. How many there are
+  // depends on the sizes alone, so the results do not depend on the number of threads.
+  int choose_chunks() const {
+    constexpr int64_t kMost = 64, kLeast = 8, kBytes = 16 << 20;
+    const int64_t fit = kBytes / static_cast<int64_t>(sizeof(T) * sums_size);
+    const int64_t wanted = fit < kLeast ? kLeast : fit > kMost ? kMost : fit;
+    return static_cast<int>(tiles < wanted ? tiles : wanted);
+  }
+
+  void run_chunk(int64_t chunk) {
+    const FlushSubnormals flush;
+    T* const chunk_sums = sums + chunk * sums_size;
+    std::memset(chunk_sums, 0, sizeof(T) * sums_size);
+    // Each layer's input and spectrum, the gradient, the work tile, and the products.
+    const size_t tile_count = 2 * static_cast<size_t>(call.layers) + 3;
+    const size_t products = plan.n > 3 * plan.max_pairs ? plan.n : 3 * plan.max_pairs;
+    auto* tile = static_cast<Row<T>*>(tile_scratch().reserve(
+        tile_count * plan.rows * sizeof(Row<T>) + products * sizeof(Vector<T>)));
+    if (tile == nullptr) {
+      out_of_memory = true;
+      return;
+    }
+    const int64_t total = call.batch * call.positions;
+    for (int64_t i = tiles * chunk / chunks; i < tiles * (chunk + 1) / chunks; i++) {
+      const int64_t left = total - i * kTile;
+      run_tile(tile, i * kTile, left < kTile ? static_cast<int>(left) : kTile, chunk_sums);
+    }
+  }
+
+  // chunk_sums may be null: then only the gradient of the input is wanted.
+  void run_tile(Row<T>* tile, int64_t first, int count, T* chunk_sums) {
+    const size_t rows = plan.rows;
+    Row<T>* const inputs = tile;                              // of layer 0 .. layers
+    Row<T>* const spectra = inputs + (call.layers + 1) * rows;
+    Row<T>* const gradient = spectra + call.layers * rows;
+    Row<T>* const work = gradient + rows;
+    auto* const products = reinterpret_cast<Vector<T>*>(work + rows);
+    const int32_t* row_of_channel = plan.row_of_channel.data();
+    const TileStack<T> stack(plan, parameters);
+
+    load_tile<T>(TileOfTensor<T, const E>(call.input, call.positions, first, count), call.n,
+                 row_of_channel, inputs);
+    for (int layer = 0; layer < call.layers; layer++) {
+      Row<T>* const input = inputs + layer * rows;
+      stack.template forward_layer<Spectrum::kRecord>(layer, input, input + rows, work,
+                                                      spectra + layer * rows);
+    }
+    load_tile<T>(TileOfTensor<T, const E>(call.output, call.positions, first, count), call.n,
+                 row_of_channel, gradient);
+    for (int layer = call.layers - 1; layer >= 0; layer--) {
+      stack.backward_layer(layer, inputs + layer * rows, spectra + layer * rows, gradient, work,
+                           products, chunk_sums == nullptr
+                                         ? nullptr
+                                         : chunk_sums + layer * GradientSums<T>::layer_size(plan));
+    }
+    if (call.input_grad.data == nullptr) return;
+    const bool finite = store_tile<T, E>(
+        TileOfTensor<T, E>(call.input_grad, call.positions, first, count), call.n, row_of_channel,
+        gradient, nullptr);
+    if (!finite && count > kLanes<T>) {
+      // See ForwardCall::run_tile. The sums over positions are not finite either way.
+      run_tile(tile, first, kLanes<T>, nullptr);
+      run_tile(tile, first + kLanes<T>, count - kLanes<T>, nullptr);
+    }
+  }
+
+  void reduce_layer(int layer) {
+    const FlushSubnormals flush;
+    const size_t layer_size = GradientSums<T>::layer_size(plan);
+    T* const total = sums + layer * layer_size;
+    for (int chunk = 1; chunk < chunks; chunk++) {
+      const T* const part = sums + chunk * sums_size + layer * layer_size;
+      for (size_t i = 0; i < layer_size; i++) total[i] += part[i];
+    }
+    const size_t offset = static_cast<size_t>(layer) * plan.n;
+    GradientSums<T>::unpack(plan, total, static_cast<T*>(call.a_grad) + offset,
+                            static_cast<T*>(call.d_grad) + offset);
+  }
+
+  const Call& call;
+  const Plan<T>& plan;
+  const size_t sums_size;
+  const int64_t tiles;
+  const int chunks;
+  void* const memory;
+  const Parameters<T> parameters;
+  T* const sums;
+  std::atomic<bool> out_of_memory{false};
+};

@@ -1,0 +1,180 @@
+// Loading and storing a tile: kLanes positions in `re` and the next kLanes in `im`, one row for
+// each channel. Included once for each instruction set.
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+template <class T, class E>
+ACDC_INLINE T widen(E value) {
+  return value;
+}
+template <>
+ACDC_INLINE float widen<float, BFloat16>(BFloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+template <class E, class T>
+ACDC_INLINE E narrow(T value) {
+  return value;
+}
+template <>
+ACDC_INLINE BFloat16 narrow<BFloat16, float>(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);  // to nearest, ties to even
+  const bool nan = (bits & 0x7fffffff) > 0x7f800000;
+  return {static_cast<uint16_t>((nan ? bits | 0x400000 : rounded) >> 16)};
+}
+
+// kLanes consecutive elements as one vector, and back.
+template <class T, class E>
+ACDC_INLINE Vector<T> load_lanes(const E* p) {
+  if constexpr (std::is_same<T, E>::value) {
+    return load_vector<T>(p);
+  } else {
+    T lanes[kLanes<T>];
+    for (int l = 0; l < kLanes<T>; l++) lanes[l] = widen<T>(p[l]);
+    return load_vector<T>(lanes);
+  }
+}
+template <class T, class E>
+ACDC_INLINE void store_lanes(E* p, const Vector<T>& v) {
+  if constexpr (std::is_same<T, E>::value) {
+    store_vector<T>(p, v);
+  } else {
+    T lanes[kLanes<T>];
+    store_vector<T>(lanes, v);
+    for (int l = 0; l < kLanes<T>; l++) p[l] = narrow<E>(lanes[l]);
+  }
+}
+
+// Where the positions [first, first + count) of a tensor lie. E is what the tensor holds.
+template <class T, class E>
+struct TileOfTensor {
+  static constexpr int kWidth = kLanes<T>;
+  const View& view;
+  int count;
+  bool dense;           // all positions of a full tile side by side in one image
+  E* lane[2 * kWidth];  // channel 0 of each position; beyond count: of the last
+
+  TileOfTensor(const View& tensor, int64_t positions, int64_t first, int positions_here)
+      : view(tensor), count(positions_here) {
+    int64_t image = first / positions, position = first % positions;
+    dense = view.position_stride == 1 && count == 2 * kWidth && position + count <= positions;
+    E* const data = static_cast<E*>(view.data);
+    E* here = data;
+    for (int l = 0; l < 2 * kWidth; l++) {
+      if (l < count) {
+        here = data + image * view.batch_stride + position * view.position_stride;
+      }
+      lane[l] = here;
+      if (++position == positions) {
+        position = 0;
+        image++;
+      }
+    }
+  }
+
+  E& at(int l, int64_t channel) const { return lane[l][channel * view.channel_stride]; }
+};
+
+// Writes channel c to the rows of all expanded channels i with i = c modulo `channels`.
+template <class T>
+ACDC_INLINE void put_channel(const Row<T>& row, int64_t c, int64_t channels, int n,
+                             const int32_t* row_of_channel, Row<T>* tile) {
+  for (int64_t i = c; i < n; i += channels) tile[row_of_channel[i]] = row;
+}
+
+// The sum of the rows of all channels i with i = c modulo `channels`.
+template <class T>
+ACDC_INLINE Row<T> fold_channel(const Row<T>* tile, int64_t c, int64_t channels, int n,
+                                const int32_t* row_of_channel) {
+  Row<T> sum = tile[row_of_channel[c]];
+  for (int64_t i = c + channels; i < n; i += channels) sum = sum + tile[row_of_channel[i]];
+  return sum;
+}
+
+template <class T, class E>
+void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_channel,
+               Row<T>* tile) {
+  constexpr int kWidth = kLanes<T>;
+  const int64_t channels = from.view.channels;
+  int64_t c = 0;
+  if (from.dense) {
+    for (; c < channels; c++) {
+      const E* p = &from.at(0, c);
+      put_channel<T>({load_lanes<T>(p), load_lanes<T>(p + kWidth)}, c, channels, n,
+                     row_of_channel, tile);
+    }
+  } else if (from.view.channel_stride == 1) {
+    for (; c + kWidth <= channels; c += kWidth) {
+      Vector<T> re[kWidth], im[kWidth];
+      for (int l = 0; l < kWidth; l++) {
+        re[l] = l < from.count ? load_lanes<T>(from.lane[l] + c) : Vector<T>{};
+        im[l] = kWidth + l < from.count ? load_lanes<T>(from.lane[kWidth + l] + c) : Vector<T>{};
+      }
+      transpose<T>(re);
+      transpose<T>(im);
+      for (int l = 0; l < kWidth; l++) {
+        put_channel<T>({re[l], im[l]}, c + l, channels, n, row_of_channel, tile);
+      }
+    }
+  }
+  for (; c < channels; c++) {
+    T lanes[2 * kWidth] = {};
+    for (int l = 0; l < from.count; l++) lanes[l] = widen<T>(from.at(l, c));
+    put_channel<T>({load_vector<T>(lanes), load_vector<T>(lanes + kWidth)}, c, channels, n,
+                   row_of_channel, tile);
+  }
+}
+
+// Returns whether everything stored was finite before the bias was added.
+template <class T, class E>
+bool store_tile(const TileOfTensor<T, E>& to, int n, const int32_t* row_of_channel,
+                const Row<T>* tile, const T* bias) {
+  constexpr int kWidth = kLanes<T>;
+  const int64_t channels = to.view.channels;
+  int64_t c = 0;
+  Vector<T> poison = {};  // x - x is 0, or NaN where x is not finite
+  const auto folded = [&](int64_t channel) {
+    Row<T> row = fold_channel(tile, channel, channels, n, row_of_channel);
+    poison += (row.re - row.re) + (row.im - row.im);
+    return bias == nullptr ? row : Row<T>{row.re + bias[channel], row.im + bias[channel]};
+  };
+  if (to.dense) {
+    for (; c < channels; c++) {
+      const Row<T> row = folded(c);
+      E* p = &to.at(0, c);
+      store_lanes<T>(p, row.re);
+      store_lanes<T>(p + kWidth, row.im);
+    }
+  } else if (to.view.channel_stride == 1) {
+    for (; c + kWidth <= channels; c += kWidth) {
+      Vector<T> re[kWidth], im[kWidth];
+      for (int l = 0; l < kWidth; l++) {
+        const Row<T> row = folded(c + l);
+        re[l] = row.re;
+        im[l] = row.im;
+      }
+      transpose<T>(re);
+      transpose<T>(im);
+      for (int l = 0; l < kWidth; l++) {
+        if (l < to.count) store_lanes<T>(to.lane[l] + c, re[l]);
+        if (kWidth + l < to.count) store_lanes<T>(to.lane[kWidth + l] + c, im[l]);
+      }
+    }
+  }
+  for (; c < channels; c++) {
+    const Row<T> row = folded(c);
+    T lanes[2 * kWidth];
+    store_vector<T>(lanes, row.re);
+    store_vector<T>(lanes + kWidth, row.im);
+    for (int l = 0; l < to.count; l++) to.at(l, c) = narrow<E>(lanes[l]);
+  }
+  T sum = 0;
+  for (int l = 0; l < kWidth; l++) sum += poison[l];
+  return sum == 0;
+}

@@ -1,0 +1,257 @@
+"""The operator `seclcompress::acdc_stack` and the functions that call it.
+
+One layer is x -> riffle(idct(d * dct(a * x))) along the channels, with the orthonormal DCT-II and
+its inverse. `import seclcompress.kernel` registers the operator whether or not the compiled kernel
+is there; calling it needs the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seclcompress.kernel import layout
+from seclcompress.kernel.checks import TYPES, check_parameter, check_stack, refuse
+
+try:
+    from seclcompress.kernel import _native
+except ImportError:  # installed without a compiler, or built for another platform
+    _native = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The instruction set to use, None for the best one. Only the tests change it.
+_instruction_set: str | None = None
+
+
+def available() -> bool:
+    """Whether the compiled kernel was built and can be loaded."""
+    return _native is not None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
+    """Whether the kernel can run a stack.
+
+    Args:
+        n: the length of the transforms, `a.shape[1]`. It may have the prime factors 2, 3, 5, 7.
+        dtype: of the input.
+        device: of the input.
+    """
+    return (
+        _native is not None
+        and dtype in TYPES
+        and torch.device(device).type == "cpu"
+        and 0 < n < 2**31
+        and _native.supports(n)
+    )
+
+
+def acdc_stack(
+    x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None = None
+) -> Tensor:
+    """Applies a stack of ACDC layers to the channels of x.
+
+    The c_in input channels are repeated up to N (channel i of the stack is x's i mod c_in), and
+    output channel j is the sum of the stack's channels i with i mod out_channels = j.
+
+    Args:
+        x: (batch, c_in, *spatial) with c_in <= N, contiguous or channels last (anything else is
+            copied), float32, float64 or bfloat16 (computed in float32).
+        a: (layers, N), the diagonals before the DCTs. The dtype of x; for bfloat16 also float32.
+        d: (layers, N), the diagonals between DCT and inverse DCT, likewise.
+        out_channels: 1 to N.
+        bias: (out_channels,), likewise.
+
+    Returns:
+        (batch, out_channels, *spatial) in the dtype and memory format of x. Differentiable once,
+        in x, a, d and bias.
+
+    Raises:
+        ValueError: a shape, dtype, device or length that the kernel does not do.
+        RuntimeError: the compiled kernel is not there.
+    """
+    result: Tensor = torch.ops.seclcompress.acdc_stack(x, a, d, out_channels, bias)
+    return result
+
+
+def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
+    """The matrix of a stack: acdc_stack(x, a, d, out_channels) is W x at every position.
+
+    It is the stack applied to the columns of the identity.
+
+    Args:
+        a: (layers, N), as in `acdc_stack`.
+        d: (layers, N), as in `acdc_stack`.
+        in_channels: 1 to N.
+        out_channels: 1 to N.
+
+    Returns:
+        (out_channels, in_channels) in the dtype of a. Differentiable once, in a and d.
+    """
+    dtype = TYPES[a.dtype][1] if a.dtype in TYPES else a.dtype
+    identity = torch.eye(in_channels, dtype=dtype, device=a.device).unsqueeze(0)
+    weight = acdc_stack(identity, a.to(dtype), d.to(dtype), out_channels)
+    return weight.squeeze(0).to(a.dtype)
+
+
+def _parameter(value: Tensor, x: Tensor) -> Tensor:
+    """Value as the kernel reads it: contiguous, in the dtype that is computed with."""
+    return value.detach().to(TYPES[x.dtype][1]).contiguous()
+
+
+def _common_arguments(x: Tensor, a: Tensor, d: Tensor) -> tuple[Any, ...]:
+    """What both native calls begin with. The caller keeps x, a and d alive."""
+    layers, n = a.shape
+    assert _native is not None
+    if not _native.supports(n):
+        raise refuse(
+            f"N is {n}",
+            "the kernel's transforms have lengths without prime factors above 7",
+            "Ask seclcompress.kernel.supports first, and use torch.fft or the dense matrix",
+        )
+    positions = math.prod(x.shape[2:])
+    return (
+        _instruction_set,
+        TYPES[x.dtype][0],
+        n,
+        layers,
+        torch.get_num_threads(),
+        x.shape[0],
+        positions,
+        a.data_ptr(),
+        d.data_ptr(),
+    )
+
+
+def _require_native() -> None:
+    if _native is None:
+        raise RuntimeError(
+            "seclcompress.kernel.acdc_stack: the compiled kernel is not there: the package was "
+            "installed without a C++ compiler. Install one (g++ or clang++) and reinstall "
+            "seclcompress, or use the torch.fft path."
+        )
+
+
+def _forward(x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None) -> Tensor:
+    _require_native()
+    check_stack(x, a, d, out_channels, bias)
+    x = layout.dense(x)
+    a, d = _parameter(a, x), _parameter(d, x)
+    bias = None if bias is None else _parameter(bias, x)
+    common = _common_arguments(x, a, d)
+    y = layout.empty_like(x, out_channels)
+    if y.numel() > 0:
+        bias_address = 0 if bias is None else bias.data_ptr()
+        _native.forward(common, layout.view(x), layout.view(y), bias_address)
+    return y
+
+
+def _forward_fake(
+    x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None
+) -> Tensor:
+    check_stack(x, a, d, out_channels, bias)
+    return layout.empty_like(x, out_channels)
+
+
+def _backward(
+    grad: Tensor, x: Tensor, a: Tensor, d: Tensor, input_grad: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    _require_native()
+    if grad.dim() != x.dim() or grad.shape[:1] + grad.shape[2:] != x.shape[:1] + x.shape[2:]:
+        raise refuse(
+            f"the output's gradient has shape {tuple(grad.shape)} and x {tuple(x.shape)}",
+            "they must differ in the channels only",
+            "Pass the gradient of this operator's output",
+        )
+    check_stack(x, a, d, grad.shape[1], None)
+    check_parameter("the output's gradient", grad, x)
+    x, grad = layout.dense(x), layout.dense(grad.to(x.dtype))
+    a_dtype, d_dtype = a.dtype, d.dtype
+    a, d = _parameter(a, x), _parameter(d, x)
+    common = _common_arguments(x, a, d)
+    x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
+    a_grad, d_grad = torch.zeros_like(a), torch.zeros_like(d)
+    if x.numel() > 0:
+        x_view = layout.view(x_grad) if input_grad else layout.NO_TENSOR
+        _native.backward(
+            common,
+            layout.view(x),
+            layout.view(grad),
+            x_view,
+            a_grad.data_ptr(),
+            d_grad.data_ptr(),
+        )
+    return x_grad, a_grad.to(a_dtype), d_grad.to(d_dtype)
+
+
+def _backward_fake(
+    grad: Tensor,  # noqa: ARG001
+    x: Tensor,
+    a: Tensor,
+    d: Tensor,
+    input_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
+    contiguous = torch.contiguous_format
+    return (
+        x_grad,
+        torch.empty_like(a, memory_format=contiguous),
+        torch.empty_like(d, memory_format=contiguous),
+    )
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    x, a, d, _, bias = inputs
+    ctx.save_for_backward(x, a, d)
+    ctx.bias_dtype = None if bias is None else bias.dtype
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, a, d = ctx.saved_tensors
+    x_grad, a_grad, d_grad, bias_grad = None, None, None, None
+    if any(ctx.needs_input_grad[:3]):
+        wanted = ctx.needs_input_grad[0]
+        x_grad, a_grad, d_grad = torch.ops.seclcompress.acdc_stack_backward(grad, x, a, d, wanted)
+    if ctx.needs_input_grad[4]:
+        positions = [dim for dim in range(grad.dim()) if dim != 1]
+        bias_grad = grad.sum(positions, dtype=TYPES[grad.dtype][1]).to(ctx.bias_dtype)
+    return (
+        x_grad if ctx.needs_input_grad[0] else None,
+        a_grad if ctx.needs_input_grad[1] else None,
+        d_grad if ctx.needs_input_grad[2] else None,
+        None,
+        bias_grad,
+    )
+
+
+def _refuse_second_derivative(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+    raise NotImplementedError(
+        "seclcompress.kernel.acdc_stack: it can be differentiated once, not twice. For second "
+        "derivatives use the torch.fft path."
+    )
+
+
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    pass
+
+
+_FORWARD = "seclcompress::acdc_stack"
+_BACKWARD = "seclcompress::acdc_stack_backward"
+
+torch.library.define(
+    _FORWARD, "(Tensor x, Tensor a, Tensor d, SymInt out_channels, Tensor? bias) -> Tensor"
+)
+torch.library.define(
+    _BACKWARD,
+    "(Tensor grad, Tensor x, Tensor a, Tensor d, bool input_grad) -> (Tensor, Tensor, Tensor)",
+)
+torch.library.impl(_FORWARD, "cpu", _forward)
+torch.library.impl(_BACKWARD, "cpu", _backward)
+torch.library.register_fake(_FORWARD, _forward_fake)
+torch.library.register_fake(_BACKWARD, _backward_fake)
+torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save_for_backward)
+torch.library.register_autograd(_BACKWARD, _refuse_second_derivative, setup_context=_save_nothing)

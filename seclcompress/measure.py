@@ -1,0 +1,203 @@
+"""The cost model that a stopwatch agrees with: dense or fast, measured on this machine.
+
+Each layer's candidates are timed at its true shape, in eval mode, warm and in turn. Results are kept
+in a file, keyed by everything that changes them, so that a second conversion measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seclcompress import kernel
+from seclcompress.cost import EXECUTIONS
+from seclcompress.files import write_file
+from seclcompress.plan.decide import Choice
+from seclcompress.substitutions import Substitution, SubstitutionConfig
+from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
+from seclcompress.timing import Timing, alternate, processor
+
+_ROUNDS = 7
+_MIN_SECONDS = 0.002  # a round of one candidate; below this the clock and the caller are measured
+
+
+def default_cache() -> Path:
+    """`$XDG_CACHE_HOME/seclcompress/timings.json`, or below `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "seclcompress" / "timings.json"
+
+
+@dataclass
+class Stopwatch:
+    """Chooses between dense and fast by measuring, and remembers.
+
+    Attributes:
+        cache: Where results are kept; None keeps them for this process only.
+        batch: Images at once.
+        memory_format: Of the input.
+        on_measure: Is told each layer's description before it is measured.
+        measured: How many shapes were measured, not remembered.
+    """
+
+    cache: Path | None = None
+    batch: int = 1
+    memory_format: torch.memory_format = torch.contiguous_format
+    on_measure: Callable[[str], object] = str  # nobody listens
+    measured: int = 0
+    _known: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._known = _read(self.cache)
+
+    def choose(
+        self,
+        conv: Convolution,
+        substitution: Substitution,
+        config: SubstitutionConfig,
+        sizes: Sequence[tuple[int, ...]],
+    ) -> Choice:
+        """The faster execution by the median; dense where the difference is within the noise."""
+        seconds = dict.fromkeys(EXECUTIONS, 0.0)
+        noise = 0.0
+        for size in sizes:
+            timings = self._timings(conv, substitution, config, size)
+            for execution, timing in timings.items():
+                seconds[execution] += timing.median
+            noise += max(timing.spread for timing in timings.values())
+        fast = seconds["fast"] + noise < seconds["dense"]
+        return Choice("fast" if fast else "dense", seconds)
+
+    def _timings(
+        self,
+        conv: Convolution,
+        substitution: Substitution,
+        config: SubstitutionConfig,
+        size: tuple[int, ...],
+    ) -> dict[str, Timing]:
+        key = self._key(conv, substitution, config, size)
+        if key not in self._known:
+            self.on_measure(f"{substitution.name} for {conv} at {'×'.join(map(str, size))}")
+            timings = self._measure(conv, substitution, config, size)
+            self.measured += 1
+            self._known[key] = {name: [t.median, t.spread] for name, t in timings.items()}
+            self._write()
+        return {name: Timing(*values) for name, values in self._known[key].items()}
+
+    def _measure(
+        self,
+        conv: Convolution,
+        substitution: Substitution,
+        config: SubstitutionConfig,
+        size: tuple[int, ...],
+    ) -> dict[str, Timing]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            built = substitution.build(_like(conv), config).eval()
+            x = torch.randn(self.batch, conv.in_channels, *_input_size(conv, size))
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=self.memory_format)
+
+        def runner(execution: str) -> Callable[[], object]:
+            def run() -> object:
+                built.execution = execution
+                return built(x)
+
+            return run
+
+        with torch.no_grad():
+            return alternate(
+                {execution: runner(execution) for execution in EXECUTIONS},
+                rounds=_ROUNDS,
+                min_seconds=_MIN_SECONDS,
+            )
+
+    def _key(
+        self,
+        conv: Convolution,
+        substitution: Substitution,
+        config: SubstitutionConfig,
+        size: tuple[int, ...],
+    ) -> str:
+        """Everything that changes the seconds."""
+        about: dict[str, Any] = {
+            "processor": processor(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "seclcompress": metadata.version("seclcompress"),
+            "kernel": kernel.available(),
+            "layer": f"{type(conv).__name__}({conv.extra_repr()})",
+            "size": size,
+            "substitution": substitution.name,
+            "config": config.model_dump(mode="json"),
+            "batch": self.batch,
+            "memory_format": str(self.memory_format),
+        }
+        return json.dumps(about, sort_keys=True)
+
+    def _write(self) -> None:
+        if self.cache is not None:
+            known = {**_read(self.cache), **self._known}  # another process may have written
+            write_file(self.cache, json.dumps(known, indent=0, sort_keys=True).encode())
+
+
+def _read(path: Path | None) -> dict[str, dict[str, list[float]]]:
+    """What was measured before; a damaged file counts as none, it is only a cache."""
+    if path is None:
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return (
+        {key: value for key, value in content.items() if _sound(value)}
+        if isinstance(content, dict)
+        else {}
+    )
+
+
+def _sound(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and set(value) == set(EXECUTIONS)
+        and all(
+            isinstance(pair, list)
+            and len(pair) == 2
+            and all(isinstance(seconds, float) and 0 <= seconds < 1e6 for seconds in pair)
+            for pair in value.values()
+        )
+    )
+
+
+def _like(conv: Convolution) -> Convolution:
+    """A convolution of the same shape with values on the CPU; a plan's are often skeletons."""
+    return CONVOLUTIONS[len(conv.kernel_size)](
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        stride=conv.stride,  # type: ignore[arg-type]
+        padding=conv.padding,  # type: ignore[arg-type]
+        dilation=conv.dilation,  # type: ignore[arg-type]
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+    )
+
+
+def _input_size(conv: Convolution, output_size: tuple[int, ...]) -> list[int]:
+    """The smallest input that gives this output."""
+    sizes = []
+    for dimension, size in enumerate(output_size):
+        reach = conv.dilation[dimension] * (conv.kernel_size[dimension] - 1)
+        if conv.padding == "same":
+            sizes.append(size)
+            continue
+        padding = 0 if isinstance(conv.padding, str) else conv.padding[dimension]
+        sizes.append(max(1, (size - 1) * conv.stride[dimension] + reach + 1 - 2 * padding))
+    return sizes

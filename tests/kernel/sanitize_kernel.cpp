@@ -1,0 +1,204 @@
+// Runs the kernel over random sizes, layouts and alignments in buffers of exactly the size that it
+// may touch, so that AddressSanitizer, UBSan or ThreadSanitizer sees every step beside them.
+// Built and run by tests/Makefile. Values are checked as well, against a plain product with the
+// matrix of each layer, so that a run that computes nothing would fail.
+//
+//   sanitize_kernel [rounds] [seed]
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "kernel.h"
+#include "plan.h"
+
+namespace {
+
+using acdc::Call;
+using acdc::Kernel;
+using acdc::Type;
+using acdc::View;
+
+constexpr double kPi = 3.14159265358979323846;
+
+std::mt19937_64 generator;
+
+int64_t between(int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(generator);
+}
+
+// A tensor of its own in a heap block that ends with its last element and, now and then, starts
+// off the alignment of a vector.
+template <class E>
+class Tensor {
+ public:
+  Tensor(int64_t batch, int64_t channels, int64_t positions, bool channels_last)
+      : size_(batch * channels * positions), offset_(between(0, 3)) {
+    block_ = static_cast<E*>(std::malloc(sizeof(E) * static_cast<size_t>(size_ + offset_)));
+    view = {data(), channels, channels * positions, channels_last ? 1 : positions,
+            channels_last ? channels : 1};
+  }
+  Tensor(const Tensor&) = delete;
+  Tensor& operator=(const Tensor&) = delete;
+  ~Tensor() { std::free(block_); }
+
+  void fill_normal(double mean, double deviation) {
+    std::normal_distribution<double> normal(mean, deviation);
+    for (int64_t i = 0; i < size_; i++) data()[i] = static_cast<E>(normal(generator));
+  }
+  E& at(int64_t image, int64_t channel, int64_t position) {
+    return data()[image * view.batch_stride + channel * view.channel_stride +
+                  position * view.position_stride];
+  }
+  E* data() { return block_ + offset_; }
+  int64_t size() const { return size_; }
+
+  View view;
+
+ private:
+  int64_t size_, offset_;
+  E* block_;
+};
+
+// The stack of one position by its definition.
+std::vector<double> reference(std::vector<double> x, const Call& call, const double* a,
+                              const double* d) {
+  const int n = call.n, half = (n + 1) / 2;
+  std::vector<double> spectrum(n), y(n);
+  for (int layer = 0; layer < call.layers; layer++) {
+    const double *al = a + layer * n, *dl = d + layer * n;
+    for (int k = 0; k < n; k++) {
+      double sum = 0;
+      for (int i = 0; i < n; i++) sum += al[i] * x[i] * std::cos(kPi * k * (2 * i + 1) / (2 * n));
+      spectrum[k] = sum * dl[k] * (k == 0 ? 1.0 : 2.0) / n;
+    }
+    for (int i = 0; i < n; i++) {
+      double sum = 0;
+      for (int k = 0; k < n; k++) sum += spectrum[k] * std::cos(kPi * k * (2 * i + 1) / (2 * n));
+      y[i] = sum;
+    }
+    for (int i = 0; i < n; i++) x[i] = y[i % 2 == 0 ? i / 2 : half + i / 2];
+  }
+  return x;
+}
+
+bool check_position(const Call& call, Tensor<double>& x, Tensor<double>& y, const double* a,
+                    const double* d) {
+  const int64_t image = between(0, call.batch - 1), position = between(0, call.positions - 1);
+  std::vector<double> column(call.n);
+  for (int i = 0; i < call.n; i++) column[i] = x.at(image, i % x.view.channels, position);
+  column = reference(column, call, a, d);
+  for (int64_t c = 0; c < y.view.channels; c++) {
+    double sum = 0;
+    for (int64_t i = c; i < call.n; i += y.view.channels) sum += column[i];
+    const double got = y.at(image, c, position);
+    if (!(std::abs(got - sum) < 1e-8 * (1 + std::abs(sum)))) {
+      std::fprintf(stderr, "n=%d layers=%d channel %ld: %.17g instead of %.17g\n", call.n,
+                   call.layers, static_cast<long>(c), got, sum);
+      return false;
+    }
+  }
+  return true;
+}
+
+// E is what the tensors hold, T what is computed with.
+template <class E, class T>
+bool round_of(const Kernel& kernel, Type type, bool large) {
+  Call call = {};
+  call.type = type;
+  do {
+    call.n = static_cast<int>(between(1, large ? 2600 : 300));
+  } while (!acdc::plan_exists(call.n));
+  call.layers = static_cast<int>(between(1, 4));
+  call.threads = static_cast<int>(between(1, 4));
+  call.batch = between(1, 5);
+  call.positions = between(1, between(1, 90));
+  Tensor<T> a(1, call.layers, call.n, false), d(1, call.layers, call.n, false);
+  a.fill_normal(1, 0.3);
+  d.fill_normal(1, 0.3);
+  call.a = a.data();
+  call.d = d.data();
+  Tensor<E> x(call.batch, between(1, call.n), call.positions, between(0, 1));
+  Tensor<E> y(call.batch, between(1, call.n), call.positions, between(0, 1));
+  if constexpr (sizeof(E) == 2) {  // bits of bfloat16: any, NaN and infinity among them
+    for (int64_t i = 0; i < x.size(); i++) x.data()[i] = static_cast<E>(generator());
+  } else {
+    x.fill_normal(0, 1);
+  }
+  Tensor<T> bias(1, y.view.channels, 1, false);
+  bias.fill_normal(0, 0);
+  call.input = x.view;
+  call.output = y.view;
+  call.bias = between(0, 1) ? bias.data() : nullptr;
+  kernel.forward(call);
+  if constexpr (sizeof(E) == 8) {
+    if (call.n < 130 && !check_position(call, x, y, a.data(), d.data())) return false;
+  }
+  if (between(0, 3) == 0) {
+    // Not finite: takes the way round on which halves of a tile are computed again.
+    const double special[] = {std::nan(""), std::numeric_limits<double>::infinity()};
+    x.data()[between(0, x.size() - 1)] = static_cast<E>(special[between(0, 1)]);
+    kernel.forward(call);
+  }
+  Tensor<E> x_grad(call.batch, x.view.channels, call.positions, between(0, 1));
+  Tensor<T> a_grad(1, call.layers, call.n, false), d_grad(1, call.layers, call.n, false);
+  if (between(0, 3)) call.input_grad = x_grad.view;
+  call.a_grad = a_grad.data();
+  call.d_grad = d_grad.data();
+  kernel.backward(call);
+  return true;
+}
+
+bool rounds(int count, bool large) {
+  for (int i = 0; i < count; i++) {
+    for (const char* name : {"avx512", "avx2", "baseline"}) {
+      const Kernel* kernel = acdc::find_kernel(name);
+      if (kernel == nullptr) continue;
+      if (!round_of<float, float>(*kernel, Type::kFloat32, large) ||
+          !round_of<double, double>(*kernel, Type::kFloat64, large) ||
+          !round_of<uint16_t, float>(*kernel, Type::kBFloat16, large)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int count = argc > 1 ? std::atoi(argv[1]) : 100;
+  generator.seed(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 0);
+  if (!rounds(count, false) || !rounds(count / 20 + 1, true)) return 1;
+
+  // Several callers at once, as from several Python threads.
+  const Kernel* kernel = acdc::find_kernel(nullptr);
+  std::vector<float> parameters(2 * 128, 1.0f), x(128 * 200, 1.0f);
+  std::vector<std::vector<float>> results(4, std::vector<float>(x.size()));
+  std::vector<std::thread> callers;
+  for (auto& y : results) {
+    callers.emplace_back([&, out = y.data()] {
+      Call call = {};
+      call.n = 128;
+      call.layers = 2;
+      call.threads = 3;
+      call.batch = 1;
+      call.positions = 200;
+      call.a = call.d = parameters.data();
+      call.input = {x.data(), 128, 128 * 200, 200, 1};
+      call.output = {out, 128, 128 * 200, 200, 1};
+      for (int i = 0; i < 20; i++) kernel->forward(call);
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (const auto& y : results) {
+    if (std::memcmp(y.data(), results[0].data(), sizeof(float) * y.size()) != 0) return 1;
+  }
+  std::printf("%d rounds: nothing found\n", count);
+  return 0;
+}

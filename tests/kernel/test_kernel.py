@@ -1,0 +1,589 @@
+"""The fused kernel against a dense float64 reference, and everything it promises besides speed."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from seclcompress import kernel
+from seclcompress.kernel import ops
+
+pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
+
+INSTRUCTION_SETS = ops._native.kernels() if kernel.available() else []
+# Every radix as first, middle and last stage, odd lengths, single stages, and one that splits
+# its blocks more than once.
+LENGTHS = [
+    *(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 20, 21, 24, 25, 27, 28, 32, 35, 45, 48, 49),
+    *(64, 75, 81, 96, 98, 105, 128, 147, 160, 192, 225, 243, 245, 256, 280, 320, 343, 378, 512),
+    *(630, 640, 672, 735, 960, 1024, 2048),
+]
+TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-14, torch.bfloat16: 6e-3}
+
+
+@pytest.fixture(params=INSTRUCTION_SETS)
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test once with each instruction set of this machine."""
+    monkeypatch.setattr(ops, "_instruction_set", request.param)
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@functools.cache
+def dct_matrix(n: int) -> Tensor:
+    """Orthonormal DCT-II as a matrix C: the transform of a column x is C x."""
+    # Reduced modulo a full turn in integers: large angles would cost digits.
+    angles = torch.outer(torch.arange(n), 2 * torch.arange(n) + 1) % (4 * n)
+    c = torch.cos(angles.double() * (math.pi / (2 * n))) * math.sqrt(2 / n)
+    c[0] *= math.sqrt(0.5)
+    return c
+
+
+def riffle(n: int) -> Tensor:
+    """Output channel i is input channel riffle[i]: split in half, interleave."""
+    half = (n + 1) // 2
+    order = torch.empty(n, dtype=torch.long)
+    order[0::2], order[1::2] = torch.arange(half), torch.arange(half, n)
+    return order
+
+
+def reference(
+    x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None = None
+) -> Tensor:
+    """The stack by its definition, with dense float64 matrices; differentiable."""
+    layers, n = a.shape
+    c, order, channels = dct_matrix(n), riffle(n), torch.arange(n)
+    y = x.double().movedim(1, -1)[..., channels % x.shape[1]]
+    for layer in range(layers):
+        y = (y * a[layer].double()) @ c.T
+        y = ((y * d[layer].double()) @ c)[..., order]
+    fold = (channels[:, None] % out_channels == torch.arange(out_channels)).double()
+    y = y @ fold
+    return (y if bias is None else y + bias.double()).movedim(-1, 1)
+
+
+def reference_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
+    """The matrix of a stack."""
+    return reference(torch.eye(in_channels).unsqueeze(0), a, d, out_channels)[0]
+
+
+def error(value: Tensor, expected: Tensor, floor: float = 1e-3) -> float:
+    """Largest difference relative to the largest expected value, or to floor."""
+    assert value.shape == expected.shape
+    if expected.numel() == 0:
+        return 0.0
+    scale = max(expected.abs().max().item(), floor)
+    return ((value.double() - expected.double()).abs().max() / scale).item()
+
+
+def random_stack(n: int, layers: int, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Diagonals that keep the size of what they multiply, near it or with random signs."""
+    generator = torch.Generator().manual_seed(seed)
+    a, d = 1 + 0.3 * torch.randn(2, layers, n, generator=generator, dtype=torch.float64)
+    signs = torch.randint(0, 2, (2, layers, n), generator=generator) * 2.0 - 1
+    return (a * signs[0]).to(dtype), (d * signs[1]).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_set: str) -> None:
+    """Every length, dtype and instruction set, with repeat, fold and bias."""
+    a, d = random_stack(n, 3, dtype, seed=n)
+    for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 2), max(1, n // 3), (1, 81))]:
+        torch.manual_seed(n)
+        x = torch.randn(shape[0], c_in, *shape[1:], dtype=torch.float64).to(dtype)
+        bias = torch.randn(c_out, dtype=torch.float64).to(dtype)
+        y = kernel.acdc_stack(x, a, d, c_out, bias)
+        assert y.dtype == dtype
+        assert error(y, reference(x, a, d, c_out, bias)) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("n", [n for n in LENGTHS if n <= 1024])
+def test_gradients_are_those_of_the_dense_product(
+    n: int, dtype: torch.dtype, instruction_set: str
+) -> None:
+    """In x, a, d and bias, with repeat and fold."""
+    tolerance = 10 * TOLERANCE[dtype]
+    for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 2), max(1, n // 3), (1, 81))]:
+        torch.manual_seed(n)
+        a, d = random_stack(n, 3, dtype, seed=n)
+        leaves = [torch.randn(shape[0], c_in, *shape[1:], dtype=dtype), a, d]
+        leaves.append(torch.randn(c_out, dtype=dtype))
+        outer = torch.randn(shape[0], c_out, *shape[1:], dtype=dtype)
+        for leaf in leaves:
+            leaf.requires_grad_()
+        x, a, d, bias = leaves
+        got = torch.autograd.grad(kernel.acdc_stack(x, a, d, c_out, bias), leaves, outer)
+        want = torch.autograd.grad(reference(x, a, d, c_out, bias), leaves, outer.double())
+        for name, g, w in zip(("x", "a", "d", "bias"), got, want, strict=True):
+            assert error(g, w) < tolerance, name
+
+
+def test_gradcheck() -> None:
+    """Numerical differentiation, which shares no code with the reference."""
+    a, d = random_stack(12, 2, torch.float64)
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    bias = torch.randn(7, dtype=torch.float64)
+    for leaf in (x, a, d, bias):
+        leaf.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda *args: kernel.acdc_stack(*args[:3], 7, args[3]), (x, a, d, bias)
+    )
+
+
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (1, 2), (0, 3)])
+def test_only_the_wanted_gradients(wanted: tuple[int, ...]) -> None:
+    """Leaves that need no gradient get none, the others theirs."""
+    a, d = random_stack(24, 2, torch.float64)
+    leaves = [
+        torch.randn(1, 24, 9, dtype=torch.float64),
+        a,
+        d,
+        torch.randn(24, dtype=torch.float64),
+    ]
+    for i in wanted:
+        leaves[i].requires_grad_()
+    kernel.acdc_stack(*leaves[:3], 24, leaves[3]).square().sum().backward()
+    got = [leaf.grad for leaf in leaves]
+    expected = torch.autograd.grad(
+        reference(*leaves[:3], 24, leaves[3]).square().sum(), [leaves[i] for i in wanted]
+    )
+    for i, want in zip(wanted, expected, strict=True):
+        assert error(got[i], want) < 1e-12
+    assert [i for i in range(4) if got[i] is not None] == list(wanted)
+
+
+def test_second_derivative_is_refused() -> None:
+    """Rather an error than a silent zero."""
+    a, d = random_stack(8, 1, torch.float64)
+    x = torch.randn(1, 8, 3, dtype=torch.float64, requires_grad=True)
+    y = kernel.acdc_stack(x, a.requires_grad_(), d, 8)
+    (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="once, not twice"):
+        grad.sum().backward()
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(2, 3),
+    "sliced": lambda x: torch.cat([x, x], dim=1)[:, ::2],
+    "expanded": lambda x: x[:1].expand_as(x),
+    "misaligned": lambda x: torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x),
+    "misaligned_channels_last": lambda x: (
+        torch.cat([x.new_zeros(1), x.flatten()])[1:]
+        .view(x.shape[0], *x.shape[2:], x.shape[1])
+        .movedim(-1, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (4, 8), (1, 33)], ids=str)
+def test_layouts(layout: str, size: tuple[int, int], instruction_set: str) -> None:
+    """Any strides in, x's memory format out; gradients of any strides."""
+    a, d = random_stack(48, 2, torch.float32)
+    x = LAYOUTS[layout](torch.randn(5, 40, *size))
+    x = x.detach().requires_grad_()
+    y = kernel.acdc_stack(x, a, d, 37)
+    assert error(y, reference(x, a, d, 37)) < 2e-6
+    if layout == "contiguous":
+        assert y.is_contiguous()
+    if layout.endswith("channels_last"):
+        assert y.is_contiguous(memory_format=torch.channels_last)
+    for outer in (torch.ones(()).expand_as(y), torch.randn_like(y), torch.randn(y.shape)):
+        (grad,) = torch.autograd.grad(y, x, outer, retain_graph=True)
+        weight = reference_weight(a, d, 40, 37)
+        assert error(grad, torch.einsum("oi,bo...->bi...", weight, outer.double())) < 2e-5
+
+
+@pytest.mark.parametrize("shape", [(0, 6, 4, 4), (2, 6, 0, 4), (0, 6), (3, 6, 0)], ids=str)
+def test_empty(shape: tuple[int, ...]) -> None:
+    """No positions: the right shapes, and gradients that are zero."""
+    a, d = random_stack(8, 2, torch.float32)
+    x, bias = torch.randn(shape).requires_grad_(), torch.zeros(5, requires_grad=True)
+    y = kernel.acdc_stack(x, a.requires_grad_(), d.requires_grad_(), 5, bias)
+    assert y.shape == (shape[0], 5, *shape[2:])
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == shape
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in (a, d, bias))
+
+
+@pytest.mark.parametrize(
+    "shape", [(3,), (3, 17), (2, 3, 4), (2, 2, 3, 4), (2, 2, 2, 3, 4)], ids=str
+)
+def test_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
+    """From (batch, channels) to three spatial dimensions."""
+    a, d = random_stack(20, 2, torch.float64)
+    x = torch.randn(shape[0], 20, *shape[1:], dtype=torch.float64)
+    y = kernel.acdc_stack(x, a, d, 10)
+    assert error(y, reference(x, a, d, 10)) < 1e-14
+    if x.dim() == 5:
+        x = x.to(memory_format=torch.channels_last_3d)
+        assert torch.equal(kernel.acdc_stack(x, a, d, 10), y)
+        assert kernel.acdc_stack(x, a, d, 10).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_bfloat16_is_float32_inside(instruction_set: str) -> None:
+    """Rounded once, at the end; gradients in the parameters' dtypes."""
+    a, d = random_stack(96, 4, torch.bfloat16)
+    x, bias = torch.randn(3, 80, 7, 7).bfloat16(), torch.randn(96).bfloat16()
+    inside = kernel.acdc_stack(x.float(), a.float(), d.float(), 96, bias.float())
+    assert torch.equal(kernel.acdc_stack(x, a, d, 96, bias), inside.bfloat16())
+    assert torch.equal(kernel.acdc_stack(x, a.float(), d, 96, bias.float()), inside.bfloat16())
+    a.requires_grad_()
+    d_float = d.float().requires_grad_()
+    kernel.acdc_stack(x, a, d_float, 96).sum().backward()
+    assert a.grad is not None
+    assert a.grad.dtype == torch.bfloat16
+    assert d_float.grad is not None
+    assert d_float.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("positions", [1, 49, 784])
+def test_threads_do_not_change_a_bit(positions: int) -> None:
+    """Neither of the outputs nor of any gradient."""
+    a, d = random_stack(240, 3, torch.float32)
+    x = torch.randn(6, 200, positions)
+    outer = torch.randn(6, 240, positions)
+    results = []
+    for threads in (1, 2, 3, 16):
+        torch.set_num_threads(threads)
+        leaves = [t.detach().clone().requires_grad_() for t in (x, a, d)]
+        y = kernel.acdc_stack(*leaves, 240)
+        results.append([y, *torch.autograd.grad(y, leaves, outer)])
+    for other in results[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_what_is_not_finite_stays_at_its_position(
+    value: float, layout: str, instruction_set: str
+) -> None:
+    """Two groups of positions share one FFT: neither may spoil the other."""
+    a, d = random_stack(32, 3, torch.float32)
+    a = a * 4  # 3e38 overflows inside
+    for position in (0, 5, 17, 40, 63):
+        x = LAYOUTS[layout](torch.randn(1, 32, 8, 8)).clone()
+        clean = x.clone()
+        x[0, :, position // 8, position % 8] = value
+        y = kernel.acdc_stack(x, a, d, 32)
+        spoilt = ~y.isfinite()
+        hit = torch.zeros(8, 8, dtype=torch.bool)
+        hit[position // 8, position % 8] = True
+        assert torch.equal(spoilt.any(dim=1)[0], hit)
+        expected = reference(clean, a, d, 32)
+        assert error(y.where(~hit, 0), expected.where(~hit, 0)) < 2e-6
+
+
+def test_a_nan_gradient_stays_at_its_position(instruction_set: str) -> None:
+    """As in the forward direction."""
+    a, d = random_stack(32, 3, torch.float32)
+    x = torch.randn(1, 32, 64, requires_grad=True)
+    outer = torch.randn(1, 32, 64)
+    outer[0, 3, 21] = math.nan
+    (grad,) = torch.autograd.grad(kernel.acdc_stack(x, a, d, 32), x, outer)
+    assert grad[0, :, 21].isnan().all()
+    others = [p for p in range(64) if p != 21]
+    weight = reference_weight(a, d, 32, 32)
+    assert error(grad[0][:, others], weight.T @ outer[0][:, others].double()) < 2e-6
+
+
+@pytest.mark.parametrize("which", ["a", "d"])
+def test_nan_parameter_reaches_every_output(which: str) -> None:
+    """It must not get lost."""
+    a, d = random_stack(32, 3, torch.float32)
+    {"a": a, "d": d}[which][1, 4] = math.nan
+    assert kernel.acdc_stack(torch.randn(2, 32, 5), a, d, 32).isnan().all()
+
+
+def test_subnormals_are_flushed_inside_only() -> None:
+    """The processor's mode is restored afterwards."""
+    tiny = torch.tensor([1e-40])
+    a, d = torch.full((1, 8), 1e-25), torch.full((1, 8), 1e-15)
+    y = kernel.acdc_stack(torch.ones(1, 8, 1), a, d, 8)
+    assert torch.equal(y, torch.zeros_like(y))
+    assert (tiny * 1).item() != 0  # torch on this thread still has them
+
+
+def in_child(check: object) -> int:
+    """Forks, runs check in the child, and returns its exit code; kills it after 20 seconds."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if check() else 1)  # type: ignore[operator]
+        except BaseException:
+            os._exit(2)
+    for _ in range(2000):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_survives_fork() -> None:
+    """While another thread keeps the kernel busy, too."""
+    torch.set_num_threads(3)
+    a, d = random_stack(128, 4, torch.float32)
+    x = torch.randn(2, 128, 100)
+    y = kernel.acdc_stack(x, a, d, 128)
+    stop = threading.Event()
+
+    def keep_the_pool_busy() -> None:
+        while not stop.is_set():
+            kernel.acdc_stack(x, a, d, 128)
+
+    thread = threading.Thread(target=keep_the_pool_busy)
+    thread.start()
+    try:
+        codes = [
+            in_child(lambda: torch.equal(kernel.acdc_stack(x, a, d, 128), y)) for _ in range(5)
+        ]
+    finally:
+        stop.set()
+        thread.join()
+    assert codes == [0] * 5
+    assert torch.equal(kernel.acdc_stack(x, a, d, 128), y)
+
+
+def test_concurrent_calls_agree() -> None:
+    """From several Python threads at once."""
+    torch.set_num_threads(2)
+    a, d = random_stack(128, 4, torch.float32)
+    x = torch.randn(2, 128, 100)
+    y = kernel.acdc_stack(x, a, d, 128)
+    wrong = []
+
+    def call() -> None:
+        for _ in range(50):
+            if not torch.equal(kernel.acdc_stack(x, a, d, 128), y):
+                wrong.append(threading.get_ident())
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("channels", [(64, 64), (64, 40), (24, 64), (50, 60)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_dense_weight(channels: tuple[int, int], dtype: torch.dtype) -> None:
+    """Values and gradients, square and not."""
+    a, d = random_stack(64, 12, dtype)
+    a.requires_grad_()
+    d.requires_grad_()
+    weight, expected = kernel.dense_weight(a, d, *channels), reference_weight(a, d, *channels)
+    assert weight.dtype == dtype
+    assert error(weight, expected) < 5 * TOLERANCE[dtype]
+    outer = torch.randn_like(weight)
+    got = torch.autograd.grad(weight, (a, d), outer)
+    want = torch.autograd.grad(expected, (a, d), outer.double())
+    assert all(error(g, w) < 20 * TOLERANCE[dtype] for g, w in zip(got, want, strict=True))
+
+
+def test_dense_weight_in_bfloat16_is_rounded_once() -> None:
+    """At the end, not in each layer."""
+    a, d = random_stack(64, 12, torch.bfloat16)
+    weight = kernel.dense_weight(a, d, 64, 64)
+    assert torch.equal(weight, kernel.dense_weight(a.float(), d.float(), 64, 64).bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_opcheck(dtype: torch.dtype, channels_last: bool, with_bias: bool) -> None:
+    """Schema, fake implementation, autograd registration, AOT dispatch."""
+    a, d = random_stack(20, 2, dtype)
+    x = torch.randn(2, 10, 3, 5, dtype=dtype)
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    bias = torch.randn(15, dtype=dtype).requires_grad_() if with_bias else None
+    arguments = (x.requires_grad_(), a.requires_grad_(), d.requires_grad_(), 15, bias)
+    torch.library.opcheck(torch.ops.seclcompress.acdc_stack.default, arguments)
+    grad = torch.randn(2, 15, 3, 5, dtype=dtype)
+    # Its own gradient is refused, on purpose: without it here.
+    plain = [t.detach() for t in (grad, x, a, d)]
+    for input_grad in (False, True):
+        torch.library.opcheck(
+            torch.ops.seclcompress.acdc_stack_backward.default, (*plain, input_grad)
+        )
+
+
+class Stack(torch.nn.Module):
+    """A module around the operator."""
+
+    def __init__(self) -> None:
+        """Draws the diagonals."""
+        super().__init__()
+        a, d = random_stack(32, 2, torch.float32)
+        self.a, self.d = torch.nn.Parameter(a), torch.nn.Parameter(d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies it, with something before and after for a compiler to see."""
+        return torch.relu(kernel.acdc_stack(x, self.a, self.d, 24)) * 2
+
+
+def test_compile_forward_and_backward() -> None:
+    """One graph, no breaks, the same bits."""
+    module, x = Stack(), torch.randn(2, 20, 5, 5)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    compiled(x).square().sum().backward()
+    got = [p.grad.clone() for p in module.parameters()]
+    module.zero_grad()
+    module(x).square().sum().backward()
+    assert torch.equal(compiled(x), module(x))
+    assert all(torch.equal(g, p.grad) for g, p in zip(got, module.parameters(), strict=True))
+
+
+def test_export_with_a_dynamic_batch() -> None:
+    """The operator stays one node of the graph."""
+    module = Stack().eval()
+    batch = torch.export.Dim("batch", min=2, max=64)
+    exported = torch.export.export(
+        module, (torch.randn(3, 20, 5, 5),), dynamic_shapes={"x": {0: batch}}
+    )
+    x = torch.randn(7, 20, 5, 5)
+    assert any("acdc_stack" in str(node.target) for node in exported.graph.nodes)
+    assert torch.equal(exported.module()(x), module(x))
+
+
+SMALL = (torch.randn(2, 6, 4), torch.randn(3, 8), torch.randn(3, 8), 8)
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "message"),
+    [
+        (0, torch.randn(2, 9, 4), r"x has shape \(2, 9, 4\).*N = 8"),
+        (0, torch.randn(2, 0, 4), "1 to N = 8 channels"),
+        (0, torch.randn(8), r"\(batch, channels, \*spatial\)"),
+        (0, torch.randn(2, 6, 4).half(), "x is torch.float16"),
+        (0, torch.randint(0, 9, (2, 6, 4)), "x is torch.int64"),
+        (0, torch.randn(2, 6, 4).double(), r"a is torch.float32 and x is torch.float64"),
+        (1, torch.randn(3, 9), r"a has shape \(3, 9\) and d \(3, 8\)"),
+        (1, torch.randn(8), r"must be \(layers, N\)"),
+        (2, torch.randn(3, 8).double(), "d is torch.float64"),
+        (3, 9, "out_channels is 9: it must be 1 to N = 8"),
+        (3, 0, "out_channels is 0"),
+        (3, -1, "out_channels is -1"),
+        (4, torch.randn(7), r"bias has shape \(7,\)"),
+        (4, torch.randn(8, 1), r"bias has shape \(8, 1\)"),
+        (4, torch.randn(8).double(), "bias is torch.float64"),
+    ],
+)
+def test_refusals(index: int, value: object, message: str) -> None:
+    """Each error names the operand and its value."""
+    arguments: list[object] = [*SMALL, None]
+    arguments[index] = value
+    with pytest.raises(ValueError, match=message):
+        kernel.acdc_stack(*arguments)  # type: ignore[arg-type]
+
+
+def test_refuses_no_layers_and_unknown_lengths() -> None:
+    """Neither reaches the compiled code."""
+    with pytest.raises(ValueError, match="at least one layer"):
+        kernel.acdc_stack(torch.randn(1, 8, 2), torch.empty(0, 8), torch.empty(0, 8), 8)
+    with pytest.raises(ValueError, match=r"N is 11.*prime factors above 7"):
+        kernel.acdc_stack(torch.randn(1, 8, 2), torch.ones(1, 11), torch.ones(1, 11), 8)
+
+
+def test_backward_checks_its_sizes() -> None:
+    """It can be called by itself."""
+    x, a, d, _ = SMALL
+    with pytest.raises(ValueError, match="differ in the channels only"):
+        torch.ops.seclcompress.acdc_stack_backward(torch.randn(2, 8, 3), x, a, d, True)
+    with pytest.raises(ValueError, match="out_channels is 9"):
+        torch.ops.seclcompress.acdc_stack_backward(torch.randn(2, 9, 4), x, a, d, True)
+
+
+def test_supports() -> None:
+    """Exactly the lengths without a prime factor above 7."""
+    cpu = torch.device("cpu")
+    smooth = [n for n in range(1, 400) if kernel.supports(n, torch.float32, cpu)]
+    expected = []
+    for n in range(1, 400):
+        rest = n
+        for p in (2, 3, 5, 7):
+            while rest % p == 0:
+                rest //= p
+        if rest == 1:
+            expected.append(n)
+    assert smooth == expected
+    assert not kernel.supports(0, torch.float32, cpu)
+    assert not kernel.supports(-4, torch.float32, cpu)
+    assert not kernel.supports(2**40, torch.float32, cpu)
+    assert not kernel.supports(64, torch.float16, cpu)
+    assert not kernel.supports(64, torch.float32, "cuda")
+    assert not kernel.supports(64, torch.float32, "meta")
+
+
+def test_without_the_compiled_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import and shapes still work; calling says what to do."""
+    monkeypatch.setattr(ops, "_native", None)
+    assert not kernel.available()
+    assert not kernel.supports(64, torch.float32, "cpu")
+    with pytest.raises(RuntimeError, match=r"without a C\+\+ compiler"):
+        kernel.acdc_stack(*SMALL)
+    assert kernel.acdc_stack(SMALL[0].to("meta"), *(t.to("meta") for t in SMALL[1:3]), 5).shape == (
+        2,
+        5,
+        4,
+    )
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_fuzz(data: st.DataObject) -> None:
+    """Any sizes, layouts and alignments: values and gradients are those of the dense product."""
+    draw = data.draw
+    n = draw(st.sampled_from([n for n in range(1, 200) if ops._native.supports(n)]))
+    c_in, c_out = draw(st.integers(1, n)), draw(st.integers(1, n))
+    layers, batch = draw(st.integers(1, 4)), draw(st.integers(0, 9))
+    spatial = draw(st.lists(st.integers(0, 9), max_size=3))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    torch.manual_seed(draw(st.integers(0, 1000)))
+    torch.set_num_threads(draw(st.integers(1, 4)))
+    a, d = random_stack(n, layers, dtype)
+    offset = draw(st.integers(0, 17))
+    count = batch * c_in * math.prod(spatial)
+    flat = torch.randn(offset + count, dtype=dtype)[offset:]
+    if draw(st.booleans()):
+        x = flat.view(batch, *spatial, c_in).movedim(-1, 1)
+    else:
+        x = flat.view(batch, c_in, *spatial)
+    x = x.detach().requires_grad_()
+    leaves = [x, a.requires_grad_(), d.requires_grad_()]
+    y = kernel.acdc_stack(*leaves, c_out)
+    expected = reference(*leaves, c_out)
+    # Where many channels are folded into few they may cancel: errors are then relative to them.
+    floor = math.sqrt(n / c_out) * x.detach().abs().max().item() if x.numel() else 1.0
+    assert error(y, expected, floor) < 2 * TOLERANCE[dtype]
+    outer = torch.randn_like(y)
+    got = torch.autograd.grad(y, leaves, outer)
+    want = torch.autograd.grad(expected, leaves, outer.double())
+    assert all(error(g, w, floor) < 20 * TOLERANCE[dtype] for g, w in zip(got, want, strict=True))
