@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from torch import Tensor, nn
 
 from seclcompress import networks
 from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error
 from seclcompress.files import new_folder
 from seclcompress.networks import Recipe
-from seclcompress.networks.weights import read_weights
+from seclcompress.networks.weights import check_finite, read_weights
 from seclcompress.plan import Plan, check_plan
 from seclcompress.rewrite import rewrite_network
 
@@ -51,8 +51,8 @@ class ArtefactConfig(BaseModel):
     versions: dict[str, str] = Field(default_factory=lambda: library_versions())
     recipe: Recipe
     plan: Plan | None = None
-    input_size: tuple[int, ...]
-    seed: int = 0
+    input_size: tuple[PositiveInt, ...] = Field(min_length=1, max_length=5)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     classes: list[str] | None = None
     metrics: dict[str, float] = {}
     training: dict[str, Any] = {}
@@ -71,7 +71,7 @@ def library_versions() -> dict[str, str]:
 
 def weights_bytes(network: nn.Module) -> bytes:
     """A network's parameters and buffers as a safetensors file."""
-    # Tied tensors are written out under each of their names: loading ties them again.
+    # Tied tensors are written out under each of their names; `load` ties them again.
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
 
@@ -174,23 +174,41 @@ def load(
         check_plan(config.plan, network, f"The plan in {folder / CONFIG}")
         rewrite_network(network, config.plan, seed=config.seed)
     _check_state(network.state_dict(), state, folder)
+    try:
+        check_finite(state, str(folder / WEIGHTS))
+    except WeightsError as error:
+        raise ArtefactError(str(error)) from error
+    tied = _tied_parameters(network)
     network.load_state_dict(state, assign=True)
+    for first, *others in tied:  # assigning has given each name a tensor of its own
+        for name in others:
+            parent, _, attribute = name.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, network.get_parameter(first))
     return network.eval()
 
 
+def _tied_parameters(network: nn.Module) -> list[list[str]]:
+    """The names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
 def _check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path) -> None:
-    """The file must hold exactly the network's tensors, all floating ones in one dtype."""
+    """The file must hold the network's tensors, in its dtypes or all floating ones in another."""
     complaints = [f"it lacks {name}" for name in own if name not in state]
     complaints += [f"it has a strange {name}" for name in state if name not in own]
     floating = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-    if len(floating) > 1:
+    converted = len(floating) == 1
+    if not converted and any(own[k].dtype != state[k].dtype for k in own.keys() & state.keys()):
         complaints.append(f"it mixes {', '.join(sorted(map(str, floating)))}")
     for name in own.keys() & state.keys():
         mine, read = own[name], state[name]
         if mine.shape != read.shape:
             complaints.append(f"{name} has shape {tuple(read.shape)}, not {tuple(mine.shape)}")
         elif mine.dtype != read.dtype and not (
-            mine.is_floating_point() and read.is_floating_point()
+            converted and mine.is_floating_point() and read.is_floating_point()
         ):
             complaints.append(f"{name} holds {read.dtype}, not {mine.dtype}")
     if complaints:

@@ -11,8 +11,10 @@ from typing import Any
 
 from torch import nn
 
+from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
-from seclcompress.trace import Trace
+from seclcompress.rewrite import to_dense
+from seclcompress.trace import Trace, trace_network
 
 #: The five columns of every report. Without the second, a saving that any separable network has
 #: would be claimed for the structured family.
@@ -96,7 +98,7 @@ def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
         plan: What becomes of its convolutions.
     """
     rows = [_convolution_row(layer) for layer in plan.layers]
-    rows += _other_rows(network, trace, {layer.name for layer in plan.layers})
+    rows += _other_rows(network, trace, plan)
     columns = {
         column: Totals(
             sum(row.columns[column].parameters for row in rows),
@@ -105,6 +107,31 @@ def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
         for column in COLUMNS
     }
     return Count(trace.input_size, columns, rows, dict(trace.uncounted), dict(trace.unknown))
+
+
+def check_rewritten(network: nn.Module, counted: Count) -> None:
+    """Makes sure that a rewritten network is what was counted.
+
+    A network that holds a convolution where torch does not see it (in a plain list, say) goes on
+    running the old one.
+
+    Args:
+        network: Rewritten by the plan that was counted; a skeleton will do. Its mode is changed.
+        counted: The figures that were promised.
+
+    Raises:
+        PlanError: If parameters or dense Mult-Adds are others.
+    """
+    promised = counted.columns["dense"]
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    mult_adds = trace_network(to_dense(network.eval()), counted.input_size).total_mult_adds
+    if (parameters, mult_adds) != (promised.parameters, promised.mult_adds):
+        raise PlanError(
+            f"After rewriting, the network has {parameters:,} parameters and {mult_adds:,} dense "
+            f"Mult-Adds, not {promised.parameters:,} and {promised.mult_adds:,} as planned: it uses a "
+            "convolution, or its weight, in a way that cannot be seen from outside. Find it with "
+            "--only, and leave it alone with --keep."
+        )
 
 
 def _convolution_row(layer: LayerPlan) -> Row:
@@ -127,13 +154,15 @@ def _convolution_row(layer: LayerPlan) -> Row:
     )
 
 
-def _other_rows(network: nn.Module, trace: Trace, convolutions: set[str]) -> list[Row]:
+def _other_rows(network: nn.Module, trace: Trace, plan: Plan) -> list[Row]:
     """Modules with contractions that are no convolution, and everything else in one row."""
+    convolutions = {layer.name for layer in plan.layers}
+    convolution_parameters = sum(layer.original.parameters for layer in plan.layers)
     modules = dict(network.named_modules())
     rows = []
     seen: set[nn.Parameter] = set()
     for name in convolutions:
-        seen.update(modules[name].parameters(recurse=False))
+        seen.update(modules[name].parameters())
     for name, mult_adds in trace.mult_adds.items():
         if name in convolutions:
             continue
@@ -142,9 +171,11 @@ def _other_rows(network: nn.Module, trace: Trace, convolutions: set[str]) -> lis
         seen.update(own)
         title = type(module).__name__
         rows.append(_kept_row(name, title, Totals(sum(p.numel() for p in own), mult_adds)))
-    rest = sum(p.numel() for p in network.parameters() if p not in seen)
-    if rest:
-        rows.append(_kept_row("(the rest)", "normalisation and other parameters", Totals(rest, 0)))
+    counted = sum(row.columns["original"].parameters for row in rows) + convolution_parameters
+    rest = sum(p.numel() for p in network.parameters()) - counted
+    if rest:  # negative where parameters are shared: the rows count each use, the total counts one
+        title = "normalisation and other parameters" if rest > 0 else "shared, counted once"
+        rows.append(_kept_row("(the rest)", title, Totals(rest, 0)))
     return rows
 
 

@@ -85,7 +85,7 @@ def load_data(
     if len(input_size) != 3 or input_size[0] != 3:
         raise DataError(f"These data are RGB images; the network wants {input_size}.")
     if is_folder(name):
-        return _image_folder(name, Path(name.partition(":")[2]), input_size)
+        return _image_folder(name, Path(name.partition(":")[2]).expanduser(), input_size)
     if name == "digits":
         return _digits(input_size)
     if name in _CIFAR:
@@ -177,7 +177,7 @@ def loader(
         batch_size: Images a batch. A last batch of one image is left out of training, because
             batch normalisation cannot train on it.
         shuffle: True for training.
-        workers: Processes that load; 0 for this one.
+        workers: Processes that load; 0 for this one. They are started, and seeded, every epoch.
         device: Where the batches go; for a GPU they are pinned.
     """
     count = len(dataset)  # type: ignore[arg-type]
@@ -193,7 +193,6 @@ def loader(
         drop_last=drop_last,
         num_workers=workers,
         pin_memory=device != "cpu",
-        persistent_workers=workers > 0,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -12,12 +13,14 @@ from pathlib import Path
 from seclcompress.errors import ArtefactError
 
 
-def check_free(path: Path, overwrite: bool) -> None:
+def check_free(path: Path, overwrite: bool, *, folder: bool = True) -> None:
     """Makes sure that an output may be written, before any work is done for it.
 
     Args:
         path: A file or folder that is to be written.
         overwrite: Whether something that is there already may be replaced.
+        folder: Whether `path` is to be a folder; one is replaced only if this program wrote all that
+            is in it.
 
     Raises:
         ArtefactError: If something is there, or the folder around it cannot be written.
@@ -27,10 +30,10 @@ def check_free(path: Path, overwrite: bool) -> None:
             raise ArtefactError(
                 f"{path} is there already. Choose another place, or replace it with --overwrite."
             )
-        if path.is_dir() and any(path.iterdir()) and not (path / "config.json").is_file():
+        reason = _reason_to_leave(path) if folder else ("it is a folder" if path.is_dir() else None)
+        if reason is not None:
             raise ArtefactError(
-                f"{path} was not written by seclcompress (it has no config.json), so --overwrite "
-                "does not remove it. Choose another place."
+                f"{path} is not replaced, not even by --overwrite: {reason}. Choose another place."
             )
     parent = path.absolute().parent
     existing = next(folder for folder in (parent, *parent.parents) if folder.exists())
@@ -38,6 +41,29 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise ArtefactError(f"Cannot write {path}: {existing} is a file, not a folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ArtefactError(f"Cannot write {path}: no permission to write in {existing}.")
+
+
+#: All that a saved folder, or a run in progress, ever holds.
+OUR_FILES = frozenset(
+    "config.json model.safetensors best.safetensors metrics.jsonl checkpoint.safetensors".split()
+)
+
+
+def _reason_to_leave(path: Path) -> str | None:
+    """Why a folder must not be removed; None for an empty one and for one that is all ours."""
+    if path.is_symlink() or not path.is_dir():
+        return "it is no folder"
+    strange = sorted(file.name for file in path.iterdir() if file.name not in OUR_FILES)
+    if strange:
+        return f"it holds what seclcompress did not write ({', '.join(strange[:3])})"
+    config = path / "config.json"
+    if not config.exists():
+        return None
+    try:
+        versions = json.loads(config.read_text(encoding="utf-8"))["versions"]
+        return None if "seclcompress" in versions else "its config.json is of another program"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "its config.json was not written by seclcompress"
 
 
 def write_file(path: Path, content: bytes) -> None:

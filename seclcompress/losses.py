@@ -21,6 +21,7 @@ def attention_map(x: Tensor) -> Tensor:
     Returns:
         Shape (batch, positions): the mean over channels of x², normalised to length 1.
     """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # squares of halves lose digits
     return F.normalize(x.square().mean(dim=1).flatten(1))
 
 

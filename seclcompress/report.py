@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seclcompress.cost import EXECUTIONS
 from seclcompress.count import COLUMNS, Count, Row
 from seclcompress.plan import Plan
 
-_NARROW = 76  # terminal columns that five figures and their names need
+_NARROW = 76  # terminal columns that a line a layer needs
 
 
 def _titles(substitution: str) -> dict[str, str]:
@@ -49,7 +51,7 @@ def count_table(
         counted: The figures.
         plan: Whose layers they are.
         accuracies: Percent by column, where measured.
-        width: Of the terminal; a narrow one gets one line a column.
+        width: Of the terminal; where the figures need more, each column becomes a paragraph.
     """
     titles = _titles(_family(plan))
     figures: dict[str, dict[str, str]] = {
@@ -63,17 +65,28 @@ def count_table(
         figures["accuracy %"] = {
             c: f"{accuracies[c]:.2f}" if c in accuracies else "–" for c in COLUMNS
         }
-    table = _narrow(figures, titles) if width < _NARROW else _wide(figures, titles)
+    table = _wide(figures, titles) if _fits(figures, titles, width) else _narrow(figures, titles)
     heading = Text(f"{label}, batch 1, input {_size(counted.input_size)}", style="bold")
     return Group(heading, table, *_notes(counted, plan))
 
 
+def _fits(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str], width: int) -> bool:
+    """Whether the wide table needs no more than the terminal has."""
+    names = max(map(len, figures))
+    columns = [
+        max(*(len(row[c]) for row in figures.values()), *map(len, titles[c].split()))
+        for c in COLUMNS
+    ]
+    return names + sum(columns) + 2 * len(columns) <= width
+
+
 def _wide(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in COLUMNS:
         # Two lines a heading leave room for eleven digits in 80 columns.
-        table.add_column(titles[column].replace(" ", "\n"), justify="right", vertical="bottom")
+        title = titles[column].replace(" ", "\n")
+        table.add_column(title, justify="right", vertical="bottom", no_wrap=True)
     for name, row in figures.items():
         table.add_row(name, *[row[column] for column in COLUMNS])
     return table
@@ -97,6 +110,10 @@ def _notes(counted: Count, plan: Plan) -> list[Text]:
         f"{rewritten} of {every} convolutions rewritten; chosen by the {plan.cost_model} cost "
         f"model: {rewritten - fast} dense, {fast} fast."
     ]
+    if not rewritten:
+        reasons = Counter(layer.reason for layer in plan.layers).most_common(3)
+        listed = "; ".join(f"{reason} (×{times})" for reason, times in reasons)
+        notes = [f"None of {every} convolutions would be rewritten: {listed or 'there is none'}."]
     if counted.unknown:
         listed = ", ".join(f"{name} (×{times})" for name, times in counted.unknown.items())
         notes.append(f"Not counted, because nobody here knows how: {listed}.")
@@ -121,16 +138,16 @@ def layers_table(counted: Count, width: int) -> RenderableType:
     table.add_column("why", overflow="fold")
     for row in counted.rows:
         length = "" if row.length is None else str(row.length)
-        changes = [_change(row, quantity, "\n→ ") for quantity in ("parameters", "mult_adds")]
+        figures = ["\n".join(_changes(row, quantity)) for quantity in ("parameters", "mult_adds")]
         style = "" if row.substitution else "dim"
-        table.add_row(_name(row), _fate(row), length, *changes, row.reason, style=style)
+        table.add_row(_name(row), _fate(row), length, *figures, row.reason, style=style)
     return table
 
 
 def _layer_paragraph(row: Row) -> Text:
     text = Text(f"{_name(row)}: {_fate(row)}\n", style="" if row.substitution else "dim")
     for title, quantity in (("parameters", "parameters"), ("Mult-Adds", "mult_adds")):
-        text.append(f"  {title} {_change(row, quantity, ' → ')}\n")
+        text.append(f"  {title} {', '.join(_changes(row, quantity))}\n")
     return text.append(f"  {row.reason}")
 
 
@@ -142,10 +159,18 @@ def _fate(row: Row) -> str:
     return f"{row.substitution}, {row.execution}" if row.substitution else "kept"
 
 
-def _change(row: Row, quantity: str, arrow: str) -> str:
+def _changes(row: Row, quantity: str) -> list[str]:
+    """A quantity before, and after under each execution; the one that runs has the arrow."""
     before = getattr(row.columns["original"], quantity)
-    after = getattr(row.columns["auto"], quantity)
-    return f"{before:,}" if before == after else f"{before:,}{arrow}{after:,}"
+    lines = [f"{before:,}"]
+    if row.substitution is None:
+        return lines
+    if quantity == "parameters":
+        return [*lines, f"→ {row.columns['auto'].parameters:,}"]
+    for execution in EXECUTIONS:
+        arrow = "→ " if execution == row.execution else ""
+        lines.append(f"{arrow}{execution} {row.columns[execution].mult_adds:,}")
+    return lines
 
 
 def count_json(label: str, counted: Count, plan: Plan, accuracies: Mapping[str, float]) -> str:

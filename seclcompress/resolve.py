@@ -9,7 +9,7 @@ from torch import nn
 
 from seclcompress import artefact, networks
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.errors import UsageError
+from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.networks import Recipe, factory, torchvision_zoo
 from seclcompress.networks.weights import load_weights, read_weights
 
@@ -102,8 +102,11 @@ def locate(
         NetworkError: If nothing is known by that name.
         ArtefactError: If it is a folder and not one of ours.
     """
-    if Path(spec).is_dir() or ("/" in spec and not factory.is_factory(spec)):
-        folder = Path(spec)
+    folder = Path(spec)
+    named = not factory.is_factory(spec) and spec in networks.names()
+    if (folder.is_dir() and not named) or ("/" in spec and not factory.is_factory(spec)):
+        if not folder.is_dir():
+            raise ArtefactError(f"There is no folder {spec}.")
         if num_classes is not None:
             raise UsageError(f"{spec} has its number of classes already; drop --num-classes.")
         config = artefact.read_config(folder)
@@ -138,4 +141,5 @@ def locate(
 
 
 def _is_file(weights: str) -> bool:
-    return "." in Path(weights).name and not weights.partition(".")[0].endswith("_Weights")
+    path = Path(weights)
+    return path.exists() or path.suffix in (".safetensors", ".pth", ".pt") or "/" in weights

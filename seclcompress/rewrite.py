@@ -28,7 +28,8 @@ def rewrite_network(network: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Modu
         PlanError: If the network has no such layer.
         SubstitutionError: If a layer cannot be rewritten as planned.
     """
-    with torch.random.fork_rng(devices=[]):
+    devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices)):
         torch.manual_seed(seed)
         for layer in plan.rewritten:
             _rewrite_layer(network, layer)
@@ -73,6 +74,6 @@ def to_dense(network: nn.Module) -> nn.Module:
 def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Puts `new` wherever `old` stands; a shared module stands in several places."""
     for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # named_children passes over second names
             if child is old:
                 setattr(parent, name, new)

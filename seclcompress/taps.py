@@ -53,6 +53,37 @@ def find_taps(network: nn.Module, trace: Trace) -> list[str]:
     return list(ends.values())
 
 
+def check_taps(names: Sequence[str], student: Trace, teacher: Trace) -> None:
+    """Makes sure that attention can be compared at these modules.
+
+    Args:
+        names: Of modules.
+        student: The student's trace.
+        teacher: The teacher's trace at the same input size.
+
+    Raises:
+        UsageError: If a network has no such module, it does not run, or its maps have no positions or
+            other sizes than the teacher's.
+    """
+    shapes = []
+    for whose, trace in (("student", student), ("teacher", teacher)):
+        found = {call.name: call.shape for call in trace.calls}
+        for name in names:
+            if name not in found:
+                raise UsageError(
+                    f"There is no module '{name}' to tap in the {whose}, or it does not run."
+                )
+            if len(found[name]) < 3:
+                raise UsageError(f"'{name}' gives {found[name]}: no map to compare attention on.")
+        shapes.append({name: found[name][2:] for name in names})
+    for name in names:
+        mine, theirs = shapes[0][name], shapes[1][name]
+        if mine != theirs:
+            raise UsageError(
+                f"'{name}' gives maps of {mine} in the student, {theirs} in the teacher."
+            )
+
+
 def _ends(names: Sequence[str], finished: dict[str, tuple[int, tuple[int, ...]]]) -> dict[int, str]:
     """The last of the named modules at each number of positions, in running order."""
     ends: dict[int, str] = {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -155,10 +156,14 @@ def _watch(network: nn.Module, running: list[str], result: Trace) -> Iterator[No
 
     def leave(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            del module, args
+            del args
             running.pop()
             if isinstance(output, Tensor):
-                result.calls.append(ModuleCall(name, tuple(output.shape)))
+                shape = tuple(output.shape)
+                dimensions = len(module.kernel_size) if isinstance(module, _ConvNd) else -1
+                if len(shape) == 1 + dimensions:
+                    shape = (1, *shape)  # torch's convolutions take one image without a batch, too
+                result.calls.append(ModuleCall(name, shape))
 
         return hook
 

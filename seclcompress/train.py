@@ -7,6 +7,7 @@ is told to an `Observer`, what must survive is in `checkpoint`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import time
@@ -68,7 +69,7 @@ class Settings(BaseModel):
     temperature: float = Field(default=4.0, gt=0)
     taps: tuple[str, ...] = ()
     amp: bool = False
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     device: str = "cpu"
     workers: int = Field(default=0, ge=0)
 
@@ -130,7 +131,8 @@ def evaluate(
         with torch.no_grad():
             source = loader(data.test, batch_size, shuffle=False, workers=workers, device=device)
             for images, targets in batches(source, data.name):
-                scores, _ = logits(network(images.to(device, non_blocking=True)))
+                images = images.to(device, _dtype(network), non_blocking=True)
+                scores, _ = logits(network(images))
                 targets = targets.to(device, non_blocking=True)
                 right += int((scores.argmax(1) == targets).sum())
                 loss += float(F.cross_entropy(scores, targets, reduction="sum"))
@@ -138,6 +140,14 @@ def evaluate(
     finally:
         network.train(training)
     return Evaluation(100 * right / count, loss / count)
+
+
+def _dtype(network: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _fingerprint(network: nn.Module) -> str:
+    return hashlib.sha256(weights_bytes(network)).hexdigest()[:16]
 
 
 class Trainer:
@@ -165,9 +175,17 @@ class Trainer:
         self.network = network.to(settings.device)
         self.teacher = None if teacher is None else teacher.to(settings.device).eval()
         self.data, self.settings, self.folder, self.observer = data, settings, folder, observer
+        self.dtype = _dtype(network)
         groups = parameter_groups(network, settings.weight_decay, settings.factor_decay)
         self.optimizer = make_optimizer(settings.optimizer, groups, settings.lr, settings.momentum)
         self.history: list[dict[str, Any]] = []
+        # What a run is, beside its settings; a checkpoint goes on with nothing else.
+        self.start = {
+            "data": data.name,
+            "input_size": list(data.input_size),
+            "network": _fingerprint(network),
+            "teacher": None if teacher is None else _fingerprint(teacher),
+        }
 
     def resume(self) -> None:
         """Goes on where the run in this folder stopped.
@@ -253,12 +271,21 @@ class Trainer:
                 done = (epoch - 1 + index / steps) / settings.epochs
                 for group in self.optimizer.param_groups:
                     group["lr"] = settings.lr * schedule(done)
-                images = images.to(settings.device, non_blocking=True)
+                images = images.to(settings.device, self.dtype, non_blocking=True)
                 targets = targets.to(settings.device, non_blocking=True)
-                with torch.autocast(
-                    torch.device(settings.device).type, torch.bfloat16, enabled=settings.amp
-                ):
-                    loss = self._loss(images, targets, mine, theirs)
+                try:
+                    with torch.autocast(
+                        torch.device(settings.device).type, torch.bfloat16, enabled=settings.amp
+                    ):
+                        loss = self._loss(images, targets, mine, theirs)
+                except (
+                    ValueError,
+                    RuntimeError,
+                ) as error:  # torch's own words say what does not fit
+                    raise TrainingError(
+                        f"The network cannot train on {len(targets)} images of "
+                        f"{tuple(images.shape[1:])} (step {index + 1} of epoch {epoch}): {error}"
+                    ) from error
                 value = float(loss.detach())
                 if not math.isfinite(value):
                     raise TrainingError(
@@ -313,10 +340,8 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = json.loads(self.settings.model_dump_json())
-        # How it is computed may change between two halves of a run, what is computed may not.
-        return {k: v for k, v in settings.items() if k not in ("device", "workers")} | {
-            "data": self.data.name
-        }
+        del settings["device"]  # where it is computed may change between two halves of a run
+        return {**settings, **self.start}
 
     def _where_it_stands(self) -> str:
         if not self.history:

@@ -65,6 +65,51 @@ def test_a_half_precision_network(saved: tuple[Path, nn.Module], tmp_path: Path)
     assert {p.dtype for p in loaded.parameters()} == {torch.float16}
 
 
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 64, 3)
+        self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(self.one(self.conv(x).mean((2, 3))))
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3).bfloat16()
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(x.bfloat16()).mean((2, 3)).float())
+
+
+@pytest.mark.parametrize("factory", ["Tied", "Mixed"])
+def test_tied_and_mixed_weights_come_back_as_they_were(
+    factory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    source = resolve.locate(f"test_artefact:{factory}", input_size=(3, 8, 8))
+    network, _ = source.load(seed=1)
+    config = ArtefactConfig(recipe=source.recipe, input_size=source.input_size)
+    artefact.save(tmp_path / "net", network, config)
+    loaded = artefact.load(tmp_path / "net", factory_name=source.factory_name)
+    assert [p.dtype for p in loaded.parameters()] == [p.dtype for p in network.parameters()]
+    assert len(list(loaded.parameters())) == len(list(network.parameters()))
+    assert all(torch.equal(v, network.state_dict()[k]) for k, v in loaded.state_dict().items())
+
+
+def test_values_that_are_not_finite(saved: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    folder, network = saved
+    with torch.no_grad():
+        network.fc.bias[0] = float("nan")
+    artefact.save(tmp_path / "nan", network, artefact.read_config(folder))
+    with pytest.raises(ArtefactError, match=r"NaN or infinite: fc.bias \(1 of 10\)"):
+        artefact.load(tmp_path / "nan")
+
+
 def damage_config(folder: Path, change) -> None:
     path = folder / "config.json"
     content = json.loads(path.read_text())
@@ -146,18 +191,36 @@ class TestFiles:
     def test_overwrite_never_removes_what_is_not_ours(self, tmp_path: Path) -> None:
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "cat.jpg").touch()
-        with pytest.raises(ArtefactError, match="was not written by seclcompress"):
+        with pytest.raises(ArtefactError, match=r"what seclcompress did not write \(cat.jpg\)"):
             with new_folder(tmp_path / "photos", overwrite=True):
                 pytest.fail("must not get here")
         assert (tmp_path / "photos" / "cat.jpg").exists()
 
     def test_overwrite_replaces_the_whole_folder(self, tmp_path: Path) -> None:
-        for name in ("one", "two"):
-            with new_folder(tmp_path / "out", overwrite=name == "two") as folder:
-                (folder / "config.json").write_text("{}")
+        for name in ("best.safetensors", "metrics.jsonl"):
+            with new_folder(tmp_path / "out", overwrite=name == "metrics.jsonl") as folder:
+                (folder / "config.json").write_text('{"versions": {"seclcompress": "0"}}')
                 (folder / name).touch()
-        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["config.json", "two"]
+        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+            "config.json",
+            "metrics.jsonl",
+        ]
         assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+    @pytest.mark.parametrize("content", ["{}", '{"versions": {"other": 1}}', "[]", "{", "3"])
+    def test_a_config_of_another_program(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "config.json").write_text(content)
+        with pytest.raises(ArtefactError, match=r"not replaced, not even by --overwrite"):
+            with new_folder(tmp_path / "model", overwrite=True):
+                pytest.fail("must not get here")
+
+    def test_a_file_is_not_replaced_by_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "important.txt").write_text("data")
+        with pytest.raises(ArtefactError, match="it is no folder"):
+            with new_folder(tmp_path / "important.txt", overwrite=True):
+                pytest.fail("must not get here")
+        assert (tmp_path / "important.txt").read_text() == "data"
 
     def test_a_failure_leaves_nothing(self, tmp_path: Path) -> None:
         def fill_badly() -> None:

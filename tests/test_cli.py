@@ -69,6 +69,22 @@ class TestCount:
         assert "fvcore agrees on 'original'" in result.stderr
         assert "fvcore agrees on 'dense'" in result.stderr
 
+    def test_options_that_equal_the_defaults_count_as_given(self, invoke: Invoke) -> None:
+        invoke("convert", "wrn10_1", "--substitution", "separable", "-o", "out")
+        saved = invoke("count", "out").stdout
+        asked = invoke("count", "out", "--substitution", "acdc").stdout
+        assert "SECL" not in saved
+        assert "SECL" in asked
+
+    def test_a_network_that_keeps_everything_is_still_counted(self, invoke: Invoke) -> None:
+        out = " ".join(invoke("count", "vit_b_16").stdout.split())
+        assert "17,563,828,224" in out
+        assert "None of 1 convolutions would be rewritten: the stem" in out
+
+    def test_a_folder_does_not_hide_a_network(self, invoke: Invoke) -> None:
+        Path("resnet18").mkdir()
+        assert "11,689,512" in invoke("count", "resnet18").stdout
+
     def test_what_if(self, invoke: Invoke) -> None:
         for flags, figure in [
             (("--depth", 11), "100,202"),

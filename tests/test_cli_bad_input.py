@@ -29,7 +29,7 @@ def nothing_is_left_behind(tmp_path: Path):
     ("arguments", "code", "words"),
     [
         (["count", "resnet5"], 1, "Unknown network 'resnet5'. Did you mean resnet50"),
-        (["count", "some/where"], 1, "some/where has no config.json"),
+        (["count", "some/where"], 1, "There is no folder some/where"),
         (
             ["count", "resnet18", "--depth", 0],
             2,
@@ -47,7 +47,11 @@ def nothing_is_left_behind(tmp_path: Path):
         (["count", "resnet18", "--option", "depth=3", "--depth", 4], 2, "given twice: 3 and 4"),
         (["count", "resnet18", "--keep", "layer9"], 1, "--keep 'layer9' matches none of the 20"),
         (["count", "resnet18", "--only", "layer9"], 1, "--only 'layer9' matches none of the 20"),
-        (["count", "resnet18", "--keep", "*"], 1, "rewrites none of the 20 convolutions"),
+        (
+            ["convert", "resnet18", "--keep", "*", "--dry-run"],
+            1,
+            "rewrites none of the 20 convolutions",
+        ),
         (["count", "resnet18", "--input-size", "big"], 2, "it takes a side (224) or a shape"),
         (["count", "resnet18", "--input-size", "3x224"], 2, "with the channels, please"),
         (["count", "resnet18", "--input-size", "0"], 2, "it takes a side"),
@@ -57,7 +61,11 @@ def nothing_is_left_behind(tmp_path: Path):
         (["count", "torch.nn:Linear"], 1, "it raised TypeError"),
         (["count", "conftest:Nothing"], 1, "has no attribute 'Nothing'"),
         (["count", "torch.nn:Identity"], 1, "no convolution"),
-        (["count", "vit_b_16"], 1, "rewrites none of the 1 convolutions. conv_proj: the stem"),
+        (
+            ["convert", "vit_b_16", "--dry-run"],
+            1,
+            "rewrites none of the 1 convolutions. conv_proj: the stem",
+        ),
         (["count", "resnet18", "--plan", "plan-in.json"], 1, "Cannot read the plan"),
         (["count", "resnet18", "--cost-model", "guess"], 2, "Invalid value for '--cost-model'"),
         (["convert", "resnet18"], 2, "Give a folder with --output-dir/-o"),
@@ -106,6 +114,18 @@ def nothing_is_left_behind(tmp_path: Path):
         (["train", "wrn10_1", "--data", "imagefolder:d", "-o", "out"], 1, "There is no folder d"),
         (["distill", "no", "--teacher", "no", *TRAIN, "-o", "out"], 1, "Unknown network 'no'"),
         (["distill", "wrn10_1", "--teacher", "wrn10_1", *TRAIN, "-o", "out"], 2, "teaches nothing"),
+        (["count", "wrn10_1", "--plan", "p.json", "--depth", 3], 2, "decided already what --depth"),
+        (
+            ["train", "wrn10_1", *TRAIN, "-o", "out", "--seed", 10**17],
+            2,
+            "Invalid value for '--seed'",
+        ),
+        (
+            ["train", "resnet18", *TRAIN, "--batch-size", 1, "-o", "out"],
+            1,
+            "cannot train on 1 images",
+        ),
+        (["distill", "no/", "--teacher", "no", *TRAIN, "-o", "out"], 1, "There is no folder no/"),
         (["nothing"], 2, "No such command 'nothing'"),
     ],
 )
@@ -148,7 +168,7 @@ def test_an_output_that_exists(invoke: Invoke) -> None:
     ):
         assert "is there already" in invoke(*command, "-o", "mine", code=1).stderr
         words = invoke(*command, "-o", "mine", "--overwrite", code=1).stderr
-        assert "was not written by seclcompress" in words
+        assert "what seclcompress did not write (notes.txt)" in words
     Path("plan.json").write_text("mine")
     words = invoke("convert", "wrn10_1", "--dry-run", "--write-plan", "plan.json", code=1).stderr
     assert "plan.json is there already" in words
@@ -189,7 +209,46 @@ def test_data_with_other_classes(invoke: Invoke) -> None:
 def test_taps_that_are_not_there(invoke: Invoke) -> None:
     invoke("convert", "wrn10_1", "--depth", 2, "-o", "student")
     command = ["distill", "student", "--teacher", "student", *TRAIN, "-o", "out"]
-    assert "no module 'layer9' to tap" in invoke(*command, "--taps", "layer9", code=2).stderr
+    for taps, words in [
+        ("layer9", "There is no module 'layer9' to tap in the student"),
+        ("fc", "'fc' gives (1, 10): no map"),
+        (" , ", "Name some with --taps"),
+    ]:
+        assert words in invoke(*command, "--taps", taps, code=2).stderr
+
+
+def test_a_typo_does_not_give_up_an_interrupted_run(invoke: Invoke, tmp_path: Path) -> None:
+    Path("run.partial").mkdir()
+    Path("run.partial/checkpoint.safetensors").write_text("hours of work")
+    invoke("train", "wrn5_1", *TRAIN, "-o", "run", "--overwrite", code=1)
+    assert Path("run.partial/checkpoint.safetensors").exists()
+    Path("run.partial/thesis.tex").touch()
+    words = invoke("train", "wrn10_1", *TRAIN, "-o", "run", "--overwrite", code=1).stderr
+    assert "thesis.tex" in words
+    assert Path("run.partial/thesis.tex").exists()
+
+
+def test_a_convolution_that_cannot_be_seen(invoke: Invoke) -> None:
+    Path("hidden.py").write_text(
+        "import torch\n"
+        "class Hidden(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.stem = torch.nn.Conv2d(3, 64, 1)\n"
+        "        self.conv = torch.nn.Conv2d(64, 64, 3)\n"
+        "        self.same = [self.conv]\n"
+        "    def forward(self, x):\n"
+        "        return self.same[0](self.stem(x)).mean((2, 3))\n"
+    )
+    words = invoke("convert", "hidden:Hidden", "--input-size", 8, "-o", "out", code=1).stderr
+    assert "in a way that cannot be seen from outside" in words
+    assert "--keep" in words
+
+
+def test_words_are_not_turned_into_pictures(invoke: Invoke) -> None:
+    Path("fac.py").write_text("def boom(): raise ValueError('no :boom: here [red]')")
+    words = invoke("count", "fac:boom", code=1).stderr
+    assert "fac:boom: it raised ValueError: no :boom: here [red]" in words
 
 
 def test_a_traceback_only_with_debug(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from seclcompress import networks, resolve
-from seclcompress.count import COLUMNS, Count, count_network
+from seclcompress.count import COLUMNS, Count, check_rewritten, count_network
 from seclcompress.errors import PlanError
 from seclcompress.networks import torchvision_zoo
 from seclcompress.plan import Plan, PlanOptions, make_plan
@@ -78,6 +78,62 @@ def test_separable_is_no_better_than_itself() -> None:
     count, _ = counted("resnet18", substitution="separable")
     columns = figures(count)
     assert columns["separable"] == columns["dense"] == columns["fast"] == columns["auto"]
+
+
+@pytest.mark.parametrize(
+    "name", ["resnext50_32x4d", "regnet_y_400mf", "mobilenet_v2", "densenet121"]
+)
+@pytest.mark.parametrize("depth", [1, 12, 200])
+def test_the_baseline_is_a_real_separable_network(name: str, depth: int) -> None:
+    """The second column is what `--substitution separable` makes, whatever the family keeps."""
+    source = resolve.locate(name)
+    network = source.skeleton()
+    trace = trace_network(network, source.input_size)
+    plans = [
+        make_plan(network, trace, PlanOptions(**options), may_be_empty=True)
+        for options in ({"config": {"depth": depth}}, {"substitution": "separable"})
+    ]
+    ours, separable = (count_network(network, trace, plan).columns for plan in plans)
+    assert ours["separable"] == separable["auto"]
+    assert ours["separable"].parameters <= ours["original"].parameters
+
+
+class Odd(nn.Module):
+    """A module with two names, tied convolutions, a parametrised one, and one without a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 1)
+        self.a = self.b = nn.Conv2d(64, 64, 3, padding=1)
+        self.tied = nn.Conv2d(64, 64, 3, padding=1)
+        self.knot = nn.Conv2d(64, 64, 3, padding=1)
+        self.knot.weight = self.tied.weight
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(64, 64, 3, padding=1))
+        self.alone = nn.Conv2d(64, 64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.normed(self.knot(self.tied(self.b(self.a(self.stem(x))))))
+        return self.alone(x[0]).mean((1, 2))[None]
+
+
+def test_networks_that_use_modules_oddly() -> None:
+    network = Odd().eval()
+    trace = trace_network(network, (3, 8, 8))
+    plan = make_plan(network, trace, PlanOptions(config={"depth": 2}))
+    reasons = {layer.name: layer.reason for layer in plan.layers}
+    assert [layer.name for layer in plan.rewritten] == ["a", "alone"]
+    assert reasons["tied"] == "its weights are shared with knot"
+    assert "ParametrizedConv2d" in reasons["normed"]
+    count = count_network(network, trace, plan)
+    assert count.columns["original"].parameters == sum(p.numel() for p in network.parameters())
+    assert count.columns["original"].mult_adds == trace.total_mult_adds
+    rewrite_network(network, plan)
+    assert network.a is network.b
+    assert count.columns["auto"].parameters == sum(p.numel() for p in network.parameters())
+    check_rewritten(network, count)
+    network.a = nn.Conv2d(64, 64, 3, padding=1)
+    with pytest.raises(PlanError, match="cannot be seen from outside"):
+        check_rewritten(network, count)
 
 
 def test_an_operation_that_nobody_counts_is_handed_on(awkward_network: nn.Module) -> None:

@@ -140,6 +140,31 @@ def test_another_number_of_classes() -> None:
     assert load_weights(network, state, "file", new_head=True) == ["fc.weight", "fc.bias"]
 
 
+def test_two_heads_may_differ_and_nothing_else() -> None:
+    class Two(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.side = nn.Linear(5, classes)
+            self.body = nn.Linear(6, 6)
+            self.main = nn.Linear(6, classes)
+
+    state = Two(1000).state_dict()
+    fresh = load_weights(Two(10), state, "file", new_head=True)
+    assert fresh == ["side.weight", "side.bias", "main.weight", "main.bias"]
+    state["body.weight"] = torch.zeros(7, 6)
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_weights(Two(10), state, "file", new_head=True)
+
+
+def test_prefixes_come_off_only_where_all_have_them(tmp_path: Path) -> None:
+    own = nn.ModuleDict({"module": nn.Linear(2, 2), "other": nn.Linear(2, 2)})
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    assert set(read_weights(tmp_path / "own.pth")) == set(own.state_dict())
+    state = {f"_orig_mod.module.{k}": v for k, v in nn.Linear(2, 2).state_dict().items()}
+    torch.save(state, tmp_path / "compiled.pth")
+    assert set(read_weights(tmp_path / "compiled.pth")) == {"weight", "bias"}
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite(bad: float) -> None:
     network = nn.Linear(3, 3)

@@ -165,6 +165,9 @@ class TestGivenBack:
         by_name["body.3"].execution = "fast"
         fitted = {x.name: x for x in fit_plan(plan, awkward_network, traced, "p").layers}
         assert fitted["body.0"].action == "keep"
+        assert fitted["body.0"].reason == "kept by the plan"
+        assert fitted["stem"].reason.startswith("the stem")
+        assert fitted["body.3"].reason.endswith("; fast, though dense has fewer Mult-Adds")
         assert fitted["body.0"].cost == fitted["body.0"].original
         assert fitted["body.5"].cost.parameters == 2 * 3 * 90 + 88
         assert fitted["twice"].cost == fitted["twice"].separable

@@ -97,11 +97,34 @@ def test_after_writes_in_place_and_swaps(layer: nn.Module) -> None:
     assert agrees(averaged.module)
 
 
-def test_a_write_past_autograd_needs_a_word(layer: nn.Module) -> None:
+def test_after_a_write_past_autograd(layer: nn.Module) -> None:
     assert agrees(layer)
     layer.pointwise.a.data.mul_(2)
-    layer.pointwise.forget_weight()
     assert agrees(layer)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_after_a_fused_step(layer: nn.Module, optimizer: type) -> None:
+    assert agrees(layer)
+    step = optimizer(layer.parameters(), lr=0.5, fused=True)
+    layer(torch.randn(1, 6, 5, 5)).square().sum().backward()
+    step.step()
+    assert agrees(layer)
+
+
+def test_under_functional_call_and_vmap(layer: nn.Module) -> None:
+    assert agrees(layer)
+    x = torch.randn(1, 6, 5, 5)
+    names = [name for name, _ in layer.named_parameters()]
+    twice = {name: torch.stack([p, 2 * p]).detach() for name, p in layer.named_parameters()}
+    layer.execution = "dense"
+
+    def run(*values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), x)
+
+    with torch.no_grad():
+        plain = run(*[twice[name][1] for name in names])
+        assert not torch.allclose(plain, layer(x))
 
 
 def test_under_inference_mode(layer: nn.Module) -> None:

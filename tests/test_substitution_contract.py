@@ -278,6 +278,20 @@ def test_what_none_can_rewrite(name: str, options: dict[str, Any]) -> None:
 
 
 @case
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_outputs_have_the_layout_of_a_convolutions(
+    name: str, options: dict[str, Any], memory_format: torch.memory_format
+) -> None:
+    substitution = substitutions.get(name)
+    conv = nn.Conv2d(6, 10, 3)
+    built = substitution.build(conv, substitution.config(options)).eval()
+    x = torch.randn(2, 6, 5, 5).to(memory_format=memory_format)
+    for execution in ("dense", "fast"):
+        built.execution = execution
+        assert built(x).is_contiguous(memory_format=memory_format)
+
+
+@case
 def test_an_empty_batch(name: str, options: dict[str, Any]) -> None:
     substitution = substitutions.get(name)
     built = substitution.build(nn.Conv2d(6, 10, 3), substitution.config(options))

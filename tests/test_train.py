@@ -188,6 +188,45 @@ def test_bfloat16(tmp_path: Path, data: Data) -> None:
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
+def test_a_network_in_double_precision(tmp_path: Path, data: Data) -> None:
+    network = WithHeads().double()
+    history = Trainer(network, data, Settings(epochs=1), tmp_path, observer=Silent()).run()
+    assert network.main.weight.dtype == torch.float64
+    assert history[-1]["accuracy"] > 0
+
+
+@pytest.mark.slow
+def test_resumed_with_workers_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(8):
+                noise = torch.randint(0, 255, (32, 32, 3), dtype=torch.uint8).numpy()
+                Image.fromarray(noise).save(tmp_path / split / name / f"{number}.png")
+    data = load_data(f"imagefolder:{tmp_path}", (3, 32, 32))
+    ends = []
+    for stop_after in (None, 5):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 900, 2))
+        start = {k: v.clone() for k, v in network.state_dict().items()}
+        settings = Settings(epochs=3, batch_size=4, lr=0.01, workers=2)
+        folder = tmp_path / str(stop_after)
+        run = Trainer(network, data, settings, folder, observer=Silent(stop_after))
+        if stop_after is None:
+            run.run()
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                run.run()
+            network.load_state_dict(start)
+            run = Trainer(network, data, settings, folder, observer=Silent())
+            run.resume()
+            run.run()
+        ends.append(network.state_dict())
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
 def test_too_few_images() -> None:
     one = TensorDataset(torch.zeros(1, 3, 8, 8), torch.zeros(1).long())
     data = Data("few", one, one, ["a"], (3, 8, 8))

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
 
 #: Results go to stdout, everything else to stderr, so that output can be piped.
-err_console = Console(stderr=True, highlight=False, soft_wrap=True)
+err_console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 

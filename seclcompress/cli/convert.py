@@ -13,6 +13,7 @@ from seclcompress.errors import UsageError
 
 
 def convert(
+    context: typer.Context,
     network: o.NetworkArgument,
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="The folder to write.")
@@ -48,20 +49,22 @@ def convert(
         raise UsageError(
             "Where to? Give a folder with --output-dir/-o, or only plan with --dry-run."
         )
+    o.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
     wanted = o.plan_options(substitution, depth, option, keep, only, stem, min_channels, cost_model)
     from rich.console import Console
 
     from seclcompress import artefact, report
-    from seclcompress.count import count_network
+    from seclcompress.count import check_rewritten, count_network
     from seclcompress.files import check_free, write_file
     from seclcompress.networks.weights import check_finite
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
 
-    for place in (None if dry_run else output_dir, write_plan):
-        if place is not None:
-            check_free(place, overwrite)
+    if output_dir is not None and not dry_run:
+        check_free(output_dir, overwrite)
+    if write_plan is not None:
+        check_free(write_plan, overwrite, folder=False)
     source = locate(
         network,
         weights=weights,
@@ -74,7 +77,8 @@ def convert(
         raise UsageError(f"{network} is converted already. Convert the network it was made from.")
     skeleton, traced, decided = o.planned(source, wanted, plan)
     counted = count_network(skeleton, traced, decided)
-    console = Console(highlight=False)
+    check_rewritten(rewrite_network(skeleton, decided, seed=seed), counted)
+    console = Console(highlight=False, emoji=False)
     console.print(report.layers_table(counted, console.width))
     console.print()
     console.print(report.count_table(network, counted, decided, {}, console.width))

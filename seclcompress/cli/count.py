@@ -12,6 +12,7 @@ from seclcompress.errors import UsageError
 
 
 def count(
+    context: typer.Context,
     network: o.NetworkArgument,
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="One line a layer as well.")
@@ -43,26 +44,27 @@ def count(
     """
     if json and csv:
         raise UsageError("--json and --csv exclude each other.")
+    o.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
     wanted = o.plan_options(substitution, depth, option, keep, only, stem, min_channels, cost_model)
     from rich.console import Console
 
     from seclcompress import report
     from seclcompress.count import count_network
-    from seclcompress.plan import PlanOptions, fit_plan
+    from seclcompress.plan import fit_plan
     from seclcompress.resolve import locate
     from seclcompress.trace import trace_network
 
     source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
     saved = source.config.plan if source.config else None
-    if saved is not None and plan is None and wanted == PlanOptions():
+    if saved is not None and plan is None and not o.given_planning_options(context):
         skeleton = source.skeleton()
         traced = trace_network(skeleton, source.input_size)
         saved = saved.model_copy(update={"input_size": traced.input_size})
         decided = fit_plan(saved, skeleton, traced, network)
         accuracies = _accuracies(source.config.metrics) if source.config else {}
     else:
-        skeleton, traced, decided = o.planned(source, wanted, plan)
+        skeleton, traced, decided = o.planned(source, wanted, plan, may_be_empty=True)
         accuracies = {}
     counted = count_network(skeleton, traced, decided)
     if verify:
@@ -73,7 +75,7 @@ def count(
     if csv:
         typer.echo(report.count_csv(counted), nl=False)
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if per_layer:
         console.print(report.layers_table(counted, console.width))
         console.print()

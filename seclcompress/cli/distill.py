@@ -67,7 +67,7 @@ def distill(
     from seclcompress.data import DEFAULT_ROOT, check_classes, load_data
     from seclcompress.errors import UsageError
     from seclcompress.resolve import locate
-    from seclcompress.taps import Taps, find_taps
+    from seclcompress.taps import check_taps, find_taps
     from seclcompress.trace import trace_network
     from seclcompress.train import evaluate
 
@@ -78,11 +78,11 @@ def distill(
         teacher,
         weights=teacher_weights,
         input_size=size,
-        num_classes=None if t.is_folder(teacher) else found.recipe.num_classes,
+        num_classes=found.recipe.num_classes if t.is_name(teacher) else None,
         factory_name=factory,
         download=download,
     )
-    if not t.is_folder(teacher) and teacher_weights is None and guide.recipe.source != "factory":
+    if t.is_name(teacher) and teacher_weights is None:
         raise UsageError(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."
@@ -94,16 +94,18 @@ def distill(
     skeleton = guide.skeleton()
     traced = trace_network(skeleton, size)
     check_classes(images, traced.outputs, teacher)
-    check_classes(images, trace_network(learner, size).outputs, student)
-    names = tuple(taps.split(",")) if taps else tuple(find_taps(skeleton, traced))
+    mine = trace_network(learner, size)
+    check_classes(images, mine.outputs, student)
+    names = tuple(find_taps(skeleton, traced))
+    if taps is not None:
+        names = tuple(name.strip() for name in taps.split(",") if name.strip())
     if beta > 0:
         if not names:
             raise UsageError(
                 "No module ends a resolution group here. Name some with --taps, or switch attention "
                 "transfer off with --beta 0."
             )
-        for network in (learner, master):
-            Taps(network, names)
+        check_taps(names, mine, traced)
         err_console.print(f"Attention is compared at {', '.join(names)}.")
     original = t.original_parameters(learner, found.config)
     chosen = t.settings(

@@ -34,7 +34,7 @@ def substitutions() -> None:
 
     from seclcompress import substitutions as known
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for name in known.names():
         substitution = known.get(name)
         console.print(Text(name, style="bold"), Text(substitution.summary), sep="  ")

@@ -66,7 +66,9 @@ DownloadOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an output folder that is there already.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of all random numbers.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of all random numbers.")
+]
 
 SubstitutionOption = Annotated[
     str,
@@ -175,6 +177,29 @@ def plan_options(
     )
 
 
+_PLANNING = "substitution depth option keep only stem min_channels cost_model".split()
+
+
+def given_planning_options(context: typer.Context) -> list[str]:
+    """The planning options that stand on this command line."""
+    sources = {name: context.get_parameter_source(name) for name in _PLANNING}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    return ["--" + name.replace("_", "-") for name in given]
+
+
+def check_plan_alone(context: typer.Context, plan: Path | None) -> None:
+    """A plan has decided what the planning options decide.
+
+    Raises:
+        UsageError: If some are given beside `--plan`.
+    """
+    given = given_planning_options(context)
+    if plan is not None and given:
+        raise UsageError(
+            f"--plan has decided already what {', '.join(given)} would. Edit the plan."
+        )
+
+
 def say_without_kernel(plan: Plan) -> None:
     """Says, where a plan has fast layers, that they will be slower than they could be."""
     from seclcompress import kernel
@@ -187,9 +212,9 @@ def say_without_kernel(plan: Plan) -> None:
 
 
 def planned(
-    source: Source, options: PlanOptions, plan_file: Path | None
+    source: Source, options: PlanOptions, plan_file: Path | None, *, may_be_empty: bool = False
 ) -> tuple[nn.Module, Trace, Plan]:
-    """The original network's skeleton, its trace, and its plan: saved, read, or made now."""
+    """The original network's skeleton, its trace, and its plan: read from a file, or made now."""
     from seclcompress.plan import fit_plan, make_plan, read_plan
     from seclcompress.trace import trace_network
 
@@ -199,14 +224,15 @@ def planned(
     if read is not None:
         return network, traced, fit_plan(read, network, traced, str(plan_file))
     if options.cost_model == "paper":
-        return network, traced, make_plan(network, traced, options)
+        plan = make_plan(network, traced, options, may_be_empty=may_be_empty)
+        return network, traced, plan
     from seclcompress.measure import Stopwatch, default_cache
 
     with err_console.status("Measuring …") as status:
         stopwatch = Stopwatch(
             default_cache(), on_measure=lambda layer: status.update(f"Measuring {layer}")
         )
-        plan = make_plan(network, traced, options, stopwatch.choose)
+        plan = make_plan(network, traced, options, stopwatch.choose, may_be_empty=may_be_empty)
     err_console.print(
         f"Measured {stopwatch.measured} layer shapes; the others were known ({default_cache()})."
     )

@@ -44,16 +44,23 @@ def train(
     from seclcompress.trace import trace_network
 
     t.check_device(device)
-    folder = t.is_folder(network)
-    if size is None and not folder:
+    named = t.is_name(network)
+    if size is None and (named or ":" in network):
         size = usual_input_size(data)
-    source = locate(network, weights=weights, input_size=size, factory_name=factory)
+    source = locate(
+        network,
+        weights=weights,
+        num_classes=num_classes,
+        input_size=size,
+        factory_name=factory,
+        download=download,
+    )
     images = load_data(data, source.input_size, root=data_dir or DEFAULT_ROOT, download=download)
-    if source.recipe.source != "factory" and not folder:
+    if named and num_classes is None:
         source = locate(
             network,
             weights=weights,
-            num_classes=num_classes or len(images.classes),
+            num_classes=len(images.classes),
             input_size=source.input_size,
             download=download,
         )

@@ -102,12 +102,12 @@ def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
                 f"An interrupted run into {output_dir} is in {partial}. Go on with it by --resume, "
                 "or give it up with --overwrite."
             )
-        shutil.rmtree(partial)
+        check_free(partial, overwrite)
 
 
-def is_folder(spec: str) -> bool:
-    """Whether a network is given as a folder."""
-    return Path(spec).is_dir()
+def is_name(spec: str) -> bool:
+    """Whether a network is given by its name, not as a folder or a factory."""
+    return not any(sign in spec for sign in ":/") and not Path(spec).is_dir()
 
 
 def check_device(device: str) -> None:
@@ -197,6 +197,7 @@ def run(
     """
     from seclcompress import artefact
     from seclcompress.cli.progress import TrainingProgress
+    from seclcompress.files import check_free
     from seclcompress.train import BEST, METRICS, Trainer
 
     partial = partial_folder(output_dir)
@@ -204,6 +205,11 @@ def run(
     try:
         with TrainingProgress(err_console) as progress:
             trainer = Trainer(network, data, chosen, partial, teacher=teacher, observer=progress)
+            if not resume and partial.exists():
+                check_free(partial, overwrite)
+                shutil.rmtree(
+                    partial
+                )  # only now: everything else about this run is known to be well
             if resume:
                 trainer.resume()
                 err_console.print(f"Going on after epoch {len(trainer.history)}.")

@@ -47,13 +47,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # torch's own text advises to switch the safety off.
         raise WeightsError(
-            f"{path} holds more than tensors, and unpickling it could run code: refused. "
-            "Where you trust it, load it in Python yourself and save its state_dict. "
-            f"({str(error).splitlines()[0]})"
+            f"{path} is damaged, or holds more than tensors, and unpickling it could run code: "
+            "refused. Where you trust it, load it in Python yourself and save its state_dict."
         ) from error
     except Exception as error:  # a damaged archive ends in many kinds of exception
-        raise WeightsError(f"{path} is damaged or no file of torch.save: {error}.") from error
+        raise WeightsError(
+            f"{path} is damaged or no file of torch.save ({type(error).__name__})."
+        ) from error
     return _tensors(content, path)
 
 
@@ -67,7 +69,11 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if strange:
         raise WeightsError(f"{path} holds no tensor under {strange[0]!r} and is not a state_dict.")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    state = {str(key): value for key, value in content.items()}
+    for prefix in ("_orig_mod.", "module."):  # of torch.compile and DataParallel
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def load_weights(
@@ -90,7 +96,7 @@ def load_weights(
     """
     own = network.state_dict()
     odd = [key for key in own if key in state and own[key].shape != state[key].shape]
-    fresh = odd if new_head and set(odd) <= set(_head(own)) else []
+    fresh = odd if new_head and _differ_in_classes(own, state, odd) else []
     complaints = [f"missing {key}" for key in own if key not in state]
     complaints += [f"unexpected {key}" for key in state if key not in own]
     complaints += [
@@ -102,7 +108,7 @@ def load_weights(
         listed = "; ".join(complaints[:4])
         more = f"; and {len(complaints) - 4} more" if len(complaints) > 4 else ""
         hint = ""
-        if set(odd) <= set(_head(own)) and len(complaints) == len(odd):
+        if odd and len(complaints) == len(odd) and _differ_in_classes(own, state, odd):
             hint = " If only the number of classes differs, say it with --num-classes."
         raise WeightsError(f"{source} does not fit the network: {listed}{more}.{hint}")
     check_finite(state, source)
@@ -111,11 +117,16 @@ def load_weights(
     return fresh
 
 
-def _head(own: Mapping[str, Tensor]) -> list[str]:
-    """The last weight and what follows it (its bias): the classifier."""
-    names = [key for key, value in own.items() if value.is_floating_point()]
-    last = max((i for i, key in enumerate(names) if own[key].dim() > 1), default=len(names))
-    return names[last:]
+def _differ_in_classes(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], odd: list[str]
+) -> bool:
+    """Whether all that differs are heads with another number of classes, the last layer among them."""
+    if not odd:
+        return True
+    last = [key for key, value in own.items() if value.dim() > 1][-1]
+    numbers = {(own[key].shape[0], state[key].shape[0]) for key in odd if own[key].dim() > 0}
+    rest_fits = all(own[key].shape[1:] == state[key].shape[1:] for key in odd)
+    return last in odd and len(numbers) == 1 and rest_fits
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:

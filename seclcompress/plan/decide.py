@@ -54,7 +54,12 @@ def convolutions(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def make_plan(
-    network: nn.Module, trace: Trace, options: PlanOptions, choose: Chooser = fewest_mult_adds
+    network: nn.Module,
+    trace: Trace,
+    options: PlanOptions,
+    choose: Chooser = fewest_mult_adds,
+    *,
+    may_be_empty: bool = False,
 ) -> Plan:
     """Decides the fate of every convolution.
 
@@ -63,6 +68,7 @@ def make_plan(
         trace: Its trace.
         options: What was asked.
         choose: What decides between dense and fast; it should be what `options.cost_model` names.
+        may_be_empty: Whether a plan that rewrites no convolution is an answer, not an error.
 
     Raises:
         PlanError: If the network has no convolution, a pattern matches none, or none would change.
@@ -77,14 +83,14 @@ def make_plan(
         for pattern in patterns:
             _check_pattern(flag, pattern, list(found))
     order = running_order(found, trace)
+    tied = tied_convolutions(found)
     layers = []
     for index, name in enumerate(order):
         module, sizes = found[name], trace.output_sizes(name)
-        reason = _reason_to_keep(
-            name, module, sizes, is_stem=index == 0, options=options
-        ) or substitution.refuse(module, config)
+        asked = _reason_to_keep(name, module, sizes, is_stem=index == 0, options=options)
+        reason = asked or tied.get(name) or substitution.refuse(module, config)
         choice = None if reason else (options.substitution, config)
-        layer = layer_plan(name, module, sizes, choice, reason)
+        layer = layer_plan(name, module, sizes, choice, reason, on_demand=asked is not None)
         if choice and layer.cost.parameters >= layer.original.parameters:
             reason = (
                 f"not worth it: {layer.cost.parameters:,} parameters instead of "
@@ -97,9 +103,24 @@ def make_plan(
             layer = layer_plan(name, module, sizes, choice, None, chosen)
         layers.append(layer)
     plan = Plan(input_size=trace.input_size, cost_model=options.cost_model, layers=layers)
-    if not plan.rewritten:
+    if not plan.rewritten and not may_be_empty:
         raise PlanError(nothing_to_do(plan))
     return plan
+
+
+def tied_convolutions(found: dict[str, nn.Module]) -> dict[str, str]:
+    """Why convolutions that share a parameter are kept: one stack cannot be tied to another."""
+    users: dict[int, list[str]] = {}
+    for name, module in found.items():
+        for parameter in module.parameters():
+            users.setdefault(id(parameter), []).append(name)
+    reasons = {}
+    for names in users.values():
+        for name in names:
+            others = [other for other in names if other != name]
+            if others:
+                reasons[name] = f"its weights are shared with {', '.join(others[:2])}"
+    return reasons
 
 
 def running_order(found: dict[str, nn.Module], trace: Trace) -> list[str]:
@@ -156,6 +177,8 @@ def layer_plan(
     choice: tuple[str, SubstitutionConfig] | None,
     reason: str | None,
     chosen: Choice | None = None,
+    *,
+    on_demand: bool = False,
 ) -> LayerPlan:
     """One layer's plan with its figures.
 
@@ -166,6 +189,7 @@ def layer_plan(
         choice: What it is rewritten as; None to keep it.
         reason: Why it is kept.
         chosen: Its execution; None for the one with fewer Mult-Adds.
+        on_demand: Whether it is kept because of what was asked.
     """
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     original = _original_cost(module, sizes)
@@ -174,25 +198,36 @@ def layer_plan(
         layer=describe(module),
         action="keep",
         reason=reason or "",
+        on_demand=on_demand,
         output_sizes=sizes,
         original=original,
-        separable=original,
+        separable=original if on_demand else _separable_cost(module, sizes, original),
         cost=original,
     )
     if choice is None:
         return plan
     substitution, config = substitutions.get(choice[0]), choice[1]
-    baseline = substitutions.get("separable")
     plan.action = "rewrite"
     plan.substitution = choice[0]
     plan.config = config.model_dump(mode="json")
     plan.length = substitution.length(module)
-    plan.separable = _total(baseline, module, baseline.config({}), sizes)
     plan.cost = _total(substitution, module, config, sizes)
     chosen = chosen or Choice(plan.cost.cheapest)
     plan.execution, plan.seconds = chosen.execution, chosen.seconds  # type: ignore[assignment]
     plan.reason = _reason_to_rewrite(plan, module)
     return plan
+
+
+def _separable_cost(
+    module: Convolution, sizes: Sequence[tuple[int, ...]], original: LayerCost
+) -> LayerCost:
+    """What the baseline makes of a layer, by its own lights: it too keeps what it cannot shrink."""
+    baseline = substitutions.get("separable")
+    config = baseline.config({})
+    if not sizes or baseline.refuse(module, config) is not None:
+        return original
+    cost = _total(baseline, module, config, sizes)
+    return cost if cost.parameters < original.parameters else original
 
 
 def _reason_to_rewrite(plan: LayerPlan, module: Convolution) -> str:

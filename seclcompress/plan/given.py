@@ -16,6 +16,7 @@ from seclcompress.plan.decide import (
     layer_plan,
     nothing_to_do,
     running_order,
+    tied_convolutions,
 )
 from seclcompress.plan.model import Plan
 from seclcompress.trace import Trace
@@ -59,11 +60,15 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
             f"{source} was made for an input of {'×'.join(map(str, plan.input_size))}, not "
             f"{'×'.join(map(str, trace.input_size))}. Say --input-size or make a new plan."
         )
+    tied = tied_convolutions(found)
     layers = []
     for name in running_order(found, trace):
         wanted, module, sizes = decided[name], found[name], trace.output_sizes(name)
         if wanted.action == "keep":
-            layers.append(layer_plan(name, module, sizes, None, wanted.reason))
+            edited = wanted.substitution is not None
+            words = "kept by the plan" if edited else wanted.reason
+            on_demand = edited or wanted.on_demand
+            layers.append(layer_plan(name, module, sizes, None, words, on_demand=on_demand))
             continue
         if wanted.substitution is None:
             raise PlanError(
@@ -71,7 +76,7 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
             )
         substitution = substitutions.get(wanted.substitution)
         config = substitution.config(wanted.config)
-        reason = substitution.refuse(module, config)
+        reason = tied.get(name) or substitution.refuse(module, config)
         if reason is None and not sizes:
             reason = "it does not run in eval mode, so it has no size to plan for"
         if reason is not None:

@@ -48,7 +48,10 @@ class LayerPlan(BaseModel):
         length: The transform's length N, where the family has one.
         output_sizes: The spatial size of each of its outputs for one image.
         original: Cost of the convolution as it is.
-        separable: Cost as plain depthwise-separable; `original` for a layer that is kept.
+        separable: Cost in a plain depthwise-separable network: what the baseline makes of the layer,
+            or `original` where it was kept on demand or the baseline would not make it smaller.
+        on_demand: Whether it is kept because of what was asked (a pattern, the stem, its size, this
+            plan), not because of what it is. Such a layer is kept in the separable network as well.
         cost: Cost as planned; `original` for a layer that is kept.
         seconds: What each execution took where it was measured, by execution.
     """
@@ -63,6 +66,7 @@ class LayerPlan(BaseModel):
     config: dict[str, Any] = {}
     execution: Literal["dense", "fast"] = "dense"
     length: int | None = None
+    on_demand: bool = False
     output_sizes: list[tuple[int, ...]]
     original: LayerCost
     separable: LayerCost

@@ -8,9 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: What a cached matrix was made from: each factor with its storage and its version counter.
-_Origin = list[tuple[nn.Parameter, int, int]]
-
 
 class Pointwise(nn.Module, ABC):
     """A linear map of the channels at every position, with a bias or without.
@@ -50,7 +47,12 @@ class Pointwise(nn.Module, ABC):
             Shape (batch, out_channels, *spatial).
         """
         y = self.transform(x.movedim(1, -1))
-        return (y if self.bias is None else y + self.bias).movedim(-1, 1)
+        y = (y if self.bias is None else y + self.bias).movedim(-1, 1)
+        # As a convolution's, the output has the input's layout.
+        channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1
+        return y.contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
 
     def quickest_in_training(self, positions: int) -> str:  # noqa: ARG002
         """`dense` or `fast`: what a training step over so many vectors should run."""
@@ -64,15 +66,14 @@ class Pointwise(nn.Module, ABC):
 class FactoredPointwise(Pointwise):
     """A map whose matrix is made from factors, and kept while nothing changes them.
 
-    The matrix is kept only where no gradient has to flow through it. It is made anew after every
-    write to a factor that torch's version counters see (an optimiser's step, `load_state_dict`,
-    `copy_`), after `.to()` and its kin, and in every copy. A write through `.data` goes past those
-    counters, here as everywhere in autograd; call `forget_weight()` after one.
+    The matrix is kept only where no gradient has to flow through it, and only while the factors have
+    the values that it was made from: they are few, so they are compared at every use. (torch's
+    version counters would miss fused optimisers and writes through `.data`.) A copy starts without.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: Tensor | None) -> None:
         super().__init__(in_channels, out_channels, bias)
-        self._kept: tuple[_Origin, Tensor] | None = None
+        self._kept: tuple[list[Tensor], Tensor] | None = None
 
     def weight(self) -> Tensor:
         """The map as a matrix, from memory where that is sound."""
@@ -82,16 +83,18 @@ class FactoredPointwise(Pointwise):
             tracked
             or self.training
             or torch.compiler.is_compiling()
-            or any(factor.is_inference() for factor in factors)
+            # Under functional_call, vmap and FakeTensorMode the factors are somebody else's tensors.
+            or any(type(factor) is not nn.Parameter for factor in factors)
+            or any(factor.is_inference() or factor.is_meta for factor in factors)
         ):
             return self.dense_weight()
-        origin = [(factor, factor.data_ptr(), factor._version) for factor in factors]
-        if self._kept is not None and _same_origin(self._kept[0], origin):
+        if self._kept is not None and _equal(self._kept[0], factors):
             return self._kept[1]
         with torch.inference_mode(False), torch.no_grad():
             weight = self.dense_weight()
-        if type(weight) is Tensor and not weight.is_meta:  # nothing that belongs to a trace
-            self._kept = (origin, weight)
+            made_from = [factor.detach().clone() for factor in factors]
+        if type(weight) is Tensor:
+            self._kept = (made_from, weight)
         return weight
 
     def forget_weight(self) -> None:
@@ -113,8 +116,8 @@ class FactoredPointwise(Pointwise):
         return {**self.__dict__, "_kept": None}
 
 
-def _same_origin(kept: _Origin, now: _Origin) -> bool:
+def _equal(kept: list[Tensor], factors: list[nn.Parameter]) -> bool:
     return all(
-        old is new and (old_pointer, old_version) == (pointer, version)
-        for (old, old_pointer, old_version), (new, pointer, version) in zip(kept, now, strict=True)
+        old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)
+        for old, new in zip(kept, factors, strict=True)
     )

@@ -1,0 +1,159 @@
+"""The measured cost model: what it decides, and what it remembers. Never how long something takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Invoke
+from torch import nn
+
+from seclcompress import artefact, substitutions
+from seclcompress.measure import Stopwatch, default_cache
+from seclcompress.timing import Timing, alternate, describe_machine
+
+ACDC = substitutions.get("acdc")
+CONFIG = ACDC.config({"depth": 2})
+SIZES = [(4, 4)]
+
+
+def told(monkeypatch: pytest.MonkeyPatch, dense: Timing, fast: Timing) -> list[str]:
+    """Replaces the clock."""
+    asked: list[str] = []
+
+    def measure(self, conv, substitution, config, size) -> dict[str, Timing]:
+        asked.append(str(size))
+        return {"dense": dense, "fast": fast}
+
+    monkeypatch.setattr(Stopwatch, "_measure", measure)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("dense", "fast", "choice"),
+    [
+        (Timing(3.0, 0.1), Timing(2.0, 0.1), "fast"),
+        (Timing(2.0, 0.1), Timing(3.0, 0.1), "dense"),
+        (Timing(3.0, 0.1), Timing(2.9, 0.2), "dense"),
+        (Timing(3.0, 1.1), Timing(2.0, 0.1), "dense"),
+        (Timing(2.0, 0.0), Timing(2.0, 0.0), "dense"),
+    ],
+)
+def test_the_faster_one_unless_it_is_noise(
+    monkeypatch, dense: Timing, fast: Timing, choice: str
+) -> None:
+    told(monkeypatch, dense, fast)
+    found = Stopwatch().choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, SIZES)
+    assert found.execution == choice
+    assert found.seconds == {"dense": dense.median, "fast": fast.median}
+
+
+def test_every_call_of_a_shared_layer_counts(monkeypatch) -> None:
+    told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
+    found = Stopwatch().choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, [(4, 4), (2, 2)])
+    assert found.seconds == {"dense": 6.0, "fast": 4.0}
+
+
+def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> None:
+    asked = told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
+    cache = tmp_path / "deep" / "timings.json"
+    conv = nn.Conv2d(4, 8, 1)
+    first, second = Stopwatch(cache), Stopwatch(cache)
+    first.choose(conv, ACDC, CONFIG, SIZES)
+    again = Stopwatch(cache)
+    assert again.choose(conv, ACDC, CONFIG, SIZES).execution == "fast"
+    assert (first.measured, again.measured, len(asked)) == (1, 0, 1)
+    # Whatever changes the seconds is measured anew.
+    again.choose(conv, ACDC, ACDC.config({"depth": 3}), SIZES)
+    again.choose(nn.Conv2d(4, 8, 3), ACDC, CONFIG, SIZES)
+    again.choose(conv, ACDC, CONFIG, [(5, 5)])
+    Stopwatch(cache, batch=2).choose(conv, ACDC, CONFIG, SIZES)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        again.choose(conv, ACDC, CONFIG, SIZES)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(asked) == 6
+    # A stopwatch that was opened before does not lose what others wrote since.
+    second.choose(conv, ACDC, CONFIG, [(9, 9)])
+    assert len(json.loads(cache.read_text())) == 7
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 3}', "[" * 9999, '{"a": {"dense": [1, -2]}}'])
+def test_a_damaged_cache_is_measured_anew(monkeypatch, tmp_path: Path, content: str) -> None:
+    asked = told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
+    cache = tmp_path / "timings.json"
+    cache.write_text(content)
+    Stopwatch(cache).choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, SIZES)
+    assert len(asked) == 1
+    assert len(json.loads(cache.read_text())) == 1
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(4, 8, 3, stride=2, padding=1),
+        nn.Conv2d(4, 8, (1, 5), stride=(2, 1), dilation=(1, 2), padding=(0, 4)),
+        nn.Conv2d(4, 8, 3, padding="same"),
+        nn.Conv2d(4, 8, 3, padding=3),
+        nn.Conv2d(4, 8, 1, stride=2, device="meta"),
+        nn.Conv1d(4, 8, 3),
+        nn.Conv3d(4, 8, 2, stride=2),
+    ],
+)
+def test_a_layer_is_timed_at_its_true_shape(conv: nn.Module) -> None:
+    size = (5,) * len(conv.kernel_size)
+    seen = []
+    original = ACDC.build(nn.Conv2d(4, 8, 1), CONFIG)
+    forward = type(original).forward
+
+    def spy(self, x):
+        y = forward(self, x)
+        seen.append(tuple(y.shape))
+        return y
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(original), "forward", spy)
+        found = Stopwatch(batch=3).choose(conv, ACDC, CONFIG, [size])
+    assert set(seen) == {(3, 8, *size)}
+    assert found.seconds is not None
+    assert all(0 < seconds < 60 for seconds in found.seconds.values())
+
+
+def test_random_numbers_are_left_alone() -> None:
+    conv = nn.Conv2d(4, 8, 1)
+    state = torch.get_rng_state()
+    Stopwatch().choose(conv, ACDC, CONFIG, SIZES)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_on_the_command_line(invoke: Invoke, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
+    assert default_cache() == tmp_path / "cache/seclcompress/timings.json"
+    flags = ("wrn10_1", "--depth", 2, "--cost-model", "measured")
+    result = invoke("convert", *flags, "-o", "out")
+    assert "Measured 7 layer shapes" in result.stderr
+    assert "chosen by the measured cost model: 0 dense, 8 fast" in " ".join(result.stdout.split())
+    assert "fast, though dense has fewer Mult-Adds" in " ".join(result.stdout.split())
+    plan = artefact.read_config(Path("out")).plan
+    assert plan is not None
+    assert plan.cost_model == "measured"
+    assert {layer.execution for layer in plan.rewritten} == {"fast"}
+    assert plan.rewritten[0].seconds == {"dense": 3.0, "fast": 2.0}
+    assert "Measured 0 layer shapes" in invoke("count", *flags).stderr
+    loaded = artefact.load(Path("out"))
+    assert {m.planned_execution for m in loaded.modules() if hasattr(m, "planned_execution")} == {
+        "fast"
+    }
+
+
+def test_alternating() -> None:
+    order: list[str] = []
+    times = alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+    assert order[-6:] == ["a", "b"] * 3
+    assert all(timing.median >= 0 and timing.spread >= 0 for timing in times.values())
+    assert "threads" in describe_machine()
