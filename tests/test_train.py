@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,17 @@ def test_resume_wants_the_same_run(tmp_path: Path, data: Data) -> None:
         TrainingError, match=r"other settings: epochs was 1, not 2; lr was 0.05, not"
     ):
         trainer(tmp_path, data, epochs=2, lr=0.1).resume()
+    smaller = dataclasses.replace(data, input_size=(3, 16, 16))
+    with pytest.raises(TrainingError, match=r"input_size was \[3, 8, 8\], not \[3, 16, 16\]"):
+        trainer(tmp_path, smaller, epochs=1).resume()
+    other = small()
+    other(torch.zeros(2, 3, 8, 8))
+    with torch.no_grad():
+        other[0].pointwise.a.mul_(2)
+    settings = Settings(epochs=1, batch_size=50, lr=0.05)
+    run = Trainer(other, data, settings, tmp_path, observer=Silent())
+    with pytest.raises(TrainingError, match=r"network was '\w+', not '\w+'"):
+        run.resume()
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(TrainingError, match="damaged"):
