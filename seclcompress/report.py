@@ -7,12 +7,14 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seclcompress.bench import Measured
 from seclcompress.cost import EXECUTIONS
 from seclcompress.count import COLUMNS, Count, Row
 from seclcompress.plan import Plan
@@ -199,3 +201,51 @@ def count_csv(counted: Count) -> str:
         writer.writerow([*about, row.reason, *figures(row.columns)])
     writer.writerow(["total", "", "", "", "", "", "", *figures(counted.columns)])
     return text.getvalue()
+
+
+def bench_table(
+    heading: str, machine: str, measured: Mapping[str, Measured], plan: Plan, width: int
+) -> RenderableType:
+    """Milliseconds a batch by variant, in the faster layout, with spread, memory and file size.
+
+    Args:
+        heading: Network, batch and input size.
+        machine: Processor, threads, versions.
+        measured: By column.
+        plan: Whose layers they are.
+        width: Of the terminal.
+    """
+    titles = _titles(_family(plan))
+    original = measured["original"].timing.median
+    figures: dict[str, dict[str, str]] = {
+        "ms a batch": {c: f"{1e3 * m.timing.median:.2f}" for c, m in measured.items()},
+        "  middle half ±": {
+            c: f"{50 * m.timing.spread / m.timing.median:.0f} %" for c, m in measured.items()
+        },
+        "  times faster": {c: f"{original / m.timing.median:.2f}" for c, m in measured.items()},
+        "  layout": {c: m.layout for c, m in measured.items()},
+        "  ms in the other": {c: f"{1e3 * m.other.median:.2f}" for c, m in measured.items()},
+        "activations, MB": {
+            c: "–" if m.peak_bytes is None else f"{m.peak_bytes / 1e6:.1f}"
+            for c, m in measured.items()
+        },
+        "weights file, MB": {c: f"{m.file_bytes / 1e6:.2f}" for c, m in measured.items()},
+    }
+    for row in figures.values():
+        for column in COLUMNS:
+            row.setdefault(column, "–")
+    table = _wide(figures, titles) if _fits(figures, titles, width) else _narrow(figures, titles)
+    disagree = [layer for layer in plan.rewritten if layer.execution != layer.cost.cheapest]
+    note = (
+        f"{len(disagree)} of {len(plan.rewritten)} layers run otherwise than fewest Mult-Adds would "
+        "have it."
+    )
+    notes = [Text(note)] if plan.cost_model == "measured" else []
+    return Group(Text(heading, style="bold"), Text(machine, style="dim"), table, *notes)
+
+
+def bench_json(heading: str, machine: str, measured: Mapping[str, Measured]) -> str:
+    """Every figure of `bench_table` as JSON, in seconds and bytes."""
+    variants = {column: asdict(variant) for column, variant in measured.items()}
+    content = {"network": heading, "machine": machine, "variants": variants}
+    return json.dumps(content, indent=2, ensure_ascii=False)

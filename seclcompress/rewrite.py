@@ -47,7 +47,7 @@ def _rewrite_layer(network: nn.Module, layer: LayerPlan) -> None:
     built.planned_execution = layer.execution
     if layer.name == "":
         raise PlanError("The network itself is one convolution; put it into an nn.Sequential.")
-    _replace(network, conv, built)
+    replace_module(network, conv, built)
 
 
 def to_dense(network: nn.Module) -> nn.Module:
@@ -67,11 +67,11 @@ def to_dense(network: nn.Module) -> nn.Module:
     dense = copy.deepcopy(network)
     for module in list(dense.modules()):
         if isinstance(module, StructuredConv):
-            _replace(dense, module, module.to_dense())
+            replace_module(dense, module, module.to_dense())
     return dense
 
 
-def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Puts `new` wherever `old` stands; a shared module stands in several places."""
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):  # named_children passes over second names

@@ -59,12 +59,15 @@ Invoke = Callable[..., Result]
 
 
 @pytest.fixture
-def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+def invoke(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Invoke:
     """Runs the command line in a folder of the test's own, 100 columns wide."""
     from seclcompress.cli import app
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 

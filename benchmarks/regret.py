@@ -1,0 +1,67 @@
+"""Does a stopwatch agree with the measured cost model?
+
+    python benchmarks/regret.py [--threads 1] [--networks resnet50 …]
+
+For each network: the measured cost model chooses dense or fast for every rewritten layer; then both are
+measured again, independently. Regret is the time of the choices ÷ the time of the better of the two, on the
+sum over all layers. The paper's choice is put beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from seclcompress import resolve
+from seclcompress.measure import Stopwatch
+from seclcompress.plan import PlanOptions, convolutions, make_plan
+from seclcompress.substitutions import get
+from seclcompress.timing import describe_machine
+from seclcompress.trace import trace_network
+
+NETWORKS = (
+    "resnet50 wide_resnet50_2 efficientnet_b3 convnext_tiny densenet161 regnet_y_16gf".split()
+)
+
+
+def regret(name: str, depth: int) -> str:
+    source = resolve.locate(name)
+    network = source.skeleton()
+    trace = trace_network(network, source.input_size)
+    options = PlanOptions(config={"depth": depth}, cost_model="measured")
+    plan = make_plan(network, trace, options, Stopwatch().choose, may_be_empty=True)
+    found, again = convolutions(network), Stopwatch()
+    chosen = best = paper = 0.0
+    fast = 0
+    for layer in plan.rewritten:
+        substitution = get(layer.substitution or "")
+        config = substitution.config(layer.config)
+        seconds = again.choose(found[layer.name], substitution, config, layer.output_sizes).seconds
+        assert seconds is not None
+        chosen += seconds[layer.execution]
+        paper += seconds[layer.cost.cheapest]
+        best += min(seconds.values())
+        fast += layer.execution == "fast"
+    if not best:
+        return f"{name:18s} nothing to rewrite"
+    return (
+        f"{name:18s} {len(plan.rewritten):4d} layers {fast:4d} fast   measured {chosen / best:6.3f}"
+        f"   paper {paper / best:6.3f}   sum of the better {best * 1e3:8.2f} ms"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--depth", type=int, default=12)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"{describe_machine()}, depth {arguments.depth}, batch 1", flush=True)
+    for name in arguments.networks:
+        print(regret(name, arguments.depth), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""`seclcompress bench`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from seclcompress.cli import options as o
+from seclcompress.cli.app import err_console
+from seclcompress.errors import UsageError
+
+
+def bench(
+    context: typer.Context,
+    network: o.NetworkArgument,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Of torch.  [default: torch's own choice]"),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=3, help="How often each variant is timed, in turn.")
+    ] = 9,
+    json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+    input_size: o.InputSizeOption = None,
+    num_classes: o.NumClassesOption = None,
+    substitution: o.SubstitutionOption = "acdc",
+    depth: o.DepthOption = None,
+    option: o.OptionOption = None,
+    keep: o.KeepOption = None,
+    only: o.OnlyOption = None,
+    stem: o.StemOption = False,
+    min_channels: o.MinChannelsOption = 1,
+    cost_model: o.CostModelOption = o.CostModel.measured,
+    plan: o.PlanOption = None,
+    factory: o.FactoryOption = None,
+) -> None:
+    """Time the network five ways on this machine, side by side; NCHW against channels_last.
+
+    Every variant runs as for inference: batch norm folded into the convolution before it, dense layers
+    as plain convolutions. Weights do not matter and are fresh.
+    """
+    o.check_plan_alone(context, plan)
+    size = o.parse_input_size(input_size)
+    wanted = o.plan_options(substitution, depth, option, keep, only, stem, min_channels, cost_model)
+    import torch
+    from rich.console import Console
+
+    from seclcompress import report
+    from seclcompress.artefact import fresh
+    from seclcompress.bench import bench as run
+    from seclcompress.bench import variants
+    from seclcompress.plan import PlanOptions, fit_plan, make_plan
+    from seclcompress.resolve import locate
+    from seclcompress.rewrite import rewrite_network
+    from seclcompress.timing import describe_machine
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
+    if len(source.input_size) != 3:
+        raise UsageError(f"bench runs images, channels×height×width; got {source.input_size}.")
+    saved = source.config.plan if source.config else None
+    skeleton, traced, decided = o.planned(source, wanted, plan, may_be_empty=True)
+    if saved is not None and plan is None and not o.given_planning_options(context):
+        decided = fit_plan(saved, skeleton, traced, network)
+    baseline = PlanOptions(
+        substitution="separable", keep=wanted.keep, only=wanted.only, stem=wanted.stem
+    )
+    plain = make_plan(skeleton, traced, baseline, may_be_empty=True)
+
+    def built(rewritten: object) -> torch.nn.Module | None:
+        if rewritten is not None and not rewritten.rewritten:  # type: ignore[attr-defined]
+            return None
+        made = fresh(source.recipe, factory_name=source.factory_name, seed=0)
+        return made if rewritten is None else rewrite_network(made, rewritten)  # type: ignore[arg-type]
+
+    with err_console.status("Timing all variants in turn …"):
+        original = built(None)
+        assert original is not None
+        measured = run(
+            variants(original, built(plain), built(decided)),
+            source.input_size,
+            batch=batch_size,
+            rounds=rounds,
+        )
+    heading = f"{network}, batch {batch_size}, input {'×'.join(map(str, source.input_size))}"
+    if json:
+        typer.echo(report.bench_json(heading, describe_machine(), measured))
+        return
+    console = Console(highlight=False, emoji=False)
+    console.print(report.bench_table(heading, describe_machine(), measured, decided, console.width))

@@ -1,0 +1,130 @@
+"""Networks made ready to run compute the same; the bench has a figure for every variant."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import Invoke
+from torch import nn
+
+from seclcompress import networks, substitutions
+from seclcompress.inference import for_inference
+from seclcompress.plan import PlanOptions, make_plan
+from seclcompress.rewrite import rewrite_network
+from seclcompress.substitutions import StructuredConv
+from seclcompress.trace import trace_network
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def settled(name: str, size: int) -> nn.Module:
+    """A network whose batch norms have seen something, so that folding has something to get wrong."""
+    torch.manual_seed(0)
+    network = networks.build(networks.named_recipe(name, 10))
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "left"),
+    [
+        ("resnet18", 64, 0),
+        ("vgg11_bn", 64, 0),
+        ("mobilenet_v2", 64, 0),
+        ("wrn10_1", 32, 4),  # pre-activation: a norm before a convolution stays
+        ("googlenet", 64, 2),  # of the auxiliary heads, which do not run
+        ("shufflenet_v2_x0_5", 64, 0),
+    ],
+)
+@pytest.mark.parametrize("execution", ["dense", "fast", "auto"])
+def test_it_computes_the_same(name: str, size: int, left: int, execution: str) -> None:
+    network = settled(name, size)
+    trace = trace_network(network, (3, size, size))
+    plan = make_plan(network, trace, PlanOptions(config={"depth": 2}))
+    rewrite_network(network, plan)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    ready = for_inference(network, execution)
+    x = torch.randn(2, 3, size, size)
+    substitutions.set_execution(network, execution)
+    with torch.no_grad():
+        expected, found = network(x), ready(x)
+    assert (found - expected).abs().max() < 1e-4 * max(1, float(expected.abs().max()))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    structured = sum(isinstance(module, StructuredConv) for module in ready.modules())
+    if execution == "dense":
+        assert structured == 0
+        assert norms(ready) <= left
+    if execution == "fast":
+        assert structured == len(plan.rewritten)
+    assert not any(p.requires_grad for p in ready.parameters())
+
+
+def test_what_must_not_be_folded() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twice = nn.Conv2d(4, 4, 1)
+            self.once = nn.Conv2d(4, 4, 1)
+            self.norms = nn.ModuleList([nn.BatchNorm2d(4) for _ in range(3)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.norms[0](self.twice(x)) + self.norms[1](self.twice(x))
+            y = self.once(x)
+            return self.norms[2](y) + y
+
+    network = Net().eval()
+    network.norms[2].running_mean.normal_()
+    ready = for_inference(network)
+    x = torch.randn(1, 4, 3, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(ready(x), network(x))
+    assert norms(ready) == 3
+
+
+def test_a_network_that_cannot_be_traced_runs_as_it_is() -> None:
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.norm(self.conv(x))
+            return y if y.sum() > 0 else -y
+
+    assert norms(for_inference(Looks())) == 1
+
+
+def test_bench_has_a_figure_for_every_variant(invoke: Invoke, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    flags = ("wrn10_1", "--threads", 1, "--rounds", 3, "--depth", 1)
+    content = json.loads(invoke("bench", *flags, "--json").stdout)
+    assert list(content["variants"]) == ["original", "separable", "dense", "fast", "auto"]
+    for variant in content["variants"].values():
+        assert variant["timing"]["median"] > 0
+        assert variant["other"]["median"] > 0
+        assert variant["layout"] in ("NCHW", "NHWC")
+    sizes = {name: variant["file_bytes"] for name, variant in content["variants"].items()}
+    assert sizes["original"] > sizes["separable"] > sizes["dense"] == sizes["fast"] == sizes["auto"]
+    for width in ("40", "100"):
+        monkeypatch.setenv("COLUMNS", width)
+        out = invoke("bench", *flags).stdout
+        assert "1 threads" in " ".join(out.split())
+        assert "weights file, MB" in out
+        assert "…" not in out
+
+
+def test_bench_of_a_network_that_keeps_everything(invoke: Invoke, monkeypatch) -> None:
+    content = json.loads(invoke("bench", "wrn10_1", "--keep", "*", "--rounds", 3, "--json").stdout)
+    assert list(content["variants"]) == ["original"]
+    out = invoke("bench", "wrn10_1", "--keep", "*", "--rounds", 3).stdout
+    assert "–" in out
