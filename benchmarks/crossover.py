@@ -8,6 +8,7 @@ Whole stack, N channels in and out, 784 positions, float32. Above 1, fast is the
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ def measured(n: int, depth: int) -> float:
 def break_even(ratios: dict[int, float]) -> str:
     """Where the line crosses 1, between two lengths, on a straight line between them."""
     lengths = sorted(ratios)
-    for low, high in zip(lengths, lengths[1:], strict=False):
+    for low, high in pairwise(lengths):
         if ratios[low] < 1 <= ratios[high]:
             share = (1 - ratios[low]) / (ratios[high] - ratios[low])
             return f"{low + share * (high - low):.0f}"

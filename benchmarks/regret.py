@@ -2,9 +2,9 @@
 
     python benchmarks/regret.py [--threads 1] [--networks resnet50 …]
 
-For each network: the measured cost model chooses dense or fast for every rewritten layer; then both are
-measured again, independently. Regret is the time of the choices ÷ the time of the better of the two, on the
-sum over all layers. The paper's choice is put beside it.
+For each network: the measured cost model chooses dense or fast for every rewritten layer; then both
+are measured again, independently. Regret is the time of the choices ÷ the time of the better of the
+two, on the sum over all layers. The paper's choice is put beside it.
 """
 
 from __future__ import annotations
