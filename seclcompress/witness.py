@@ -11,6 +11,11 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
+from seclcompress.count import Count
+from seclcompress.errors import NetworkError
+from seclcompress.plan import Plan
+from seclcompress.rewrite import rewrite_network, to_dense
+
 
 def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, dict[str, int]]:
     """Mult-Adds by fvcore's FlopCountAnalysis, under our convention.
@@ -44,6 +49,37 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
         for module, training in modes.items():
             module.training = training
     return total, dict(unknown)
+
+
+def verify(network: nn.Module, plan: Plan, counted: Count) -> dict[str, int]:
+    """Builds what was counted and counts it again: parameters by torch, Mult-Adds by fvcore.
+
+    Args:
+        network: The original, with values; it is rewritten.
+        plan: What was counted.
+        counted: The figures to verify.
+
+    Returns:
+        Mult-Adds by column, `original` and `dense`, on which both agree.
+
+    Raises:
+        NetworkError: If a figure differs; both are in the message.
+    """
+    agreed = {}
+    for column in ("original", "dense"):
+        if column == "dense":
+            network = rewrite_network(network, plan).eval()
+        mult_adds, unknown = fvcore_mult_adds(to_dense(network), counted.input_size)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        promised = counted.columns[column]
+        if (parameters, mult_adds) != (promised.parameters, promised.mult_adds):
+            raise NetworkError(
+                f"'{column}': torch counts {parameters:,} parameters and fvcore {mult_adds:,} "
+                f"Mult-Adds, we count {promised.parameters:,} and {promised.mult_adds:,}. Operations "
+                f"that fvcore does not know: {', '.join(unknown) or 'none'}."
+            )
+        agreed[column] = mult_adds
+    return agreed
 
 
 def _shape(value: Any) -> list[int]:

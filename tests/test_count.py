@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -7,13 +8,13 @@ import torch
 from torch import nn
 
 from seclcompress import networks, resolve
-from seclcompress.count import COLUMNS, Count, check_rewritten, count_network
-from seclcompress.errors import PlanError
+from seclcompress.count import COLUMNS, Count, Totals, check_rewritten, count_network
+from seclcompress.errors import NetworkError, PlanError
 from seclcompress.networks import torchvision_zoo
 from seclcompress.plan import Plan, PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.trace import trace_network
-from seclcompress.witness import fvcore_mult_adds
+from seclcompress.witness import fvcore_mult_adds, verify
 
 
 def counted(name: str, **options: Any) -> tuple[Count, Plan]:
@@ -152,6 +153,14 @@ def test_an_operation_that_nobody_counts_is_handed_on(awkward_network: nn.Module
     )
     assert count.unknown == {"special_bessel_j0": 1}
     assert count.columns["original"].parameters == sum(p.numel() for p in network.parameters())
+
+
+def test_a_figure_that_is_wrong_is_found() -> None:
+    count, plan = counted("wrn10_1", config={"depth": 2})
+    network = networks.build(networks.named_recipe("wrn10_1"))
+    columns = {**count.columns, "dense": Totals(1, 2)}
+    with pytest.raises(NetworkError, match=r"'dense': torch counts .* we count 1 and 2"):
+        verify(network, plan, dataclasses.replace(count, columns=columns))
 
 
 def agrees_with_fvcore(name: str, size: int | None = None) -> None:

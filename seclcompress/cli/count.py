@@ -47,9 +47,11 @@ def count(
     o.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
     wanted = o.plan_options(substitution, depth, option, keep, only, stem, min_channels, cost_model)
+    from dataclasses import replace
+
     from rich.console import Console
 
-    from seclcompress import report
+    from seclcompress import report, witness
     from seclcompress.count import count_network
     from seclcompress.plan import fit_plan
     from seclcompress.resolve import locate
@@ -68,7 +70,9 @@ def count(
         accuracies = {}
     counted = count_network(skeleton, traced, decided)
     if verify:
-        _verify(source, decided, counted)
+        original, _ = replace(source, weights=None, folder=None).load()
+        for column, mult_adds in witness.verify(original, decided, counted).items():
+            err_console.print(f"fvcore agrees on '{column}': {mult_adds:,} Mult-Adds.")
     if json:
         typer.echo(report.count_json(network, counted, decided, accuracies))
         return
@@ -86,32 +90,3 @@ def _accuracies(metrics: dict[str, float]) -> dict[str, float]:
     """Percent by column, as far as a training run has measured them."""
     known = {"original": "teacher_accuracy", "auto": "accuracy"}
     return {column: metrics[name] for column, name in known.items() if name in metrics}
-
-
-def _verify(source, decided, counted) -> None:  # type: ignore[no-untyped-def]
-    """Builds the original and the rewritten network and counts both with fvcore."""
-    from seclcompress.artefact import fresh
-    from seclcompress.errors import SeclcompressError
-    from seclcompress.rewrite import rewrite_network, to_dense
-    from seclcompress.witness import fvcore_mult_adds
-
-    network = fresh(source.recipe, factory_name=source.factory_name, seed=0)
-    witnessed = {"original": network, "dense": None}
-    for column in witnessed:
-        built = (
-            network if column == "original" else to_dense(rewrite_network(network, decided).eval())
-        )
-        mult_adds, unknown = fvcore_mult_adds(built, source.input_size)
-        expected = counted.columns[column].mult_adds
-        if mult_adds != expected:
-            raise SeclcompressError(
-                f"fvcore counts {mult_adds:,} Mult-Adds for '{column}', we count {expected:,}. "
-                f"Operations that fvcore does not know: {', '.join(unknown) or 'none'}."
-            )
-        parameters = sum(p.numel() for p in network.parameters())
-        if parameters != counted.columns[column].parameters:
-            raise SeclcompressError(
-                f"'{column}' has {parameters:,} parameters, we count "
-                f"{counted.columns[column].parameters:,}."
-            )
-        err_console.print(f"fvcore agrees on '{column}': {mult_adds:,} Mult-Adds.")
