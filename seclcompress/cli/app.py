@@ -83,7 +83,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -100,8 +100,8 @@ def root(
 ) -> None:
     """Make a trained convolutional network ten to sixty times smaller, and say what it costs.
 
-    A network is a torchvision name (resnet50), wrn<depth>_<width>, a folder that this program wrote,
-    or package.module:factory.
+    A network is a torchvision name (`resnet50`), `wrn<depth>_<width>`, a folder that this program wrote,
+    or `package.module:factory`.
     """
     del debug, version
 
