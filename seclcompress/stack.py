@@ -35,8 +35,8 @@ from seclcompress.transforms import (
 #: (benchmarks/training_route.py measures all three). They decide how training multiplies out a
 #: stack, never what `fast` runs or what is reported.
 FFT_FROM_LENGTH = 256
-FFT_MULT_ADD_COST = 6
-KERNEL_MULT_ADD_COST = 2
+FFT_MULT_ADD_COST = 5
+KERNEL_MULT_ADD_COST = 1
 
 
 def expand(x: Tensor, length: int) -> Tensor:
