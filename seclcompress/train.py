@@ -80,11 +80,16 @@ class Evaluation:
 
     Attributes:
         accuracy: Top-1, in percent.
+        top5_accuracy: How often the right class is among the five with the highest scores, in
+            percent; of fewer classes, among all.
         loss: Mean cross-entropy.
+        images: How many there were.
     """
 
     accuracy: float
+    top5_accuracy: float
     loss: float
+    images: int
 
 
 class Observer(Protocol):
@@ -126,7 +131,7 @@ def evaluate(
     """
     training = network.training
     network.eval()
-    right, loss, count = 0, 0.0, 0
+    right, among_five, loss, count = 0, 0, 0.0, 0
     try:
         with torch.no_grad():
             source = loader(data.test, batch_size, shuffle=False, workers=workers, device=device)
@@ -134,12 +139,14 @@ def evaluate(
                 images = images.to(device, _dtype(network), non_blocking=True)
                 scores, _ = logits(network(images))
                 targets = targets.to(device, non_blocking=True)
-                right += int((scores.argmax(1) == targets).sum())
+                best = scores.topk(min(5, scores.shape[1]), dim=1).indices
+                right += int((best[:, 0] == targets).sum())
+                among_five += int((best == targets[:, None]).sum())
                 loss += float(F.cross_entropy(scores, targets, reduction="sum"))
                 count += len(targets)
     finally:
         network.train(training)
-    return Evaluation(100 * right / count, loss / count)
+    return Evaluation(100 * right / count, 100 * among_five / count, loss / count, count)
 
 
 def _dtype(network: nn.Module) -> torch.dtype:
@@ -313,7 +320,7 @@ class Trainer:
             loss = F.cross_entropy(scores, targets)
         else:
             with torch.no_grad():
-                wanted, _ = logits(self.teacher(images))
+                wanted, _ = logits(self.teacher(images.to(_dtype(self.teacher))))
             loss = knowledge_distillation(
                 scores, wanted, targets, settings.alpha, settings.temperature
             )

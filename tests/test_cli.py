@@ -113,7 +113,7 @@ class TestListings:
 
     def test_version_and_help(self, invoke: Invoke) -> None:
         assert invoke("--version").stdout.startswith("seclcompress 0.")
-        for command in ("count", "train", "convert", "distill", "networks", "substitutions"):
+        for command in ("count", "train", "convert", "distill", "evaluate", "bench", "networks"):
             assert command in invoke("--help").stdout
             assert "Usage" in invoke(command, "--help").stdout
 
@@ -206,6 +206,12 @@ class TestTraining:
             "model.safetensors",
         ]
         assert sorted(p.name for p in tmp_path.iterdir()) == ["distilled", "student", "teacher"]
+        content = json.loads(invoke("evaluate", "distilled", "--data", "digits", "--json").stdout)
+        assert content["accuracy"] == trained["accuracy"]
+        assert content["images"] == 360
+        words = invoke("evaluate", "distilled", "--data", "digits", "--execution", "fast").stdout
+        assert f"top-1 {trained['accuracy']:.2f} %" in words
+        assert "(360 test images)" in words
         settings = artefact.read_config(Path("distilled")).training
         plain, mine = 77_850, sum(p.numel() for p in artefact.load(Path("student")).parameters())
         original = sum(p.numel() for p in artefact.load(Path("teacher")).parameters())

@@ -244,4 +244,16 @@ def test_too_few_images() -> None:
     data = Data("few", one, one, ["a"], (3, 8, 8))
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
     tested = evaluate(network, data)
-    assert tested.accuracy == 100
+    assert (tested.accuracy, tested.top5_accuracy, tested.images) == (100, 100, 1)
+
+
+def test_top_one_and_top_five() -> None:
+    x, y = torch.zeros(4, 3, 8, 8), torch.tensor([0, 4, 5, 9])
+    whole = TensorDataset(x, y)
+
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.arange(10.0, 0, -1).expand(len(x), -1)
+
+    tested = evaluate(Constant(), Data("four", whole, whole, list("abcdefghij"), (3, 8, 8)))
+    assert (tested.accuracy, tested.top5_accuracy, tested.images) == (25, 50, 4)

@@ -111,9 +111,16 @@ def main() -> None:
     app()
 
 
-from seclcompress.cli import bench, convert, count, distill, listing, train  # noqa: E402
+from seclcompress.cli import bench, convert, count, distill, evaluate, listing, train  # noqa: E402
 
-for _command in (count.count, train.train, convert.convert, distill.distill, bench.bench):
+for _command in (
+    count.count,
+    train.train,
+    convert.convert,
+    distill.distill,
+    evaluate.evaluate,
+    bench.bench,
+):
     app.command()(_command)
 app.command("networks")(listing.networks)
 app.command("substitutions")(listing.substitutions)

@@ -35,6 +35,14 @@ class Schedule(str, Enum):
     step = "step"
 
 
+class Execution(str, Enum):
+    """`--execution`."""
+
+    auto = "auto"
+    dense = "dense"
+    fast = "fast"
+
+
 class InterruptedRunError(SeclcompressError):
     """Ctrl-C in a run that can be resumed."""
 
