@@ -59,7 +59,8 @@ class ArtefactConfig(BaseModel):
 
     def to_json(self) -> str:
         """Indented JSON; equal configurations give equal bytes."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        content = self.model_dump(mode="json")
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def library_versions() -> dict[str, str]:

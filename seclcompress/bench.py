@@ -52,7 +52,10 @@ class Measured:
 
 
 def variants(
-    original: nn.Module, separable: nn.Module | None, structured: nn.Module | None
+    original: nn.Module,
+    separable: nn.Module | None,
+    structured: nn.Module | None,
+    input_size: tuple[int, ...],
 ) -> dict[str, Variant]:
     """The five columns of every report as networks that are ready to run.
 
@@ -60,11 +63,12 @@ def variants(
         original: As it was.
         separable: Rewritten as plain separable; None where that rewrites nothing.
         structured: Rewritten as planned; None likewise.
+        input_size: (channels, H, W).
     """
     stored = {"original": (original, "auto"), "separable": (separable, "auto")}
     stored |= {execution: (structured, execution) for execution in ("dense", "fast", "auto")}
     return {
-        name: Variant(for_inference(network, execution), len(weights_bytes(network)))
+        name: Variant(for_inference(network, input_size, execution), len(weights_bytes(network)))
         for name, (network, execution) in stored.items()
         if network is not None
     }
@@ -85,7 +89,10 @@ def bench(
         batch: Images at once.
         rounds: How often each is timed.
     """
+    any_network = next(iter(networks.values())).network
+    floating = (p.dtype for p in any_network.parameters() if p.is_floating_point())
     x = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0))
+    x = x.to(next(floating, torch.float32))
     candidates: dict[str, Callable[[], object]] = {}
     for name, variant in networks.items():
         for layout, memory_format in LAYOUTS.items():

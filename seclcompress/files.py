@@ -49,16 +49,38 @@ OUR_FILES = frozenset(
 )
 
 
+def _is_ours(name: str) -> bool:
+    """Whether a file has one of our names, or the temporary name of one."""
+    return name in OUR_FILES or any(name.startswith(f".{ours}.") for ours in OUR_FILES)
+
+
+def remove_ours(folder: Path) -> list[str]:
+    """Removes what this program wrote in a folder, and the folder if nothing else is in it.
+
+    Returns:
+        The names of what is left, because somebody else put it there.
+    """
+    for file in list(folder.iterdir()):
+        if _is_ours(file.name) and not file.is_dir():
+            file.unlink()
+    left = sorted(file.name for file in folder.iterdir())
+    if not left:
+        folder.rmdir()
+    return left
+
+
 def _reason_to_leave(path: Path) -> str | None:
     """Why a folder must not be removed; None for an empty one and for one that is all ours."""
     if path.is_symlink() or not path.is_dir():
         return "it is no folder"
-    strange = sorted(file.name for file in path.iterdir() if file.name not in OUR_FILES)
+    names = [file.name for file in path.iterdir()]
+    strange = sorted(name for name in names if not _is_ours(name))
     if strange:
         return f"it holds what seclcompress did not write ({', '.join(strange[:3])})"
     config = path / "config.json"
     if not config.exists():
-        return None
+        # Our runs in progress have no weights by that name; other programs' folders do.
+        return "it has no config.json of seclcompress" if "model.safetensors" in names else None
     try:
         versions = json.loads(config.read_text(encoding="utf-8"))["versions"]
         return None if "seclcompress" in versions else "its config.json is of another program"
@@ -137,14 +159,16 @@ def _move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
         return
     # A folder that is not empty cannot be replaced in one step everywhere: it steps aside first.
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent)) / path.name
-    path.rename(aside)
     try:
+        path.rename(aside)
         temporary.rename(path)
-    except OSError:
-        aside.rename(path)
+    except BaseException:  # Ctrl-C too must not lose the old folder
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        if not aside.exists():
+            aside.parent.rmdir()
         raise
-    finally:
-        shutil.rmtree(aside.parent, ignore_errors=True)
+    shutil.rmtree(aside.parent, ignore_errors=True)
 
 
 def _umask() -> int:

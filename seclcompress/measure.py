@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -18,6 +19,7 @@ import torch
 
 from seclcompress import kernel
 from seclcompress.cost import EXECUTIONS
+from seclcompress.errors import ArtefactError, SeclcompressWarning
 from seclcompress.files import write_file
 from seclcompress.plan.decide import Choice
 from seclcompress.substitutions import Substitution, SubstitutionConfig
@@ -30,8 +32,8 @@ _MIN_SECONDS = 0.002  # a round of one candidate; below this the clock and the c
 
 def default_cache() -> Path:
     """`$XDG_CACHE_HOME/seclcompress/timings.json`, or below `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "seclcompress" / "timings.json"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return Path(base) / "seclcompress" / "timings.json"
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Stopwatch:
             torch.manual_seed(0)
             built = substitution.build(_like(conv), config).eval()
             x = torch.randn(self.batch, conv.in_channels, *_input_size(conv, size))
+            x = x.to(conv.weight.dtype)
         if x.dim() == 4:
             x = x.contiguous(memory_format=self.memory_format)
 
@@ -134,6 +137,7 @@ class Stopwatch:
             "kernel": kernel.available(),
             "layer": f"{type(conv).__name__}({conv.extra_repr()})",
             "size": size,
+            "dtype": str(conv.weight.dtype),
             "substitution": substitution.name,
             "config": config.model_dump(mode="json"),
             "batch": self.batch,
@@ -144,7 +148,11 @@ class Stopwatch:
     def _write(self) -> None:
         if self.cache is not None:
             known = {**_read(self.cache), **self._known}  # another process may have written
-            write_file(self.cache, json.dumps(known, indent=0, sort_keys=True).encode())
+            try:
+                write_file(self.cache, json.dumps(known, indent=0, sort_keys=True).encode())
+            except ArtefactError as error:  # it is only a cache
+                warnings.warn(f"Timings are not remembered: {error}", SeclcompressWarning, 2)
+                self.cache = None
 
 
 def _read(path: Path | None) -> dict[str, dict[str, list[float]]]:
@@ -187,11 +195,12 @@ def _like(conv: Convolution) -> Convolution:
         groups=conv.groups,
         bias=conv.bias is not None,
         padding_mode=conv.padding_mode,
+        dtype=conv.weight.dtype,
     )
 
 
 def _input_size(conv: Convolution, output_size: tuple[int, ...]) -> list[int]:
-    """The smallest input that gives this output."""
+    """The largest input that gives this output; reflecting pads want more than the smallest."""
     sizes = []
     for dimension, size in enumerate(output_size):
         reach = conv.dilation[dimension] * (conv.kernel_size[dimension] - 1)
@@ -199,5 +208,5 @@ def _input_size(conv: Convolution, output_size: tuple[int, ...]) -> list[int]:
             sizes.append(size)
             continue
         padding = 0 if isinstance(conv.padding, str) else conv.padding[dimension]
-        sizes.append(max(1, (size - 1) * conv.stride[dimension] + reach + 1 - 2 * padding))
+        sizes.append(max(1, size * conv.stride[dimension] + reach - 2 * padding))
     return sizes

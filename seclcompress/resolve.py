@@ -102,9 +102,8 @@ def locate(
         NetworkError: If nothing is known by that name.
         ArtefactError: If it is a folder and not one of ours.
     """
-    folder = Path(spec)
-    named = not factory.is_factory(spec) and spec in networks.names()
-    if (folder.is_dir() and not named) or ("/" in spec and not factory.is_factory(spec)):
+    if is_folder(spec):
+        folder = Path(spec)
         if not folder.is_dir():
             raise ArtefactError(f"There is no folder {spec}.")
         if num_classes is not None:
@@ -138,6 +137,29 @@ def locate(
         weights=weights,
         download=download,
     )
+
+
+def is_folder(spec: str) -> bool:
+    """Whether a network is given as a folder, not by its name or as a factory.
+
+    Raises:
+        UsageError: If it is the name of a network and a saved folder here has the same name.
+    """
+    if factory.is_factory(spec):
+        return False
+    if "/" in spec:
+        return True
+    folder = Path(spec)
+    if not networks.is_known(spec):
+        return folder.is_dir()
+    if artefact.is_artefact(folder):
+        raise UsageError(f"'{spec}' is a network and a folder here. Say ./{spec} for the folder.")
+    return False
+
+
+def is_name(spec: str) -> bool:
+    """Whether a network is given by its name."""
+    return not factory.is_factory(spec) and not is_folder(spec)
 
 
 def _is_file(weights: str) -> bool:

@@ -126,14 +126,15 @@ def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) 
     if device.type == "meta":
         tensors = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
     running = [""]
-    with _eval_mode(network), _watch(network, running, result), torch.no_grad():
+    with eval_mode(network), _watch(network, running, result), torch.no_grad():
         with _Counter(running, result):
             torch.func.functional_call(network, tensors, (image,))
     return result
 
 
 @contextlib.contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards every module has the mode that it had."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

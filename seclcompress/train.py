@@ -28,6 +28,7 @@ from seclcompress.files import write_file
 from seclcompress.losses import AUXILIARY_WEIGHT, attention_transfer, knowledge_distillation
 from seclcompress.optim import SCHEDULES, make_optimizer, parameter_groups
 from seclcompress.taps import Taps
+from seclcompress.trace import eval_mode
 
 CHECKPOINT, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
@@ -117,7 +118,7 @@ def logits(output: Any) -> tuple[Tensor, list[Tensor]]:
 def evaluate(
     network: nn.Module, data: Data, *, batch_size: int = 128, device: str = "cpu", workers: int = 0
 ) -> Evaluation:
-    """Accuracy and loss on the test images, in eval mode; the network's mode is restored.
+    """Accuracy and loss on the test images, in eval mode; the network's modes are restored.
 
     Args:
         network: On `device`.
@@ -129,23 +130,18 @@ def evaluate(
     Raises:
         DataError: If an image cannot be read.
     """
-    training = network.training
-    network.eval()
     right, among_five, loss, count = 0, 0, 0.0, 0
-    try:
-        with torch.no_grad():
-            source = loader(data.test, batch_size, shuffle=False, workers=workers, device=device)
-            for images, targets in batches(source, data.name):
-                images = images.to(device, _dtype(network), non_blocking=True)
-                scores, _ = logits(network(images))
-                targets = targets.to(device, non_blocking=True)
-                best = scores.topk(min(5, scores.shape[1]), dim=1).indices
-                right += int((best[:, 0] == targets).sum())
-                among_five += int((best == targets[:, None]).sum())
-                loss += float(F.cross_entropy(scores, targets, reduction="sum"))
-                count += len(targets)
-    finally:
-        network.train(training)
+    with eval_mode(network), torch.no_grad():
+        source = loader(data.test, batch_size, shuffle=False, workers=workers, device=device)
+        for images, targets in batches(source, data.name):
+            images = images.to(device, _dtype(network), non_blocking=True)
+            scores, _ = logits(network(images))
+            targets = targets.to(device, non_blocking=True)
+            best = scores.topk(min(5, scores.shape[1]), dim=1).indices
+            right += int((best[:, 0] == targets).sum())
+            among_five += int((best == targets[:, None]).sum())
+            loss += float(F.cross_entropy(scores, targets, reduction="sum"))
+            count += len(targets)
     return Evaluation(100 * right / count, 100 * among_five / count, loss / count, count)
 
 
@@ -255,6 +251,11 @@ class Trainer:
                 device=settings.device,
                 workers=settings.workers,
             )
+            if not math.isfinite(tested.loss):
+                raise TrainingError(
+                    f"The loss on the test images is {tested.loss} after epoch {epoch}. Try a smaller "
+                    f"--lr (it is {settings.lr}). {self._where_it_stands()}"
+                )
             self._finish(
                 {
                     "epoch": epoch,

@@ -15,6 +15,7 @@ from seclcompress.count import Count
 from seclcompress.errors import NetworkError
 from seclcompress.plan import Plan
 from seclcompress.rewrite import rewrite_network, to_dense
+from seclcompress.trace import eval_mode
 
 
 def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, dict[str, int]]:
@@ -32,12 +33,10 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
     """
     device = next(network.parameters()).device
     image = torch.zeros(1, *input_size, device=device, dtype=next(network.parameters()).dtype)
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation that hides three products
     try:
-        with torch.no_grad():
+        with eval_mode(network), torch.no_grad():
             analysis = FlopCountAnalysis(network, image)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             analysis.tracer_warnings("none")
@@ -46,8 +45,6 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
             unknown = analysis.unsupported_ops()
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
-        for module, training in modes.items():
-            module.training = training
     return total, dict(unknown)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from seclcompress import artefact, resolve
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, SeclcompressError
-from seclcompress.files import new_folder, write_file
+from seclcompress.files import check_free, new_folder, remove_ours, write_file
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
 from seclcompress.trace import trace_network
@@ -214,6 +214,55 @@ class TestFiles:
         with pytest.raises(ArtefactError, match=r"not replaced, not even by --overwrite"):
             with new_folder(tmp_path / "model", overwrite=True):
                 pytest.fail("must not get here")
+
+    def test_weights_of_another_program(self, tmp_path: Path) -> None:
+        (tmp_path / "hf").mkdir()
+        (tmp_path / "hf" / "model.safetensors").write_text("precious")
+        with pytest.raises(ArtefactError, match="it has no config.json of seclcompress"):
+            with new_folder(tmp_path / "hf", overwrite=True):
+                pytest.fail("must not get here")
+        assert (tmp_path / "hf" / "model.safetensors").read_text() == "precious"
+
+    def test_left_over_temporaries_are_ours(self, tmp_path: Path) -> None:
+        folder = tmp_path / "run.partial"
+        folder.mkdir()
+        for name in (
+            "checkpoint.safetensors",
+            ".checkpoint.safetensors.x1y2",
+            ".best.safetensors.z",
+        ):
+            (folder / name).touch()
+        check_free(folder, overwrite=True)
+        (folder / "notes.txt").touch()
+        assert remove_ours(folder) == ["notes.txt"]
+        assert [p.name for p in folder.iterdir()] == ["notes.txt"]
+        (folder / "notes.txt").unlink()
+        assert remove_ours(folder) == []
+        assert not folder.exists()
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+    def test_stopped_between_two_renames_the_old_folder_is_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    ) -> None:
+        with new_folder(tmp_path / "out", overwrite=False) as folder:
+            (folder / "config.json").write_text('{"versions": {"seclcompress": "0"}}')
+        rename, calls = Path.rename, []
+
+        def stop(self: Path, target: Path) -> Path:
+            calls.append(target)
+            if len(calls) == 2:
+                raise error
+            return rename(self, target)
+
+        def replace() -> None:
+            with new_folder(tmp_path / "out", overwrite=True) as folder:
+                (folder / "config.json").write_text("new")
+
+        monkeypatch.setattr(Path, "rename", stop)
+        with pytest.raises((error, ArtefactError)):
+            replace()
+        assert '"seclcompress"' in (tmp_path / "out" / "config.json").read_text()
+        assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
     def test_a_file_is_not_replaced_by_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "important.txt").write_text("data")

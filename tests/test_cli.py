@@ -81,6 +81,11 @@ class TestCount:
         assert "17,563,828,224" in out
         assert "None of 1 convolutions would be rewritten: the stem" in out
 
+    def test_a_network_and_a_saved_folder_of_one_name(self, invoke: Invoke) -> None:
+        invoke("convert", "wrn16_1", "--depth", 1, "-o", "wrn16_1")
+        assert "Say ./wrn16_1 for the folder" in invoke("count", "wrn16_1", code=2).stderr
+        assert "convolutions rewritten" in invoke("count", "./wrn16_1").stdout
+
     def test_a_folder_does_not_hide_a_network(self, invoke: Invoke) -> None:
         Path("resnet18").mkdir()
         assert "11,689,512" in invoke("count", "resnet18").stdout

@@ -15,7 +15,7 @@ def test_acdc_by_hand() -> None:
 
 
 def test_break_even_against_a_square_matrix() -> None:
-    """FACTS: below these lengths the stack costs more than N²."""
+    """docs/mathematics.md: below these lengths the stack costs more than N²."""
     for depth, length in {2: 70, 4: 163, 8: 374, 12: 603, 16: 842}.items():
         assert cost.acdc_mult_adds(length - 1, depth) > (length - 1) ** 2
         assert cost.acdc_mult_adds(length + 1, depth) < (length + 1) ** 2

@@ -109,11 +109,18 @@ class Odd(nn.Module):
         self.tied = nn.Conv2d(64, 64, 3, padding=1)
         self.knot = nn.Conv2d(64, 64, 3, padding=1)
         self.knot.weight = self.tied.weight
+        self.back = nn.ConvTranspose2d(64, 64, 3)
+        self.forth = nn.Conv2d(64, 64, 3)
+        self.back.weight = self.forth.weight
         self.normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(64, 64, 3, padding=1))
         self.alone = nn.Conv2d(64, 64, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.normed(self.knot(self.tied(self.b(self.a(self.stem(x))))))
+        x = self.back(self.forth(self.b(self.a(self.stem(x)))))
+        return self.rest(x)
+
+    def rest(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.normed(self.knot(self.tied(x)))
         return self.alone(x[0]).mean((1, 2))[None]
 
 
@@ -124,10 +131,14 @@ def test_networks_that_use_modules_oddly() -> None:
     reasons = {layer.name: layer.reason for layer in plan.layers}
     assert [layer.name for layer in plan.rewritten] == ["a", "alone"]
     assert reasons["tied"] == "its weights are shared with knot"
+    assert reasons["forth"] == "its weights are shared with back"
     assert "ParametrizedConv2d" in reasons["normed"]
+    baseline = make_plan(network, trace, PlanOptions(substitution="separable"))
+    baseline_count = count_network(network, trace, baseline)
     count = count_network(network, trace, plan)
     assert count.columns["original"].parameters == sum(p.numel() for p in network.parameters())
     assert count.columns["original"].mult_adds == trace.total_mult_adds
+    assert count.columns["separable"] == baseline_count.columns["auto"]
     rewrite_network(network, plan)
     assert network.a is network.b
     assert count.columns["auto"].parameters == sum(p.numel() for p in network.parameters())

@@ -53,7 +53,7 @@ def test_it_computes_the_same(name: str, size: int, left: int, execution: str) -
     plan = make_plan(network, trace, PlanOptions(config={"depth": 2}))
     rewrite_network(network, plan)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    ready = for_inference(network, execution)
+    ready = for_inference(network, (3, size, size), execution)
     x = torch.randn(2, 3, size, size)
     substitutions.set_execution(network, execution)
     with torch.no_grad():
@@ -84,11 +84,64 @@ def test_what_must_not_be_folded() -> None:
 
     network = Net().eval()
     network.norms[2].running_mean.normal_()
-    ready = for_inference(network)
+    ready = for_inference(network, (4, 3, 3))
     x = torch.randn(1, 4, 3, 3)
     with torch.no_grad():
         torch.testing.assert_close(ready(x), network(x))
     assert norms(ready) == 3
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.norm.running_mean.normal_()
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        y = self.conv(x)
+        if mask is None:
+            y = y.abs()
+        return self.norm(y)
+
+
+class Reads(Small):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x)) + self.conv.weight.sum()
+
+
+class Hooked(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv.register_forward_hook(lambda module, args, output: output.abs())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+class Trains(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm.train = lambda mode=True: self.norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+class Normed(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        nn.utils.parametrizations.weight_norm(self.conv)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+@pytest.mark.parametrize("kind", [Small, Reads, Hooked, Trains, Normed])
+def test_what_a_trace_cannot_see_is_not_folded_wrongly(kind: type[nn.Module]) -> None:
+    network = kind().eval()
+    x = torch.randn(2, 3, 5, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(for_inference(network, (3, 5, 5))(x), network(x))
 
 
 def test_a_network_that_cannot_be_traced_runs_as_it_is() -> None:
@@ -101,7 +154,7 @@ def test_a_network_that_cannot_be_traced_runs_as_it_is() -> None:
             y = self.norm(self.conv(x))
             return y if y.sum() > 0 else -y
 
-    assert norms(for_inference(Looks())) == 1
+    assert norms(for_inference(Looks(), (3, 4, 4))) == 1
 
 
 def test_bench_has_a_figure_for_every_variant(invoke: Invoke, tmp_path, monkeypatch) -> None:
@@ -121,6 +174,25 @@ def test_bench_has_a_figure_for_every_variant(invoke: Invoke, tmp_path, monkeypa
         assert "1 threads" in " ".join(out.split())
         assert "weights file, MB" in out
         assert "…" not in out
+
+
+def test_bench_has_the_baseline_of_count(invoke: Invoke) -> None:
+    for flags in (("wrn10_1", "--min-channels", 20), ("wrn10_1", "--only", "group3")):
+        content = json.loads(invoke("bench", *flags, "--rounds", 3, "--json").stdout)
+        counted = json.loads(invoke("count", *flags, "--json").stdout)
+        parameters = counted["columns"]["separable"]["parameters"]
+        assert (
+            4 * parameters
+            < content["variants"]["separable"]["file_bytes"]
+            < 5 * parameters + 20_000
+        )
+
+
+def test_bench_of_a_folder_at_another_size(invoke: Invoke) -> None:
+    invoke("convert", "wrn10_1", "--depth", 1, "-o", "student")
+    result = invoke("bench", "student", "--input-size", 16, "--rounds", 3)
+    assert "Measured" not in result.stderr
+    assert "3×16×16" in result.stdout
 
 
 def test_bench_of_a_network_that_keeps_everything(invoke: Invoke, monkeypatch) -> None:

@@ -98,6 +98,8 @@ def test_a_damaged_cache_is_measured_anew(monkeypatch, tmp_path: Path, content: 
         nn.Conv2d(4, 8, 3, stride=2, padding=1),
         nn.Conv2d(4, 8, (1, 5), stride=(2, 1), dilation=(1, 2), padding=(0, 4)),
         nn.Conv2d(4, 8, 3, padding="same"),
+        nn.Conv2d(4, 8, 3, stride=2, padding=1, padding_mode="reflect"),
+        nn.Conv2d(4, 8, 1, dtype=torch.float64),
         nn.Conv2d(4, 8, 3, padding=3),
         nn.Conv2d(4, 8, 1, stride=2, device="meta"),
         nn.Conv1d(4, 8, 3),
@@ -121,6 +123,16 @@ def test_a_layer_is_timed_at_its_true_shape(conv: nn.Module) -> None:
     assert set(seen) == {(3, 8, *size)}
     assert found.seconds is not None
     assert all(0 < seconds < 60 for seconds in found.seconds.values())
+
+
+def test_without_a_place_for_the_cache(tmp_path: Path, monkeypatch) -> None:
+    from seclcompress.errors import SeclcompressWarning
+
+    told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
+    (tmp_path / "file").touch()
+    stopwatch = Stopwatch(tmp_path / "file" / "timings.json")
+    with pytest.warns(SeclcompressWarning, match="Timings are not remembered"):
+        assert stopwatch.choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, SIZES).execution == "fast"
 
 
 def test_random_numbers_are_left_alone() -> None:

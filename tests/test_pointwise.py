@@ -137,6 +137,27 @@ def test_under_inference_mode(layer: nn.Module) -> None:
         torch.testing.assert_close(made_inside(x), expected)
 
 
+@pytest.mark.parametrize("execution", ["dense", "fast"])
+def test_derivatives_beyond_backward(layer: nn.Module, execution: str) -> None:
+    """The kernel knows backward alone; forward mode and torch.func go by torch.fft."""
+    layer = layer.double().requires_grad_(False)
+    layer.execution = execution
+    x, direction = torch.randn(2, 1, 6, 5, 5, dtype=torch.float64)
+    _, tangent = torch.func.jvp(layer, (x,), (direction,))
+    step = 1e-6
+    difference = (layer(x + step * direction) - layer(x - step * direction)) / (2 * step)
+    torch.testing.assert_close(tangent, difference, atol=1e-6, rtol=1e-5)
+
+    def loss(a: torch.Tensor) -> torch.Tensor:
+        values = {"pointwise.a": a}
+        return torch.func.functional_call(layer, values, (x,)).square().sum()
+
+    gradient = torch.func.grad(loss)(layer.pointwise.a.detach())
+    again = layer.pointwise.a.detach().clone().requires_grad_()
+    loss(again).backward()
+    torch.testing.assert_close(gradient, again.grad)
+
+
 def test_training_runs_over_whichever_is_less(monkeypatch: pytest.MonkeyPatch) -> None:
     acdc = substitutions.get("acdc")
     wide = acdc.build(nn.Conv2d(512, 512, 1), acdc.config({})).pointwise

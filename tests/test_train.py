@@ -133,6 +133,14 @@ def test_a_loss_that_is_not_finite_stops_it(tmp_path: Path, data: Data) -> None:
         run.run()
 
 
+def test_a_last_step_that_diverges_is_found(tmp_path: Path, data: Data) -> None:
+    with pytest.raises(
+        TrainingError, match=r"The loss on the test images is (nan|inf) after epoch 1"
+    ):
+        trainer(tmp_path, data, epochs=1, batch_size=200, lr=1e30).run()
+    assert not (tmp_path / "best.safetensors").exists()
+
+
 def test_a_full_disk_is_an_error_of_ours(tmp_path: Path, data: Data, monkeypatch) -> None:
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")

@@ -38,8 +38,8 @@ def bench(
 ) -> None:
     """Time the network five ways on this machine, side by side; NCHW against channels_last.
 
-    Every variant runs as for inference: batch norm folded into the convolution before it, dense layers
-    as plain convolutions. Weights do not matter and are fresh.
+    Every variant runs as for inference: layers that run dense as plain convolutions, with batch norm
+    folded in. Weights do not matter and are fresh.
     """
     o.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
@@ -51,7 +51,7 @@ def bench(
     from seclcompress.artefact import fresh
     from seclcompress.bench import bench as run
     from seclcompress.bench import variants
-    from seclcompress.plan import PlanOptions, fit_plan, make_plan
+    from seclcompress.plan import PlanOptions, make_plan
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
     from seclcompress.timing import describe_machine
@@ -61,13 +61,12 @@ def bench(
     source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
     if len(source.input_size) != 3:
         raise UsageError(f"bench runs images, channels×height×width; got {source.input_size}.")
-    saved = source.config.plan if source.config else None
-    skeleton, traced, decided = o.planned(source, wanted, plan, may_be_empty=True)
-    if saved is not None and plan is None and not o.given_planning_options(context):
-        decided = fit_plan(saved, skeleton, traced, network)
-    baseline = PlanOptions(
-        substitution="separable", keep=wanted.keep, only=wanted.only, stem=wanted.stem
+    saved = o.saved_plan(context, source, plan)
+    skeleton, traced, decided = o.planned(
+        source, wanted, plan, saved=saved, may_be_empty=True, batch=batch_size
     )
+    kept = tuple(layer.name for layer in decided.layers if layer.on_demand)
+    baseline = PlanOptions(substitution="separable", keep=kept, stem=True)
     plain = make_plan(skeleton, traced, baseline, may_be_empty=True)
 
     def built(rewritten: object) -> torch.nn.Module | None:
@@ -80,7 +79,7 @@ def bench(
         original = built(None)
         assert original is not None
         measured = run(
-            variants(original, built(plain), built(decided)),
+            variants(original, built(plain), built(decided), source.input_size),
             source.input_size,
             batch=batch_size,
             rounds=rounds,

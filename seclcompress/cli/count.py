@@ -53,21 +53,12 @@ def count(
 
     from seclcompress import report, witness
     from seclcompress.count import count_network
-    from seclcompress.plan import fit_plan
     from seclcompress.resolve import locate
-    from seclcompress.trace import trace_network
 
     source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
-    saved = source.config.plan if source.config else None
-    if saved is not None and plan is None and not o.given_planning_options(context):
-        skeleton = source.skeleton()
-        traced = trace_network(skeleton, source.input_size)
-        saved = saved.model_copy(update={"input_size": traced.input_size})
-        decided = fit_plan(saved, skeleton, traced, network)
-        accuracies = _accuracies(source.config.metrics) if source.config else {}
-    else:
-        skeleton, traced, decided = o.planned(source, wanted, plan, may_be_empty=True)
-        accuracies = {}
+    saved = o.saved_plan(context, source, plan)
+    skeleton, traced, decided = o.planned(source, wanted, plan, saved=saved, may_be_empty=True)
+    accuracies = _accuracies(source.config.metrics) if saved and source.config else {}
     counted = count_network(skeleton, traced, decided)
     if verify:
         original, _ = replace(source, weights=None, folder=None).load()

@@ -66,7 +66,7 @@ def distill(
     from seclcompress.artefact import ArtefactConfig
     from seclcompress.data import DEFAULT_ROOT, check_classes, load_data
     from seclcompress.errors import UsageError
-    from seclcompress.resolve import locate
+    from seclcompress.resolve import is_name, locate
     from seclcompress.taps import check_taps, find_taps
     from seclcompress.trace import trace_network
     from seclcompress.train import evaluate
@@ -78,11 +78,11 @@ def distill(
         teacher,
         weights=teacher_weights,
         input_size=size,
-        num_classes=found.recipe.num_classes if t.is_name(teacher) else None,
+        num_classes=found.recipe.num_classes if is_name(teacher) else None,
         factory_name=factory,
         download=download,
     )
-    if t.is_name(teacher) and teacher_weights is None:
+    if is_name(teacher) and teacher_weights is None:
         raise UsageError(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."

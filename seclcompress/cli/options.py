@@ -211,16 +211,31 @@ def say_without_kernel(plan: Plan) -> None:
         )
 
 
+def saved_plan(context: typer.Context, source: Source, plan_file: Path | None) -> Plan | None:
+    """A converted folder's own plan, unless the command line asks for another."""
+    saved = source.config.plan if source.config else None
+    return None if plan_file is not None or given_planning_options(context) else saved
+
+
 def planned(
-    source: Source, options: PlanOptions, plan_file: Path | None, *, may_be_empty: bool = False
+    source: Source,
+    options: PlanOptions,
+    plan_file: Path | None,
+    *,
+    saved: Plan | None = None,
+    may_be_empty: bool = False,
+    batch: int = 1,
 ) -> tuple[nn.Module, Trace, Plan]:
-    """The original network's skeleton, its trace, and its plan: read from a file, or made now."""
+    """The original network's skeleton, its trace, and its plan: saved, read, or made now."""
     from seclcompress.plan import fit_plan, make_plan, read_plan
     from seclcompress.trace import trace_network
 
     read = None if plan_file is None else read_plan(plan_file)
     network = source.skeleton()
     traced = trace_network(network, source.input_size)
+    if saved is not None:
+        saved = saved.model_copy(update={"input_size": traced.input_size})
+        return network, traced, fit_plan(saved, network, traced, source.label)
     if read is not None:
         return network, traced, fit_plan(read, network, traced, str(plan_file))
     if options.cost_model == "paper":
@@ -230,7 +245,9 @@ def planned(
 
     with err_console.status("Measuring …") as status:
         stopwatch = Stopwatch(
-            default_cache(), on_measure=lambda layer: status.update(f"Measuring {layer}")
+            default_cache(),
+            batch=batch,
+            on_measure=lambda layer: status.update(f"Measuring {layer}"),
         )
         plan = make_plan(network, traced, options, stopwatch.choose, may_be_empty=may_be_empty)
     err_console.print(

@@ -40,11 +40,11 @@ def train(
     t.check_output(output_dir, resume=resume, overwrite=overwrite)
     from seclcompress.artefact import ArtefactConfig
     from seclcompress.data import DEFAULT_ROOT, check_classes, load_data, usual_input_size
-    from seclcompress.resolve import locate
+    from seclcompress.resolve import is_name, locate
     from seclcompress.trace import trace_network
 
     t.check_device(device)
-    named = t.is_name(network)
+    named = is_name(network)
     if size is None and (named or ":" in network):
         size = usual_input_size(data)
     source = locate(

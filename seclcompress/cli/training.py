@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,7 +87,8 @@ OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The f
 
 def partial_folder(output_dir: Path) -> Path:
     """Where a run keeps its checkpoint until the output folder can be written whole."""
-    return output_dir.with_name(output_dir.name + ".partial")
+    whole = output_dir.absolute() if output_dir.name in ("", "..") else output_dir
+    return whole.with_name(whole.name + ".partial")
 
 
 def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
@@ -111,11 +111,6 @@ def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
                 "or give it up with --overwrite."
             )
         check_free(partial, overwrite)
-
-
-def is_name(spec: str) -> bool:
-    """Whether a network is given by its name, not as a folder or a factory."""
-    return not any(sign in spec for sign in ":/") and not Path(spec).is_dir()
 
 
 def check_device(device: str) -> None:
@@ -205,7 +200,8 @@ def run(
     """
     from seclcompress import artefact
     from seclcompress.cli.progress import TrainingProgress
-    from seclcompress.files import check_free
+    from seclcompress.files import check_free, remove_ours
+    from seclcompress.networks.weights import check_finite
     from seclcompress.train import BEST, METRICS, Trainer
 
     partial = partial_folder(output_dir)
@@ -215,9 +211,7 @@ def run(
             trainer = Trainer(network, data, chosen, partial, teacher=teacher, observer=progress)
             if not resume and partial.exists():
                 check_free(partial, overwrite)
-                shutil.rmtree(
-                    partial
-                )  # only now: everything else about this run is known to be well
+                remove_ours(partial)  # only now: all else about this run is known to be well
             if resume:
                 trainer.resume()
                 err_console.print(f"Going on after epoch {len(trainer.history)}.")
@@ -245,7 +239,12 @@ def run(
             "classes": data.classes,
         }
     )
+    check_finite(network.state_dict(), "The trained network")
     files = {name: (partial / name).read_bytes() for name in (BEST, METRICS)}
     artefact.save(output_dir, network.cpu(), finished_config, extra=files, overwrite=overwrite)
-    shutil.rmtree(partial)
+    left = remove_ours(partial)
+    if left:
+        err_console.print(
+            f"Left in {partial}, as seclcompress did not write it: {', '.join(left)}."
+        )
     return last

@@ -8,6 +8,7 @@ is there; calling it needs the kernel.
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ from seclcompress.kernel.checks import TYPES, check_parameter, check_stack, refu
 try:
     from seclcompress.kernel import _native
 except ImportError:  # installed without a compiler, or built for another platform
+    _native = None  # type: ignore[assignment]
+if os.environ.get("SECLCOMPRESS_KERNEL") == "0":  # asked to do without
     _native = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -40,13 +43,25 @@ def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
         n: the length of the transforms, `a.shape[1]`. It may have the prime factors 2, 3, 5, 7.
         dtype: of the input.
         device: of the input.
+
+    Returns:
+        False also while forward-mode differentiation or a transform of torch.func is running: the
+        operator knows backward alone.
     """
     return (
         _native is not None
+        and not _beyond_backward()
         and dtype in TYPES
         and torch.device(device).type == "cpu"
         and 0 < n < 2**31
         and _native.supports(n)
+    )
+
+
+def _beyond_backward() -> bool:
+    return (
+        torch.autograd.forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
     )
 
 
@@ -231,7 +246,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _refuse_second_derivative(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
     raise NotImplementedError(
         "seclcompress.kernel.acdc_stack: it can be differentiated once, not twice. For second "
-        "derivatives use the torch.fft path."
+        "derivatives set SECLCOMPRESS_KERNEL=0, which leaves torch.fft."
     )
 
 

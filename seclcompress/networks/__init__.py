@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from seclcompress.errors import ArtefactError, NetworkError
 from seclcompress.networks import factory, torchvision_zoo, wide_resnet
 
-__all__ = ["Recipe", "build", "default_input_size", "named_recipe", "names"]
+__all__ = ["Recipe", "build", "default_input_size", "is_known", "named_recipe", "names"]
 
 #: Shown in lists; any wrn<depth>_<width> with depth 6n + 4 is known.
 WIDE_RESNETS = ("wrn16_2", "wrn28_10", "wrn40_2")
@@ -45,6 +45,11 @@ class Recipe(BaseModel):
 def names() -> list[str]:
     """Every network that can be named, torchvision's first."""
     return [*torchvision_zoo.names(), *WIDE_RESNETS]
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is one of a network."""
+    return wide_resnet.is_wide_resnet(name) or name in torchvision_zoo.names()
 
 
 def named_recipe(

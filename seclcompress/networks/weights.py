@@ -24,8 +24,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: `.safetensors`, or `.pth`/`.pt` with nothing but tensors and plain containers in it. A
-            checkpoint that holds the weights under `state_dict` or `model` is unwrapped, and the
-            `module.` that DataParallel puts before every name is taken off.
+            checkpoint that holds the weights under `state_dict` or `model` is unwrapped.
 
     Returns:
         Tensors by parameter name, on the CPU.
@@ -69,10 +68,18 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if strange:
         raise WeightsError(f"{path} holds no tensor under {strange[0]!r} and is not a state_dict.")
-    state = {str(key): value for key, value in content.items()}
-    for prefix in ("_orig_mod.", "module."):  # of torch.compile and DataParallel
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return {str(key): value for key, value in content.items()}
+
+
+def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Takes off what DataParallel and torch.compile put before every name, while none fits."""
+    while state and not own.keys() & state.keys():
+        for prefix in ("module.", "_orig_mod."):
+            if all(key.startswith(prefix) for key in state):
+                state = {key.removeprefix(prefix): value for key, value in state.items()}
+                break
+        else:
+            return state
     return state
 
 
@@ -83,7 +90,8 @@ def load_weights(
 
     Args:
         network: The network; its dtype stays.
-        state: Tensors by parameter name.
+        state: Tensors by parameter name; what DataParallel and torch.compile put before every name
+            is taken off where names would not fit otherwise.
         source: Where they come from, for error messages.
         new_head: Allows the last tensors of the network to have another number of classes; they
             then keep their fresh values.
@@ -95,6 +103,7 @@ def load_weights(
         WeightsError: If names or shapes differ (the first few are listed), or a value is not finite.
     """
     own = network.state_dict()
+    state = _unwrapped(state, own)
     odd = [key for key in own if key in state and own[key].shape != state[key].shape]
     fresh = odd if new_head and _differ_in_classes(own, state, odd) else []
     complaints = [f"missing {key}" for key in own if key not in state]

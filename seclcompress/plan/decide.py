@@ -83,14 +83,16 @@ def make_plan(
         for pattern in patterns:
             _check_pattern(flag, pattern, list(found))
     order = running_order(found, trace)
-    tied = tied_convolutions(found)
+    tied = tied_convolutions(network)
     layers = []
     for index, name in enumerate(order):
         module, sizes = found[name], trace.output_sizes(name)
         asked = _reason_to_keep(name, module, sizes, is_stem=index == 0, options=options)
         reason = asked or tied.get(name) or substitution.refuse(module, config)
         choice = None if reason else (options.substitution, config)
-        layer = layer_plan(name, module, sizes, choice, reason, on_demand=asked is not None)
+        layer = layer_plan(
+            name, module, sizes, choice, reason, on_demand=asked is not None, tied=name in tied
+        )
         if choice and layer.cost.parameters >= layer.original.parameters:
             reason = (
                 f"not worth it: {layer.cost.parameters:,} parameters instead of "
@@ -108,17 +110,18 @@ def make_plan(
     return plan
 
 
-def tied_convolutions(found: dict[str, nn.Module]) -> dict[str, str]:
-    """Why convolutions that share a parameter are kept: one stack cannot be tied to another."""
+def tied_convolutions(network: nn.Module) -> dict[str, str]:
+    """Why convolutions that share a parameter with another module are kept: a stack cannot."""
     users: dict[int, list[str]] = {}
-    for name, module in found.items():
-        for parameter in module.parameters():
+    for name, module in network.named_modules():
+        for parameter in module.parameters(recurse=False):
             users.setdefault(id(parameter), []).append(name)
+    found = convolutions(network)
     reasons = {}
     for names in users.values():
         for name in names:
             others = [other for other in names if other != name]
-            if others:
+            if others and name in found:
                 reasons[name] = f"its weights are shared with {', '.join(others[:2])}"
     return reasons
 
@@ -179,6 +182,7 @@ def layer_plan(
     chosen: Choice | None = None,
     *,
     on_demand: bool = False,
+    tied: bool = False,
 ) -> LayerPlan:
     """One layer's plan with its figures.
 
@@ -190,6 +194,7 @@ def layer_plan(
         reason: Why it is kept.
         chosen: Its execution; None for the one with fewer Mult-Adds.
         on_demand: Whether it is kept because of what was asked.
+        tied: Whether it is kept, by every family, because another module shares its weights.
     """
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     original = _original_cost(module, sizes)
@@ -201,7 +206,7 @@ def layer_plan(
         on_demand=on_demand,
         output_sizes=sizes,
         original=original,
-        separable=original if on_demand else _separable_cost(module, sizes, original),
+        separable=original if on_demand or tied else _separable_cost(module, sizes, original),
         cost=original,
     )
     if choice is None:

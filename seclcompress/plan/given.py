@@ -60,7 +60,7 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
             f"{source} was made for an input of {'×'.join(map(str, plan.input_size))}, not "
             f"{'×'.join(map(str, trace.input_size))}. Say --input-size or make a new plan."
         )
-    tied = tied_convolutions(found)
+    tied = tied_convolutions(network)
     layers = []
     for name in running_order(found, trace):
         wanted, module, sizes = decided[name], found[name], trace.output_sizes(name)
@@ -68,7 +68,9 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
             edited = wanted.substitution is not None
             words = "kept by the plan" if edited else wanted.reason
             on_demand = edited or wanted.on_demand
-            layers.append(layer_plan(name, module, sizes, None, words, on_demand=on_demand))
+            layers.append(
+                layer_plan(name, module, sizes, None, words, on_demand=on_demand, tied=name in tied)
+            )
             continue
         if wanted.substitution is None:
             raise PlanError(

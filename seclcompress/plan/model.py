@@ -18,7 +18,7 @@ class PlanOptions(BaseModel):
         config: Options of that family by name.
         keep: Patterns of layers to leave alone.
         only: Patterns of the only layers to rewrite; empty for all.
-        stem: Whether to rewrite the first convolution too (it costs accuracy, FACTS: 4 points).
+        stem: Whether to rewrite the first convolution too (the authors lost about 4 points by it).
         min_channels: Layers with fewer input or output channels are kept.
         cost_model: How `auto` chooses between dense and fast.
     """

@@ -47,7 +47,7 @@ class Pointwise(nn.Module, ABC):
             Shape (batch, out_channels, *spatial).
         """
         y = self.transform(x.movedim(1, -1))
-        y = (y if self.bias is None else y + self.bias).movedim(-1, 1)
+        y = (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
         # As a convolution's, the output has the input's layout.
         channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1
         return y.contiguous(
