@@ -14,6 +14,7 @@ from torch import nn
 from seclcompress.artefact import weights_bytes
 from seclcompress.inference import for_inference, to_memory_format
 from seclcompress.timing import Timing, alternate
+from seclcompress.trace import floating_dtype
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
@@ -84,15 +85,13 @@ def bench(
     """Times variants in both layouts, all of them in turn; then takes each one's memory.
 
     Args:
-        networks: From `variants`.
+        networks: From `variants`, the original among them.
         input_size: (channels, H, W).
         batch: Images at once.
         rounds: How often each is timed.
     """
-    any_network = next(iter(networks.values())).network
-    floating = (p.dtype for p in any_network.parameters() if p.is_floating_point())
     x = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0))
-    x = x.to(next(floating, torch.float32))
+    x = x.to(floating_dtype(networks["original"].network))
     candidates: dict[str, Callable[[], object]] = {}
     for name, variant in networks.items():
         for layout, memory_format in LAYOUTS.items():

@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from seclcompress.rewrite import replace_module
 from seclcompress.substitutions import StructuredConv
+from seclcompress.trace import floating_dtype
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -50,7 +51,7 @@ def for_inference(
 
 
 def _agree(one: nn.Module, other: nn.Module, input_size: tuple[int, ...]) -> bool:
-    dtype = next((p.dtype for p in one.parameters() if p.is_floating_point()), torch.float32)
+    dtype = floating_dtype(one)
     x = torch.randn(2, *input_size, generator=torch.Generator().manual_seed(0)).to(dtype)
     with torch.no_grad():
         expected, found = one(x), other(x)

@@ -120,8 +120,7 @@ def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
 
 def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) -> Trace:
     result = Trace(tuple(input_size))
-    floating = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
-    image = torch.zeros(1, *input_size, dtype=floating, device=device)
+    image = torch.zeros(1, *input_size, dtype=floating_dtype(network), device=device)
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     if device.type == "meta":
         tensors = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
@@ -130,6 +129,11 @@ def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) 
         with _Counter(running, result):
             torch.func.functional_call(network, tensors, (image,))
     return result
+
+
+def floating_dtype(network: nn.Module) -> torch.dtype:
+    """The dtype that a network's images must have: that of its first floating parameter."""
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from seclcompress.files import write_file
 from seclcompress.losses import AUXILIARY_WEIGHT, attention_transfer, knowledge_distillation
 from seclcompress.optim import SCHEDULES, make_optimizer, parameter_groups
 from seclcompress.taps import Taps
-from seclcompress.trace import eval_mode
+from seclcompress.trace import eval_mode, floating_dtype
 
 CHECKPOINT, BEST, METRICS = "checkpoint.safetensors", "best.safetensors", "metrics.jsonl"
 
@@ -134,7 +134,7 @@ def evaluate(
     with eval_mode(network), torch.no_grad():
         source = loader(data.test, batch_size, shuffle=False, workers=workers, device=device)
         for images, targets in batches(source, data.name):
-            images = images.to(device, _dtype(network), non_blocking=True)
+            images = images.to(device, floating_dtype(network), non_blocking=True)
             scores, _ = logits(network(images))
             targets = targets.to(device, non_blocking=True)
             best = scores.topk(min(5, scores.shape[1]), dim=1).indices
@@ -143,10 +143,6 @@ def evaluate(
             loss += float(F.cross_entropy(scores, targets, reduction="sum"))
             count += len(targets)
     return Evaluation(100 * right / count, 100 * among_five / count, loss / count, count)
-
-
-def _dtype(network: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
 
 
 def _fingerprint(network: nn.Module) -> str:
@@ -178,7 +174,7 @@ class Trainer:
         self.network = network.to(settings.device)
         self.teacher = None if teacher is None else teacher.to(settings.device).eval()
         self.data, self.settings, self.folder, self.observer = data, settings, folder, observer
-        self.dtype = _dtype(network)
+        self.dtype = floating_dtype(network)
         groups = parameter_groups(network, settings.weight_decay, settings.factor_decay)
         self.optimizer = make_optimizer(settings.optimizer, groups, settings.lr, settings.momentum)
         self.history: list[dict[str, Any]] = []
@@ -321,7 +317,7 @@ class Trainer:
             loss = F.cross_entropy(scores, targets)
         else:
             with torch.no_grad():
-                wanted, _ = logits(self.teacher(images.to(_dtype(self.teacher))))
+                wanted, _ = logits(self.teacher(images.to(floating_dtype(self.teacher))))
             loss = knowledge_distillation(
                 scores, wanted, targets, settings.alpha, settings.temperature
             )

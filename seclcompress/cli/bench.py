@@ -51,7 +51,7 @@ def bench(
     from seclcompress.artefact import fresh
     from seclcompress.bench import bench as run
     from seclcompress.bench import variants
-    from seclcompress.plan import PlanOptions, make_plan
+    from seclcompress.plan import Plan, PlanOptions, make_plan
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
     from seclcompress.timing import describe_machine
@@ -69,17 +69,15 @@ def bench(
     baseline = PlanOptions(substitution="separable", keep=kept, stem=True)
     plain = make_plan(skeleton, traced, baseline, may_be_empty=True)
 
-    def built(rewritten: object) -> torch.nn.Module | None:
-        if rewritten is not None and not rewritten.rewritten:  # type: ignore[attr-defined]
-            return None
-        made = fresh(source.recipe, factory_name=source.factory_name, seed=0)
-        return made if rewritten is None else rewrite_network(made, rewritten)  # type: ignore[arg-type]
+    def original() -> torch.nn.Module:
+        return fresh(source.recipe, factory_name=source.factory_name, seed=0)
+
+    def rewritten(by: Plan) -> torch.nn.Module | None:
+        return rewrite_network(original(), by) if by.rewritten else None
 
     with err_console.status("Timing all variants in turn …"):
-        original = built(None)
-        assert original is not None
         measured = run(
-            variants(original, built(plain), built(decided), source.input_size),
+            variants(original(), rewritten(plain), rewritten(decided), source.input_size),
             source.input_size,
             batch=batch_size,
             rounds=rounds,

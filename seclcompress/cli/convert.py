@@ -87,8 +87,7 @@ def convert(
         assert output_dir is not None
         built, fresh = source.load(seed=seed)
         check_finite(built.state_dict(), network)
-        if fresh:
-            err_console.print(f"Fresh, for another number of classes: {', '.join(fresh)}.")
+        o.say_fresh(fresh)
         rewrite_network(built, decided, seed=seed)
         config = artefact.ArtefactConfig(
             recipe=source.recipe,

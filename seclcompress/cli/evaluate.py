@@ -50,8 +50,7 @@ def evaluate(
     )
     images = load_data(data, source.input_size, root=data_dir or DEFAULT_ROOT, download=download)
     built, fresh = source.load()
-    if fresh:
-        err_console.print(f"Fresh, for another number of classes: {', '.join(fresh)}.")
+    o.say_fresh(fresh)
     check_classes(images, trace_network(built, source.input_size).outputs, network)
     set_execution(built, execution.value)
     with err_console.status(f"Evaluating on the test images of {data} …"):

@@ -177,6 +177,12 @@ def plan_options(
     )
 
 
+def say_fresh(names: list[str]) -> None:
+    """Says which parameters the given weights had no values for."""
+    if names:
+        err_console.print(f"Fresh, for another number of classes: {', '.join(names)}.")
+
+
 _PLANNING = "substitution depth option keep only stem min_channels cost_model".split()
 
 

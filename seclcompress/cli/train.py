@@ -66,8 +66,7 @@ def train(
         )
     built, fresh = source.load(seed=seed)
     check_classes(images, trace_network(built, source.input_size).outputs, network)
-    if fresh:
-        err_console.print(f"Fresh, for another number of classes: {', '.join(fresh)}.")
+    o.say_fresh(fresh)
     original = t.original_parameters(built, source.config)
     chosen = t.settings(
         epochs=epochs,
