@@ -23,6 +23,7 @@ from seclcompress.files import new_folder
 from seclcompress.networks import Recipe
 from seclcompress.networks.weights import check_finite, read_weights
 from seclcompress.plan import Plan, check_plan
+from seclcompress.preprocessing import Preprocessing
 from seclcompress.rewrite import rewrite_network
 
 SCHEMA_VERSION = 1
@@ -41,6 +42,7 @@ class ArtefactConfig(BaseModel):
         input_size: (channels, *spatial).
         seed: Of the rewritten layers' initial values.
         classes: The classes' names, where the data had some.
+        preprocessing: What the network wants its images to be like, where that is known.
         metrics: Figures by name, such as `accuracy` and `teacher_accuracy` in percent.
         training: What the weights were trained with.
     """
@@ -54,6 +56,7 @@ class ArtefactConfig(BaseModel):
     input_size: tuple[PositiveInt, ...] = Field(min_length=1, max_length=5)
     seed: int = Field(default=0, ge=0, lt=2**32)
     classes: list[str] | None = None
+    preprocessing: Preprocessing | None = None
     metrics: dict[str, float] = {}
     training: dict[str, Any] = {}
 

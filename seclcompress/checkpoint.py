@@ -1,86 +1,161 @@
-"""What an interrupted training run needs to go on: one safetensors file, written whole, no pickle.
+"""What an interrupted training run needs to go on: safetensors files, written whole, no pickle.
 
-Every epoch seeds torch anew from the run's seed and its own number, so no random state is kept:
-weights, the optimiser's tensors and the number of finished epochs are all there is.
+Order, augmentation and dropout are functions of the run's seed, the epoch and the step, so no random state
+is kept: weights, the optimisers' tensors and how far the run has come are all there is. The last two
+checkpoints are kept, so that a damaged one is no loss.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from seclcompress.errors import TrainingError
+from seclcompress.errors import SeclcompressWarning, TrainingError
 from seclcompress.files import write_file
 
+CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 _KEY = "seclcompress"  # one key: the order of several would not be the same every time
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
     """How far a run has come.
 
     Attributes:
         settings: What the run was started with; a run goes on only with the same.
         history: One record a finished epoch.
+        step: Steps done in the epoch after those.
+        loss: Sum over that epoch's images of the training loss.
+        images: How many images that were.
+        seconds: Spent in that epoch so far.
+        loading: Of these, waiting for images.
+        before: Figures from before the first step.
+        scaler: State of the gradient scaler (fp16 only).
     """
 
     settings: dict[str, Any]
-    history: list[dict[str, Any]]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    step: int = 0
+    loss: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    loading: float = 0.0
+    before: dict[str, float] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 def write_checkpoint(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    folder: Path,
+    network: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    progress: Progress,
 ) -> None:
-    """Writes a checkpoint in one step; an earlier one is there until the new one is whole.
+    """Writes a checkpoint in one step; the one before is kept beside it.
 
     Raises:
         ArtefactError: If the system refuses; the earlier checkpoint is still there.
     """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        for slot, value in slots.items():
-            if value is not None:
-                tensors[f"optimizer.{index}.{slot}"] = torch.as_tensor(value)
+    for number, optimizer in enumerate(optimizers):
+        for index, slots in optimizer.state_dict()["state"].items():
+            for slot, value in slots.items():
+                if value is not None:
+                    tensors[f"optimizer.{number}.{index}.{slot}"] = torch.as_tensor(value)
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    about = json.dumps({"settings": progress.settings, "history": progress.history})
-    write_file(path, safetensors.torch.save(tensors, metadata={_KEY: about}))
+    about = {**asdict(progress), "digest": _digest(tensors)}
+    content = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(about)})
+    _keep_previous(folder)
+    write_file(folder / CHECKPOINT, content)
 
 
-def read_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Puts a checkpoint back into a network and an optimiser of the same kind.
+def read_checkpoint(
+    folder: Path, network: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> Progress:
+    """Puts a checkpoint back into a network and optimisers of the same kind.
+
+    Where the last one is damaged, the one before it is taken, with a warning.
 
     Raises:
-        TrainingError: If the file is damaged or belongs to another run.
+        TrainingError: If there is none, both are damaged, or they belong to another run.
     """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        progress = Progress(about["settings"], about["history"])
-    except Exception as error:
-        raise TrainingError(
-            f"The checkpoint {path} is damaged or none of ours: {error}. Start anew with --overwrite."
-        ) from error
+    complaints = []
+    for path in (folder / CHECKPOINT, folder / PREVIOUS):
+        if not path.is_file():
+            continue
+        try:
+            progress, tensors = _read(path)
+        except Exception as error:
+            complaints.append(f"The checkpoint {path} is damaged: {error}.")
+            continue
+        if complaints:
+            at = f"epoch {len(progress.history) + 1}, step {progress.step}"
+            warnings.warn(
+                f"{complaints[0]} Going on from the one before it ({at}).",
+                SeclcompressWarning,
+                stacklevel=2,
+            )
+        _put_back(path, tensors, network, optimizers)
+        return progress
+    if not complaints:
+        raise TrainingError(f"There is no interrupted run in {folder} to go on with.")
+    raise TrainingError(f"{' '.join(complaints)} Start anew with --overwrite.")
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """A checksum of names and values: a file may be whole in form and still have a flipped bit."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _keep_previous(folder: Path) -> None:
+    """Gives the last checkpoint its second name, without a moment in which there is none."""
+    current, link = folder / CHECKPOINT, folder / f".{PREVIOUS}.link"
+    if not current.is_file():
+        return
+    with contextlib.suppress(OSError):  # a file system without hard links keeps one checkpoint
+        link.unlink(missing_ok=True)
+        os.link(current, link)
+        link.replace(folder / PREVIOUS)
+
+
+def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        about = json.loads((file.metadata() or {})[_KEY])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if _digest(tensors) != about.pop("digest"):
+        raise ValueError("its checksum does not agree")
+    return Progress(**about), tensors
+
+
+def _put_back(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    network: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> None:
     try:
         network.load_state_dict(_below(tensors, "network."))
-        optimizer.load_state_dict(
-            {
-                "state": _slots(_below(tensors, "optimizer.")),
-                "param_groups": optimizer.state_dict()["param_groups"],
-            }
-        )
+        for number, optimizer in enumerate(optimizers):
+            groups = optimizer.state_dict()["param_groups"]
+            state = _slots(_below(tensors, f"optimizer.{number}."))
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"The checkpoint {path} is for another network: {reason}") from error
-    return progress
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -45,13 +45,16 @@ def check_free(path: Path, overwrite: bool, *, folder: bool = True) -> None:
 
 #: All that a saved folder, or a run in progress, ever holds.
 OUR_FILES = frozenset(
-    "config.json model.safetensors best.safetensors metrics.jsonl checkpoint.safetensors".split()
+    "config.json model.safetensors best.safetensors metrics.jsonl curves.png "
+    "checkpoint.safetensors checkpoint.previous.safetensors".split()
 )
+_EVENTS = "events.out.tfevents."  # TensorBoard adds the time and the machine
 
 
 def _is_ours(name: str) -> bool:
     """Whether a file has one of our names, or the temporary name of one."""
-    return name in OUR_FILES or any(name.startswith(f".{ours}.") for ours in OUR_FILES)
+    temporary = any(name.startswith(f".{ours}.") for ours in OUR_FILES)
+    return name in OUR_FILES or temporary or name.startswith(_EVENTS)
 
 
 def remove_ours(folder: Path) -> list[str]:

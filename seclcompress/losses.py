@@ -1,8 +1,8 @@
-"""Distillation losses: attention transfer and knowledge distillation."""
+"""Losses: attention transfer, knowledge distillation, and decay of a product of factors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -32,8 +32,8 @@ def attention_transfer(student: Sequence[Tensor], teacher: Sequence[Tensor], bet
     residual network it is β alone (Crowley et al., "Moonshine", 2018, with β = 1000).
 
     Args:
-        student: The student's outputs at the taps, each (batch, channels, *spatial).
-        teacher: The teacher's, of the same spatial sizes.
+        student: The student's attention maps, each (batch, positions).
+        teacher: The teacher's, of the same sizes.
         beta: The weight.
 
     Returns:
@@ -41,29 +41,32 @@ def attention_transfer(student: Sequence[Tensor], teacher: Sequence[Tensor], bet
     """
     if not student:
         return torch.zeros(())
-    distances = [
-        F.mse_loss(attention_map(mine), attention_map(theirs))
-        for mine, theirs in zip(student, teacher, strict=True)
-    ]
+    distances = [F.mse_loss(mine, theirs) for mine, theirs in zip(student, teacher, strict=True)]
     return torch.stack(distances).sum() * (beta * 3 / len(distances))
 
 
 def knowledge_distillation(
-    logits: Tensor, teacher_logits: Tensor, targets: Tensor, alpha: float, temperature: float
+    logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor,
+    alpha: float,
+    temperature: float,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """`α · 2T² · KL(teacher ‖ student at temperature T) + (1 − α) · cross-entropy`.
 
     Args:
         logits: The student's, shape (batch, classes).
         teacher_logits: The teacher's, shape (batch, classes).
-        targets: Class indices, shape (batch,).
+        targets: Class indices, shape (batch,), or probabilities, shape (batch, classes).
         alpha: The teacher's share; 0 leaves plain cross-entropy.
         temperature: T (Hinton et al., 2015).
+        label_smoothing: Of the cross-entropy.
 
     Returns:
         A scalar, the mean over the batch.
     """
-    supervised = F.cross_entropy(logits, targets)
+    supervised = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
     if alpha == 0:
         return supervised
     divergence = F.kl_div(
@@ -73,3 +76,16 @@ def knowledge_distillation(
         log_target=True,
     )
     return divergence * (alpha * 2 * temperature**2) + supervised * (1 - alpha)
+
+
+def product_decay(matrices: Iterable[Tensor], weight_decay: float) -> Tensor:
+    """`λ/2 · Σ ‖W‖²_F` over the matrices that factors multiply to (Khodak et al., ICLR 2021).
+
+    Its gradient is what weight decay λ on a dense W would be, carried to the factors.
+
+    Args:
+        matrices: W of each structured layer.
+        weight_decay: λ.
+    """
+    energies = [matrix.float().square().sum() for matrix in matrices]
+    return torch.stack(energies).sum() * (weight_decay / 2) if energies else torch.zeros(())

@@ -12,6 +12,7 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.networks import Recipe, factory, torchvision_zoo
 from seclcompress.networks.weights import load_weights, read_weights
+from seclcompress.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Source:
         factory_name: The factory that the person named in this call.
         weights: `--weights` as typed: a file or torchvision's spelling.
         download: Whether published weights may be downloaded.
+        preprocessing: What the weights were trained with, where that is known.
     """
 
     label: str
@@ -37,6 +39,7 @@ class Source:
     factory_name: str | None = None
     weights: str | None = None
     download: bool = False
+    preprocessing: Preprocessing | None = None
 
     def skeleton(self) -> nn.Module:
         """The original network, before any rewrite, without values: for tracing and counting."""
@@ -118,8 +121,9 @@ def locate(
             factory_name,
             weights,
             download,
+            config.preprocessing,
         )
-    options = {}
+    options, preprocessing = {}, None
     recipe = networks.named_recipe(spec, num_classes)
     size = networks.default_input_size(recipe)
     if weights is not None and recipe.source == "torchvision" and not _is_file(weights):
@@ -127,6 +131,7 @@ def locate(
         options = torchvision_zoo.options_with_weights(recipe.name, published)
         recipe = networks.named_recipe(spec, num_classes, options)
         size = torchvision_zoo.input_size(recipe.name, published)
+        preprocessing = torchvision_zoo.preprocessing(published)
     if recipe.source == "factory":
         factory_name = spec
     return Source(
@@ -136,6 +141,7 @@ def locate(
         factory_name=factory_name,
         weights=weights,
         download=download,
+        preprocessing=preprocessing,
     )
 
 

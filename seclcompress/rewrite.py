@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,13 +14,21 @@ from seclcompress.plan import LayerPlan, Plan
 from seclcompress.substitutions import StructuredConv
 
 
-def rewrite_network(network: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
+def rewrite_network(
+    network: nn.Module,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    on_fit: Callable[[str, float | None], None] | None = None,
+) -> nn.Module:
     """Replaces the planned convolutions in place; everything else keeps its weights.
 
     Args:
         network: The network the plan was made for. It is changed.
         plan: What becomes of each convolution.
         seed: Of the new layers' initial values. torch's global random numbers are left as they are.
+        on_fit: Where given, each new layer is fitted to the weights of the one that it replaces, and
+            this is told the layer and what `StructuredConv.fit` returns.
 
     Returns:
         The same network.
@@ -32,11 +41,13 @@ def rewrite_network(network: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Modu
     with torch.random.fork_rng(devices=sorted(devices)):
         torch.manual_seed(seed)
         for layer in plan.rewritten:
-            _rewrite_layer(network, layer)
+            _rewrite_layer(network, layer, on_fit)
     return network
 
 
-def _rewrite_layer(network: nn.Module, layer: LayerPlan) -> None:
+def _rewrite_layer(
+    network: nn.Module, layer: LayerPlan, on_fit: Callable[[str, float | None], None] | None
+) -> None:
     assert layer.substitution is not None
     substitution = substitutions.get(layer.substitution)
     try:
@@ -45,6 +56,8 @@ def _rewrite_layer(network: nn.Module, layer: LayerPlan) -> None:
         raise PlanError(f"The network has no layer {layer.name}: {error}.") from error
     built = substitution.build(conv, substitution.config(layer.config))
     built.planned_execution = layer.execution
+    if on_fit is not None:
+        on_fit(layer.name, built.fit(conv))
     if layer.name == "":
         raise PlanError("The network itself is one convolution; put it into an nn.Sequential.")
     replace_module(network, conv, built)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli.app import err_console
 from seclcompress.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from seclcompress.plan import Plan
+
+
+class Start(str, Enum):
+    """`--start`."""
+
+    random = "random"
+    original = "original"
 
 
 def convert(
@@ -37,6 +50,14 @@ def convert(
         bool, typer.Option("--dry-run", help="Plan and report; write no network.")
     ] = False,
     seed: o.SeedOption = 0,
+    start: Annotated[
+        Start,
+        typer.Option(
+            "--start",
+            help="The new layers' first values: random, or fitted to the original's weights (slow for "
+            "wide layers).",
+        ),
+    ] = Start.random,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
     overwrite: o.OverwriteOption = False,
@@ -88,13 +109,14 @@ def convert(
         built, fresh = source.load(seed=seed)
         check_finite(built.state_dict(), network)
         o.say_fresh(fresh)
-        rewrite_network(built, decided, seed=seed)
+        _rewrite(built, decided, seed, start)
         config = artefact.ArtefactConfig(
             recipe=source.recipe,
             plan=decided,
             input_size=source.input_size,
             seed=seed,
             classes=source.config.classes if source.config else None,
+            preprocessing=source.preprocessing,
             metrics=_teacher_metrics(source.config.metrics if source.config else {}),
         )
         artefact.save(output_dir, built, config, overwrite=overwrite)
@@ -102,6 +124,23 @@ def convert(
     if write_plan is not None:
         write_file(write_plan, decided.to_json().encode())
         err_console.print(f"Wrote the plan to {write_plan}.")
+
+
+def _rewrite(network: nn.Module, plan: Plan, seed: int, start: Start) -> None:
+    """Rewrites, with the new layers fitted to the old ones if that was asked for."""
+    from seclcompress.rewrite import rewrite_network
+
+    if start is Start.random:
+        rewrite_network(network, plan, seed=seed)
+        return
+    with err_console.status("Fitting …") as status:
+
+        def told(layer: str, left: float | None) -> None:
+            status.update(f"Fitting {layer}")
+            words = "has no such start" if left is None else f"{100 * (1 - left**2):.1f} %"
+            err_console.print(f"{layer}: {words} of the pointwise weights' energy taken over")
+
+        rewrite_network(network, plan, seed=seed, on_fit=told)
 
 
 def _teacher_metrics(metrics: dict[str, float]) -> dict[str, float]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.app import err_console
+from seclcompress.cli.settings import make_settings, with_settings
 
 
+@with_settings()
 def distill(
+    given: dict[str, Any],
     student: Annotated[
         str, typer.Argument(metavar="STUDENT", help="A folder that `convert` wrote.")
     ],
@@ -24,60 +26,35 @@ def distill(
         str | None,
         typer.Option("--teacher-weights", metavar="FILE|NAME", help="Weights of a named teacher."),
     ] = None,
-    alpha: Annotated[
-        float, typer.Option("--alpha", help="Share of knowledge distillation; 0 is off.")
-    ] = 0.0,
-    beta: Annotated[
-        float, typer.Option("--beta", help="Weight of attention transfer; 0 is off.")
-    ] = 1000.0,
-    temperature: Annotated[float, typer.Option("--temperature")] = 4.0,
-    taps: Annotated[
-        str | None,
-        typer.Option(
-            "--taps",
-            metavar="NAMES",
-            help="Modules to compare, with commas. Default: the ends of the resolution groups.",
-        ),
-    ] = None,
-    epochs: t.EpochsOption = 200,
-    batch_size: t.BatchSizeOption = 128,
-    lr: t.LrOption = 0.1,
-    optimizer: t.OptimizerOption = t.Optimizer.sgd,
-    momentum: t.MomentumOption = 0.9,
-    weight_decay: t.WeightDecayOption = 5e-4,
-    factor_decay: t.FactorDecayOption = "ratio",
-    lr_scheduler: t.ScheduleOption = t.Schedule.cosine,
-    amp: t.AmpOption = False,
-    seed: o.SeedOption = 0,
-    device: t.DeviceOption = "cpu",
-    workers: t.WorkersOption = 0,
+    recipe: t.RecipeOption = None,
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
     resume: t.ResumeOption = False,
     overwrite: o.OverwriteOption = False,
+    time_limit: t.TimeLimitOption = None,
 ) -> None:
     """Train a converted network from the original: attention transfer, knowledge distillation.
 
     The last epoch's weights are saved as the network; the best epoch's lie beside them in
     best.safetensors. The best epoch is chosen on the test images, so its accuracy flatters.
     """
+    settings = make_settings(recipe, given)
     t.check_output(output_dir, resume=resume, overwrite=overwrite)
+    from seclcompress import processes
     from seclcompress.artefact import ArtefactConfig
-    from seclcompress.data import DEFAULT_ROOT, check_classes, load_data
+    from seclcompress.data import check_classes
     from seclcompress.errors import UsageError
     from seclcompress.resolve import is_name, locate
     from seclcompress.taps import check_taps, find_taps
     from seclcompress.trace import trace_network
-    from seclcompress.train import evaluate
+    from seclcompress.train import accuracy_before, evaluate
 
-    t.check_device(device)
     found = locate(student, factory_name=factory)
-    size = found.input_size
     guide = locate(
         teacher,
         weights=teacher_weights,
-        input_size=size,
+        input_size=found.input_size,
         num_classes=found.recipe.num_classes if is_name(teacher) else None,
         factory_name=factory,
         download=download,
@@ -87,66 +64,69 @@ def distill(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."
         )
-    images = load_data(data, size, root=data_dir or DEFAULT_ROOT, download=download)
-    learner, _ = found.load(seed=seed)
-    master, _ = guide.load(seed=seed)
-    # The original of a converted network has no structured layers, and tells where groups end.
-    skeleton = guide.skeleton()
-    traced = trace_network(skeleton, size)
-    check_classes(images, traced.outputs, teacher)
-    mine = trace_network(learner, size)
-    check_classes(images, mine.outputs, student)
-    names = tuple(find_taps(skeleton, traced))
-    if taps is not None:
-        names = tuple(name.strip() for name in taps.split(",") if name.strip())
-    if beta > 0:
-        if not names:
-            raise UsageError(
-                "No module ends a resolution group here. Name some with --taps, or switch attention "
-                "transfer off with --beta 0."
-            )
-        check_taps(names, mine, traced)
-        err_console.print(f"Attention is compared at {', '.join(names)}.")
-    original = t.original_parameters(learner, found.config)
-    chosen = t.settings(
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        optimizer=optimizer.value,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        factor_decay=t.factor_decay(factor_decay, weight_decay, learner, original),
-        schedule=lr_scheduler.value,
-        alpha=alpha,
-        beta=beta,
-        temperature=temperature,
-        taps=names if beta > 0 else (),
-        amp=amp,
-        seed=seed,
-        device=device,
-        workers=workers,
-    )
-    master.requires_grad_(False)
-    tested = evaluate(master.to(device), images, batch_size=batch_size, device=device)
-    err_console.print(f"The teacher gets {tested.accuracy:.2f} % of the test images right.")
-    config = ArtefactConfig(
-        recipe=found.recipe,
-        plan=found.config.plan if found.config else None,
-        input_size=size,
-        seed=found.config.seed if found.config else seed,
-        metrics={"teacher_accuracy": tested.accuracy},
-    )
-    last = t.run(
-        learner,
-        images,
-        chosen,
-        output_dir,
-        config,
-        teacher=master,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    err_console.print(
+    with (
+        processes.join(settings.device) as group,
+        t.open_data(
+            data,
+            found.input_size,
+            preprocessing=found.preprocessing or guide.preprocessing,
+            data_dir=data_dir,
+            download=download,
+            train_images=settings.train_images,
+            cache_images=settings.cache_images,
+            bad_images=settings.bad_images,
+        ) as images,
+    ):
+        t.check_device(group.device)
+        learner, _ = found.load(seed=settings.seed)
+        master, _ = guide.load(seed=settings.seed)
+        # The original of a converted network has no structured layers, and tells where groups end.
+        skeleton = guide.skeleton()
+        traced = trace_network(skeleton, found.input_size)
+        check_classes(images, traced.outputs, teacher)
+        mine = trace_network(learner, found.input_size)
+        check_classes(images, mine.outputs, student)
+        if settings.beta > 0:
+            names = settings.taps or tuple(find_taps(skeleton, traced))
+            if not names:
+                raise UsageError(
+                    "No module ends a resolution group here. Name some with --taps, or switch "
+                    "attention transfer off with --beta 0."
+                )
+            check_taps(names, mine, traced)
+            settings = settings.model_copy(update={"taps": names})
+        original = t.original_parameters(learner, found.config)
+        learner.to(group.device)
+        tested = evaluate(
+            master.to(group.device), images, batch_size=settings.batch_size, device=group.device
+        )
+        fresh = found.config is None or not found.config.training
+        before = accuracy_before(
+            learner, images, settings.batch_size, group.device, estimate_batch_norm=fresh
+        )
+        t.say(f"The teacher gets {tested.accuracy:.2f} % of the test images right.")
+        config = ArtefactConfig(
+            recipe=found.recipe,
+            plan=found.config.plan if found.config else None,
+            input_size=found.input_size,
+            seed=found.config.seed if found.config else settings.seed,
+            metrics={"teacher_accuracy": tested.accuracy, "accuracy_before": before.accuracy},
+        )
+        last = t.run(
+            learner,
+            images,
+            settings,
+            output_dir,
+            config,
+            processes=group,
+            teacher=master,
+            original=original,
+            before={"teacher": tested.accuracy, "student before": before.accuracy},
+            resume=resume,
+            overwrite=overwrite,
+            time_limit=time_limit,
+        )
+    t.say(
         f"Wrote {output_dir}: {last['accuracy']:.2f} % of the test images right, the teacher "
         f"{tested.accuracy:.2f} %."
     )

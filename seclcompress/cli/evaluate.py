@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.app import err_console
+from seclcompress.cli.settings import make_settings, with_settings
 
 
+@with_settings(only=("batch_size", "device", "workers", "cache_images", "bad_images"))
 def evaluate(
+    given: dict[str, Any],
     network: o.NetworkArgument,
     data: t.DataOption,
     execution: Annotated[
@@ -20,9 +23,6 @@ def evaluate(
     weights: o.WeightsOption = None,
     num_classes: o.NumClassesOption = None,
     input_size: o.InputSizeOption = None,
-    batch_size: t.BatchSizeOption = 128,
-    device: t.DeviceOption = "cpu",
-    workers: t.WorkersOption = 0,
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
@@ -30,16 +30,18 @@ def evaluate(
 ) -> None:
     """Accuracy and loss on the test images."""
     size = o.parse_input_size(input_size)
+    settings = make_settings(None, given)
     import dataclasses
     from json import dumps
 
-    from seclcompress.data import DEFAULT_ROOT, check_classes, load_data
+    from seclcompress.cli.progress import counting
+    from seclcompress.data import check_classes
     from seclcompress.resolve import locate
     from seclcompress.substitutions import set_execution
     from seclcompress.trace import trace_network
     from seclcompress.train import evaluate as run
 
-    t.check_device(device)
+    t.check_device(settings.device)
     source = locate(
         network,
         weights=weights,
@@ -48,13 +50,29 @@ def evaluate(
         factory_name=factory,
         download=download,
     )
-    images = load_data(data, source.input_size, root=data_dir or DEFAULT_ROOT, download=download)
-    built, fresh = source.load()
-    o.say_fresh(fresh)
-    check_classes(images, trace_network(built, source.input_size).outputs, network)
-    set_execution(built, execution.value)
-    with err_console.status(f"Evaluating on the test images of {data} …"):
-        found = run(built.to(device), images, batch_size=batch_size, device=device, workers=workers)
+    with t.open_data(
+        data,
+        source.input_size,
+        preprocessing=source.preprocessing,
+        data_dir=data_dir,
+        download=download,
+        cache_images=settings.cache_images,
+        bad_images=settings.bad_images,
+    ) as images:
+        built, fresh = source.load()
+        o.say_fresh(fresh)
+        check_classes(images, trace_network(built, source.input_size).outputs, network)
+        set_execution(built, execution.value)
+        total = len(images.test)
+    with counting(err_console, f"Evaluating on {data}", total) as on_batch:
+        found = run(
+            built.to(settings.device),
+            images,
+            batch_size=settings.batch_size,
+            device=settings.device,
+            workers=settings.workers,
+            on_batch=on_batch,
+        )
     if json:
         typer.echo(dumps({"network": network, "data": data, **dataclasses.asdict(found)}))
         return

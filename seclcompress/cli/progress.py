@@ -1,15 +1,35 @@
-"""A progress bar for training on stderr; one line an epoch where stderr is no terminal."""
+"""Progress of long work on stderr: bars on a terminal, one line an epoch elsewhere; TensorBoard events."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
+
+from seclcompress.errors import UsageError
+
+if TYPE_CHECKING:
+    from seclcompress.processes import Processes
+    from seclcompress.train import Observer
 
 _SMOOTHING = 0.9  # of images/s, from step to step
+
+
+@contextlib.contextmanager
+def counting(console: Console, words: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told how many of how many are done."""
+    columns = (TextColumn(words), BarColumn(bar_width=None), MofNCompleteColumn(), TimeLeft())
+    off = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=off) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, whole: bar.update(task, completed=done, total=whole)
 
 
 class TrainingProgress:
@@ -25,7 +45,7 @@ class TrainingProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[speed]:>6.0f} images/s  loss {task.fields[loss]:.3f}"),
-            TimeRemainingColumn(),
+            TimeLeft(),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -50,11 +70,12 @@ class TrainingProgress:
         """Draws an empty bar, or one that stands where the run goes on."""
         self._epochs, self._last = epochs, time.monotonic()
         self._task = self._bar.add_task(
-            "", total=epochs * steps, completed=finished * steps, speed=0.0, loss=float("nan")
+            "", total=epochs * steps, completed=finished, speed=0.0, loss=float("nan")
         )
 
-    def step(self, epoch: int, images: int, loss: float) -> None:
+    def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
         """Moves the bar by one step."""
+        del lr
         now = time.monotonic()
         speed = images / max(now - self._last, 1e-9)
         self._last = now
@@ -76,3 +97,99 @@ class TrainingProgress:
             f"accuracy {record['accuracy']:.2f} %  {record['seconds']:.1f} s"
         )
         self._last = time.monotonic()
+
+
+class TensorBoard:
+    """Writes what a `Trainer` tells it as TensorBoard events.
+
+    Args:
+        folder: Where the events file goes.
+
+    Raises:
+        UsageError: If tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError(
+                "--tensorboard needs the tensorboard package: pip install 'seclcompress[tensorboard]'"
+            ) from error
+        self._open = lambda: SummaryWriter(folder)
+        self._writer: SummaryWriter | None = None
+        self._step = 0
+
+    def start(self, epochs: int, steps: int, finished: int) -> None:
+        """Goes on after the steps that are done; what was written of later ones is superseded."""
+        del epochs, steps
+        self._writer, self._step = self._open(), finished
+
+    def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
+        """Writes the loss and the learning rate of a step."""
+        del epoch, images
+        assert self._writer is not None
+        self._step += 1
+        self._writer.add_scalar("loss/step", loss, self._step)
+        self._writer.add_scalar("lr", lr, self._step)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Writes an epoch's figures."""
+        assert self._writer is not None
+        for key, name in (
+            ("train_loss", "loss/train"),
+            ("test_loss", "loss/test"),
+            ("accuracy", "accuracy/top-1"),
+            ("top5_accuracy", "accuracy/top-5"),
+            ("images_per_second", "speed/images per second"),
+        ):
+            self._writer.add_scalar(name, record[key], record["epoch"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finishes the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _Everyone:
+    """Tells several observers."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def start(self, epochs: int, steps: int, finished: int) -> None:
+        for observer in self._observers:
+            observer.start(epochs, steps, finished)
+
+    def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
+        for observer in self._observers:
+            observer.step(epoch, images, loss, lr)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        for observer in self._observers:
+            observer.epoch(record)
+
+
+@contextlib.contextmanager
+def observe(console: Console, processes: Processes, events: Path | None) -> Iterator[Observer]:
+    """What a run is told to, while it is open: the terminal and TensorBoard, by one process only.
+
+    Args:
+        console: On stderr.
+        processes: Which of how many this is.
+        events: The folder for TensorBoard events; None for none.
+
+    Raises:
+        UsageError: If tensorboard is not installed.
+    """
+    if not processes.first:
+        yield _Everyone([])
+        return
+    board = None if events is None else TensorBoard(events)
+    with TrainingProgress(console) as bar:
+        try:
+            yield _Everyone([bar, *([] if board is None else [board])])
+        finally:
+            if board is not None:
+                board.close()

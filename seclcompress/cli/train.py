@@ -2,104 +2,100 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.app import err_console
+from seclcompress.cli.settings import DISTILLATION, make_settings, with_settings
 
 
+@with_settings(leave_out=DISTILLATION)
 def train(
+    given: dict[str, Any],
     network: o.NetworkArgument,
     data: t.DataOption,
     output_dir: t.OutputDirOption,
+    recipe: t.RecipeOption = None,
     weights: o.WeightsOption = None,
     num_classes: o.NumClassesOption = None,
     input_size: o.InputSizeOption = None,
-    epochs: t.EpochsOption = 200,
-    batch_size: t.BatchSizeOption = 128,
-    lr: t.LrOption = 0.1,
-    optimizer: t.OptimizerOption = t.Optimizer.sgd,
-    momentum: t.MomentumOption = 0.9,
-    weight_decay: t.WeightDecayOption = 5e-4,
-    factor_decay: t.FactorDecayOption = "ratio",
-    lr_scheduler: t.ScheduleOption = t.Schedule.cosine,
-    amp: t.AmpOption = False,
-    seed: o.SeedOption = 0,
-    device: t.DeviceOption = "cpu",
-    workers: t.WorkersOption = 0,
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
     resume: t.ResumeOption = False,
     overwrite: o.OverwriteOption = False,
+    time_limit: t.TimeLimitOption = None,
 ) -> None:
     """Train a network without a teacher: to get a teacher, or to compare with distillation.
 
     The number of classes and the input size come from the data unless they are given.
     """
     size = o.parse_input_size(input_size)
+    settings = make_settings(recipe, given)
     t.check_output(output_dir, resume=resume, overwrite=overwrite)
+    from seclcompress import processes
     from seclcompress.artefact import ArtefactConfig
-    from seclcompress.data import DEFAULT_ROOT, check_classes, load_data, usual_input_size
+    from seclcompress.data import check_classes, usual_input_size
     from seclcompress.resolve import is_name, locate
     from seclcompress.trace import trace_network
 
-    t.check_device(device)
-    named = is_name(network)
-    if size is None and (named or ":" in network):
-        size = usual_input_size(data)
-    source = locate(
-        network,
-        weights=weights,
-        num_classes=num_classes,
-        input_size=size,
-        factory_name=factory,
-        download=download,
-    )
-    images = load_data(data, source.input_size, root=data_dir or DEFAULT_ROOT, download=download)
-    if named and num_classes is None:
+    with processes.join(settings.device) as group:
+        t.check_device(group.device)
+        named = is_name(network)
+        if size is None and (named or ":" in network):
+            size = usual_input_size(data)
         source = locate(
             network,
             weights=weights,
-            num_classes=len(images.classes),
-            input_size=source.input_size,
+            num_classes=num_classes,
+            input_size=size,
+            factory_name=factory,
             download=download,
         )
-    built, fresh = source.load(seed=seed)
-    check_classes(images, trace_network(built, source.input_size).outputs, network)
-    o.say_fresh(fresh)
-    original = t.original_parameters(built, source.config)
-    chosen = t.settings(
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        optimizer=optimizer.value,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        factor_decay=t.factor_decay(factor_decay, weight_decay, built, original),
-        schedule=lr_scheduler.value,
-        amp=amp,
-        seed=seed,
-        device=device,
-        workers=workers,
-    )
-    config = ArtefactConfig(
-        recipe=source.recipe,
-        plan=source.config.plan if source.config else None,
-        input_size=source.input_size,
-        seed=seed,
-        metrics=_kept(source.config.metrics) if source.config else {},
-    )
-    last = t.run(
-        built,
-        images,
-        chosen,
-        output_dir,
-        config,
-        teacher=None,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    err_console.print(f"Wrote {output_dir}: {last['accuracy']:.2f} % of the test images right.")
+        with t.open_data(
+            data,
+            source.input_size,
+            preprocessing=source.preprocessing,
+            data_dir=data_dir,
+            download=download,
+            train_images=settings.train_images,
+            cache_images=settings.cache_images,
+            bad_images=settings.bad_images,
+        ) as images:
+            if named and num_classes is None:
+                source = locate(
+                    network,
+                    weights=weights,
+                    num_classes=len(images.classes),
+                    input_size=source.input_size,
+                    download=download,
+                )
+            built, fresh = source.load(seed=settings.seed)
+            check_classes(images, trace_network(built, source.input_size).outputs, network)
+            if fresh:
+                t.say(f"Fresh, for another number of classes: {', '.join(fresh)}.")
+            config = ArtefactConfig(
+                recipe=source.recipe,
+                plan=source.config.plan if source.config else None,
+                input_size=source.input_size,
+                seed=settings.seed,
+                metrics=_kept(source.config.metrics) if source.config else {},
+            )
+            last = t.run(
+                built,
+                images,
+                settings,
+                output_dir,
+                config,
+                processes=group,
+                teacher=None,
+                original=t.original_parameters(built, source.config),
+                before={},
+                resume=resume,
+                overwrite=overwrite,
+                time_limit=time_limit,
+            )
+    t.say(f"Wrote {output_dir}: {last['accuracy']:.2f} % of the test images right.")
 
 
 def _kept(metrics: dict[str, float]) -> dict[str, float]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,21 +20,10 @@ if TYPE_CHECKING:
 
     from seclcompress.artefact import ArtefactConfig
     from seclcompress.data import Data
-    from seclcompress.train import Settings
-
-
-class Optimizer(str, Enum):
-    """`--optimizer`."""
-
-    sgd = "sgd"
-    adamw = "adamw"
-
-
-class Schedule(str, Enum):
-    """`--lr-scheduler`."""
-
-    cosine = "cosine"
-    step = "step"
+    from seclcompress.preprocessing import Preprocessing
+    from seclcompress.processes import Processes
+    from seclcompress.recipes import Settings
+    from seclcompress.train import Trainer
 
 
 class Execution(str, Enum):
@@ -50,37 +42,39 @@ class InterruptedRunError(SeclcompressError):
 
 DataOption = Annotated[
     str,
-    typer.Option("--data", metavar="NAME", help="digits, cifar10, cifar100, or imagefolder:PATH."),
+    typer.Option(
+        "--data",
+        metavar="NAME",
+        help="digits, cifar10, cifar100, mnist, fashionmnist, imagefolder:PATH or imagenet:PATH.",
+    ),
 ]
 DataDirOption = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where CIFAR lies.  [default: ~/.cache/seclcompress/data]"),
-]
-EpochsOption = Annotated[int, typer.Option("--epochs", min=1)]
-BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1)]
-LrOption = Annotated[float, typer.Option("--lr", help="The highest learning rate.")]
-WeightDecayOption = Annotated[float, typer.Option("--weight-decay", min=0.0)]
-FactorDecayOption = Annotated[
-    str,
     typer.Option(
-        "--factor-decay",
-        metavar="ratio|NUMBER",
-        help="Weight decay of structured factors; ratio: --weight-decay × compressed ÷ original "
-        "parameters.",
+        "--data-dir",
+        help="Where torchvision's data sets lie.  [default: ~/.cache/seclcompress/data]",
     ),
 ]
-OptimizerOption = Annotated[Optimizer, typer.Option("--optimizer")]
-MomentumOption = Annotated[float, typer.Option("--momentum", help="Of SGD.")]
-ScheduleOption = Annotated[
-    Schedule, typer.Option("--lr-scheduler", help="step: × 0.2 at 30, 60 and 80 % of the epochs.")
-]
-AmpOption = Annotated[bool, typer.Option("--amp", help="Compute in bfloat16 where that is safe.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
-WorkersOption = Annotated[
-    int, typer.Option("--workers", "-j", min=0, help="Processes that load images.")
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="Settings by name (secl-cifar, secl-imagenet, quick) or from a TOML file; options on the "
+        "command line win.",
+    ),
 ]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with the interrupted run into this output folder.")
+]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit",
+        metavar="SECONDS",
+        min=0,
+        help="Save and stop after so long, with exit code 130; --resume goes on.",
+    ),
 ]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The folder to write.")]
 
@@ -128,30 +122,49 @@ def check_device(device: str) -> None:
         raise UsageError(f"--device {device}: {reason}") from error
 
 
-def factor_decay(text: str, weight_decay: float, network: nn.Module, original: int) -> float:
-    """Reads `--factor-decay`.
+def say(words: str) -> None:
+    """Prints to stderr, once for all processes."""
+    from seclcompress.processes import rank
 
-    Args:
-        text: `ratio` or a number.
-        weight_decay: The network's own.
-        network: The network to train.
-        original: Parameters of the network it was made from.
+    if rank() == 0:
+        err_console.print(words)
 
-    Raises:
-        UsageError: If it is neither.
-    """
-    from seclcompress.optim import factor_decay_by_ratio
 
-    if text == "ratio":
-        mine = sum(parameter.numel() for parameter in network.parameters())
-        return factor_decay_by_ratio(weight_decay, mine, original)
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise UsageError(f"--factor-decay {text}: it takes 'ratio' or a number of at least 0.")
-    return value
+@contextlib.contextmanager
+def open_data(
+    name: str,
+    input_size: tuple[int, ...],
+    *,
+    preprocessing: Preprocessing | None,
+    data_dir: Path | None,
+    download: bool,
+    train_images: int | None = None,
+    cache_images: str = "auto",
+    bad_images: str = "stop",
+) -> Iterator[Data]:
+    """The data, with a line on the terminal while files are decoded."""
+    from seclcompress.data import DEFAULT_ROOT, load_data
+    from seclcompress.data.folders import Reading
+
+    with err_console.status(f"Opening {name} …") as status:
+
+        def progress(done: int, total: int) -> None:
+            status.update(f"Decoding {name}: {done:,} of {total:,} images")
+            if done == total:
+                status.stop()
+
+        reading = Reading(cache_images, bad_images == "skip", progress)
+        data = load_data(
+            name,
+            input_size,
+            preprocessing=preprocessing,
+            root=data_dir or DEFAULT_ROOT,
+            download=download,
+            train_images=train_images,
+            reading=reading,
+        )
+        status.stop()
+        yield data
 
 
 def original_parameters(network: nn.Module, config: ArtefactConfig | None) -> int:
@@ -161,72 +174,107 @@ def original_parameters(network: nn.Module, config: ArtefactConfig | None) -> in
     return mine + sum(layer.original.parameters - layer.cost.parameters for layer in layers)
 
 
-def settings(**values: Any) -> Settings:
-    """Checks the settings of a run.
+def show(settings: Settings, data: Data, processes: Processes) -> None:
+    """Prints all settings of a run before it begins."""
+    from seclcompress.training_report import settings_table
 
-    Raises:
-        UsageError: If one is out of range.
-    """
-    from pydantic import ValidationError
-
-    from seclcompress.errors import describe_validation_error
-    from seclcompress.train import Settings
-
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        raise UsageError(f"{describe_validation_error(error)}.") from error
+    if not processes.first:
+        return
+    together = settings.batch_size * settings.accumulate * processes.size
+    err_console.print(settings_table(settings, err_console.width))
+    err_console.print(
+        f"{settings.batch_size} images a batch × {settings.accumulate} accumulated × "
+        f"{processes.size} processes = {together} images a step; {len(data.train):,} training "
+        f"images, {len(data.test):,} test images."
+    )
 
 
 def run(
     network: nn.Module,
     data: Data,
-    chosen: Settings,
+    settings: Settings,
     output_dir: Path,
     config: ArtefactConfig,
     *,
+    processes: Processes,
     teacher: nn.Module | None,
+    original: int,
+    before: dict[str, float],
     resume: bool,
     overwrite: bool,
+    time_limit: float | None,
 ) -> dict[str, Any]:
     """Trains, shows how it goes, and writes the output folder whole.
+
+    Args:
+        network: What to train.
+        data: On what.
+        settings: How.
+        output_dir: The folder to write.
+        config: Of that folder; what the run reached is added.
+        processes: Which of how many this is; the first one writes.
+        teacher: Whom to learn from.
+        original: Parameters of the network that this one was made from.
+        before: Accuracies by name from before the run, for the table at the end.
+        resume: Whether to go on with an interrupted run.
+        overwrite: Whether an earlier folder of ours may be replaced.
+        time_limit: Seconds after which to save and stop.
 
     Returns:
         The last epoch's record.
 
     Raises:
-        InterruptedRunError: On Ctrl-C, with words on how to go on.
+        InterruptedRunError: On Ctrl-C or at the time limit, with words on how to go on.
         SeclcompressError: Whatever goes wrong; what was finished is kept.
     """
     from seclcompress import artefact
-    from seclcompress.cli.progress import TrainingProgress
+    from seclcompress.cli.progress import observe
     from seclcompress.files import check_free, remove_ours
     from seclcompress.networks.weights import check_finite
-    from seclcompress.train import BEST, METRICS, Trainer
+    from seclcompress.train import BEST, METRICS, Stopped, Trainer
+    from seclcompress.training_report import curves_png, training_table
 
     partial = partial_folder(output_dir)
-    trainer: Trainer | None = None
-    try:
-        with TrainingProgress(err_console) as progress:
-            trainer = Trainer(network, data, chosen, partial, teacher=teacher, observer=progress)
-            if not resume and partial.exists():
-                check_free(partial, overwrite)
-                remove_ours(partial)  # only now: all else about this run is known to be well
-            if resume:
-                trainer.resume()
-                err_console.print(f"Going on after epoch {len(trainer.history)}.")
-            history = trainer.run()
-    except KeyboardInterrupt:
-        finished = len(trainer.history) if trainer else 0
-        if not finished:
-            raise
-        raise InterruptedRunError(
-            f"Stopped. {finished} of {chosen.epochs} epochs are saved in {partial}; the same "
-            "command with --resume goes on."
-        ) from None
+    settings = settings.model_copy(
+        update={
+            "crop": data.crop if settings.crop is None else settings.crop,
+            "flip": data.flip if settings.flip is None else settings.flip,
+        }
+    )
+    show(settings, data, processes)
+    with observe(err_console, processes, partial if settings.tensorboard else None) as observer:
+        trainer = Trainer(
+            network,
+            data,
+            settings,
+            partial,
+            teacher=teacher,
+            original_parameters=original,
+            observer=observer,
+            processes=processes,
+        )
+        if not resume and processes.first and partial.exists():
+            check_free(partial, overwrite)
+            remove_ours(partial)  # only now: all else about this run is known to be well
+        processes.wait()
+        if resume:
+            trainer.resume()
+            say(f"Going on after epoch {len(trainer.history)}, step {trainer.progress.step}.")
+        try:
+            with _stopping_softly(trainer, time_limit):
+                history = trainer.run()
+        except Stopped:
+            raise InterruptedRunError(
+                f"Stopped. {len(trainer.history)} of {settings.epochs} epochs and "
+                f"{trainer.progress.step} steps are saved in {partial}; the same command with "
+                "--resume goes on."
+            ) from None
     last = history[-1]
+    if not processes.first:
+        return last
     best = max(history, key=lambda record: float(record["accuracy"]))
-    finished_config = config.model_copy(
+    seconds = sum(record["seconds"] for record in history)
+    finished = config.model_copy(
         update={
             "metrics": {
                 **config.metrics,
@@ -234,17 +282,55 @@ def run(
                 "test_loss": last["test_loss"],
                 "best_accuracy": best["accuracy"],
                 "best_epoch": best["epoch"],
+                "training_seconds": round(seconds, 3),
             },
-            "training": {"data": data.name, **json.loads(chosen.model_dump_json())},
+            "training": {"data": data.name, **json.loads(settings.model_dump_json())},
             "classes": data.classes,
+            "preprocessing": data.preprocessing,
         }
     )
     check_finite(network.state_dict(), "The trained network")
     files = {name: (partial / name).read_bytes() for name in (BEST, METRICS)}
-    artefact.save(output_dir, network.cpu(), finished_config, extra=files, overwrite=overwrite)
+    files["curves.png"] = curves_png(history, before)
+    files.update(
+        {file.name: file.read_bytes() for file in sorted(partial.glob("events.out.tfevents.*"))}
+    )
+    artefact.save(output_dir, network.cpu(), finished, extra=files, overwrite=overwrite)
     left = remove_ours(partial)
     if left:
-        err_console.print(
-            f"Left in {partial}, as seclcompress did not write it: {', '.join(left)}."
-        )
+        say(f"Left in {partial}, as seclcompress did not write it: {', '.join(left)}.")
+    err_console.print(training_table(history, before))
     return last
+
+
+@contextlib.contextmanager
+def _stopping_softly(trainer: Trainer, time_limit: float | None) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and the time limit let the step end and the state be saved.
+
+    A second Ctrl-C does not wait.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        del frame
+        trainer.stop()
+        if number == signal.SIGINT:
+            say("Stopping after this step; Ctrl-C again does not wait.")
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if time_limit is not None and hasattr(signal, "SIGALRM"):
+        numbers.append(signal.SIGALRM)
+    try:
+        earlier = {number: signal.signal(number, stop) for number in numbers}
+    except ValueError:  # not the main thread, where Python takes no signals
+        yield
+        return
+    if time_limit is not None and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, max(time_limit, 1e-3))
+    try:
+        yield
+    finally:
+        if time_limit is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

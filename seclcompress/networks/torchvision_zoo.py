@@ -12,6 +12,7 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 from seclcompress.errors import NetworkError, WeightsError
+from seclcompress.preprocessing import Preprocessing
 
 #: Options that torchvision's builders set when they are given published weights.
 _WITH_WEIGHTS: dict[str, dict[str, Any]] = {
@@ -100,3 +101,14 @@ def input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...]
     chosen = weights if weights is not None else models.get_model_weights(name).DEFAULT
     side = chosen.transforms().crop_size[0]
     return (3, side, side)
+
+
+def preprocessing(weights: WeightsEnum) -> Preprocessing:
+    """What published weights were trained and measured with."""
+    published = weights.transforms()
+    return Preprocessing(
+        mean=published.mean,
+        std=published.std,
+        resize=published.resize_size[0],
+        interpolation=published.interpolation.value,
+    )

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from seclcompress.errors import NetworkError
 
-_NAME = re.compile(r"wrn(\d{1,4})_(\d{1,3})")
+_NAME = re.compile(r"wrn(\d{1,4})_(\d{1,3}(?:\.\d{1,3})?)")
 
 
 class WideBlock(nn.Module):
@@ -44,14 +44,14 @@ class WideResNet(nn.Module):
 
     Args:
         depth: 6n + 4 for n blocks a group.
-        width: The factor k on the channels.
+        width: The factor k on the channels; a fraction gives a narrower network.
         num_classes: Outputs of the classifier.
     """
 
-    def __init__(self, depth: int, width: int, num_classes: int = 10) -> None:
+    def __init__(self, depth: int, width: float, num_classes: int = 10) -> None:
         super().__init__()
         blocks = (depth - 4) // 6
-        channels = [16, 16 * width, 32 * width, 64 * width]
+        channels = [16, *(round(base * width) for base in (16, 32, 64))]
         self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
         self.group1 = _group(channels[0], channels[1], blocks, stride=1)
         self.group2 = _group(channels[1], channels[2], blocks, stride=2)
@@ -89,11 +89,11 @@ def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
     match = _NAME.fullmatch(name)
     if match is None:
         raise NetworkError(f"'{name}' is not of the form wrn<depth>_<width>, as in wrn40_2.")
-    depth, width = int(match[1]), int(match[2])
-    if depth < 10 or (depth - 4) % 6 or width < 1:
+    depth, width = int(match[1]), float(match[2])
+    if depth < 10 or (depth - 4) % 6 or round(16 * width) < 1:
         lower = max(10, (depth - 4) // 6 * 6 + 4)
         raise NetworkError(
             f"There is no {name}: a wide residual network has a depth of 6n + 4 (10, 16, 22, 28, "
-            f"…) and a width of at least 1. Did you mean wrn{lower}_{max(width, 1)}?"
+            f"…) and a width of at least 1/16. Did you mean wrn{lower}_{width or 1:g}?"
         )
     return WideResNet(depth, width, num_classes)

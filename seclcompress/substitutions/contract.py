@@ -85,6 +85,28 @@ class StructuredConv(nn.Module, ABC):
         """The structured factors, which train with a weight decay of their own. None by default."""
         return []
 
+    def fit(self, conv: Convolution) -> float | None:  # noqa: ARG002
+        """Takes over from the original's weights what the structure can hold.
+
+        Args:
+            conv: The convolution that this layer stands in for.
+
+        Returns:
+            The part of the pointwise matrix that it cannot hold, ‖W − target‖ ÷ ‖target‖; None if this
+            family has no such start, and nothing was changed.
+        """
+        return None
+
+    def products(self) -> list[Tensor]:
+        """The dense matrices that the factors multiply to, differentiable; those of the last pass.
+
+        A structured layer without factors has none.
+        """
+        return []
+
+    def keep_product(self, keep: bool) -> None:
+        """Whether a forward pass in training keeps its matrices for `products`."""
+
     def extra_repr(self) -> str:
         """The convolution's own words, and the execution."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"

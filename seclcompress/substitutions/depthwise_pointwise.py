@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seclcompress.cost import LayerCost, convolution_mult_adds, convolution_parameters
 from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution, StructuredConv
+from seclcompress.substitutions.fitting import split_kernel
 from seclcompress.substitutions.pointwise import Pointwise
 
 _CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -95,6 +97,26 @@ class DepthwisePointwise(StructuredConv):
     def factors(self) -> list[nn.Parameter]:
         """The pointwise map's structured factors."""
         return self.pointwise.factors()
+
+    def fit(self, conv: Convolution) -> float:
+        """Takes over the nearest filters and, as far as the factors can, the nearest matrix."""
+        space, matrix = split_kernel(conv)
+        if self.depthwise is None:  # a grouped 1×1 convolution is a matrix with zeros
+            return self.pointwise.fit(matrix * space.reshape(-1))
+        with torch.no_grad():
+            # The matrix keeps the size that it was initialised with, from where factors fit best.
+            scale = self.pointwise.dense_weight().norm() / matrix.norm().clamp(min=1e-30)
+            self.depthwise.weight.copy_(space / scale.clamp(min=1e-30))
+            matrix = matrix * scale
+        return self.pointwise.fit(matrix)
+
+    def products(self) -> list[Tensor]:
+        """The pointwise map's matrix, if it is made from factors."""
+        return [self.pointwise.product()] if self.factors() else []
+
+    def keep_product(self, keep: bool) -> None:
+        """Whether a forward pass in training keeps the matrix."""
+        self.pointwise.keep_product(keep)
 
 
 _PAD_MODES = {"zeros": "constant"}

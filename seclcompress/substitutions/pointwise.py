@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seclcompress.substitutions.fitting import fit_factors
+
 
 class Pointwise(nn.Module, ABC):
     """A linear map of the channels at every position, with a bias or without.
@@ -62,6 +64,24 @@ class Pointwise(nn.Module, ABC):
         """The structured factors among the parameters."""
         return []
 
+    @abstractmethod
+    def fit(self, matrix: Tensor) -> float:
+        """Comes as near a matrix as it can.
+
+        Args:
+            matrix: Shape (out_channels, in_channels).
+
+        Returns:
+            What is left: ‖W − matrix‖ ÷ ‖matrix‖.
+        """
+
+    def product(self) -> Tensor:
+        """The map as a matrix, differentiable: the last pass's, where that was kept."""
+        return self.dense_weight()
+
+    def keep_product(self, keep: bool) -> None:
+        """Whether a forward pass in training keeps its matrix for `product`."""
+
 
 class FactoredPointwise(Pointwise):
     """A map whose matrix is made from factors, and kept while nothing changes them.
@@ -74,6 +94,17 @@ class FactoredPointwise(Pointwise):
     def __init__(self, in_channels: int, out_channels: int, bias: Tensor | None) -> None:
         super().__init__(in_channels, out_channels, bias)
         self._kept: tuple[list[Tensor], Tensor] | None = None
+        self._keeps_product = False
+        self._product: Tensor | None = None
+
+    def product(self) -> Tensor:
+        """The map as a matrix, differentiable: the last pass's, let go, where that was kept."""
+        product, self._product = self._product, None
+        return self.dense_weight() if product is None else product
+
+    def keep_product(self, keep: bool) -> None:
+        """Whether a forward pass in training keeps its matrix for `product`."""
+        self._keeps_product, self._product = keep, None
 
     def weight(self) -> Tensor:
         """The map as a matrix, from memory where that is sound."""
@@ -87,7 +118,10 @@ class FactoredPointwise(Pointwise):
             or any(type(factor) is not nn.Parameter for factor in factors)
             or any(factor.is_inference() or factor.is_meta for factor in factors)
         ):
-            return self.dense_weight()
+            made = self.dense_weight()
+            if tracked and self._keeps_product:
+                self._product = made
+            return made
         if self._kept is not None and _equal(self._kept[0], factors):
             return self._kept[1]
         with torch.inference_mode(False), torch.no_grad():
@@ -96,6 +130,11 @@ class FactoredPointwise(Pointwise):
         if type(weight) is Tensor:
             self._kept = (made_from, weight)
         return weight
+
+    def fit(self, matrix: Tensor) -> float:
+        """Comes as near a matrix as the factors can be brought by gradient descent."""
+        self.forget_weight()
+        return fit_factors(self.factors(), self.dense_weight, matrix)
 
     def forget_weight(self) -> None:
         """Makes the next call of `weight` start from the factors."""
@@ -113,7 +152,7 @@ class FactoredPointwise(Pointwise):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_kept": None, "_product": None}
 
 
 def _equal(kept: list[Tensor], factors: list[nn.Parameter]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,6 +45,12 @@ class DensePointwise(Pointwise):
     def dense_weight(self) -> Tensor:
         """The matrix, shape (out_channels, in_channels)."""
         return self.matrix
+
+    def fit(self, matrix: Tensor) -> float:
+        """Takes the matrix as it is."""
+        with torch.no_grad():
+            self.matrix.copy_(matrix)
+        return 0.0
 
     def transform(self, x: Tensor) -> Tensor:
         """The product with the matrix: this family has no other way."""

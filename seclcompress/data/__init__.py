@@ -1,0 +1,31 @@
+"""Data sets by name, through torchvision and scikit-learn. Nothing is downloaded unless asked."""
+
+from __future__ import annotations
+
+from seclcompress.data.augmentation import Augmentation
+from seclcompress.data.images import Batch, Images, View
+from seclcompress.data.opening import (
+    DEFAULT_ROOT,
+    NAMES,
+    Data,
+    check_classes,
+    is_folder,
+    load_data,
+    usual_input_size,
+)
+from seclcompress.data.order import plan_steps
+
+__all__ = [
+    "DEFAULT_ROOT",
+    "NAMES",
+    "Augmentation",
+    "Batch",
+    "Data",
+    "Images",
+    "View",
+    "check_classes",
+    "is_folder",
+    "load_data",
+    "plan_steps",
+    "usual_input_size",
+]

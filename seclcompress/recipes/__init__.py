@@ -1,0 +1,101 @@
+"""Recipes by name or from a TOML file: settings, some of them given, the others at their defaults.
+
+A recipe is a TOML file with `Settings`' keys and a `description`. A new one is a new file here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from seclcompress.errors import UsageError, describe_validation_error
+from seclcompress.recipes.settings import INCIDENTAL, Settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["INCIDENTAL", "Settings", "describe", "make_settings", "names", "read_recipe"]
+
+_LARGEST = 2**20  # bytes
+
+
+def names() -> list[str]:
+    """The recipes that come with the program."""
+    files = resources.files(__name__).iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def describe(name: str) -> str:
+    """A recipe's own sentence about itself."""
+    return str(_parse(_own(name), name).get("description", ""))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings that a recipe gives.
+
+    Args:
+        name: One of `names()`, or the path of a TOML file.
+
+    Raises:
+        UsageError: If there is no such recipe, it is no TOML, or it has unknown keys.
+    """
+    if name in names():
+        text = _own(name)
+    else:
+        path = Path(name).expanduser()
+        if not (name.endswith(".toml") or "/" in name or path.is_file()):
+            raise UsageError(
+                f"Unknown recipe '{name}'. There are: {', '.join(names())}; or a TOML file's path."
+            )
+        try:
+            if path.stat().st_size > _LARGEST:
+                raise UsageError(
+                    f"{path} has {path.stat().st_size:,} bytes; no recipe is so large."
+                )
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"Cannot read the recipe {path}: {error}.") from error
+    values = _parse(text, name)
+    values.pop("description", None)
+    unknown = sorted(values.keys() - Settings.model_fields.keys())
+    if unknown:
+        raise UsageError(
+            f"The recipe {name} has unknown settings: {', '.join(unknown)}. "
+            f"There are: {', '.join(Settings.model_fields)}."
+        )
+    return values
+
+
+def make_settings(recipe: str | None, given: Mapping[str, Any]) -> Settings:
+    """A recipe's settings, with what was given on the command line in their place.
+
+    Args:
+        recipe: A recipe's name or file; None for the defaults.
+        given: Settings by name; they win.
+
+    Raises:
+        UsageError: If a value is out of range.
+    """
+    values = {**(read_recipe(recipe) if recipe else {}), **given}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{describe_validation_error(error)}.") from error
+
+
+def _own(name: str) -> str:
+    return (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"The recipe {name} is no TOML: {error}.") from error

@@ -1,0 +1,118 @@
+"""How to train: one model from which the command line, TOML files and saved runs are all read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _split(value: Any) -> Any:
+    """Lists come with commas from the command line."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+#: Settings that change where and how fast a run is computed, and not what it computes. A resumed run
+#: may have others.
+INCIDENTAL = frozenset({"device", "workers", "cache_images", "checkpoint_seconds", "tensorboard"})
+
+
+class Settings(BaseModel):
+    """How to train. Every field is an option of `train` and `distill` and a key in a TOML recipe.
+
+    The defaults are what the study in docs/training.md found best; `secl-cifar` is the authors' recipe.
+    The descriptions of the fields are the words of `--help`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    epochs: int = Field(default=200, ge=1, description="Passes over the training images.")
+    batch_size: int = Field(default=128, ge=1, description="Images at once in each process.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Batches whose gradients are added up for one step."
+    )
+    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="sgd has momentum.")
+    lr: float = Field(default=0.1, gt=0, description="The highest learning rate.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Of SGD.")
+    lr_scheduler: Literal["cosine", "step"] = Field(
+        default="cosine", description="step: × 0.2 at 30, 60 and 80 % of the epochs."
+    )
+    warmup_epochs: float = Field(
+        default=0.0, ge=0, description="Epochs in which the learning rate rises from 0."
+    )
+    weight_decay: float = Field(
+        default=5e-4, ge=0, description="Of everything but the structured factors."
+    )
+    factor_decay: Literal["ratio", "fixed", "product"] | Annotated[float, Field(ge=0)] = Field(
+        default="ratio",
+        description="Weight decay of the structured factors: a number; fixed: 8.8e-6; ratio: "
+        "--weight-decay × compressed ÷ original parameters; product: none on the factors, "
+        "--weight-decay on the matrix they multiply to.",
+    )
+    factor_lr: float = Field(
+        default=1.0, gt=0, description="Learning rate of the structured factors, × --lr."
+    )
+    factor_optimizer: Literal["same", "adamw"] = Field(
+        default="same", description="Optimiser of the structured factors."
+    )
+    alpha: float = Field(
+        default=0.0, ge=0, le=1, description="Share of knowledge distillation; 0 is off."
+    )
+    temperature: float = Field(default=4.0, gt=0, description="Of knowledge distillation.")
+    beta: float = Field(default=1000.0, ge=0, description="Weight of attention transfer; 0 is off.")
+    taps: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        default=(),
+        description="Modules whose attention is compared, with commas. By default the ends of the "
+        "resolution groups.",
+    )
+    crop: bool | None = Field(
+        default=None,
+        description="Random crops: after padding for small images, at a random scale for large ones. "
+        "By default what suits the data.",
+    )
+    flip: bool | None = Field(
+        default=None, description="Random mirror images. By default what suits the data."
+    )
+    cutout: int = Field(
+        default=0, ge=0, description="Side of a square that is cut out of each image, in pixels."
+    )
+    randaugment: int = Field(
+        default=0, ge=0, le=30, description="Magnitude of RandAugment's two operations; 0 is off."
+    )
+    mixup: float = Field(default=0.0, ge=0, description="α of mixup; 0 is off.")
+    cutmix: float = Field(default=0.0, ge=0, description="α of CutMix; 0 is off.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Of the classes' cross-entropy."
+    )
+    train_images: int | None = Field(
+        default=None, ge=2, description="Train on so many images, the same share of each class."
+    )
+    amp: Literal["off", "bf16", "fp16"] = Field(
+        default="off", description="Compute in half precision where that is safe."
+    )
+    channels_last: bool = Field(
+        default=True, description="Keep images and weights in torch's channels_last layout."
+    )
+    compile: bool = Field(default=False, description="Compile the networks by torch.compile.")
+    sync_batch_norm: bool = Field(
+        default=True, description="With several processes, batch norm over all their images."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Of all random numbers.")
+    device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps.")
+    workers: int = Field(
+        default=0, ge=0, description="Processes that load images, where those are not in memory."
+    )
+    cache_images: Literal["auto", "always", "never"] = Field(
+        default="auto", description="Keep decoded images in memory. auto: where they fit well."
+    )
+    bad_images: Literal["stop", "skip"] = Field(
+        default="stop", description="What to do with an image that cannot be read."
+    )
+    checkpoint_seconds: float = Field(
+        default=600.0, gt=0, description="Save the state so often within an epoch."
+    )
+    tensorboard: bool = Field(
+        default=False, description="Write TensorBoard events beside metrics.jsonl."
+    )

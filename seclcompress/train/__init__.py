@@ -1,0 +1,17 @@
+"""Training: with a teacher it distils, without one it trains. It computes and never prints."""
+
+from __future__ import annotations
+
+from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
+from seclcompress.train.loop import BEST, METRICS, Observer, Stopped, Trainer
+
+__all__ = [
+    "BEST",
+    "METRICS",
+    "Evaluation",
+    "Observer",
+    "Stopped",
+    "Trainer",
+    "accuracy_before",
+    "evaluate",
+]

@@ -1,0 +1,114 @@
+"""Batch norm over the images of all processes, and running statistics estimated anew.
+
+torch's SyncBatchNorm runs on GPUs only; this one runs anywhere, by the same formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from seclcompress.data import Images, View
+from seclcompress.rewrite import replace_module
+from seclcompress.trace import floating_dtype
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Adds a tensor up over all processes; every process's loss has a part in its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:  # noqa: ARG004
+        gradient = gradients[0].contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+class SynchronisedBatchNorm(nn.Module):
+    """A batch norm whose mean and variance are those of all processes' images.
+
+    Args:
+        norm: The batch norm to stand in for; its parameters and buffers are shared with it.
+    """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__()
+        self.eps, self.momentum = norm.eps, norm.momentum
+        self._parameters, self._buffers = norm._parameters, norm._buffers
+        self.original = [norm]  # in a list, so that it is no submodule
+        self.train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (batch, channels, *spatial) to the same shape."""
+        norm = self.original[0]
+        if not self.training:
+            norm.eval()
+            return norm(x)  # type: ignore[no-any-return]
+        over = [0, *range(2, x.dim())]
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        wide = x.float()
+        count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
+        sums: Tensor = _SumOverProcesses.apply(torch.cat([wide.sum(over), count]))
+        mean, count = sums[:-1] / sums[-1].detach(), sums[-1].detach()
+        centred = wide - mean.reshape(shape)
+        squares: Tensor = _SumOverProcesses.apply(centred.square().sum(over))
+        variance = squares / count
+        with torch.no_grad():
+            self._remember(norm, mean, squares / (count - 1).clamp(min=1))
+        y = centred * torch.rsqrt(variance + self.eps).reshape(shape)
+        if self.weight is not None and self.bias is not None:
+            y = y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        return y.to(x.dtype)
+
+    @staticmethod
+    def _remember(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+        if norm.running_mean is None or norm.running_var is None:
+            return
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked += 1
+        share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
+        norm.running_var.lerp_(variance.to(norm.running_var.dtype), share)
+
+
+def synchronise(network: nn.Module) -> None:
+    """Puts synchronised batch norms in the place of all batch norms; their state is shared."""
+    for module in list(network.modules()):
+        if isinstance(module, _BatchNorm):
+            replace_module(network, module, SynchronisedBatchNorm(module))
+
+
+def restore(network: nn.Module) -> None:
+    """Puts torch's own batch norms back."""
+    for module in list(network.modules()):
+        if isinstance(module, SynchronisedBatchNorm):
+            original = module.original[0].train(module.training)
+            replace_module(network, module, original)
+
+
+def estimate_anew(network: nn.Module, images: Images, view: View, order: Sequence[Tensor]) -> None:
+    """Makes batch norm's running statistics those of some training images, with today's weights.
+
+    Args:
+        network: In place; its modes are restored.
+        images: The training images.
+        view: How they are seen.
+        order: The indices of each batch.
+    """
+    dtype = floating_dtype(network)
+    with torch.no_grad():
+        update_bn((batch.images.to(dtype) for batch in images.read(order, view)), network)

@@ -1,0 +1,419 @@
+"""The training loop. What a run is stands in `Settings`, what happens is told to an `Observer`.
+
+A run is a function of its settings, its data and its networks: the order of the images, their augmentation
+and dropout come from the seed, the epoch and the step. So it can stop after any step and go on from there,
+and on a CPU it ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from seclcompress.artefact import weights_bytes
+from seclcompress.checkpoint import Progress, read_checkpoint, write_checkpoint
+from seclcompress.data import Augmentation, Batch, Data, View, plan_steps
+from seclcompress.data.order import seed_of, share, shuffled
+from seclcompress.errors import TrainingError
+from seclcompress.files import write_file
+from seclcompress.optim import factor_decay, make_optimizers, set_learning_rate
+from seclcompress.processes import Processes
+from seclcompress.recipes import INCIDENTAL, Settings
+from seclcompress.trace import floating_dtype
+from seclcompress.train import batch_norm
+from seclcompress.train.evaluation import evaluate
+from seclcompress.train.objective import Objective, first_not_finite
+from seclcompress.train.teacher import Teacher
+
+BEST, METRICS = "best.safetensors", "metrics.jsonl"
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Stopped(Exception):  # noqa: N818 (no error)
+    """A run was asked to stop, and its state is saved."""
+
+
+class Observer(Protocol):
+    """Is told what happens; the command line draws it."""
+
+    def start(self, epochs: int, steps: int, finished: int) -> None:
+        """A run of `epochs` epochs of `steps` steps begins, `finished` of all steps done before."""
+
+    def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
+        """A step over `images` images is done; epochs count from 1."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """An epoch is done and saved; the record is its line of metrics.jsonl."""
+
+
+class Trainer:
+    """Trains one network in one folder of work in progress.
+
+    Args:
+        network: The network to train, in place.
+        data: What to train and test on.
+        settings: How; `taps` are taken as they are.
+        folder: Where the checkpoints, the best weights and metrics.jsonl are kept.
+        teacher: The network to distil from; None to train without.
+        original_parameters: Of the network that this one was made from; by default its own.
+        observer: Is told what happens.
+        processes: Which of how many this is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Data,
+        settings: Settings,
+        folder: Path,
+        *,
+        teacher: nn.Module | None = None,
+        original_parameters: int | None = None,
+        observer: Observer,
+        processes: Processes | None = None,
+    ) -> None:
+        self.processes = processes or Processes(device=settings.device)
+        self.device = self.processes.device
+        self.data, self.settings, self.folder, self.observer = data, settings, folder, observer
+        # What a run is, beside its settings; a checkpoint goes on with nothing else.
+        self._identity = {
+            "data": data.name,
+            "input_size": list(data.input_size),
+            "processes": self.processes.size,
+            "network": _fingerprint(network),
+            "teacher": None if teacher is None else _fingerprint(teacher),
+        }
+        layout = _layout(settings, data)
+        self.network = network.to(self.device).to(memory_format=layout)
+        self.dtype = floating_dtype(network)
+        self.teacher: Teacher | None = None
+        if teacher is not None:
+            moved = teacher.to(self.device).to(memory_format=layout)
+            self.teacher = Teacher(moved, settings.taps if settings.beta > 0 else ())
+        mine = sum(parameter.numel() for parameter in network.parameters())
+        decay = factor_decay(settings, mine, original_parameters or mine)
+        self.optimizers = make_optimizers(network, settings, decay)
+        kind = torch.device(self.device).type
+        self.scaler = torch.amp.GradScaler(kind, enabled=settings.amp == "fp16")
+        self.augmentation = Augmentation(
+            crop=data.crop if settings.crop is None else settings.crop,
+            flip=data.flip if settings.flip is None else settings.flip,
+            cutout=settings.cutout,
+            randaugment=settings.randaugment,
+        )
+        self.progress = Progress(self._settings())
+        self._stopping = False
+        self._last_saved = time.monotonic()
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record a finished epoch."""
+        return self.progress.history
+
+    def stop(self) -> None:
+        """Asks the run to save its state after the step it is in, and to raise `Stopped`."""
+        self._stopping = True
+
+    def resume(self) -> None:
+        """Goes on where the run in this folder stopped.
+
+        Raises:
+            TrainingError: If there is none, or it was started with other settings.
+        """
+        progress = read_checkpoint(self.folder, self.network, self.optimizers)
+        mine = self._settings()
+        different = sorted(
+            f"{key} was {progress.settings.get(key)!r}, not {mine.get(key)!r}"
+            for key in mine.keys() | progress.settings.keys()
+            if mine.get(key) != progress.settings.get(key)
+        )
+        if different:
+            raise TrainingError(
+                f"The run in {self.folder} was started with other settings: {'; '.join(different)}. "
+                "Resume it with the same ones, or start anew with --overwrite."
+            )
+        self.progress = progress
+        if progress.scaler:
+            self.scaler.load_state_dict(progress.scaler)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Trains to the last epoch; the state is saved after each one, and now and then within.
+
+        Returns:
+            One record an epoch: epoch, train_loss, test_loss, accuracy, lr, seconds, images_per_second.
+
+        Raises:
+            Stopped: If `stop` was called; the state is saved.
+            TrainingError: If the loss or a gradient is no longer finite.
+            DataError: If an image cannot be read.
+            ArtefactError: If the state cannot be saved.
+        """
+        settings = self.settings
+        steps = len(self._steps(1))
+        if steps == 0:
+            raise TrainingError(
+                f"{self.data.name} has too few training images ({len(self.data.train)}) for "
+                f"{self.processes.size} processes that accumulate {settings.accumulate} batches."
+            )
+        self.observer.start(settings.epochs, steps, len(self.history) * steps + self.progress.step)
+        # Products of many small factors become subnormal numbers, on which a CPU is slow.
+        torch.set_flush_denormal(True)
+        with self._prepared() as (forward, objective):
+            for epoch in range(len(self.history) + 1, settings.epochs + 1):
+                self._epoch(epoch, forward, objective)
+                self._test(epoch)
+        return self.history
+
+    @contextlib.contextmanager
+    def _prepared(self) -> Iterator[tuple[nn.Module, Objective]]:
+        """The network wrapped for several processes and compiled, as the settings say."""
+        settings, several = self.settings, self.processes.size > 1
+        if several and settings.sync_batch_norm:
+            batch_norm.synchronise(self.network)
+        forward = self.network
+        if settings.compile:
+            forward = torch.compile(forward)  # type: ignore[assignment]
+            if self.teacher is not None:
+                self.teacher.compile()
+        if several:
+            forward = DistributedDataParallel(forward, find_unused_parameters=True)
+        still = not self.augmentation and settings.mixup == settings.cutmix == 0
+        asked = settings.alpha > 0 or (settings.beta > 0 and bool(settings.taps))
+        if self.teacher is not None and still and asked:
+            with self._autocast():
+                self.teacher.remember(self.data.train, self._view(0), settings.batch_size)
+        classes = len(self.data.classes)
+        try:
+            with Objective(self.network, forward, settings, classes, self.teacher) as objective:
+                yield forward, objective
+        finally:
+            batch_norm.restore(self.network)
+
+    def _steps(self, epoch: int) -> list[Tensor]:
+        """The images of each step of an epoch, over all processes."""
+        settings, several = self.settings, self.processes.size > 1
+        together = self.processes.size * settings.accumulate
+        order = shuffled(len(self.data.train), settings.seed, epoch)
+        at_least = max(2, together) if several else 2
+        return plan_steps(order, settings.batch_size * together, at_least)
+
+    def _view(self, epoch: int) -> View:
+        return View(
+            self.data.input_size,
+            self.data.preprocessing,
+            self.augmentation,
+            self.settings.seed,
+            epoch,
+            self.device,
+            self.settings.workers,
+        )
+
+    def _epoch(self, epoch: int, forward: nn.Module, objective: Objective) -> None:
+        """The steps of an epoch that are still to be done."""
+        processes, progress = self.processes, self.progress
+        steps = self._steps(epoch)
+        parts = [
+            share(step, processes.size, processes.rank, self.settings.accumulate) for step in steps
+        ]
+        order = [part for of_step in parts[progress.step :] for part in of_step]
+        batches = self.data.train.read(order, self._view(epoch))
+        self.network.train()
+        for index in range(progress.step, len(steps)):
+            began = time.monotonic()
+            done = epoch - 1 + index / len(steps)
+            lr = set_learning_rate(self.optimizers, self.settings, done)
+            count = len(steps[index])
+            torch.manual_seed(seed_of(self.settings.seed, epoch, index, processes.rank, 2))
+            loss, stopping = self._step(
+                epoch, index, batches, len(parts[index]), count, forward, objective
+            )
+            progress.step, progress.images = index + 1, progress.images + count
+            progress.loss += loss * count
+            progress.seconds += time.monotonic() - began
+            self.observer.step(epoch, count, loss, lr)
+            late = time.monotonic() - self._last_saved > self.settings.checkpoint_seconds
+            if stopping or late:
+                self._save()
+            if stopping:
+                processes.wait()
+                raise Stopped
+
+    def _step(
+        self,
+        epoch: int,
+        index: int,
+        batches: Iterator[Batch],
+        parts: int,
+        count: int,
+        forward: nn.Module,
+        objective: Objective,
+    ) -> tuple[float, bool]:
+        """One step of the optimisers over `parts` batches of this process.
+
+        Returns:
+            The mean loss over the `count` images of all processes, and whether any was told to stop.
+        """
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        batch = None
+        for part in range(parts):
+            began = time.monotonic()
+            batch = next(batches)
+            self.progress.loading += time.monotonic() - began
+            batch = batch._replace(images=self._laid_out(batch.images))
+            last = part == parts - 1
+            # DDP averages over processes what should be added up, each image once.
+            weight = len(batch.targets) / count * self.processes.size
+            with self._together(forward, last):
+                with self._autocast(), self._words(epoch, index, batch):
+                    loss = objective(batch) * weight
+                total += loss.detach() / self.processes.size
+                penalty = objective.penalty() if last else None
+                loss = loss if penalty is None else loss + penalty
+                self.scaler.scale(loss).backward()
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        flags = torch.tensor([float(self._stopping)], device=self.device)
+        summed = self.processes.total(torch.stack([total, flags[0]]))
+        value, told = summed.tolist()
+        finite = math.isfinite(value) and (self.scaler.is_enabled() or bool(norm.isfinite()))
+        if not finite:
+            assert batch is not None
+            raise self._not_finite(epoch, index, value, batch, forward)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        return value, told > 0
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images.to(self.dtype).contiguous(memory_format=_layout(self.settings, self.data))
+
+    def _together(self, forward: nn.Module, last: bool) -> Any:
+        """Gradients travel between processes once a step."""
+        if isinstance(forward, DistributedDataParallel) and not last:
+            return forward.no_sync()
+        return contextlib.nullcontext()
+
+    def _autocast(self) -> Any:
+        kind = torch.device(self.device).type
+        amp = self.settings.amp
+        return torch.autocast(kind, _AMP.get(amp, torch.bfloat16), enabled=amp != "off")
+
+    @contextlib.contextmanager
+    def _words(self, epoch: int, index: int, batch: Batch) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:  # torch's own words say what does not fit
+            raise TrainingError(
+                f"The network cannot train on {len(batch.targets)} images of "
+                f"{tuple(batch.images.shape[1:])} (step {index + 1} of epoch {epoch}): {error}"
+            ) from error
+
+    def _not_finite(
+        self, epoch: int, index: int, value: float, batch: Batch, forward: nn.Module
+    ) -> TrainingError:
+        """What to say when numbers have stopped being numbers: the step, the layer, the way back."""
+        run = self.network if isinstance(forward, DistributedDataParallel) else forward
+        torch.manual_seed(seed_of(self.settings.seed, epoch, index, self.processes.rank, 2))
+        weights = [n for n, p in self.network.named_parameters() if not bool(p.isfinite().all())]
+        layer = None if weights else first_not_finite(self.network, run, batch.images)
+        gradients = [
+            name
+            for name, parameter in self.network.named_parameters()
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+        ]
+        if weights:
+            where = f"The weights {weights[0]} are not finite."
+        elif layer is not None:
+            where = f"The first layer whose output is not finite is {layer}."
+        elif gradients:
+            where = f"The last layer whose gradient is not finite is {gradients[-1]}."
+        else:
+            where = "All layers' outputs are finite: it is the loss itself, or another process."
+        what = f"The loss is {value}" if not math.isfinite(value) else "A gradient is not finite"
+        return TrainingError(
+            f"{what} at step {index + 1} of epoch {epoch}. {where} Try a smaller --lr (it is "
+            f"{self.settings.lr}), --beta or --factor-lr, or a --warmup-epochs. "
+            f"{self._where_it_stands()}"
+        )
+
+    def _test(self, epoch: int) -> None:
+        """The end of an epoch: test images, best weights, a line of metrics, a checkpoint."""
+        progress, settings = self.progress, self.settings
+        began = time.monotonic()
+        tested = evaluate(
+            self.network,
+            self.data,
+            batch_size=settings.batch_size,
+            device=self.device,
+            workers=settings.workers,
+        )
+        if not math.isfinite(tested.loss):
+            raise TrainingError(
+                f"The loss on the test images is {tested.loss} after epoch {epoch}. Try a smaller "
+                f"--lr (it is {settings.lr}). {self._where_it_stands()}"
+            )
+        record = {
+            "epoch": epoch,
+            "train_loss": progress.loss / progress.images,
+            "test_loss": tested.loss,
+            "accuracy": tested.accuracy,
+            "top5_accuracy": tested.top5_accuracy,
+            "lr": self.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(progress.seconds + time.monotonic() - began, 3),
+            "loading_seconds": round(progress.loading, 3),
+            "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
+        }
+        best = max((earlier["accuracy"] for earlier in self.history), default=-math.inf)
+        if record["accuracy"] > best and self.processes.first:
+            write_file(self.folder / BEST, weights_bytes(self.network))
+        self.history.append(record)
+        progress.step, progress.images, progress.loss = 0, 0, 0.0
+        progress.seconds, progress.loading = 0.0, 0.0
+        if self.processes.first:
+            lines = "".join(json.dumps(line) + "\n" for line in self.history)
+            write_file(self.folder / METRICS, lines.encode())
+        # The checkpoint comes last: a run that dies in between does the epoch's test again.
+        self._save()
+        self.observer.epoch(record)
+
+    def _save(self) -> None:
+        if self.processes.first:
+            self.progress.scaler = self.scaler.state_dict()
+            write_checkpoint(self.folder, self.network, self.optimizers, self.progress)
+        self._last_saved = time.monotonic()
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads(
+            self.settings.model_dump_json(exclude=set(INCIDENTAL))
+        )
+        return {**settings, **self._identity}
+
+    def _where_it_stands(self) -> str:
+        if not self.history and not self.progress.step:
+            return "No step had been finished."
+        if not self.history:
+            return f"What was saved last is in {self.folder}."
+        return f"The last good checkpoint is of epoch {len(self.history)}, in {self.folder}."
+
+
+def _fingerprint(network: nn.Module) -> str:
+    return hashlib.sha256(weights_bytes(network)).hexdigest()[:16]
+
+
+def _layout(settings: Settings, data: Data) -> torch.memory_format:
+    flat = len(data.input_size) == 3
+    return torch.channels_last if settings.channels_last and flat else torch.contiguous_format

@@ -1,0 +1,153 @@
+"""What training minimises: classes, the teacher's scores and attention, and decay of products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from seclcompress.data import Batch
+from seclcompress.losses import (
+    AUXILIARY_WEIGHT,
+    attention_map,
+    attention_transfer,
+    knowledge_distillation,
+    product_decay,
+)
+from seclcompress.recipes import Settings
+from seclcompress.substitutions import StructuredConv
+from seclcompress.taps import Taps
+from seclcompress.train.evaluation import logits
+from seclcompress.train.teacher import Lesson, Teacher
+
+
+def mix(batch: Batch, settings: Settings, classes: int) -> Batch:
+    """Mixup or CutMix of a batch, one of them at random where both are on; targets become shares.
+
+    Args:
+        batch: Images and class indices.
+        settings: `mixup` and `cutmix`.
+        classes: How many there are.
+    """
+    chosen: list[v2.Transform] = []
+    if settings.mixup > 0:
+        chosen.append(v2.MixUp(alpha=settings.mixup, num_classes=classes))
+    if settings.cutmix > 0:
+        chosen.append(v2.CutMix(alpha=settings.cutmix, num_classes=classes))
+    if not chosen:
+        return batch
+    images, targets = v2.RandomChoice(chosen)(batch.images, batch.targets)
+    return Batch(images, targets, batch.indices)
+
+
+class Objective:
+    """The loss of a network on a batch.
+
+    Args:
+        network: Whose modules are tapped.
+        forward: What is called: the network, or a wrapper of it.
+        settings: Which losses.
+        classes: How many there are.
+        teacher: Whom to learn from; None for the classes alone.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        forward: nn.Module,
+        settings: Settings,
+        classes: int,
+        teacher: Teacher | None,
+    ) -> None:
+        self._forward, self._settings, self._classes = forward, settings, classes
+        self._teacher = teacher
+        self._attends = teacher is not None and settings.beta > 0 and bool(settings.taps)
+        self._taps = Taps(network, settings.taps if self._attends else ())
+        self._structured = [m for m in network.modules() if isinstance(m, StructuredConv)]
+        for module in self._structured:
+            module.keep_product(settings.factor_decay == "product")
+
+    def __enter__(self) -> Objective:
+        # The taps stay in place for the whole run: a compiled network sees those that it began with.
+        self._taps.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._taps.__exit__(*error)
+        for module in self._structured:
+            module.keep_product(False)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The mean loss over a batch, a scalar."""
+        settings = self._settings
+        batch = mix(batch, settings, self._classes)
+        asked = settings.alpha > 0 or self._attends
+        lesson = self._teacher.teach(batch) if self._teacher is not None and asked else None
+        scores, auxiliary = logits(self._forward(batch.images))
+        features = self._taps.take()
+        loss = self._on_classes(scores, batch.targets, lesson)
+        if lesson is not None and features:
+            maps = [attention_map(feature) for feature in features]
+            loss = loss + attention_transfer(maps, lesson.maps, settings.beta)
+        for other in auxiliary:
+            loss = loss + AUXILIARY_WEIGHT * F.cross_entropy(other, batch.targets)
+        return loss
+
+    def penalty(self) -> Tensor | None:
+        """The decay of the structured layers' products, once a step; None where there is none."""
+        if self._settings.factor_decay != "product" or not self._structured:
+            return None
+        products = [product for module in self._structured for product in module.products()]
+        return product_decay(products, self._settings.weight_decay)
+
+    def _on_classes(self, scores: Tensor, targets: Tensor, lesson: Lesson | None) -> Tensor:
+        smoothing = self._settings.label_smoothing
+        if lesson is None:
+            return F.cross_entropy(scores, targets, label_smoothing=smoothing)
+        return knowledge_distillation(
+            scores,
+            lesson.scores,
+            targets,
+            self._settings.alpha,
+            self._settings.temperature,
+            smoothing,
+        )
+
+
+def first_not_finite(network: nn.Module, run: nn.Module, images: Tensor) -> str | None:
+    """Which module first gives values that are not finite.
+
+    Args:
+        network: Whose modules are watched.
+        run: What is called: the network, or a wrapper of it.
+        images: A batch.
+
+    Returns:
+        Its name and kind; None if all values are finite.
+    """
+    found: list[str] = []
+
+    def watch(name: str, module: nn.Module) -> object:
+        def hook(_: nn.Module, args: object, output: object) -> None:
+            parts = output if isinstance(output, tuple | list) else [output]
+            finite = all(bool(p.isfinite().all()) for p in parts if isinstance(p, Tensor))
+            if not finite and not found:
+                found.append(f"{name} ({type(module).__name__})")
+
+        return module.register_forward_hook(hook)
+
+    handles = [
+        watch(name, module)
+        for name, module in network.named_modules()
+        if not list(module.children())
+    ]
+    try:
+        with torch.no_grad():
+            run(images)
+    finally:
+        for handle in handles:
+            handle.remove()  # type: ignore[attr-defined]
+    return found[0] if found else None

@@ -1,0 +1,112 @@
+"""How a run is set and how it went: two tables and a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from seclcompress.recipes import Settings
+
+
+def settings_table(settings: Settings, width: int) -> Table:
+    """All settings of a run, in as many columns as the terminal has room for.
+
+    Args:
+        settings: Of the run.
+        width: Of the terminal.
+    """
+    pairs = [(name, _shown(value)) for name, value in settings]
+    wide = max(len(name) + 2 + len(value) for name, value in pairs) + 3
+    columns = max(1, min(3, width // wide))
+    rows = -(-len(pairs) // columns)
+    table = Table.grid(padding=(0, 2))
+    for _ in range(columns):
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+    for row in range(rows):
+        cells = []
+        for column in range(columns):
+            place = column * rows + row
+            cells += pairs[place] if place < len(pairs) else ("", "")
+        table.add_row(*cells)
+    return table
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value) or "–"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "–" if value is None else str(value)
+
+
+def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]) -> Table:
+    """The end of a run in a few lines: accuracies before and after, the best epoch, the time.
+
+    Args:
+        history: One record an epoch, as in metrics.jsonl.
+        before: Accuracies in percent from before the run.
+    """
+    last = history[-1]
+    best = max(history, key=lambda record: float(record["accuracy"]))
+    seconds = sum(record["seconds"] for record in history)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right")
+    for name, accuracy in before.items():
+        table.add_row(name, f"{accuracy:.2f} %")
+    table.add_row("student after" if before else "after", f"{last['accuracy']:.2f} %")
+    table.add_row(
+        f"best epoch ({best['epoch']}; chosen on the test images)", f"{best['accuracy']:.2f} %"
+    )
+    table.add_row(f"time for {len(history)} epochs", f"{_duration(seconds)}")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]) -> bytes:
+    """Draws a run's loss and accuracy.
+
+    Args:
+        history: One record an epoch, as in metrics.jsonl.
+        before: Accuracies in percent from before the run, drawn as horizontal lines.
+
+    Returns:
+        A PNG file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    epochs = [record["epoch"] for record in history]
+    marker = "o" if len(epochs) < 30 else ""
+    left.plot(epochs, [r["train_loss"] for r in history], marker=marker, ms=3, label="training")
+    left.plot(epochs, [r["test_loss"] for r in history], marker=marker, ms=3, label="test")
+    left.set(xlabel="epoch", ylabel="loss")
+    left.legend(frameon=False)
+    right.plot(epochs, [r["accuracy"] for r in history], marker=marker, ms=3, label="test images")
+    for (name, accuracy), style in zip(before.items(), ("--", ":"), strict=False):
+        right.axhline(accuracy, color="0.4", linestyle=style, linewidth=1, label=name)
+    right.set(xlabel="epoch", ylabel="accuracy (%)")
+    right.legend(frameon=False, loc="lower right")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    written = io.BytesIO()
+    # No date and no version: equal runs give equal files.
+    figure.savefig(written, format="png", metadata={"Software": None})
+    return written.getvalue()
