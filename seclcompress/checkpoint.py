@@ -1,8 +1,8 @@
 """What an interrupted training run needs to go on: safetensors files, written whole, no pickle.
 
-Order, augmentation and dropout are functions of the run's seed, the epoch and the step, so no random state
-is kept: weights, the optimisers' tensors and how far the run has come are all there is. The last two
-checkpoints are kept, so that a damaged one is no loss.
+Order, augmentation and dropout are functions of the run's seed, the epoch and the step, so no random
+state is kept: weights, the optimisers' tensors and how far the run has come are all there is. The last
+two checkpoints are kept, so that a damaged one is no loss.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

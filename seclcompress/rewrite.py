@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from seclcompress import substitutions
 from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
 from seclcompress.substitutions import StructuredConv
+from seclcompress.substitutions.contract import Convolution
 
 
 def rewrite_network(
@@ -57,7 +59,7 @@ def _rewrite_layer(
     built = substitution.build(conv, substitution.config(layer.config))
     built.planned_execution = layer.execution
     if on_fit is not None:
-        on_fit(layer.name, built.fit(conv))
+        on_fit(layer.name, built.fit(cast(Convolution, conv)))
     if layer.name == "":
         raise PlanError("The network itself is one convolution; put it into an nn.Sequential.")
     replace_module(network, conv, built)

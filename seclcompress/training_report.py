@@ -27,7 +27,7 @@ def settings_table(settings: Settings, width: int) -> Table:
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
     for row in range(rows):
-        cells = []
+        cells: list[str] = []
         for column in range(columns):
             place = column * rows + row
             cells += pairs[place] if place < len(pairs) else ("", "")

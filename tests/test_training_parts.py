@@ -1,20 +1,28 @@
-"""Losses, taps, optimisers and data, each by itself."""
+"""Losses, taps and optimisers, each by itself."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from seclcompress import networks, substitutions
-from seclcompress.data import batches, check_classes, load_data, loader
-from seclcompress.errors import DataError, UsageError
-from seclcompress.losses import attention_map, attention_transfer, knowledge_distillation
-from seclcompress.optim import SCHEDULES, factor_decay_by_ratio, make_optimizer, parameter_groups
+from seclcompress.errors import UsageError
+from seclcompress.losses import (
+    attention_map,
+    attention_transfer,
+    knowledge_distillation,
+    product_decay,
+)
+from seclcompress.optim import (
+    SCHEDULES,
+    factor_decay,
+    factor_decay_by_ratio,
+    make_optimizers,
+    set_learning_rate,
+)
+from seclcompress.recipes import Settings
 from seclcompress.taps import Taps, find_taps
 from seclcompress.trace import trace_network
 
@@ -27,14 +35,15 @@ class TestLosses:
 
     def test_attention_does_not_see_scale_or_channels(self) -> None:
         x = torch.randn(2, 5, 4, 4)
-        assert float(attention_transfer([x * 3], [torch.cat([x, x], 1)], 1000)) < 1e-9
+        maps = attention_map(x * 3), attention_map(torch.cat([x, x], 1))
+        assert float(attention_transfer(maps[:1], maps[1:], 1000)) < 1e-9
         assert float(attention_transfer([], [], 1000)) == 0
 
     def test_the_number_of_taps_does_not_change_the_size(self) -> None:
-        one, two = torch.randn(2, 5, 4, 4), torch.randn(2, 5, 4, 4)
+        one, two = (attention_map(torch.randn(2, 5, 4, 4)) for _ in range(2))
         single = attention_transfer([one], [two], 7.0)
         assert float(single) == pytest.approx(float(attention_transfer([one] * 4, [two] * 4, 7.0)))
-        distance = F.mse_loss(attention_map(one), attention_map(two))
+        distance = F.mse_loss(one, two)
         assert float(single) == pytest.approx(7 * 3 * float(distance))
 
     def test_distillation_by_hand(self) -> None:
@@ -90,19 +99,73 @@ class TestTaps:
             Taps(nn.Sequential(), ["layer9"])
 
 
+class TestProductDecay:
+    def test_it_is_weight_decay_on_the_product(self) -> None:
+        """With one factor that is the matrix itself, the gradient is λW."""
+        w = torch.randn(3, 4, requires_grad=True)
+        product_decay([w, w], 0.1).backward()
+        torch.testing.assert_close(w.grad, 2 * 0.1 * w.detach())
+        assert float(product_decay([], 0.1)) == 0
+
+    @pytest.mark.parametrize("name", ["acdc", "separable"])
+    def test_a_layer_keeps_the_matrix_of_its_last_pass(self, name: str) -> None:
+        family = substitutions.get(name)
+        layer = family.build(nn.Conv2d(4, 8, 3, padding=1), family.config({})).train()
+        layer.keep_product(True)
+        layer(torch.randn(64, 4, 9, 9))
+        if name == "separable":
+            assert layer.products() == []
+            return
+        kept = layer.pointwise._product
+        [product] = layer.products()
+        assert product is kept
+        assert layer.pointwise._product is None
+        [anew] = layer.products()
+        torch.testing.assert_close(anew, product)
+        product.square().sum().backward()
+        assert layer.pointwise.a.grad is not None
+
+
 class TestOptim:
-    def test_the_diagonals_have_their_own_decay(self) -> None:
+    def network(self) -> nn.Module:
         acdc = substitutions.get("acdc")
-        layer = acdc.build(nn.Conv2d(4, 8, 3), acdc.config({}))
-        network = nn.Sequential(layer, nn.BatchNorm2d(8))
-        rest, factors = parameter_groups(network, 5e-4, 1e-6)
+        return nn.Sequential(acdc.build(nn.Conv2d(4, 8, 3), acdc.config({})), nn.BatchNorm2d(8))
+
+    def test_the_diagonals_have_their_own_decay_and_rate(self) -> None:
+        network = self.network()
+        settings = Settings(lr=0.1, weight_decay=5e-4, factor_lr=3)
+        [optimizer] = make_optimizers(network, settings, 1e-6)
+        rest, factors = optimizer.param_groups
         assert (rest["weight_decay"], factors["weight_decay"]) == (5e-4, 1e-6)
+        layer = network[0]
         assert {id(p) for p in factors["params"]} == {id(layer.pointwise.a), id(layer.pointwise.d)}
         assert len(rest["params"]) == 4
-        assert len(parameter_groups(nn.Linear(2, 2), 1, 0)) == 1
+        set_learning_rate([optimizer], settings, 0)
+        assert (rest["lr"], factors["lr"]) == pytest.approx((0.1, 0.3))
+        [alone] = make_optimizers(nn.Linear(2, 2), settings, 0)
+        assert len(alone.param_groups) == 1
 
-    def test_the_ratio_rule(self) -> None:
+    def test_the_diagonals_can_have_their_own_optimiser(self) -> None:
+        settings = Settings(factor_optimizer="adamw", factor_lr=0.1)
+        first, second = make_optimizers(self.network(), settings, 0)
+        assert isinstance(first, torch.optim.SGD)
+        assert isinstance(second, torch.optim.AdamW)
+        assert len(second.param_groups[0]["params"]) == 2
+        set_learning_rate([first, second], settings, 0)
+        assert second.param_groups[0]["lr"] == pytest.approx(0.01)
+        both = make_optimizers(
+            self.network(), Settings(optimizer="adamw", factor_optimizer="adamw"), 0
+        )
+        assert len(both) == 1
+        assert isinstance(both[0], torch.optim.AdamW)
+
+    def test_the_decay_rules(self) -> None:
         assert factor_decay_by_ratio(5e-4, 100_202, 2_243_546) == pytest.approx(2.233e-5, rel=1e-3)
+        found = [
+            factor_decay(Settings(weight_decay=5e-4, factor_decay=rule), 1, 10)
+            for rule in ("ratio", "fixed", "product", 0.25)
+        ]
+        assert found == pytest.approx([5e-5, 8.8e-6, 0, 0.25])
 
     def test_schedules(self) -> None:
         assert SCHEDULES["cosine"](0) == 1
@@ -111,113 +174,9 @@ class TestOptim:
         found = [SCHEDULES["step"](epoch / 200) for epoch in (0, 59, 60, 119, 120, 160, 199)]
         assert found == pytest.approx([1, 1, 0.2, 0.2, 0.04, 0.008, 0.008])
 
-    def test_optimizers(self) -> None:
-        groups = parameter_groups(nn.Linear(2, 2), 0.1, 0)
-        assert isinstance(make_optimizer("sgd", groups, 0.1, 0.9), torch.optim.SGD)
-        assert isinstance(make_optimizer("adamw", groups, 0.1, 0.9), torch.optim.AdamW)
-
-
-def make_images(folder: Path, classes: list[str], count: int = 3, side: int = 40) -> None:
-    for split in ("train", "val"):
-        for index, name in enumerate(classes):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                shade = 40 * index + number
-                Image.new("RGB", (side, side), (shade,) * 3).save(
-                    folder / split / name / f"{number}.jpg"
-                )
-
-
-class TestData:
-    def test_digits(self) -> None:
-        data = load_data("digits", (3, 32, 32))
-        assert (len(data.train), len(data.test)) == (1437, 360)
-        images, labels = next(iter(loader(data.test, 360, shuffle=False)))
-        assert images.shape == (360, 3, 32, 32)
-        assert torch.bincount(labels).min() >= 34
-        assert data.classes == list("0123456789")
-
-    def test_shuffling_follows_torchs_seed(self) -> None:
-        data = load_data("digits", (3, 8, 8))
-        orders = []
-        for seed in (1, 1, 2):
-            torch.manual_seed(seed)
-            orders.append(torch.cat([y for _, y in loader(data.train, 100, shuffle=True)]))
-        assert torch.equal(orders[0], orders[1])
-        assert not torch.equal(orders[0], orders[2])
-
-    def test_a_last_batch_of_one_is_left_out_of_training_only(self) -> None:
-        data = load_data("digits", (3, 8, 8))
-        sizes = [len(y) for _, y in loader(data.train, 359, shuffle=True)]
-        assert sizes == [359] * 4
-        assert sum(len(y) for _, y in loader(data.test, 359, shuffle=False)) == 360
-
-    @pytest.mark.parametrize("side", [32, 96])
-    def test_a_folder_of_images(self, tmp_path: Path, side: int) -> None:
-        make_images(tmp_path, ["cat", "dog"])
-        data = load_data(f"imagefolder:{tmp_path}", (3, side, side))
-        assert data.classes == ["cat", "dog"]
-        images, labels = next(iter(loader(data.train, 6, shuffle=True)))
-        assert images.shape == (6, 3, side, side)
-        assert images.dtype == torch.float32
-        assert sorted(labels.tolist()) == [0, 0, 0, 1, 1, 1]
-        with pytest.raises(DataError, match=r"has 2 classes, but net has 10 outputs"):
-            check_classes(data, 10, "net")
-
-    def test_folders_that_will_not_do(self, tmp_path: Path) -> None:
-        def fails(words: str) -> None:
-            with pytest.raises(DataError, match=words):
-                load_data(f"imagefolder:{tmp_path / 'data'}", (3, 32, 32))
-
-        fails("There is no folder")
-        (tmp_path / "data" / "train").mkdir(parents=True)
-        fails(r"needs a folder train/ and one of val/ or test/")
-        (tmp_path / "data" / "val").mkdir()
-        fails("Couldn't find any class folder")
-        (tmp_path / "data" / "train" / "cat").mkdir()
-        fails("Found no valid file")
-        for split, name in (("train", "cat"), ("val", "dog")):
-            (tmp_path / "data" / split / name).mkdir(exist_ok=True)
-            Image.new("RGB", (9, 9)).save(tmp_path / "data" / split / name / "1.png")
-        fails("different classes; only one of them has: cat, dog")
-
-    def test_a_damaged_image_is_an_error_of_the_data(self, tmp_path: Path) -> None:
-        make_images(tmp_path, ["cat"])
-        (tmp_path / "train" / "cat" / "0.jpg").write_bytes(b"no image")
-        data = load_data(f"imagefolder:{tmp_path}", (3, 32, 32))
-        with pytest.raises(DataError, match=r"an image cannot be read: .*0.jpg"):
-            list(batches(loader(data.train, 2, shuffle=False), data.name))
-
-    def test_cifar_is_not_downloaded_unasked(self, tmp_path: Path) -> None:
-        for name in ("cifar10", "cifar100"):
-            with pytest.raises(DataError, match="Allow the download with --download"):
-                load_data(name, (3, 32, 32), root=tmp_path)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_cifar_in_torchvisions_format(self, tmp_path: Path, monkeypatch) -> None:
-        import pickle
-
-        from torchvision import datasets
-
-        folder = tmp_path / "cifar-10-batches-py"
-        folder.mkdir()
-        names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-        for name in names:
-            content = {
-                "data": torch.randint(0, 255, (4, 3072)).byte().numpy(),
-                "labels": [0, 1, 2, 9],
-            }
-            (folder / name).write_bytes(pickle.dumps(content))
-        (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
-        monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
-        monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *a: True)
-        data = load_data("cifar10", (3, 32, 32), root=tmp_path)
-        assert (len(data.train), len(data.test)) == (20, 4)
-        images, _ = next(iter(loader(data.train, 20, shuffle=True)))
-        assert images.shape == (20, 3, 32, 32)
-
-    def test_unknown_names(self) -> None:
-        with pytest.raises(UsageError, match="Unknown data 'svhn'. There are: digits"):
-            load_data("svhn", (3, 32, 32))
-        with pytest.raises(DataError, match="RGB"):
-            load_data("digits", (1, 32, 32))
+    def test_warming_up(self) -> None:
+        settings = Settings(lr=0.1, epochs=100, warmup_epochs=2)
+        optimizers = make_optimizers(nn.Linear(2, 2), settings, 0)
+        found = [set_learning_rate(optimizers, settings, done) for done in (0, 1, 2)]
+        assert 0 < found[0] < 1e-4
+        assert found[1:] == pytest.approx([0.05, 0.1], rel=1e-2)

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: bars on a terminal, one line an epoch elsewhere; TensorBoard events."""
+"""Progress of long work: bars on a terminal, one line an epoch elsewhere, TensorBoard events."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Random crops, mirror images, Cutout and RandAugment, for a whole batch at once.
 
-What happens to an image is a function of the run's seed, the epoch and the image's index, whatever batch,
-process or loader it is in: so a run can stop and go on anywhere, with any number of workers.
+What happens to an image is a function of the run's seed, the epoch and the image's index, whatever
+batch, process or loader it is in: so a run can stop and go on anywhere, with any number of workers.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ class Augmentation:
     def __bool__(self) -> bool:
         """Whether anything is random at all."""
         return bool(self.crop or self.flip or self.cutout or self.randaugment)
+
+
+NOTHING_RANDOM = Augmentation()
 
 
 def draw(count: int, seed: int, epoch: int) -> Tensor:

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Reading:
 
     cache: str = "auto"
     skip: bool = False
-    on_progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+    on_progress: Callable[[int, int], None] | None = None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -59,10 +59,8 @@ def decode(path: str) -> Tensor:
         DataError: If it cannot be read.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of PIL, on odd EXIF data
-            with Image.open(path) as image:
-                pixels = np.array(to_rgb(image))
+        with Image.open(path) as image:
+            pixels = np.array(to_rgb(image))
     except (
         UnidentifiedImageError,
         OSError,
@@ -143,6 +141,7 @@ def _decode_all(paths: Sequence[str], reading: Reading) -> dict[int, Tensor]:
                 raise
             return error
 
+    tell = reading.on_progress or (lambda *_: None)
     kept: dict[int, Tensor] = {}
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for index, found in enumerate(pool.map(one, paths)):
@@ -151,7 +150,7 @@ def _decode_all(paths: Sequence[str], reading: Reading) -> dict[int, Tensor]:
             else:
                 kept[index] = found
             if index % 1000 == 999 or index + 1 == len(paths):
-                reading.on_progress(index + 1, len(paths))
+                tell(index + 1, len(paths))
     return kept
 
 

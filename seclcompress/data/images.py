@@ -1,4 +1,4 @@
-"""Where images lie and how they become batches: decoded in memory, or as files that are read each time."""
+"""How images become batches: from memory, where they lie decoded, or from files read each time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as VF
 
 from seclcompress.data.augmentation import (
+    NOTHING_RANDOM,
     Augmentation,
     crop_and_flip,
     cut_out,
@@ -52,7 +53,7 @@ class View:
 
     input_size: tuple[int, ...]
     preprocessing: Preprocessing
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = NOTHING_RANDOM
     seed: int = 0
     epoch: int = 0
     device: str = "cpu"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -143,7 +145,7 @@ def load_data(
     if preprocessing is not None:
         data = replace(data, preprocessing=preprocessing)
     if train_images is not None:
-        data = replace(data, open_train=lambda inner=data: _share(inner.train, train_images))
+        data = replace(data, open_train=functools.partial(_share_of, data, train_images))
     return data
 
 
@@ -159,8 +161,9 @@ def check_classes(data: Data, outputs: int, network: str) -> None:
         )
 
 
-def _share(images: Images, count: int) -> Images:
-    """So many of the images, the same share of each class, always the same ones."""
+def _share_of(data: Data, count: int) -> Images:
+    """So many of the training images, the same share of each class, always the same ones."""
+    images = data.train
     if count >= len(images):
         return images
     generator = torch.Generator().manual_seed(0)
@@ -168,7 +171,7 @@ def _share(images: Images, count: int) -> Images:
     place = torch.empty(len(images), dtype=torch.float64)
     for label in images.labels.unique():  # each image's place within its class, from 0 to 1
         of_class = order[images.labels[order] == label]
-        place[of_class] = (torch.arange(len(of_class)) + 0.5) / len(of_class)
+        place[of_class] = (torch.arange(len(of_class)).double() + 0.5) / len(of_class)
     chosen = place.argsort(stable=True)[:count].sort().values
     return images.subset(chosen)
 
@@ -262,8 +265,9 @@ def _imagenet(name: str, folder: Path, input_size: tuple[int, ...], reading: Rea
     try:
         train = datasets.ImageNet(folder, split="train")
         test = datasets.ImageNet(folder, split="val")
-    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder} is no ImageNet as torchvision wants it: {error}.") from error
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{folder} is no ImageNet as torchvision wants it: {reason}") from error
     return Data(
         name,
         lambda: open_folder(train.samples, reading),

@@ -1,4 +1,4 @@
-"""In which order images are seen: a function of the seed and the epoch, so that nothing need be saved."""
+"""In which order images are seen: a function of seed and epoch, so that nothing need be saved."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A start from the original's weights instead of a random one.
 
-A convolution is split in two by the best rank-1 fit of each input channel's kernels, in closed form; factors
-are then fitted to what remains, the matrix of the pointwise part.
+A convolution is split in two by the best rank-1 fit of each input channel's kernels, in closed form;
+factors are then fitted to what remains, the matrix of the pointwise part.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def evaluate(
     batch_size: int = 128,
     device: str = "cpu",
     workers: int = 0,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
+    on_batch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Accuracy and loss on the test images, in eval mode; the network's modes are restored.
 
@@ -86,7 +86,8 @@ def evaluate(
             found = torch.stack([right[:, 0].sum(), right.sum(), loss])
             counts += found.cpu().double()
             count += len(batch.targets)
-            on_batch(count, len(data.test))
+            if on_batch is not None:
+                on_batch(count, len(data.test))
     first, among_five, total = counts.tolist()
     return Evaluation(100 * first / count, 100 * among_five / count, total / count, count)
 

@@ -1,8 +1,8 @@
 """The training loop. What a run is stands in `Settings`, what happens is told to an `Observer`.
 
-A run is a function of its settings, its data and its networks: the order of the images, their augmentation
-and dropout come from the seed, the epoch and the step. So it can stop after any step and go on from there,
-and on a CPU it ends with the same bytes.
+A run is a function of its settings, its data and its networks: the order of the images, their
+augmentation and dropout come from the seed, the epoch and the step. So it can stop after any step and
+go on from there, and on a CPU it ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Trainer:
         with self._prepared() as (forward, objective):
             for epoch in range(len(self.history) + 1, settings.epochs + 1):
                 self._epoch(epoch, forward, objective)
-                self._test(epoch)
+                self._test(epoch, steps)
         return self.history
 
     @contextlib.contextmanager
@@ -241,6 +241,8 @@ class Trainer:
             progress.loss += loss * count
             progress.seconds += time.monotonic() - began
             self.observer.step(epoch, count, loss, lr)
+            # What one process is told, the others learn at the end of the next step.
+            stopping = stopping or (self._stopping and processes.size == 1)
             late = time.monotonic() - self._last_saved > self.settings.checkpoint_seconds
             if stopping or late:
                 self._save()
@@ -350,7 +352,7 @@ class Trainer:
             f"{self._where_it_stands()}"
         )
 
-    def _test(self, epoch: int) -> None:
+    def _test(self, epoch: int, steps: int) -> None:
         """The end of an epoch: test images, best weights, a line of metrics, a checkpoint."""
         progress, settings = self.progress, self.settings
         began = time.monotonic()
@@ -366,13 +368,15 @@ class Trainer:
                 f"The loss on the test images is {tested.loss} after epoch {epoch}. Try a smaller "
                 f"--lr (it is {settings.lr}). {self._where_it_stands()}"
             )
+        # Asked anew: a run that goes on here has not done the epoch's last step itself.
+        lr = set_learning_rate(self.optimizers, settings, epoch - 1 + (steps - 1) / steps)
         record = {
             "epoch": epoch,
             "train_loss": progress.loss / progress.images,
             "test_loss": tested.loss,
             "accuracy": tested.accuracy,
             "top5_accuracy": tested.top5_accuracy,
-            "lr": self.optimizers[0].param_groups[0]["lr"],
+            "lr": lr,
             "seconds": round(progress.seconds + time.monotonic() - began, 3),
             "loading_seconds": round(progress.loading, 3),
             "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),

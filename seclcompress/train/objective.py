@@ -131,7 +131,7 @@ def first_not_finite(network: nn.Module, run: nn.Module, images: Tensor) -> str 
     found: list[str] = []
 
     def watch(name: str, module: nn.Module) -> object:
-        def hook(_: nn.Module, args: object, output: object) -> None:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             parts = output if isinstance(output, tuple | list) else [output]
             finite = all(bool(p.isfinite().all()) for p in parts if isinstance(p, Tensor))
             if not finite and not found:

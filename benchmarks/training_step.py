@@ -1,0 +1,129 @@
+"""A SECL training step against the same network as plain separable, and against chains of products.
+
+    python benchmarks/training_step.py [--threads 2] [--rounds 9]
+
+Steps alternate in one process; memory is the peak above the start of a step, measured in a process of its own
+for each network. The third column makes every W as its layers were multiplied before: L products of N×N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import seclcompress
+from seclcompress import kernel
+from seclcompress.substitutions.acdc import AcdcPointwise
+from seclcompress.timing import alternate, describe_machine
+from seclcompress.transforms import dct, riffle
+
+CASES = (("wrn16_2", (3, 32, 32), 128), ("resnet50", (3, 128, 128), 16))
+KINDS = ("separable", "acdc", "chain")
+
+
+def build(name: str, size: tuple[int, ...], kind: str) -> nn.Module:
+    source = seclcompress.locate(name, num_classes=10, input_size=size)
+    network, _ = source.load()
+    trace = seclcompress.trace_network(network, size)
+    family = "separable" if kind == "separable" else "acdc"
+    plan = seclcompress.make_plan(network, trace, seclcompress.PlanOptions(substitution=family))
+    seclcompress.rewrite_network(network, plan, seed=0)
+    if kind == "chain":
+        for module in network.modules():
+            if isinstance(module, AcdcPointwise):
+                use_chain(module)
+    return network.train().to(memory_format=torch.channels_last)
+
+
+def use_chain(pointwise: AcdcPointwise) -> None:
+    """W = Π A C D Cᵀ P as products of dense N×N matrices, folded to the layer's channels."""
+    length = pointwise.a.shape[1]
+    matrix = dct(torch.eye(length))
+    shuffled = riffle(torch.arange(length))
+
+    def dense_weight() -> Tensor:
+        w = torch.eye(length)
+        for a, d in zip(pointwise.a, pointwise.d, strict=True):
+            w = ((w * a) @ matrix * d) @ matrix.mT
+            w = w[:, shuffled]
+        rows = torch.arange(length) % pointwise.in_channels
+        w = torch.zeros(pointwise.in_channels, length).index_add(0, rows, w)
+        columns = torch.arange(length) % pointwise.out_channels
+        return torch.zeros(pointwise.out_channels, pointwise.in_channels).index_add(
+            0, columns, w.mT
+        )
+
+    pointwise.dense_weight = dense_weight  # type: ignore[method-assign]
+    pointwise.quickest_in_training = lambda positions: "dense"  # type: ignore[method-assign]
+
+
+def step(network: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], object]:
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, foreach=True)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(network(images), targets).backward()
+        optimizer.step()
+
+    return run
+
+
+def inputs(size: tuple[int, ...], batch: int) -> tuple[Tensor, Tensor]:
+    images = torch.randn(batch, *size).contiguous(memory_format=torch.channels_last)
+    return images, torch.arange(batch) % 10
+
+
+def peak_memory(name: str, kind: str, threads: int) -> float:
+    """MiB above what the process had before the first step; in this process."""
+    torch.set_num_threads(threads)
+    size, batch = next((size, batch) for case, size, batch in CASES if case == name)
+    run = step(build(name, size, kind), *inputs(size, batch))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        run()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--memory-of", nargs=2, metavar=("NETWORK", "KIND"))
+    chosen = parser.parse_args()
+    if chosen.memory_of:
+        print(json.dumps(peak_memory(*chosen.memory_of, chosen.threads)))
+        return
+    torch.set_num_threads(chosen.threads)
+    torch.set_flush_denormal(True)
+    print(describe_machine(), f"; fused kernel: {kernel.available()}")
+    print("| network, batch | layers | step ÷ separable (spread) | memory ÷ separable |")
+    print("|---|---|---|---|")
+    for name, size, batch in CASES:
+        runs = {kind: step(build(name, size, kind), *inputs(size, batch)) for kind in KINDS}
+        times = alternate(runs, rounds=chosen.rounds)
+        memory = {kind: measured_memory(name, kind, chosen.threads) for kind in KINDS}
+        for kind in KINDS:
+            ratio = times[kind].median / times["separable"].median
+            spread = times[kind].spread / times[kind].median
+            print(
+                f"| {name}, {batch} | {kind} | {ratio:.2f} (± {50 * spread:.0f} %) | "
+                f"{memory[kind] / memory['separable']:.2f} |",
+                flush=True,
+            )
+
+
+def measured_memory(name: str, kind: str, threads: int) -> float:
+    command = [sys.executable, __file__, "--threads", str(threads), "--memory-of", name, kind]
+    return float(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+
+
+if __name__ == "__main__":
+    main()

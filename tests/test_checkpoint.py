@@ -1,0 +1,177 @@
+"""What an interrupted run needs: never lost, never silently wrong, whenever the process dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import Silent, digits, same_weights, trainer
+
+from seclcompress.checkpoint import (
+    CHECKPOINT,
+    PREVIOUS,
+    Progress,
+    read_checkpoint,
+    write_checkpoint,
+)
+from seclcompress.errors import SeclcompressWarning, TrainingError
+from seclcompress.train import Trainer
+
+
+def written(folder: Path, steps: list[int]) -> None:
+    network = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for step in steps:
+        with torch.no_grad():
+            network.weight.fill_(step)
+        network(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        network.weight.data.fill_(step)
+        write_checkpoint(folder, network, [optimizer], Progress({"a": 1}, step=step))
+
+
+def read(folder: Path) -> tuple[Progress, torch.nn.Module]:
+    network = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    return read_checkpoint(folder, network, [optimizer]), network
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    written(tmp_path, [1, 2, 3])
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([CHECKPOINT, PREVIOUS])
+    progress, network = read(tmp_path)
+    assert progress.step == 3
+    assert network.weight[0, 0].item() == 3
+    (tmp_path / CHECKPOINT).unlink()
+    assert read(tmp_path)[0].step == 2
+
+
+@settings(max_examples=40)
+@given(place=st.floats(0, 1), how=st.sampled_from(["cut", "flip", "zero"]))
+def test_a_damaged_one_is_found_and_the_one_before_is_taken(
+    tmp_path_factory: pytest.TempPathFactory, place: float, how: str
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    written(folder, [1, 2])
+    path = folder / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    at = min(int(place * len(content)), len(content) - 1)
+    if how == "cut":
+        content = content[:at]
+    else:
+        content[at] = content[at] ^ 0x10 if how == "flip" else 0
+    if bytes(content) == path.read_bytes():
+        return
+    path.write_bytes(bytes(content))
+    with pytest.warns(
+        SeclcompressWarning,
+        match=r"damaged: .* Going on from the one before it \(epoch 1, step 1\)",
+    ):
+        progress, network = read(folder)
+    assert progress.step == 1
+    assert network.weight[0, 0].item() == 1
+    (folder / PREVIOUS).write_bytes(b"nothing")
+    with pytest.raises(TrainingError, match=r"damaged.*damaged.*--overwrite"):
+        read(folder)
+
+
+def test_of_another_network(tmp_path: Path) -> None:
+    written(tmp_path, [1])
+    other = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    with pytest.raises(TrainingError, match="for another network"):
+        read_checkpoint(tmp_path, other, [optimizer])
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    written(tmp_path, [1, 2])
+    assert read(tmp_path)[0].step == 2
+
+
+def in_a_child(work: Callable[[], None]) -> int:
+    """Runs in a forked process; gives its number."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def died(child: int) -> bool:
+    """Whether a process was killed; one that failed is a failure of the test."""
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def go_on(folder: Path, observer: Silent | None = None) -> Trainer:
+    run = trainer(folder, digits(), observer, epochs=2, checkpoint_seconds=1e-9, crop=True)
+    if (folder / CHECKPOINT).exists():
+        run.resume()
+    run.run()
+    return run
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+class TestKilled:
+    """kill -9 at any moment, in the middle of a save too, and the run ends with the same bytes."""
+
+    def expect_the_same_end(self, tmp_path: Path, folder: Path) -> None:
+        whole = go_on(tmp_path / "whole")
+        again = go_on(folder)
+        assert same_weights(whole.network, again.network)
+        for name in ("best.safetensors", CHECKPOINT):
+            if name != CHECKPOINT:  # which holds the seconds that it took
+                assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+    def test_at_random_times(self, tmp_path: Path) -> None:
+        folder = tmp_path / "killed"
+        generator = random.Random(0)
+        kills = 0
+        for _ in range(12):
+            child = in_a_child(lambda: go_on(folder))
+            time.sleep(generator.uniform(0.02, 0.35))
+            os.kill(child, signal.SIGKILL)
+            kills += died(child)
+        assert kills > 0
+        self.expect_the_same_end(tmp_path, folder)
+
+    @pytest.mark.parametrize("call", ["os.fsync", "os.link", "pathlib.Path.replace", "os.fdopen"])
+    @pytest.mark.parametrize("number", [1, 2, 5, 9])
+    def test_in_the_middle_of_a_save(
+        self, tmp_path: Path, monkeypatch, call: str, number: int
+    ) -> None:
+        folder = tmp_path / "killed"
+
+        def work() -> None:
+            module, _, name = call.rpartition(".")
+            owner = Path if module == "pathlib.Path" else os
+            original, calls = getattr(owner, name), []
+
+            def dies(*args, **more):
+                calls.append(1)
+                if len(calls) == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return original(*args, **more)
+
+            monkeypatch.setattr(owner, name, dies)
+            go_on(folder)
+
+        assert died(in_a_child(work))
+        self.expect_the_same_end(tmp_path, folder)

@@ -1,0 +1,100 @@
+"""A start from the original's weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from seclcompress import substitutions
+from seclcompress.substitutions.contract import CONVOLUTIONS
+from seclcompress.substitutions.fitting import fit_factors, split_kernel
+
+
+@given(
+    groups=st.sampled_from([1, 2, 3]),
+    inside=st.integers(1, 4),
+    outside=st.integers(1, 4),
+    dimensions=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_a_separable_convolution_is_taken_over_whole(
+    groups: int, inside: int, outside: int, dimensions: int, seed: int
+) -> None:
+    """Kernels that are a filter times a column are of rank 1: nothing is lost."""
+    torch.manual_seed(seed)
+    kind = CONVOLUTIONS[dimensions]
+    conv = kind(groups * inside, groups * outside, 3, padding=1, groups=groups)
+    filters = torch.randn(groups, 1, inside, *[3] * dimensions)
+    columns = torch.randn(groups, outside, inside, *[1] * dimensions)
+    with torch.no_grad():
+        conv.weight.copy_((filters * columns).flatten(0, 1))
+    family = substitutions.get("separable")
+    if family.refuse(conv, family.config({})):
+        return
+    layer = family.build(conv, family.config({}))
+    assert layer.fit(conv) == 0
+    x = torch.randn(2, conv.in_channels, *[5] * dimensions)
+    torch.testing.assert_close(layer(x), conv(x), atol=1e-4, rtol=1e-4)
+
+
+def test_the_nearest_of_rank_one() -> None:
+    """No other filter and column are nearer: the error is that of the singular values left out."""
+    conv = nn.Conv2d(5, 7, 3)
+    space, matrix = split_kernel(conv)
+    product = matrix.T[:, :, None] * space.reshape(5, 1, 9)
+    kernels = conv.weight.detach().transpose(0, 1).flatten(2)
+    left_out = torch.linalg.svdvals(kernels)[:, 1:].square().sum()
+    torch.testing.assert_close((kernels - product).square().sum(), left_out)
+    assert (space.sum((1, 2, 3)) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [nn.Conv2d(8, 12, 1, groups=4, stride=2), nn.Conv1d(6, 6, 1), nn.Conv2d(4, 6, (1, 3))],
+    ids=str,
+)
+def test_one_by_one(conv: nn.Module) -> None:
+    family = substitutions.get("separable")
+    layer = family.build(conv, family.config({}))
+    layer.fit(conv)
+    if all(size == 1 for size in conv.kernel_size):
+        x = torch.randn(2, conv.in_channels, *[6] * (conv.weight.dim() - 2))
+        torch.testing.assert_close(layer(x), conv(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [4, 12])
+def test_a_stack_comes_nearer_than_a_random_one(depth: int) -> None:
+    """16 channels: a stack of 12 has 384 parameters for 256 entries, one of 4 only 128."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 16, 3, padding=1)
+    family = substitutions.get("acdc")
+    layer = family.build(conv, family.config({"depth": depth}))
+    left = layer.fit(conv)
+    assert left < {4: 0.75, 12: 0.5}[depth]
+    space, matrix = split_kernel(conv)
+    assert layer.depthwise is not None
+    whole = layer.pointwise.dense_weight().detach()
+    scale = layer.depthwise.weight.detach().norm() / space.norm()
+    found = float((whole * scale - matrix).norm() / matrix.norm())
+    assert found == pytest.approx(left, rel=1e-3)
+    assert all(p.grad is None for p in layer.parameters())
+    assert all(p.requires_grad for p in layer.parameters())
+
+
+def test_nothing_to_fit_to() -> None:
+    conv = nn.Conv2d(4, 4, 3)
+    nn.init.zeros_(conv.weight)
+    family = substitutions.get("acdc")
+    layer = family.build(conv, family.config({"depth": 2}))
+    assert layer.fit(conv) == 0
+    assert layer(torch.randn(1, 4, 5, 5)).isfinite().all()
+
+
+def test_frozen_factors_stay_frozen() -> None:
+    factor = nn.Parameter(torch.ones(3), requires_grad=False)
+    left = fit_factors([factor], lambda: factor * 2, torch.tensor([1.0, 2, 3]))
+    assert left < 0.01
+    assert not factor.requires_grad

@@ -1,0 +1,113 @@
+"""Several processes train as one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from seclcompress import processes
+from seclcompress.artefact import load
+from seclcompress.errors import UsageError
+from seclcompress.train.batch_norm import SynchronisedBatchNorm, restore, synchronise
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def seclcompress(where: Path, *arguments: str, count: int = 1) -> subprocess.CompletedProcess[str]:
+    start = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
+    start = [*start, "-m", "seclcompress"] if count > 1 else ["-m", "seclcompress"]
+    return subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=where,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path) -> None:
+    """The same images a step, batch norm over all of them, gradients added up: the same run."""
+    train = ("train", "wrn10_1", "--data", "digits", "--epochs", "2", "--train-images", "300")
+    assert seclcompress(tmp_path, *train, "-o", "teacher").returncode == 0
+    assert seclcompress(tmp_path, "convert", "teacher", "-o", "student").returncode == 0
+    distill = ("distill", "student", "--teacher", "teacher", "--data", "digits", "--epochs", "2")
+    distill += ("--train-images", "300", "--lr", "0.02", "--alpha", "0.5", "--crop")
+    distill += ("--factor-decay", "product")
+    one = seclcompress(tmp_path, *distill, "--batch-size", "64", "-o", "one")
+    assert one.returncode == 0, one.stderr
+    two = seclcompress(tmp_path, *distill, "--batch-size", "32", "-o", "two", count=2)
+    assert two.returncode == 0, two.stderr
+    assert "× 2 processes = 64 images a step" in two.stderr
+    assert two.stderr.count("epoch 2/2") == 1
+    assert two.stderr.count("Wrote two") == 1
+    for alone, together in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
+        assert together["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-3)
+        assert together["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-2)
+        assert together["lr"] == alone["lr"]
+    first, second = load(tmp_path / "one"), load(tmp_path / "two")
+    for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-2, msg=name)
+
+
+def test_one_process_needs_nothing() -> None:
+    with processes.join("cpu") as alone:
+        assert (alone.rank, alone.size, alone.first) == (0, 1, True)
+        alone.wait()
+        assert float(alone.total(torch.tensor(3.0))) == 3
+
+
+def test_an_environment_that_promises_too_much(monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UsageError, match=r"WORLD_SIZE=2 .* Start them with torchrun"):
+        with processes.join("cpu"):
+            pass
+
+
+@pytest.fixture
+def alone(tmp_path: Path):
+    """A group of one process, in which sums are what they are."""
+    if not dist.is_available():
+        pytest.skip("this torch has no torch.distributed")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("affine", [True, False])
+def test_synchronised_batch_norm_is_batch_norm(alone, momentum, affine) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.BatchNorm2d(3, momentum=momentum, affine=affine))
+    other = nn.Sequential(nn.BatchNorm2d(3, momentum=momentum, affine=affine))
+    names = list(other.state_dict())
+    synchronise(other)
+    assert isinstance(other[0], SynchronisedBatchNorm)
+    assert list(other.state_dict()) == names
+    for _ in range(3):
+        x = torch.randn(4, 3, 5, 5) * 3 + 7
+        one, two = x.clone().requires_grad_(), x.clone().requires_grad_()
+        weight = torch.randn(4, 3, 5, 5)
+        (plain(one) * weight).sum().backward()
+        (other(two) * weight).sum().backward()
+        torch.testing.assert_close(one.grad, two.grad, atol=1e-5, rtol=1e-4)
+    restore(other)
+    assert isinstance(other[0], nn.BatchNorm2d)
+    for a, b in zip(plain.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
+    if affine:
+        torch.testing.assert_close(plain[0].weight.grad, other[0].weight.grad)
+    torch.testing.assert_close(plain.eval()(x), other.eval()(x))

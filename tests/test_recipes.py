@@ -1,0 +1,88 @@
+"""Settings from a recipe, a TOML file and the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seclcompress import recipes
+from seclcompress.cli.settings import make_settings
+from seclcompress.errors import UsageError
+from seclcompress.recipes import INCIDENTAL, Settings
+
+
+def test_the_recipes_that_come_along() -> None:
+    assert recipes.names() == ["quick", "secl-cifar", "secl-imagenet"]
+    for name in recipes.names():
+        assert recipes.describe(name).endswith(".")
+        assert recipes.make_settings(name, {}) == Settings(**recipes.read_recipe(name))
+
+
+def test_the_papers_recipe_says_all_that_the_paper_says() -> None:
+    """FACTS: SGD, momentum 0.9, lr 0.1, batch 128, 200 epochs, × 0.2 at 60/120/160, AT with β = 1000."""
+    found = recipes.make_settings("secl-cifar", {})
+    assert (found.optimizer, found.momentum, found.lr, found.batch_size) == ("sgd", 0.9, 0.1, 128)
+    assert (found.epochs, found.lr_scheduler, found.weight_decay) == (200, "step", 5e-4)
+    assert (found.alpha, found.beta, found.factor_decay) == (0, 1000, "ratio")
+    assert (found.factor_lr, found.factor_optimizer) == (1, "same")
+    assert (found.crop, found.flip, found.cutout) == (True, True, 0)
+    given = recipes.read_recipe("secl-cifar")
+    learns = set(Settings.model_fields) - INCIDENTAL
+    # A default that changes must not change the paper's recipe.
+    assert (
+        {"factor_lr", "factor_optimizer", "factor_decay", "alpha", "beta"} <= given.keys() <= learns
+    )
+
+
+def test_a_file_and_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('lr = 0.3\nfactor_decay = 1e-6\ntaps = ["a", "b"]\ncrop = false\n')
+    found = recipes.make_settings(str(path), {"lr": 0.2})
+    assert (found.lr, found.factor_decay, found.taps, found.crop) == (0.2, 1e-6, ("a", "b"), False)
+    assert found.epochs == Settings().epochs
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("lr = ", "is no TOML"),
+        ("learning_rate = 1", "unknown settings: learning_rate. There are: epochs, batch_size"),
+        ("lr = -1", "lr: Input should be greater than 0"),
+        ('factor_decay = "none"', "factor_decay"),
+        ("epochs = 1.5", "epochs: Input should be a valid integer"),
+        ("lr = nan", "lr: "),
+        ("x = " + "[" * 5000 + "]" * 5000, "is no TOML"),
+        ("\udcff", "Cannot read the recipe"),
+    ],
+)
+def test_a_file_that_will_not_do(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError, match=words):
+        recipes.make_settings(str(path), {})
+
+
+def test_no_such_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Unknown recipe 'secl'. There are: quick, secl-cifar"):
+        recipes.read_recipe("secl")
+    with pytest.raises(UsageError, match="Cannot read the recipe"):
+        recipes.read_recipe(str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"factor_decay": "often"}, "^--factor-decay"),
+        ({"beta": -1.0}, r"^--beta: Input should be greater than or equal to 0 \(got -1.0\)"),
+        ({"amp": "fp8"}, "^--amp: Input should be 'off', 'bf16' or 'fp16'"),
+    ],
+)
+def test_errors_are_in_the_command_lines_spelling(given: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make_settings(None, given)
+
+
+def test_words_from_the_command_line_are_read() -> None:
+    found = make_settings(None, {"factor_decay": "1e-5", "taps": "layer1, layer2"})
+    assert (found.factor_decay, found.taps) == (1e-5, ("layer1", "layer2"))
