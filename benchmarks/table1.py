@@ -2,10 +2,10 @@
 
     python benchmarks/table1.py --data imagefolder:PATH --work FOLDER [--minutes 9]
 
-Each call goes on where the last one stopped and ends after at most so many minutes with exit code 3, or with
-the table and exit code 0 when all is done. The recipe is `secl-cifar`, 200 epochs, in bf16, compiled, with the
-whole data set on the device; 11 ACDC layers give the 100,202 parameters that the paper calls 46.4K. The paper
-says 8.57 % error; at most 7.8 % is the target.
+Each call goes on where the last one stopped and ends after at most so many minutes with exit code 3, or
+with the table and exit code 0 when all is done. The recipe is `secl-cifar`, 200 epochs, in bf16,
+compiled, the whole data set on the device; 11 ACDC layers give the 100,202 parameters that the paper
+calls 46.4K. The paper says 8.57 % error; at most 7.8 % is the target.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/training_step.py [--threads 2] [--rounds 9]
 
-Steps alternate in one process; memory is the peak above the start of a step, measured in a process of its own
-for each network. The third column makes every W as its layers were multiplied before: L products of N×N.
+Steps alternate in one process; memory is the peak above the start of a step, measured in a process
+of its own for each network. `chain` makes every W as its layers are written: L products of N×N matrices.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def use_chain(pointwise: AcdcPointwise) -> None:
         )
 
     pointwise.dense_weight = dense_weight  # type: ignore[method-assign]
-    pointwise.quickest_in_training = lambda positions: "dense"  # type: ignore[method-assign]
+    pointwise.quickest_in_training = lambda _positions: "dense"  # type: ignore[method-assign]
 
 
 def step(network: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], object]:

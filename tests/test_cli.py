@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -185,6 +187,12 @@ class TestConvert:
         assert plan.rewritten[0].config == {"depth": 1, "extra_riffle": True, "init": "paper"}
 
 
+def fresh_weights(name: str, weights: object, download: bool) -> dict[str, torch.Tensor]:
+    from torchvision import models
+
+    return models.get_model(name).state_dict()
+
+
 TRAIN = ("--data", "digits", "--epochs", 2, "--batch-size", 128)
 
 
@@ -198,7 +206,8 @@ class TestTraining:
         assert config.training["data"] == "digits"
         invoke("convert", "teacher", *DEPTH, "-o", "student")
         result = invoke("distill", "student", "--teacher", "teacher", *TRAIN, "-o", "distilled")
-        assert "Attention is compared at group1, group2, group3" in result.stderr
+        words_at_end = " ".join(result.stderr.split())
+        assert "taps group1,group2,group3" in words_at_end
         out = invoke("count", "distilled").stdout
         trained = artefact.read_config(Path("distilled")).metrics
         assert trained["teacher_accuracy"] == config.metrics["accuracy"]
@@ -207,6 +216,7 @@ class TestTraining:
         assert sorted(p.name for p in Path("distilled").iterdir()) == [
             "best.safetensors",
             "config.json",
+            "curves.png",
             "metrics.jsonl",
             "model.safetensors",
         ]
@@ -221,28 +231,98 @@ class TestTraining:
         plain, mine = 77_850, sum(p.numel() for p in artefact.load(Path("student")).parameters())
         original = sum(p.numel() for p in artefact.load(Path("teacher")).parameters())
         assert original == plain
-        assert settings["factor_decay"] == pytest.approx(5e-4 * mine / original)
+        assert settings["factor_decay"] == "ratio"
+        assert (
+            f"Weight decay of the structured factors: {5e-4 * mine / original:.3g}." in words_at_end
+        )
+        assert settings["taps"] == ["group1", "group2", "group3"]
+        assert (settings["crop"], settings["flip"]) == (False, False)
+        for name in ("teacher", "student before", "student after", "best epoch", "time for 2"):
+            assert f"{name}" in words_at_end
+        assert Path("distilled/curves.png").read_bytes().startswith(b"\x89PNG")
 
     def test_interrupted_and_resumed(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
         from seclcompress.cli.progress import TrainingProgress
 
         invoke("train", "wrn10_1", *TRAIN, "-o", "whole")
 
-        def interrupt(self, record) -> None:
-            raise KeyboardInterrupt
+        def interrupt(self, *args) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
 
         with monkeypatch.context() as patch:
             patch.setattr(TrainingProgress, "epoch", interrupt)
             result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", code=130)
-        assert "1 of 2 epochs are saved in half.partial" in result.stderr
+        assert "Stopping after this step" in result.stderr
+        assert "1 of 2 epochs and 1 steps are saved in half.partial" in result.stderr
         assert not Path("half").exists()
         result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", code=1)
         assert "An interrupted run into half is in half.partial" in result.stderr
         result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", "--resume")
-        assert "Going on after epoch 1" in result.stderr
+        assert "Going on after epoch 1, step 1" in result.stderr
         assert not Path("half.partial").exists()
         assert Path("half/model.safetensors").read_bytes() == (
             Path("whole/model.safetensors").read_bytes()
+        )
+
+    def test_in_pieces_by_the_clock(self, invoke: Invoke) -> None:
+        invoke("train", "wrn10_1", *TRAIN, "-o", "whole")
+        pieces, resume = 0, []
+        while not Path("half").exists():
+            pieces += 1
+            piece = ("train", "wrn10_1", *TRAIN, "-o", "half", "--time-limit", 0.2)
+            last = pieces == 3
+            invoke(*(piece[:-2] if last else piece), *resume, code=0 if last else 130)
+            resume = ["--resume"]
+        assert pieces == 3
+        assert Path("half/model.safetensors").read_bytes() == (
+            Path("whole/model.safetensors").read_bytes()
+        )
+
+    def test_a_recipe_a_file_and_tensorboard(self, invoke: Invoke) -> None:
+        Path("mine.toml").write_text("epochs = 7\nlr = 0.01\nmixup = 0.2\nwarmup_epochs = 1\n")
+        result = invoke(
+            "train", "wrn10_1", "--data", "digits", "--recipe", "mine.toml", "--epochs", 1,
+            "--train-images", 150, "--tensorboard", "--batch-size", 50, "-o", "out",
+        )  # fmt: skip
+        assert "mixup 0.2" in " ".join(result.stderr.split())
+        config = artefact.read_config(Path("out"))
+        assert config.training["recipe"] == "mine.toml"
+        found = {key: config.training[key] for key in ("epochs", "lr", "mixup", "crop")}
+        assert found == {"epochs": 1, "lr": 0.01, "mixup": 0.2, "crop": False}
+        [events] = Path("out").glob("events.out.tfevents.*")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        told = EventAccumulator(str(events)).Reload()
+        assert len(told.Scalars("loss/step")) == 3
+        [accuracy] = told.Scalars("accuracy/top-1")
+        assert accuracy.value == pytest.approx(config.metrics["accuracy"], rel=1e-5)
+        invoke(
+            "train", "wrn10_1", *TRAIN, "--train-images", 150, "-o", "out", "--overwrite"
+        )  # the events are ours, too
+
+    def test_preprocessing_goes_with_a_network(self, invoke: Invoke, monkeypatch) -> None:
+        from seclcompress.networks import torchvision_zoo
+
+        monkeypatch.setattr(torchvision_zoo, "fetch", fresh_weights)
+        invoke("convert", "mobilenet_v3_small", "--weights", "DEFAULT", "-o", "student")
+        config = artefact.read_config(Path("student"))
+        assert config.preprocessing is not None
+        assert config.preprocessing.resize == 256
+        assert config.preprocessing.mean == (0.485, 0.456, 0.406)
+
+    def test_a_start_from_the_original(self, invoke: Invoke) -> None:
+        start = ("--start", "original", "--only", "group1", "--depth", 4)
+        result = invoke("convert", "wrn10_1", *start, "-o", "fitted")
+        assert "group1.0.conv1:" in result.stderr
+        assert "% of the pointwise weights' energy taken over" in result.stderr
+        invoke("convert", "wrn10_1", *start[2:], "-o", "random")
+        fitted, random = artefact.load(Path("fitted")), artefact.load(Path("random"))
+        assert not torch.equal(
+            fitted.group1[0].conv1.pointwise.a, random.group1[0].conv1.pointwise.a
+        )
+        invoke("convert", "wrn10_1", *start, "-o", "again")
+        assert Path("again/model.safetensors").read_bytes() == (
+            Path("fitted/model.safetensors").read_bytes()
         )
 
     def test_overwrite_gives_up_an_interrupted_run(self, invoke: Invoke) -> None:

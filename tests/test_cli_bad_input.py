@@ -92,13 +92,13 @@ def nothing_is_left_behind(tmp_path: Path):
         (
             ["train", "wrn10_1", *TRAIN, "-o", "out", "--epochs", 0],
             2,
-            "Invalid value for '--epochs'",
+            "--epochs: Input should be greater than or equal to 1",
         ),
         (["train", "wrn10_1", *TRAIN, "-o", "out", "--device", "cuda:77"], 2, "--device cuda:77"),
         (
             ["train", "wrn10_1", *TRAIN, "-o", "out", "--factor-decay", "x"],
             2,
-            "it takes 'ratio' or",
+            "--factor-decay: Value error, it takes ratio, fixed, product or a number",
         ),
         (["train", "wrn10_1", *TRAIN, "-o", "out", "--resume"], 2, "there is no interrupted run"),
         (
@@ -118,7 +118,7 @@ def nothing_is_left_behind(tmp_path: Path):
         (
             ["train", "wrn10_1", *TRAIN, "-o", "out", "--seed", 10**17],
             2,
-            "Invalid value for '--seed'",
+            "--seed: Input should be less than",
         ),
         (
             ["train", "resnet18", *TRAIN, "--batch-size", 1, "-o", "out"],

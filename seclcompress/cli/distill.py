@@ -87,7 +87,8 @@ def distill(
         mine = trace_network(learner, found.input_size)
         check_classes(images, mine.outputs, student)
         if settings.beta > 0:
-            names = settings.taps or tuple(find_taps(skeleton, traced))
+            named = "taps" in settings.model_fields_set
+            names = settings.taps if named else tuple(find_taps(skeleton, traced))
             if not names:
                 raise UsageError(
                     "No module ends a resolution group here. Name some with --taps, or switch "
@@ -122,6 +123,7 @@ def distill(
             teacher=master,
             original=original,
             before={"teacher": tested.accuracy, "student before": before.accuracy},
+            recipe=recipe,
             resume=resume,
             overwrite=overwrite,
             time_limit=time_limit,

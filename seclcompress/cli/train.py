@@ -91,6 +91,7 @@ def train(
                 teacher=None,
                 original=t.original_parameters(built, source.config),
                 before={},
+                recipe=recipe,
                 resume=resume,
                 overwrite=overwrite,
                 time_limit=time_limit,

@@ -200,6 +200,7 @@ def run(
     teacher: nn.Module | None,
     original: int,
     before: dict[str, float],
+    recipe: str | None,
     resume: bool,
     overwrite: bool,
     time_limit: float | None,
@@ -216,6 +217,7 @@ def run(
         teacher: Whom to learn from.
         original: Parameters of the network that this one was made from.
         before: Accuracies by name from before the run, for the table at the end.
+        recipe: The recipe that the settings came from, for the record.
         resume: Whether to go on with an interrupted run.
         overwrite: Whether an earlier folder of ours may be replaced.
         time_limit: Seconds after which to save and stop.
@@ -256,6 +258,8 @@ def run(
         if not resume and processes.first and partial.exists():
             check_free(partial, overwrite)
             remove_ours(partial)  # only now: all else about this run is known to be well
+        if trainer.factor_decay is not None:
+            say(f"Weight decay of the structured factors: {trainer.factor_decay:.3g}.")
         processes.wait()
         if resume:
             trainer.resume()
@@ -284,7 +288,12 @@ def run(
                 "best_epoch": best["epoch"],
                 "training_seconds": round(seconds, 3),
             },
-            "training": {"data": data.name, **json.loads(settings.model_dump_json())},
+            "training": {
+                "data": data.name,
+                "recipe": recipe,
+                "processes": processes.size,
+                **json.loads(settings.model_dump_json()),
+            },
             "classes": data.classes,
             "preprocessing": data.preprocessing,
         }

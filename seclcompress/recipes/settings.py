@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -12,6 +13,22 @@ def _split(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+_RULES = ("ratio", "fixed", "product")
+
+
+def _rule_or_number(value: Any) -> Any:
+    """One message for a union of words and numbers, where pydantic would print one for each."""
+    if value in _RULES:
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"it takes {', '.join(_RULES)} or a number of at least 0")
+    return number
 
 
 #: Settings that change where and how fast a run is computed, and not what it computes. A resumed run
@@ -45,7 +62,9 @@ class Settings(BaseModel):
     weight_decay: float = Field(
         default=5e-4, ge=0, description="Of everything but the structured factors."
     )
-    factor_decay: Literal["ratio", "fixed", "product"] | Annotated[float, Field(ge=0)] = Field(
+    factor_decay: Annotated[
+        Literal["ratio", "fixed", "product"] | float, BeforeValidator(_rule_or_number)
+    ] = Field(
         default="ratio",
         description="Weight decay of the structured factors: a number; fixed: 8.8e-6; ratio: "
         "--weight-decay × compressed ÷ original parameters; product: none on the factors, "

@@ -26,7 +26,12 @@ from seclcompress.data import Augmentation, Batch, Data, View, plan_steps
 from seclcompress.data.order import seed_of, share, shuffled
 from seclcompress.errors import TrainingError
 from seclcompress.files import write_file
-from seclcompress.optim import factor_decay, make_optimizers, set_learning_rate
+from seclcompress.optim import (
+    factor_decay,
+    make_optimizers,
+    set_learning_rate,
+    structured_factors,
+)
 from seclcompress.processes import Processes
 from seclcompress.recipes import INCIDENTAL, Settings
 from seclcompress.trace import floating_dtype
@@ -102,6 +107,8 @@ class Trainer:
             self.teacher = Teacher(moved, settings.taps if settings.beta > 0 else ())
         mine = sum(parameter.numel() for parameter in network.parameters())
         decay = factor_decay(settings, mine, original_parameters or mine)
+        #: What the optimiser takes off the structured factors; None for a network without any.
+        self.factor_decay = decay if structured_factors(network) else None
         self.optimizers = make_optimizers(network, settings, decay)
         kind = torch.device(self.device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=settings.amp == "fp16")

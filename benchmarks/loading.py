@@ -1,0 +1,94 @@
+"""Images a second: what the loader gives, and what a distillation step takes, apart.
+
+python benchmarks/loading.py --data imagefolder:PATH [--images 20000] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+
+import seclcompress
+from seclcompress.data import Augmentation, Data, View, load_data
+from seclcompress.data.folders import Reading
+from seclcompress.recipes import Settings
+from seclcompress.timing import alternate, describe_machine
+from seclcompress.train.objective import Objective
+from seclcompress.train.teacher import Teacher
+
+SIZE, BATCH, TAPS = (3, 32, 32), 128, ("group1", "group2", "group3")
+KINDS = {
+    "as they are": Augmentation(),
+    "crop, flip": Augmentation(crop=True, flip=True),
+    "crop, flip, cutout": Augmentation(crop=True, flip=True, cutout=16),
+    "crop, flip, RandAugment": Augmentation(crop=True, flip=True, randaugment=9),
+}
+
+
+def pass_over(data: Data, augmentation: Augmentation, count: int) -> Callable[[], object]:
+    order = list(torch.randperm(len(data.train))[:count].split(BATCH))
+    view = View(SIZE, data.preprocessing, augmentation)
+
+    def run() -> None:
+        for _ in data.train.read(order, view):
+            pass
+
+    return run
+
+
+def distillation_step(network: str) -> Callable[[], object]:
+    source = seclcompress.locate(network, num_classes=10, input_size=SIZE)
+    teacher, _ = source.load()
+    student, _ = source.load()
+    trace = seclcompress.trace_network(student, SIZE)
+    options = seclcompress.PlanOptions(substitution="acdc", keep=("*.shortcut",))
+    seclcompress.rewrite_network(student, seclcompress.make_plan(student, trace, options))
+    student.train().to(memory_format=torch.channels_last)
+    teacher.to(memory_format=torch.channels_last)
+    settings = Settings(taps=TAPS)
+    objective = Objective(student, student, settings, 10, Teacher(teacher, TAPS)).__enter__()
+    data = load_data("digits", SIZE)
+    view = View(SIZE, data.preprocessing)
+    [batch] = data.train.read([torch.arange(BATCH)], view)
+    batch = batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
+    optimizer = torch.optim.SGD(student.parameters(), lr=1e-3, momentum=0.9, foreach=True)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        objective(batch).backward()
+        optimizer.step()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    print(describe_machine())
+    began = time.perf_counter()
+    data = load_data(chosen.data, SIZE, train_images=chosen.images)
+    count = len(data.train)
+    print(f"Decoding, once: {time.perf_counter() - began:.1f} s for all training images.")
+    files = load_data(chosen.data, SIZE, train_images=chosen.images, reading=Reading("never"))
+    passes = {name: pass_over(data, augmentation, count) for name, augmentation in KINDS.items()}
+    few = min(count, 2000)
+    passes["crop, flip, files read each time"] = pass_over(files, KINDS["crop, flip"], few)
+    steps = {f"a step of {name}": distillation_step(name) for name in ("wrn10_2", "wrn16_2")}
+    times = alternate({**passes, **steps}, rounds=chosen.rounds)
+    print("| what | images/s |")
+    print("|---|---|")
+    for name, timing in times.items():
+        images = BATCH if name in steps else few if "files" in name else count
+        print(f"| {name} | {images / timing.median:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()
