@@ -59,7 +59,7 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path) -> None:
     first, second = load(tmp_path / "one"), load(tmp_path / "two")
     # Ten steps later rounding has grown, and the weights are still the same ones.
     a, b = (torch.cat([p.flatten() for p in network.parameters()]) for network in (first, second))
-    assert float((a - b).norm() / a.norm()) < 0.02
+    assert ((a - b).norm() / a.norm()).item() < 0.02
 
 
 def test_one_process_needs_nothing() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seclcompress.data import Data, load_data
 from seclcompress.data.images import Decoded
 from seclcompress.errors import ArtefactError, TrainingError
+from seclcompress.processes import Processes
 from seclcompress.recipes import Settings
 from seclcompress.train import Stopped, Trainer, accuracy_before, evaluate
 
@@ -392,8 +393,8 @@ def test_a_student_before_training(data: Data) -> None:
     with torch.no_grad():
         student[1].running_var.fill_(1e-12)
     before = copy.deepcopy(student)
-    kept = accuracy_before(student, data, 50, "cpu", estimate_batch_norm=False)
-    anew = accuracy_before(student, data, 50, "cpu", estimate_batch_norm=True)
+    kept = accuracy_before(student, data, 50, Processes(), estimate_batch_norm=False)
+    anew = accuracy_before(student, data, 50, Processes(), estimate_batch_norm=True)
     assert anew.loss < kept.loss
     assert same_weights(before, student)
 

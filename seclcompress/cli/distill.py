@@ -64,6 +64,7 @@ def distill(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."
         )
+    t.check_device(settings.device)
     with (
         processes.join(settings.device) as group,
         t.open_data(
@@ -77,7 +78,6 @@ def distill(
             bad_images=settings.bad_images,
         ) as images,
     ):
-        t.check_device(group.device)
         learner, _ = found.load(seed=settings.seed)
         master, _ = guide.load(seed=settings.seed)
         # The original of a converted network has no structured layers, and tells where groups end.
@@ -99,11 +99,15 @@ def distill(
         original = t.original_parameters(learner, found.config)
         learner.to(group.device)
         tested = evaluate(
-            master.to(group.device), images, batch_size=settings.batch_size, device=group.device
+            master.to(group.device),
+            images,
+            batch_size=settings.batch_size,
+            device=group.device,
+            processes=group,
         )
         fresh = found.config is None or not found.config.training
         before = accuracy_before(
-            learner, images, settings.batch_size, group.device, estimate_batch_norm=fresh
+            learner, images, settings.batch_size, group, estimate_batch_norm=fresh
         )
         t.say(f"The teacher gets {tested.accuracy:.2f} % of the test images right.")
         config = ArtefactConfig(

@@ -39,8 +39,8 @@ def train(
     from seclcompress.resolve import is_name, locate
     from seclcompress.trace import trace_network
 
+    t.check_device(settings.device)
     with processes.join(settings.device) as group:
-        t.check_device(group.device)
         named = is_name(network)
         if size is None and (named or ":" in network):
             size = usual_input_size(data)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seclcompress.data import Data, Images, View
+from seclcompress.processes import Processes
 from seclcompress.trace import eval_mode, floating_dtype
 from seclcompress.train.batch_norm import estimate_anew
 
@@ -59,6 +60,7 @@ def evaluate(
     device: str = "cpu",
     workers: int = 0,
     on_batch: Callable[[int, int], None] | None = None,
+    processes: Processes | None = None,
 ) -> Evaluation:
     """Accuracy and loss on the test images, in eval mode; the network's modes are restored.
 
@@ -69,39 +71,47 @@ def evaluate(
         device: Where to compute.
         workers: Processes that load images.
         on_batch: Is told how many of how many images are done.
+        processes: Which of how many this is; each looks at its share of the images.
 
     Raises:
         DataError: If an image cannot be read.
     """
     dtype = floating_dtype(network)
     view = View(data.input_size, data.preprocessing, device=device, workers=workers)
-    counts = torch.zeros(3, dtype=torch.float64)
-    count = 0
+    processes = processes or Processes(device=device)
+    mine = in_order(data.test, batch_size)[processes.rank :: processes.size]
+    counts = torch.zeros(4, dtype=torch.float64)
     with eval_mode(network), torch.inference_mode():
-        for batch in data.test.read(in_order(data.test, batch_size), view):
+        for batch in data.test.read(mine, view):
             scores, _ = logits(network(batch.images.to(dtype)))
             best = scores.topk(min(5, scores.shape[1]), dim=1).indices
             right = best == batch.targets[:, None]
             loss = F.cross_entropy(scores.float(), batch.targets, reduction="sum")
-            found = torch.stack([right[:, 0].sum(), right.sum(), loss])
-            counts += found.cpu().double()
-            count += len(batch.targets)
+            counts[:3] += torch.stack([right[:, 0].sum(), right.sum(), loss]).cpu().double()
+            counts[3] += len(batch.targets)
             if on_batch is not None:
-                on_batch(count, len(data.test))
-    first, among_five, total = counts.tolist()
-    return Evaluation(100 * first / count, 100 * among_five / count, total / count, count)
+                on_batch(int(counts[3]), len(data.test))
+    if processes.size > 1:
+        counts = processes.total(counts.to(processes.device))
+    first, among_five, total, count = counts.tolist()
+    return Evaluation(100 * first / count, 100 * among_five / count, total / count, int(count))
 
 
 def accuracy_before(
-    network: nn.Module, data: Data, batch_size: int, device: str, *, estimate_batch_norm: bool
+    network: nn.Module,
+    data: Data,
+    batch_size: int,
+    processes: Processes,
+    *,
+    estimate_batch_norm: bool,
 ) -> Evaluation:
     """How well a student does before it is trained; it stays as it is.
 
     Args:
-        network: On `device`.
+        network: On this process's device.
         data: Its training images are looked at without augmentation.
         batch_size: Images at once.
-        device: Where to compute.
+        processes: Which of how many this is, and where it computes.
         estimate_batch_norm: Whether to give batch norm the statistics of the new layers' outputs
             first: those that came from the original are of other ones.
     """
@@ -110,6 +120,10 @@ def accuracy_before(
         order = in_order(data.train, batch_size)
         spread = order[:: max(1, len(order) // _BATCHES)][:_BATCHES]
         estimate_anew(
-            student, data.train, View(data.input_size, data.preprocessing, device=device), spread
+            student,
+            data.train,
+            View(data.input_size, data.preprocessing, device=processes.device),
+            spread,
         )
-    return evaluate(student, data, batch_size=batch_size, device=device)
+    device = processes.device
+    return evaluate(student, data, batch_size=batch_size, device=device, processes=processes)

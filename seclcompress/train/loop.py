@@ -369,6 +369,7 @@ class Trainer:
             batch_size=settings.batch_size,
             device=self.device,
             workers=settings.workers,
+            processes=self.processes,
         )
         if not math.isfinite(tested.loss):
             raise TrainingError(
