@@ -19,8 +19,7 @@ def settings_table(settings: Settings, width: int) -> Table:
         width: Of the terminal.
     """
     pairs = [(name, _shown(value)) for name, value in settings]
-    wide = max(len(name) + 2 + len(value) for name, value in pairs) + 3
-    columns = max(1, min(3, width // wide))
+    columns = next(n for n in (3, 2, 1) if n == 1 or _needed(pairs, n) <= width)
     rows = -(-len(pairs) // columns)
     table = Table.grid(padding=(0, 2))
     for _ in range(columns):
@@ -33,6 +32,14 @@ def settings_table(settings: Settings, width: int) -> Table:
             cells += pairs[place] if place < len(pairs) else ("", "")
         table.add_row(*cells)
     return table
+
+
+def _needed(pairs: Sequence[tuple[str, str]], columns: int) -> int:
+    """The width of a table with so many pairs side by side."""
+    rows = -(-len(pairs) // columns)
+    parts = [pairs[start : start + rows] for start in range(0, len(pairs), rows)]
+    names = sum(max(len(name) for name, _ in part) for part in parts)
+    return names + sum(max(len(value) for _, value in part) for part in parts) + 4 * columns
 
 
 def _shown(value: object) -> str:
@@ -93,7 +100,8 @@ def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]
     left, right = figure.subplots(1, 2)
     epochs = [record["epoch"] for record in history]
     marker = "o" if len(epochs) < 30 else ""
-    left.plot(epochs, [r["train_loss"] for r in history], marker=marker, ms=3, label="training")
+    label = "training, all losses" if before else "training"
+    left.plot(epochs, [r["train_loss"] for r in history], marker=marker, ms=3, label=label)
     left.plot(epochs, [r["test_loss"] for r in history], marker=marker, ms=3, label="test")
     left.set(xlabel="epoch", ylabel="loss")
     left.legend(frameon=False)
@@ -101,7 +109,7 @@ def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]
     for (name, accuracy), style in zip(before.items(), ("--", ":"), strict=False):
         right.axhline(accuracy, color="0.4", linestyle=style, linewidth=1, label=name)
     right.set(xlabel="epoch", ylabel="accuracy (%)")
-    right.legend(frameon=False, loc="lower right")
+    right.legend(frameon=False, loc="best")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)

@@ -116,14 +116,15 @@ class TensorBoard:
             raise UsageError(
                 "--tensorboard needs the tensorboard package: pip install 'seclcompress[tensorboard]'"
             ) from error
-        self._open = lambda: SummaryWriter(folder)
+        # What an interrupted run wrote of steps that are done again is not to be shown twice.
+        self._open = lambda done: SummaryWriter(folder, purge_step=done + 1 if done else None)
         self._writer: SummaryWriter | None = None
         self._step = 0
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
         """Goes on after the steps that are done; what was written of later ones is superseded."""
         del epochs, steps
-        self._writer, self._step = self._open(), finished
+        self._writer, self._step = self._open(finished), finished
 
     def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
         """Writes the loss and the learning rate of a step."""

@@ -1,0 +1,56 @@
+"""A run's settings and results for people: nothing is cut, nothing is left out."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from seclcompress.recipes import Settings
+from seclcompress.training_report import curves_png, settings_table, training_table
+
+HISTORY = [
+    {"epoch": 1, "train_loss": 2.0, "test_loss": 1.9, "accuracy": 40.0, "seconds": 4000.0},
+    {"epoch": 2, "train_loss": 1.0, "test_loss": 1.2, "accuracy": 70.5, "seconds": 3000.0},
+    {"epoch": 3, "train_loss": 0.9, "test_loss": 1.3, "accuracy": 70.0, "seconds": 260.0},
+]
+
+
+def printed(table: object, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_every_setting_is_shown_at_any_width(width: int) -> None:
+    settings = Settings(taps=("layer1", "layer2"), lr=0.025)
+    words = printed(settings_table(settings, width), width)
+    for name in Settings.model_fields:
+        assert name in words
+    assert "layer1,layer2" in words
+    assert "0.025" in words
+    assert "…" not in words
+
+
+def test_the_end_of_a_run() -> None:
+    words = printed(training_table(HISTORY, {"teacher": 91.0, "student before": 10.0}), 80)
+    lines = [line.split() for line in words.strip().splitlines()]
+    assert lines[0][-2:] == ["91.00", "%"]
+    assert lines[1][-2:] == ["10.00", "%"]
+    assert lines[2] == ["student", "after", "70.00", "%"]
+    assert lines[3][:3] == ["best", "epoch", "(2;"]
+    assert lines[3][-2:] == ["70.50", "%"]
+    assert lines[4][-4:] == ["2", "h", "01", "min"]
+    assert "after" in printed(training_table(HISTORY[:1], {}), 80)
+
+
+def test_the_picture_is_a_picture_and_always_the_same() -> None:
+    first = curves_png(HISTORY, {"teacher": 91.0, "student before": 10.0})
+    image = Image.open(io.BytesIO(first))
+    assert (image.format, image.size) == ("PNG", (1080, 432))
+    assert len(image.convert("RGB").getcolors(10**6)) > 50
+    assert curves_png(HISTORY, {"teacher": 91.0, "student before": 10.0}) == first
+    assert curves_png(HISTORY, {}) != first
