@@ -118,6 +118,16 @@ class TestListings:
         assert "--option depth=int" in out
         assert "--option init=signs|paper" in out
 
+    def test_recipes(self, invoke: Invoke) -> None:
+        out = invoke("recipes").stdout
+        for words in (
+            "secl-imagenet",
+            "lr_scheduler = 'step'",
+            "flip = true",
+            "The paper's recipe",
+        ):
+            assert words in out
+
     def test_version_and_help(self, invoke: Invoke) -> None:
         assert invoke("--version").stdout.startswith("seclcompress 0.")
         for command in ("count", "train", "convert", "distill", "evaluate", "bench", "networks"):

@@ -124,3 +124,4 @@ for _command in (
     app.command()(_command)
 app.command("networks")(listing.networks)
 app.command("substitutions")(listing.substitutions)
+app.command("recipes")(listing.recipes)

@@ -1,4 +1,4 @@
-"""`seclcompress networks` and `seclcompress substitutions`: what there is to name."""
+"""`seclcompress networks`, `substitutions` and `recipes`: what there is to name."""
 
 from __future__ import annotations
 
@@ -44,3 +44,17 @@ def substitutions() -> None:
             console.print(
                 f"    --option {option}={values}  (default {about.default})", markup=False
             )
+
+
+def recipes() -> None:
+    """List the recipes and the settings that each gives, as TOML."""
+    from rich.console import Console
+
+    from seclcompress import recipes as known
+
+    console = Console(highlight=False, emoji=False)
+    for name in known.names():
+        console.print(f"[bold]{name}[/]  {known.describe(name)}")
+        for setting, value in known.read_recipe(name).items():
+            shown = str(value).lower() if isinstance(value, bool) else repr(value)
+            console.print(f"    {setting} = {shown}", markup=False)

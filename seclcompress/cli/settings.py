@@ -16,6 +16,13 @@ from seclcompress.recipes.settings import Settings
 #: Only `distill` has a teacher.
 DISTILLATION = ("alpha", "temperature", "beta", "taps")
 _SHORT = {"workers": "-j"}
+#: The field that each panel of `--help` begins with, in the model's order.
+_PANELS = {
+    "epochs": "Settings: optimisation (all settings are also keys of a TOML recipe)",
+    "alpha": "Settings: distillation",
+    "crop": "Settings: images",
+    "amp": "Settings: computation",
+}
 
 
 def with_settings(
@@ -66,12 +73,14 @@ def _parameter(name: str) -> inspect.Parameter:
     kind, metavar = _kind(field.annotation)
     default = _shown(field.default)
     words = (field.description or "") + (f"  [default: {default}]" if default else "")
-    option = (
-        typer.Option(f"{flag}/--no-{flag[2:]}", help=words, show_default=False)
-        if kind is bool
-        else typer.Option(
-            flag, *([_SHORT[name]] if name in _SHORT else []), help=words, metavar=metavar
-        )
+    names = [f"{flag}/--no-{flag[2:]}" if kind is bool else flag]
+    option = typer.Option(
+        *names,
+        *([_SHORT[name]] if name in _SHORT else []),
+        help=words,
+        metavar=metavar,
+        show_default=False,
+        rich_help_panel=_panel(name),
     )
     return inspect.Parameter(
         name,
@@ -79,6 +88,12 @@ def _parameter(name: str) -> inspect.Parameter:
         default=None,
         annotation=Annotated[kind | None, option],
     )
+
+
+def _panel(name: str) -> str:
+    fields = list(Settings.model_fields)
+    begun = [first for first in _PANELS if fields.index(first) <= fields.index(name)]
+    return _PANELS[begun[-1]]
 
 
 def _kind(annotation: Any) -> tuple[Any, str | None]:
@@ -92,7 +107,7 @@ def _kind(annotation: Any) -> tuple[Any, str | None]:
         parts = [part for part in get_args(annotation) if part is not type(None)]
         if len(parts) == 1:
             return _kind(parts[0])
-        return str, "|".join(_kind(part)[1] or "NUMBER" for part in parts)
+        return str, "RULE|NUMBER"
     if annotation in (bool, int, float):
         return annotation, None
     return str, "NAMES" if origin is tuple else None
