@@ -172,6 +172,16 @@ def test_resume_wants_the_same_run(tmp_path: Path, data: Data) -> None:
         run.resume()
 
 
+def test_the_process_is_left_as_it_was(tmp_path: Path, data: Data) -> None:
+    tiny = torch.tensor([5e-324], dtype=torch.float64)
+    inside: list[bool] = []
+    run = trainer(tmp_path, data, epochs=1)
+    run.network[2].register_forward_hook(lambda *_: inside.append(bool((tiny * 1 == 0).all())))
+    run.run()
+    assert all(inside)
+    assert (tiny * 1 != 0).all()
+
+
 class TestNotFinite:
     def test_a_weight(self, tmp_path: Path, data: Data) -> None:
         run = trainer(tmp_path, data, epochs=2)

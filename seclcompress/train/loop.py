@@ -173,9 +173,7 @@ class Trainer:
                 f"{self.processes.size} processes that accumulate {settings.accumulate} batches."
             )
         self.observer.start(settings.epochs, steps, len(self.history) * steps + self.progress.step)
-        # Products of many small factors become subnormal numbers, on which a CPU is slow.
-        torch.set_flush_denormal(True)
-        with self._prepared() as (forward, objective):
+        with _flushed_subnormals(), self._prepared() as (forward, objective):
             for epoch in range(len(self.history) + 1, settings.epochs + 1):
                 self._epoch(epoch, forward, objective)
                 self._test(epoch, steps)
@@ -420,6 +418,21 @@ class Trainer:
         if not self.history:
             return f"What was saved last is in {self.folder}."
         return f"The last good checkpoint is of epoch {len(self.history)}, in {self.folder}."
+
+
+@contextlib.contextmanager
+def _flushed_subnormals() -> Iterator[None]:
+    """Products of many small factors become subnormal numbers, on which a CPU is slow.
+
+    The setting is the whole process's, so it is put back.
+    """
+    smallest = torch.tensor([5e-324], dtype=torch.float64)
+    flushed_before = bool((smallest * 1 == 0).all())
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed_before)
 
 
 def _fingerprint(network: nn.Module) -> str:
