@@ -109,17 +109,27 @@ def _notes(counted: Count, plan: Plan) -> list[Text]:
     rewritten, every = len(plan.rewritten), len(plan.layers)
     fast = sum(layer.execution == "fast" for layer in plan.rewritten)
     notes = [
-        f"{rewritten} of {every} convolutions rewritten; chosen by the {plan.cost_model} cost "
+        f"{rewritten} of {every} {plan.kind} rewritten; chosen by the {plan.cost_model} cost "
         f"model: {rewritten - fast} dense, {fast} fast."
     ]
     if not rewritten:
         reasons = Counter(layer.reason for layer in plan.layers).most_common(3)
         listed = "; ".join(f"{reason} (×{times})" for reason, times in reasons)
-        notes = [f"None of {every} convolutions would be rewritten: {listed or 'there is none'}."]
+        notes = [f"None of {every} {plan.kind} would be rewritten: {listed or 'there is none'}."]
     if counted.unknown:
-        listed = ", ".join(f"{name} (×{times})" for name, times in counted.unknown.items())
-        notes.append(f"Not counted, because nobody here knows how: {listed}.")
+        notes.append(
+            f"Not counted, because nobody here knows how: {_occurrences(counted.unknown)}."
+        )
+    if counted.assumed:
+        notes.append(
+            "Sizes that depend on the image were taken at their largest (every box kept, up to the "
+            f"network's own limits): {_occurrences(counted.assumed)}."
+        )
     return [Text(note) for note in notes]
+
+
+def _occurrences(times: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} (×{number})" for name, number in times.items())
 
 
 def layers_table(counted: Count, width: int) -> RenderableType:

@@ -10,11 +10,11 @@ from torch import nn
 from seclcompress import substitutions
 from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
-from seclcompress.substitutions import StructuredConv
+from seclcompress.substitutions import StructuredLayer, plain, structured_layers
 
 
 def rewrite_network(network: nn.Module, plan: Plan, *, seed: int = 0) -> nn.Module:
-    """Replaces the planned convolutions in place; everything else keeps its weights.
+    """Replaces the planned layers in place; everything else keeps its weights.
 
     Args:
         network: The network the plan was made for. It is changed.
@@ -40,18 +40,18 @@ def _rewrite_layer(network: nn.Module, layer: LayerPlan) -> None:
     assert layer.substitution is not None
     substitution = substitutions.get(layer.substitution)
     try:
-        conv = network.get_submodule(layer.name)
+        old = network.get_submodule(layer.name)
     except AttributeError as error:
         raise PlanError(f"The network has no layer {layer.name}: {error}.") from error
-    built = substitution.build(conv, substitution.config(layer.config))
+    built = substitution.build(old, substitution.config(layer.config))
     built.planned_execution = layer.execution
     if layer.name == "":
         raise PlanError("The network itself is one convolution; put it into an nn.Sequential.")
-    replace_module(network, conv, built)
+    replace_module(network, old, built)
 
 
 def to_dense(network: nn.Module) -> nn.Module:
-    """A copy in which every structured layer is multiplied out to plain torch convolutions.
+    """A copy in which every structured layer is multiplied out to plain torch layers.
 
     It computes the same, needs nothing of this package, and can go wherever torch networks go; its
     parameters are those of a plain depthwise-separable network.
@@ -62,12 +62,11 @@ def to_dense(network: nn.Module) -> nn.Module:
     Returns:
         A copy without structured layers.
     """
-    if isinstance(network, StructuredConv):
-        return network.to_dense()
+    if isinstance(network, StructuredLayer):
+        return plain(network)
     dense = copy.deepcopy(network)
-    for module in list(dense.modules()):
-        if isinstance(module, StructuredConv):
-            replace_module(dense, module, module.to_dense())
+    for layer in structured_layers(dense):
+        replace_module(dense, layer, plain(layer))
     return dense
 
 
