@@ -62,8 +62,8 @@ def test_weights_that_others_read() -> None:
     assert fates(planned(network, (3, 8, 8))) == {
         "stem": "the stem (the first convolution); --stem rewrites it too",
         "asked": "rewritten",
-        "read": "the network reads its weights itself instead of calling it",
-        "taken": "the network reads its weights itself instead of calling it",
+        "read": "its weights are read by the network itself",
+        "taken": "its weights are read by the network itself",
         "part.0": "rewritten",
     }
     assert nn.Module.__getattr__ is getter
@@ -157,9 +157,9 @@ def test_linear_layers_on_demand(tmp_path: Path) -> None:
     plan = planned(network, (3, 16, 16), linear=True)
     found = fates(plan)
     assert found["attention"].startswith(
-        "a MultiheadAttention multiplies by its packed projections"
+        "the packed projections of a MultiheadAttention are no layers"
     )
-    assert found["attention.out_proj"] == "attention reads its weights itself instead of calling it"
+    assert found["attention.out_proj"] == "its weights are read by attention itself"
     assert found["mlp.0"] == found["mlp.2"] == "rewritten"
     assert found["head"] == "the classifier (the last Linear); --head rewrites it too"
     layer = next(layer for layer in plan.layers if layer.name == "mlp.0")
@@ -192,7 +192,7 @@ def test_a_transformer_whose_fast_path_reads_its_layers() -> None:
     layer = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True)
     network = nn.Sequential(nn.Conv1d(8, 64, 1), nn.Conv1d(64, 64, 9), nn.Flatten(2), layer)
     found = fates(planned(network, (8, 72), linear=True, head=True))
-    assert found["3.linear1"] == "3 reads its weights itself instead of calling it"
+    assert found["3.linear1"] == "its weights are read by 3 itself"
 
 
 def test_under_torch_fx() -> None:

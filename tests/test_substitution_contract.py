@@ -294,7 +294,10 @@ def test_what_none_can_rewrite(name: str, options: dict[str, Any]) -> None:
         (nn.Conv2d(4, 4, 3, groups=4), "depthwise already"),
         (nn.Conv2d(4, 8, 3, groups=4), "depthwise already"),
         (nn.ConvTranspose2d(4, 4, 3), "ConvTranspose2d"),
-        (nn.MultiheadAttention(4, 2), "multiplies by its packed projections itself"),
+        (
+            nn.MultiheadAttention(4, 2),
+            "the packed projections of a MultiheadAttention",
+        ),
         (Extra(), "a Extra may compute something else than a plain Linear"),
         (Linear(4, 4), "a Linear may compute something else than a plain Linear"),
         (

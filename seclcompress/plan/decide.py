@@ -157,7 +157,7 @@ def bound_layers(
     for name, reader in trace.readers.items():
         if name in found:
             whose = reader or "the network"
-            reasons.setdefault(name, f"{whose} reads its weights itself instead of calling it")
+            reasons.setdefault(name, f"its weights are read by {whose} itself")
     return reasons
 
 

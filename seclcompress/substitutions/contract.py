@@ -47,8 +47,8 @@ LINEAR_KINDS: tuple[type[nn.Module], ...] = (nn.Linear, nn.MultiheadAttention)
 _KEPT: dict[type[nn.Module], str] = {
     _ConvTransposeNd: "a {name} upsamples: split in two, its pointwise part would have to run at the "
     "larger size",
-    nn.MultiheadAttention: "a {name} multiplies by its packed projections itself; they are no layers "
-    "that could be replaced",
+    nn.MultiheadAttention: "the packed projections of a {name} are no layers: it multiplies by them "
+    "itself",
 }
 
 
