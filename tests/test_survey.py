@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from conftest import Invoke
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from living import lives
+from torch import nn
 
-from seclcompress import artefact, networks, survey
-from seclcompress.count import check_rewritten, count_network
+from seclcompress import networks, survey
 from seclcompress.errors import SeclcompressError
 from seclcompress.networks import torchvision_zoo
-from seclcompress.networks.tasks import Detection, VideoClassification, task_of
-from seclcompress.plan import PlanOptions, make_plan
-from seclcompress.rewrite import rewrite_network
-from seclcompress.trace import trace_network
+from seclcompress.networks.tasks import Detection, VideoClassification
 
 
 class TestSurvey:
@@ -79,7 +73,6 @@ SMALL = {
     "raft_large": (128, 128),
     "raft_small": (128, 128),
 }
-LARGEST_MEMORY = 12 * 2**30
 
 
 def small_size(name: str) -> tuple[int, ...]:
@@ -98,88 +91,23 @@ def shrink(network: nn.Module) -> nn.Module:
     return network
 
 
-def training_output(network: nn.Module, images: Tensor) -> Any:
-    """A forward pass in training mode, with targets where the network wants some."""
-    arguments = task_of(network).arguments(images)
-    if not isinstance(task_of(network), Detection):
-        return network(*arguments)
-    height, width = images.shape[-2:]
-    box = torch.tensor([[8.0, 8.0, width - 16.0, height - 24.0]])
-    target = {
-        "boxes": box,
-        "labels": torch.ones(1, dtype=torch.int64),
-        "masks": torch.ones(1, height, width, dtype=torch.uint8),
-        "keypoints": torch.tensor([[[20.0, 20.0, 1.0]]]).expand(1, 17, 3).contiguous(),
-    }
-    return network(*arguments, [dict(target) for _ in images])
-
-
-def leaves(output: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-
-
-def lives(name: str, folder: Path) -> None:
-    """Build, plan, rewrite, forward in eval and train, backward, save, load, the same output."""
+def torchvision_network_lives(name: str, folder: Path) -> None:
     options = {"aux_loss": True} if name.startswith(("fcn_", "deeplabv3_")) else {}
     recipe = networks.named_recipe(name, None, options)
-    size = networks.default_input_size(recipe)
-    skeleton = networks.build(recipe, skeleton=True)
-    trace = trace_network(skeleton, size)
-    assert trace.unknown == {}
-    wanted = PlanOptions(config={"depth": 4})
-    plan = make_plan(skeleton, trace, wanted, may_be_empty=True)
-    if not plan.rewritten:  # a transformer
-        plan = make_plan(skeleton, trace, wanted.model_copy(update={"linear": True}))
-    counted = count_network(skeleton, trace, plan)
-    original = counted.columns["original"]
-    assert original.mult_adds == trace.total_mult_adds
-    assert original.parameters == sum(p.numel() for p in skeleton.parameters())
-    assert counted.columns["auto"].parameters < original.parameters
-    check_rewritten(rewrite_network(skeleton, plan), counted)
-    del skeleton
-
-    torch.manual_seed(0)
-    network = shrink(rewrite_network(networks.build(recipe), plan))
-    assert sum(p.numel() for p in network.parameters()) == counted.columns["auto"].parameters
-    alone = isinstance(torchvision_zoo.task(name), VideoClassification) or name.startswith("raft")
-    images = torch.rand(1 if alone else 2, *small_size(name))
-    loss = sum(leaf.float().mean() for leaf in leaves(training_output(network.train(), images)))
-    assert isinstance(loss, Tensor)
-    loss.backward()
-    ran = {layer.name for layer in plan.rewritten}
-    for layer in ran:
-        for parameter in network.get_submodule(layer).parameters():
-            assert parameter.grad is not None, layer
-            assert torch.isfinite(parameter.grad).all(), layer
-    network.zero_grad(set_to_none=True)
-    arguments = task_of(network).arguments(images)
-    with torch.no_grad():
-        expected = leaves(network.eval()(*arguments))
-    assert all(torch.isfinite(leaf).all() for leaf in expected if leaf.is_floating_point())
-    config = artefact.ArtefactConfig(recipe=recipe, plan=plan, input_size=size)
-    artefact.save(folder / name, network, config)
-    del network
-    loaded = shrink(artefact.load(folder / name))
-    with torch.no_grad():
-        found = leaves(loaded(*arguments))
-    assert len(found) == len(expected) > 0
-    for one, two in zip(found, expected, strict=True):
-        assert torch.equal(one, two)
-    if sys.platform == "linux":
-        import resource
-
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        assert peak < LARGEST_MEMORY, f"{peak / 2**30:.1f} GiB"
+    size, small = networks.default_input_size(recipe), small_size(name)
+    video = isinstance(torchvision_zoo.task(name), VideoClassification)
+    batch = 1 if video or name.startswith("raft") else 2
+    lives(recipe, folder, size, small, batch=batch, shrink=shrink)
 
 
 @pytest.mark.parametrize(
     "name", ["lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "raft_small"]
 )
 def test_one_of_each_task_lives(name: str, tmp_path: Path) -> None:
-    lives(name, tmp_path)
+    torchvision_network_lives(name, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", torchvision_zoo.names())
 def test_every_network_lives(name: str, tmp_path: Path) -> None:
-    lives(name, tmp_path)
+    torchvision_network_lives(name, tmp_path)
