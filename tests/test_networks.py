@@ -259,6 +259,20 @@ class TestPublishedWeights:
         assert loaded.transform_input
         assert not any(key.startswith("aux") for key in loaded.state_dict())
 
+    @pytest.mark.parametrize(
+        "name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "deeplabv3_mobilenet_v3_large"]
+    )
+    def test_of_other_tasks(self, hub: Path, name: str) -> None:
+        """Frozen batch norms in a trained detector, an auxiliary classifier: as torchvision has them."""
+        weights = models.get_model_weights(name).DEFAULT
+        options = torchvision_zoo.options_with_weights(name, weights)
+        self.put(hub, weights, networks.build(networks.named_recipe(name, None, options)))
+        loaded, fresh = resolve.locate(name, weights="DEFAULT").load()
+        assert fresh == []
+        reference = models.get_model(name, weights="DEFAULT").state_dict()
+        assert loaded.state_dict().keys() == reference.keys()
+        assert all(torch.equal(v, reference[k]) for k, v in loaded.state_dict().items())
+
     def test_no_download_unless_asked(self, hub: Path) -> None:
         with pytest.raises(WeightsError, match="Allow the download with --download"):
             resolve.locate("resnet18", weights="DEFAULT").load()

@@ -97,7 +97,7 @@ def make_plan(
         raise PlanError(f"The network has no {kind}, so there is nothing to rewrite.")
     for flag, patterns in (("--keep", options.keep), ("--only", options.only)):
         for pattern in patterns:
-            _check_pattern(flag, pattern, list(found))
+            _check_pattern(flag, pattern, list(found), options)
     order = running_order(found, trace)
     ends = _ends([call.name for call in trace.calls if call.name in found], found, options)
     bound = bound_layers(network, found, trace)
@@ -187,12 +187,13 @@ def matches(pattern: str, name: str) -> bool:
     return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
 
 
-def _check_pattern(flag: str, pattern: str, names: Sequence[str]) -> None:
+def _check_pattern(flag: str, pattern: str, names: Sequence[str], options: PlanOptions) -> None:
     if any(matches(pattern, name) for name in names):
         return
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5) or list(names[:3])
+    kind = "layers" if options.linear else "convolutions"
     raise PlanError(
-        f"{flag} {pattern!r} matches none of the {len(names)} convolutions. "
+        f"{flag} {pattern!r} matches none of the {len(names)} {kind}. "
         f"There are, for instance: {', '.join(near)}."
     )
 

@@ -17,25 +17,28 @@ from seclcompress.trace.model import Trace
 #: nor counted is reported by name.
 FREE_OPERATIONS = frozenset(
     """
-    _adaptive_avg_pool2d _adaptive_avg_pool3d _local_scalar_dense _native_batch_norm_legit
-    _native_batch_norm_legit_no_training _safe_softmax _softmax _to_copy _unsafe_index
-    _unsafe_view abs add add_ alias amax amin arange argmax as_strided as_strided_ avg_pool2d
-    avg_pool3d bernoulli bernoulli_ bitwise_and bitwise_not bitwise_or cat ceil clamp clamp_
-    clamp_min clone constant_pad_nd contiguous copy_ cos cumsum detach div div_ dropout elu
-    empty empty_like eq exp expand eye fill fill_ flip floor full full_like ge gelu
-    grid_sampler_2d gt hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ im2col
-    index index_add index_fill index_fill_ index_put index_put_ index_select le leaky_relu
-    leaky_relu_ lift_fresh linalg_vector_norm linspace log log1p log2 logical_and logical_not
-    logical_or lt masked_fill max max_pool2d_with_indices max_pool3d_with_indices maximum mean
-    min minimum mish mish_ mul mul_ native_batch_norm native_dropout native_group_norm
-    native_layer_norm ne neg new_empty new_full new_ones new_zeros ones ones_like permute
-    pixel_shuffle pow prelu rand rand_like reciprocal reflection_pad1d reflection_pad2d
-    reflection_pad3d relu relu_ remainder repeat replication_pad1d replication_pad2d
-    replication_pad3d resize_ roi_align roll round rsqrt rsub scalar_tensor scatter select
-    select_scatter sigmoid sigmoid_ sign silu silu_ sin slice slice_scatter sort split
-    split_with_sizes sqrt squeeze stack sub sub_ sum t tanh tanh_ topk transpose tril triu
-    unbind unfold unsqueeze unsqueeze_ upsample_bicubic2d upsample_bilinear2d upsample_nearest2d
-    var var_mean view where zero_ zeros zeros_like
+    _adaptive_avg_pool2d _adaptive_avg_pool3d _local_scalar_dense _log_softmax
+    _native_batch_norm_legit _native_batch_norm_legit_no_training _prelu_kernel _safe_softmax
+    _softmax _to_copy _unsafe_index _unsafe_view _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+    abs add add_ alias all amax amin any arange argmax as_strided as_strided_ avg_pool2d
+    avg_pool3d bernoulli bernoulli_ bitwise_and bitwise_not bitwise_or cat ceil celu clamp
+    clamp_ clamp_min clone col2im constant_pad_nd contiguous copy_ cos cumsum detach div div_
+    dropout elu empty empty_like eq erf exp expand eye fill fill_ flip floor full full_like
+    gather ge gelu glu grid_sampler_2d grid_sampler_3d gt hardsigmoid hardsigmoid_ hardswish
+    hardswish_ hardtanh hardtanh_ im2col index index_add index_fill index_fill_ index_put
+    index_put_ index_select le leaky_relu leaky_relu_ lift_fresh linalg_vector_norm linspace log
+    log1p log2 logical_and logical_not logical_or lt masked_fill max max_pool2d_with_indices
+    max_pool3d_with_indices maximum mean min minimum mish mish_ mul mul_ native_batch_norm
+    native_dropout native_group_norm native_layer_norm ne neg new_empty new_full new_ones
+    new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle pow prelu rand rand_like
+    reciprocal reflection_pad1d reflection_pad2d reflection_pad3d relu relu_ remainder repeat
+    replication_pad1d replication_pad2d replication_pad3d resize_ roi_align roll round rsqrt
+    rsub scalar_tensor scatter scatter_add select select_scatter sigmoid sigmoid_ sign silu
+    silu_ sin slice slice_scatter softplus sort split split_with_sizes sqrt squeeze stack sub
+    sub_ sum t tanh tanh_ threshold topk transpose tril triu unbind unfold unsqueeze unsqueeze_
+    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d
+    upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean view where zero_
+    zeros zeros_like
     """.split()
 )
 

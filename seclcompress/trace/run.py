@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from seclcompress.errors import NetworkError
 from seclcompress.networks.tasks import task_of
 from seclcompress.trace.model import ModuleCall, Trace
 from seclcompress.trace.operations import Counting
+
+#: A trace changes, for a while, what all threads see: torch's `Module.__getattr__`.
+_WATCHING = threading.RLock()
 
 
 def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
@@ -55,7 +59,13 @@ def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) 
         tensors = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
         shortened = task.without_values(network)
     running = [""]
-    with eval_mode(network), shortened, _watch(network, running, result), torch.no_grad():
+    with (
+        _WATCHING,
+        eval_mode(network),
+        shortened,
+        _watch(network, running, result),
+        torch.no_grad(),
+    ):
         with _readers(network, running, result), Counting(running, result):
             torch.func.functional_call(network, tensors, task.arguments(image))
     return result
