@@ -19,6 +19,11 @@ $(VENV)/.test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group test
 	touch $@
 
+# Networks of other packages, for the slow tests. torch is there already and stays as it is.
+$(VENV)/.zoo: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group zoo
+	touch $@
+
 $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
@@ -38,7 +43,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.test
 	$(PYTEST)
 
-test-slow: $(VENV)/.test
+test-slow: $(VENV)/.zoo
 	$(PYTEST) -m slow
 
 # The fused kernel under the address, undefined-behaviour and thread sanitizers; needs g++ or clang++.

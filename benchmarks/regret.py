@@ -37,7 +37,9 @@ def regret(name: str, depth: int) -> str:
     for layer in plan.rewritten:
         substitution = get(layer.substitution or "")
         config = substitution.config(layer.config)
-        seconds = again.choose(found[layer.name], substitution, config, layer.output_sizes).seconds
+        seconds = again.choose(
+            found[layer.name], substitution, config, trace.output_sizes(layer.name)
+        ).seconds
         assert seconds is not None
         chosen += seconds[layer.execution]
         paper += seconds[layer.cost.cheapest]

@@ -13,10 +13,15 @@ from torch import nn
 
 from seclcompress.artefact import weights_bytes
 from seclcompress.inference import for_inference, to_memory_format
+from seclcompress.networks.tasks import task_of
 from seclcompress.timing import Timing, alternate
 from seclcompress.trace import floating_dtype
 
-LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+#: Memory layouts to compare, by the number of dimensions of a batch.
+LAYOUTS = {
+    4: {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last},
+    5: {"NCDHW": torch.contiguous_format, "NDHWC": torch.channels_last_3d},
+}
 
 
 @dataclass(frozen=True)
@@ -86,21 +91,22 @@ def bench(
 
     Args:
         networks: From `variants`, the original among them.
-        input_size: (channels, H, W).
+        input_size: (channels, *spatial), images or clips.
         batch: Images at once.
         rounds: How often each is timed.
     """
     x = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0))
     x = x.to(floating_dtype(networks["original"].network))
+    layouts = LAYOUTS[x.dim()]
     candidates: dict[str, Callable[[], object]] = {}
     for name, variant in networks.items():
-        for layout, memory_format in LAYOUTS.items():
+        for layout, memory_format in layouts.items():
             candidates[f"{name} {layout}"] = _runner(variant.network, x, memory_format)
     with torch.inference_mode():
         times = alternate(candidates, rounds=rounds, warm_ups=2)
     results = {}
     for name, variant in networks.items():
-        by_layout = {layout: times[f"{name} {layout}"] for layout in LAYOUTS}
+        by_layout = {layout: times[f"{name} {layout}"] for layout in layouts}
         best, other = sorted(by_layout, key=lambda layout: by_layout[layout].median)
         with torch.inference_mode():
             peak = _peak_bytes(candidates[f"{name} {best}"])
@@ -112,8 +118,8 @@ def _runner(
     network: nn.Module, x: torch.Tensor, memory_format: torch.memory_format
 ) -> Callable[[], object]:
     mine = to_memory_format(copy.deepcopy(network), memory_format)
-    image = x.contiguous(memory_format=memory_format)
-    return lambda: mine(image)
+    arguments = task_of(mine).arguments(x.contiguous(memory_format=memory_format))
+    return lambda: mine(*arguments)
 
 
 def _peak_bytes(run: Callable[[], object]) -> int | None:

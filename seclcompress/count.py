@@ -70,6 +70,8 @@ class Count:
             the rows add up to `columns`.
         uncounted: How often each operation runs that by convention counts nothing.
         unknown: The same for operations that nobody here knows how to count.
+        assumed: The same for operations whose output's size depends on values; it was taken at its
+            largest.
     """
 
     input_size: tuple[int, ...]
@@ -77,6 +79,7 @@ class Count:
     rows: list[Row]
     uncounted: dict[str, int]
     unknown: dict[str, int]
+    assumed: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
@@ -97,7 +100,7 @@ def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
         trace: Its trace.
         plan: What becomes of its convolutions.
     """
-    rows = [_convolution_row(layer) for layer in plan.layers]
+    rows = [_layer_row(layer) for layer in plan.layers]
     rows += _other_rows(network, trace, plan)
     columns = {
         column: Totals(
@@ -106,7 +109,14 @@ def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
         )
         for column in COLUMNS
     }
-    return Count(trace.input_size, columns, rows, dict(trace.uncounted), dict(trace.unknown))
+    return Count(
+        trace.input_size,
+        columns,
+        rows,
+        dict(trace.uncounted),
+        dict(trace.unknown),
+        dict(trace.assumed),
+    )
 
 
 def check_rewritten(network: nn.Module, counted: Count) -> None:
@@ -129,12 +139,12 @@ def check_rewritten(network: nn.Module, counted: Count) -> None:
         raise PlanError(
             f"After rewriting, the network has {parameters:,} parameters and {mult_adds:,} dense "
             f"Mult-Adds, not {promised.parameters:,} and {promised.mult_adds:,} as planned: it uses a "
-            "convolution, or its weight, in a way that cannot be seen from outside. Find it with "
+            "layer, or its weight, in a way that cannot be seen from outside. Find it with "
             "--only, and leave it alone with --keep."
         )
 
 
-def _convolution_row(layer: LayerPlan) -> Row:
+def _layer_row(layer: LayerPlan) -> Row:
     columns = {
         "original": Totals(layer.original.parameters, layer.original.dense),
         "separable": Totals(layer.separable.parameters, layer.separable.dense),
@@ -155,30 +165,31 @@ def _convolution_row(layer: LayerPlan) -> Row:
 
 
 def _other_rows(network: nn.Module, trace: Trace, plan: Plan) -> list[Row]:
-    """Modules with contractions that are no convolution, and everything else in one row."""
-    convolutions = {layer.name for layer in plan.layers}
-    convolution_parameters = sum(layer.original.parameters for layer in plan.layers)
+    """Modules with contractions that the plan does not name, and everything else in one row."""
+    planned = {layer.name for layer in plan.layers}
+    planned_parameters = sum(layer.original.parameters for layer in plan.layers)
     modules = dict(network.named_modules())
     rows = []
     seen: set[nn.Parameter] = set()
-    for name in convolutions:
+    for name in planned:
         seen.update(modules[name].parameters())
     for name, mult_adds in trace.mult_adds.items():
-        if name in convolutions:
+        if name in planned:
             continue
         module = modules[name]
         own = [p for p in module.parameters(recurse=False) if p not in seen]
         seen.update(own)
         title = type(module).__name__
-        rows.append(_kept_row(name, title, Totals(sum(p.numel() for p in own), mult_adds)))
-    counted = sum(row.columns["original"].parameters for row in rows) + convolution_parameters
+        totals = Totals(sum(p.numel() for p in own), mult_adds)
+        rows.append(_kept_row(name, title, totals, f"none of the {plan.kind} of the plan"))
+    counted = sum(row.columns["original"].parameters for row in rows) + planned_parameters
     rest = sum(p.numel() for p in network.parameters()) - counted
     if rest:  # negative where parameters are shared: the rows count each use, the total counts one
         title = "normalisation and other parameters" if rest > 0 else "shared, counted once"
-        rows.append(_kept_row("(the rest)", title, Totals(rest, 0)))
+        rows.append(_kept_row("(the rest)", title, Totals(rest, 0), "not counted in Mult-Adds"))
     return rows
 
 
-def _kept_row(name: str, layer: str, totals: Totals) -> Row:
+def _kept_row(name: str, layer: str, totals: Totals, reason: str) -> Row:
     columns = dict.fromkeys(COLUMNS, totals)
-    return Row(name, layer, "keep", "not a convolution", None, None, "dense", columns)
+    return Row(name, layer, "keep", reason, None, None, "dense", columns)

@@ -7,9 +7,11 @@ import copy
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._pytree import tree_leaves
 
+from seclcompress.networks.tasks import task_of
 from seclcompress.rewrite import replace_module
-from seclcompress.substitutions import StructuredConv
+from seclcompress.substitutions import StructuredLayer, plain, structured_layers
 from seclcompress.trace import floating_dtype
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -35,13 +37,12 @@ def for_inference(
         A network in eval mode without gradients.
     """
     ready = copy.deepcopy(network).eval().requires_grad_(False)
-    for module in list(ready.modules()):
-        if isinstance(module, StructuredConv):
-            runs = module.planned_execution if execution == "auto" else execution
-            if runs == "dense":
-                replace_module(ready, module, module.to_dense())
-            else:
-                module.execution = "fast"
+    for layer in structured_layers(ready):
+        runs = layer.planned_execution if execution == "auto" else execution
+        if runs == "dense":
+            replace_module(ready, layer, plain(layer))
+        else:
+            layer.execution = "fast"
     ready = ready.eval().requires_grad_(False)
     try:
         folded = _fold_batch_norm(copy.deepcopy(ready))
@@ -53,12 +54,17 @@ def for_inference(
 def _agree(one: nn.Module, other: nn.Module, input_size: tuple[int, ...]) -> bool:
     dtype = floating_dtype(one)
     x = torch.randn(2, *input_size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    arguments = task_of(one).arguments(x)
     with torch.no_grad():
-        expected, found = one(x), other(x)
-    if not isinstance(expected, torch.Tensor):
+        expected, found = (tree_leaves(network(*arguments)) for network in (one, other))
+    return len(expected) == len(found) and all(map(_close, expected, found))
+
+
+def _close(expected: object, found: object) -> bool:
+    if not isinstance(expected, torch.Tensor) or not isinstance(found, torch.Tensor):
         return False
     scale = expected.abs().max().clamp_min(1e-6)
-    loose = 1e-3 if torch.finfo(dtype).bits >= 32 else 5e-2
+    loose = 1e-3 if torch.finfo(expected.dtype).bits >= 32 else 5e-2
     return bool((found - expected).abs().max() <= loose * scale)
 
 
@@ -66,7 +72,7 @@ class _Tracer(fx.Tracer):
     """Looks into everything but torch's own layers and ours."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, StructuredConv) or super().is_leaf_module(module, name)
+        return isinstance(module, StructuredLayer) or super().is_leaf_module(module, name)
 
 
 def _fold_batch_norm(network: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ from seclcompress import kernel
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import ArtefactError, SeclcompressWarning
 from seclcompress.files import write_file
-from seclcompress.plan.decide import Choice
+from seclcompress.plan.decide import Choice, Sizes
 from seclcompress.substitutions import Substitution, SubstitutionConfig
 from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
 from seclcompress.timing import Timing, alternate, processor
@@ -63,16 +63,16 @@ class Stopwatch:
         conv: Convolution,
         substitution: Substitution,
         config: SubstitutionConfig,
-        sizes: Sequence[tuple[int, ...]],
+        sizes: Sizes,
     ) -> Choice:
         """The faster execution by the median; dense where the difference is within the noise."""
         seconds = dict.fromkeys(EXECUTIONS, 0.0)
         noise = 0.0
-        for size in sizes:
+        for size, times in sizes.items():
             timings = self._timings(conv, substitution, config, size)
             for execution, timing in timings.items():
-                seconds[execution] += timing.median
-            noise += max(timing.spread for timing in timings.values())
+                seconds[execution] += times * timing.median
+            noise += times * max(timing.spread for timing in timings.values())
         fast = seconds["fast"] + noise < seconds["dense"]
         return Choice("fast" if fast else "dense", seconds)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from seclcompress.recipes import Settings
-from seclcompress.substitutions import StructuredConv
+from seclcompress.substitutions import structured_layers
 
 
 def factor_decay_by_ratio(weight_decay: float, parameters: int, original_parameters: int) -> float:
@@ -46,12 +46,7 @@ def factor_decay(settings: Settings, parameters: int, original_parameters: int) 
 
 def structured_factors(network: nn.Module) -> set[nn.Parameter]:
     """The structured factors among a network's parameters."""
-    return {
-        parameter
-        for module in network.modules()
-        if isinstance(module, StructuredConv)
-        for parameter in module.factors()
-    }
+    return {parameter for layer in structured_layers(network) for parameter in layer.factors()}
 
 
 def make_optimizers(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import nn
@@ -12,8 +11,8 @@ from torch import nn
 from seclcompress import substitutions
 from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
-from seclcompress.substitutions import StructuredConv
-from seclcompress.substitutions.contract import Convolution
+from seclcompress.substitutions import StructuredLayer, plain, structured_layers
+from seclcompress.substitutions.contract import as_convolution
 
 
 def rewrite_network(
@@ -23,7 +22,7 @@ def rewrite_network(
     seed: int = 0,
     on_fit: Callable[[str, float | None], None] | None = None,
 ) -> nn.Module:
-    """Replaces the planned convolutions in place; everything else keeps its weights.
+    """Replaces the planned layers in place; everything else keeps its weights.
 
     Args:
         network: The network the plan was made for. It is changed.
@@ -53,20 +52,20 @@ def _rewrite_layer(
     assert layer.substitution is not None
     substitution = substitutions.get(layer.substitution)
     try:
-        conv = network.get_submodule(layer.name)
+        old = network.get_submodule(layer.name)
     except AttributeError as error:
         raise PlanError(f"The network has no layer {layer.name}: {error}.") from error
-    built = substitution.build(conv, substitution.config(layer.config))
+    built = substitution.build(old, substitution.config(layer.config))
     built.planned_execution = layer.execution
     if on_fit is not None:
-        on_fit(layer.name, built.fit(cast(Convolution, conv)))
+        on_fit(layer.name, built.fit(as_convolution(old)))
     if layer.name == "":
         raise PlanError("The network itself is one convolution; put it into an nn.Sequential.")
-    replace_module(network, conv, built)
+    replace_module(network, old, built)
 
 
 def to_dense(network: nn.Module) -> nn.Module:
-    """A copy in which every structured layer is multiplied out to plain torch convolutions.
+    """A copy in which every structured layer is multiplied out to plain torch layers.
 
     It computes the same, needs nothing of this package, and can go wherever torch networks go; its
     parameters are those of a plain depthwise-separable network.
@@ -77,12 +76,11 @@ def to_dense(network: nn.Module) -> nn.Module:
     Returns:
         A copy without structured layers.
     """
-    if isinstance(network, StructuredConv):
-        return network.to_dense()
+    if isinstance(network, StructuredLayer):
+        return plain(network)
     dense = copy.deepcopy(network)
-    for module in list(dense.modules()):
-        if isinstance(module, StructuredConv):
-            replace_module(dense, module, module.to_dense())
+    for layer in structured_layers(dense):
+        replace_module(dense, layer, plain(layer))
     return dense
 
 

@@ -13,14 +13,17 @@ from seclcompress.errors import UsageError
 from seclcompress.plan import convolutions
 from seclcompress.trace import Trace
 
+#: What detectors and segmentation networks call the part that a classifier shares with them.
+_BACKBONES = ("backbone", "encoder")
+
 
 def find_taps(network: nn.Module, trace: Trace) -> list[str]:
     """The last module at each resolution, on the network's main path.
 
-    Starting from the network's own children, the child with most convolutions is opened until at
-    least three resolutions can be told apart: `layer1 … layer4` of a ResNet, the last convolution
-    before each pooling of a VGG, the last block of each stage of a MobileNet. The stem is no group,
-    and a map of one position has no attention to compare.
+    Starting from the network's own children, or from its backbone where one is called so, the child
+    with most convolutions is opened until at least three resolutions can be told apart: `layer1 …
+    layer4` of a ResNet, the last convolution before each pooling of a VGG, the last block of each
+    stage of a MobileNet. The stem is no group, and a map of one position has no attention to compare.
 
     Args:
         network: The network that was traced.
@@ -36,11 +39,13 @@ def find_taps(network: nn.Module, trace: Trace) -> list[str]:
     def weight(name: str) -> int:
         return sum(conv == name or conv.startswith(f"{name}.") for conv in inner)
 
-    level = [name for name, _ in network.named_children() if weight(name)]
-    ends: dict[int, str] = {}
+    children = [name for name, _ in network.named_children() if weight(name)]
+    level = [name for name in children if name in _BACKBONES] or children
+    best: dict[int, str] = {}
     while level:
         ends = _ends(sorted(level, key=lambda name: finished.get(name, (-1,))[0]), finished)
-        if len(ends) >= 3:
+        best = max(best, ends, key=len)  # where none has three, the outermost that has most
+        if len(best) >= 3:
             break
         widest = max(level, key=weight)
         children = [
@@ -50,7 +55,7 @@ def find_taps(network: nn.Module, trace: Trace) -> list[str]:
         if not opened:
             break
         level = [name for name in level if name != widest] + opened
-    return list(ends.values())
+    return list(best.values())
 
 
 def check_taps(names: Sequence[str], student: Trace, teacher: Trace) -> None:

@@ -13,9 +13,10 @@ from torch import nn
 
 from seclcompress.count import Count
 from seclcompress.errors import NetworkError
+from seclcompress.networks.tasks import task_of
 from seclcompress.plan import Plan
 from seclcompress.rewrite import rewrite_network, to_dense
-from seclcompress.trace import eval_mode
+from seclcompress.trace import eval_mode, floating_dtype
 
 
 def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, dict[str, int]]:
@@ -30,14 +31,23 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
 
     Returns:
         Mult-Adds an image, and how often each operation ran that fvcore does not know.
+
+    Raises:
+        NetworkError: If what the network runs depends on the image's values.
     """
     device = next(network.parameters()).device
-    image = torch.zeros(1, *input_size, device=device, dtype=next(network.parameters()).dtype)
+    image = torch.zeros(1, *input_size, device=device, dtype=floating_dtype(network))
+    task = task_of(network)
+    if task.depends_on_values:
+        raise NetworkError(
+            f"What a network for {task.name} runs depends on the image: we count as much as it runs at "
+            "most, fvcore what one image takes. The two cannot be compared; leave --verify out."
+        )
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation that hides three products
     try:
         with eval_mode(network), torch.no_grad():
-            analysis = FlopCountAnalysis(network, image)
+            analysis = FlopCountAnalysis(network, task.arguments(image))
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             analysis.tracer_warnings("none")
             analysis.set_op_handle(**_FVCORE_HANDLES)
@@ -128,6 +138,7 @@ _FVCORE_HANDLES: Mapping[str, Callable[..., Counter[str]]] = {
             "aten::adaptive_avg_pool2d",
             "aten::adaptive_avg_pool3d",
             "aten::batch_norm",
+            "aten::grid_sampler",
             "aten::group_norm",
             "aten::instance_norm",
             "aten::layer_norm",

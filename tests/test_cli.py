@@ -101,6 +101,44 @@ class TestCount:
             assert figure in invoke("count", "wrn40_2", "--keep", "*.shortcut", *flags).stdout
 
 
+class TestOtherTasks:
+    def test_a_segmentation_network_is_converted_counted_and_timed(self, invoke: Invoke) -> None:
+        named = ("lraspp_mobilenet_v3_large", "--input-size", 64, "--depth", 4)
+        invoke("convert", *named, "--num-classes", 5, "-o", "out")
+        saved = artefact.read_config(Path("out"))
+        assert saved.recipe.num_classes == 5
+        out = json.loads(invoke("count", "out", "--json").stdout)
+        network = artefact.load(Path("out"))
+        mine = sum(parameter.numel() for parameter in network.parameters())
+        assert out["columns"]["auto"]["parameters"] == mine
+        with torch.no_grad():
+            assert network(torch.zeros(1, 3, 64, 64))["out"].shape == (1, 5, 64, 64)
+        timed = invoke("bench", *named, "--rounds", 3, "--threads", 1, "--cost-model", "paper")
+        assert "ms a batch" in timed.stdout
+
+    def test_a_detector_says_what_was_assumed(self, invoke: Invoke) -> None:
+        out = " ".join(invoke("count", "ssdlite320_mobilenet_v3_large").stdout.split())
+        assert "input 3×320×320" in out
+        assert "taken at their largest" in out
+        assert "nms (×1)" in out
+        words = invoke("count", "ssdlite320_mobilenet_v3_large", "--verify", code=1).stderr
+        assert "leave --verify out" in words
+
+    def test_clips_are_counted_and_timed(self, invoke: Invoke) -> None:
+        clip = ("r3d_18", "--input-size", "3x4x16x16", "--depth", 1)
+        assert "19 of 20 convolutions rewritten" in invoke("count", *clip).stdout
+        timed = invoke("bench", *clip, "--rounds", 3, "--threads", 1, "--cost-model", "paper")
+        assert "DHW" in timed.stdout
+
+    def test_linear_layers(self, invoke: Invoke) -> None:
+        out = invoke("count", "vgg16", "--linear").stdout
+        assert "4,944,808" in out
+        assert "14 of 16 layers rewritten" in out
+        assert "say --linear as well" in invoke("count", "vgg16", "--head", code=2).stderr
+        words = invoke("count", "vgg16", "--linear", "--keep", "fc", code=1).stderr
+        assert "matches none of the 16 layers" in words
+
+
 class TestListings:
     def test_networks(self, invoke: Invoke) -> None:
         names = invoke("networks").stdout.split()
@@ -130,7 +168,16 @@ class TestListings:
 
     def test_version_and_help(self, invoke: Invoke) -> None:
         assert invoke("--version").stdout.startswith("seclcompress 0.")
-        for command in ("count", "train", "convert", "distill", "evaluate", "bench", "networks"):
+        for command in (
+            "count",
+            "train",
+            "convert",
+            "distill",
+            "evaluate",
+            "bench",
+            "survey",
+            "networks",
+        ):
             assert command in invoke("--help").stdout
             assert "Usage" in invoke(command, "--help").stdout
 
@@ -314,6 +361,9 @@ class TestTraining:
         from seclcompress.networks import torchvision_zoo
 
         monkeypatch.setattr(torchvision_zoo, "fetch", fresh_weights)
+        models = torchvision_zoo.models
+        detector = models.detection.FasterRCNN_ResNet50_FPN_Weights.DEFAULT
+        assert torchvision_zoo.preprocessing(detector) is None
         invoke("convert", "mobilenet_v3_small", "--weights", "DEFAULT", "-o", "student")
         config = artefact.read_config(Path("student"))
         assert config.preprocessing is not None

@@ -112,6 +112,16 @@ def nothing_is_left_behind(tmp_path: Path):
             "--download",
         ),
         (["train", "wrn10_1", "--data", "imagefolder:d", "-o", "out"], 1, "There is no folder d"),
+        (
+            ["train", "fasterrcnn_resnet50_fpn", *TRAIN, "-o", "out"],
+            2,
+            "train knows image classification only",
+        ),
+        (
+            ["evaluate", "r3d_18", "--data", "digits"],
+            2,
+            "evaluate knows image classification only",
+        ),
         (["distill", "no", "--teacher", "no", *TRAIN, "-o", "out"], 1, "Unknown network 'no'"),
         (["distill", "wrn10_1", "--teacher", "wrn10_1", *TRAIN, "-o", "out"], 2, "teaches nothing"),
         (["count", "wrn10_1", "--plan", "p.json", "--depth", 3], 2, "decided already what --depth"),

@@ -133,6 +133,7 @@ def test_networks_that_use_modules_oddly() -> None:
     assert reasons["tied"] == "its weights are shared with knot"
     assert reasons["forth"] == "its weights are shared with back"
     assert "ParametrizedConv2d" in reasons["normed"]
+    assert reasons["back"] == "its weights are shared with forth"
     baseline = make_plan(network, trace, PlanOptions(substitution="separable"))
     baseline_count = count_network(network, trace, baseline)
     count = count_network(network, trace, plan)
@@ -174,8 +175,8 @@ def test_a_figure_that_is_wrong_is_found() -> None:
         verify(network, plan, dataclasses.replace(count, columns=columns))
 
 
-def agrees_with_fvcore(name: str, size: int | None = None) -> None:
-    source = resolve.locate(name, input_size=(3, size, size) if size else None)
+def agrees_with_fvcore(name: str, size: tuple[int, ...] | None = None) -> None:
+    source = resolve.locate(name, input_size=(3, *size) if size else None)
     network = networks.build(source.recipe)
     trace = trace_network(network, source.input_size)
     assert fvcore_mult_adds(network, source.input_size)[0] == trace.total_mult_adds
@@ -204,15 +205,31 @@ def agrees_with_fvcore(name: str, size: int | None = None) -> None:
         ("efficientnet_b0", 64),
         ("shufflenet_v2_x0_5", 64),
         ("googlenet", 64),
+        ("fcn_resnet50", 64),
+        ("lraspp_mobilenet_v3_large", 64),
+        ("raft_small", 128),
+        ("r3d_18", (4, 32, 32)),
+        ("swin3d_t", (4, 64, 64)),
     ],
 )
-def test_fvcore_is_a_second_witness(name: str, size: int | None) -> None:
-    agrees_with_fvcore(name, size)
+def test_fvcore_is_a_second_witness(name: str, size: int | tuple[int, ...] | None) -> None:
+    agrees_with_fvcore(name, (size, size) if isinstance(size, int) else size)
+
+
+def test_what_an_image_decides_is_not_compared() -> None:
+    with pytest.raises(NetworkError, match="object detection runs depends on the image"):
+        fvcore_mult_adds(networks.build(networks.named_recipe("ssd300_vgg16")), (3, 300, 300))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [n for n in torchvision_zoo.names() if n not in ("regnet_y_128gf", "vit_h_14")]
+    "name",
+    [
+        name
+        for name in torchvision_zoo.names()
+        if name not in ("regnet_y_128gf", "vit_h_14")
+        and torchvision_zoo.task(name).name == "image classification"
+    ],
 )
 def test_fvcore_is_a_second_witness_for_all(name: str) -> None:
     """At the usual size of each; the two largest would need more memory than CI has."""

@@ -16,7 +16,7 @@ from seclcompress.timing import Timing, alternate, describe_machine
 
 ACDC = substitutions.get("acdc")
 CONFIG = ACDC.config({"depth": 2})
-SIZES = [(4, 4)]
+SIZES = {(4, 4): 1}
 
 
 def told(monkeypatch: pytest.MonkeyPatch, dense: Timing, fast: Timing) -> list[str]:
@@ -52,8 +52,8 @@ def test_the_faster_one_unless_it_is_noise(
 
 def test_every_call_of_a_shared_layer_counts(monkeypatch) -> None:
     told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
-    found = Stopwatch().choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, [(4, 4), (2, 2)])
-    assert found.seconds == {"dense": 6.0, "fast": 4.0}
+    found = Stopwatch().choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, {(4, 4): 1, (2, 2): 2})
+    assert found.seconds == {"dense": 9.0, "fast": 6.0}
 
 
 def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> No
     # Whatever changes the seconds is measured anew.
     again.choose(conv, ACDC, ACDC.config({"depth": 3}), SIZES)
     again.choose(nn.Conv2d(4, 8, 3), ACDC, CONFIG, SIZES)
-    again.choose(conv, ACDC, CONFIG, [(5, 5)])
+    again.choose(conv, ACDC, CONFIG, {(5, 5): 1})
     Stopwatch(cache, batch=2).choose(conv, ACDC, CONFIG, SIZES)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -78,7 +78,7 @@ def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> No
         torch.set_num_threads(threads)
     assert len(asked) == 6
     # A stopwatch that was opened before does not lose what others wrote since.
-    second.choose(conv, ACDC, CONFIG, [(9, 9)])
+    second.choose(conv, ACDC, CONFIG, {(9, 9): 1})
     assert len(json.loads(cache.read_text())) == 7
 
 
@@ -119,7 +119,7 @@ def test_a_layer_is_timed_at_its_true_shape(conv: nn.Module) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(original), "forward", spy)
-        found = Stopwatch(batch=3).choose(conv, ACDC, CONFIG, [size])
+        found = Stopwatch(batch=3).choose(conv, ACDC, CONFIG, {size: 1})
     assert set(seen) == {(3, 8, *size)}
     assert found.seconds is not None
     assert all(0 < seconds < 60 for seconds in found.seconds.values())

@@ -16,7 +16,10 @@ from seclcompress.networks.weights import load_weights, read_weights
 
 
 def test_all_of_torchvisions_and_the_papers() -> None:
-    assert len(torchvision_zoo.names()) >= 80
+    assert set(models.list_models()) == {
+        *torchvision_zoo.names(),
+        *torchvision_zoo.quantised_names(),
+    }
     assert {"resnet50", "vit_b_16", "wrn40_2", "wrn28_10", "wrn16_2"} <= set(networks.names())
 
 
@@ -40,12 +43,55 @@ def test_num_classes() -> None:
         ("resnet5", r"Unknown network 'resnet5'. Did you mean resnet50"),
         ("wrn41_2", r"There is no wrn41_2.*Did you mean wrn40_2\?"),
         ("wrn40_0", r"There is no wrn40_0"),
-        ("nonsense", r"`seclcompress networks` lists all 8\d"),
+        ("nonsense", r"`seclcompress networks` lists all \d+;"),
     ],
 )
 def test_unknown_names(name: str, words: str) -> None:
     with pytest.raises(NetworkError, match=words):
         networks.build(networks.named_recipe(name))
+
+
+def test_quantised_networks_are_refused_in_a_sentence() -> None:
+    assert torchvision_zoo.quantised_names()
+    for name in torchvision_zoo.quantised_names():
+        with pytest.raises(NetworkError) as caught:
+            networks.named_recipe(name)
+        words = str(caught.value)
+        assert words.startswith(f"{name} computes with 8-bit integers")
+        assert f"name {name.removeprefix('quantized_')} and" in words
+        assert name.removeprefix("quantized_") in torchvision_zoo.names()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "task", "classes"),
+    [
+        ("resnet18", (3, 224, 224), "image classification", 1000),
+        ("maskrcnn_resnet50_fpn", (3, 800, 800), "object detection", None),
+        ("ssd300_vgg16", (3, 300, 300), "object detection", None),
+        ("fcn_resnet50", (3, 520, 520), "semantic segmentation", None),
+        ("r3d_18", (3, 16, 112, 112), "video classification", None),
+        ("mvit_v1_b", (3, 16, 224, 224), "video classification", None),
+        ("raft_small", (3, 512, 512), "optical flow", None),
+    ],
+)
+def test_tasks(name: str, size: tuple[int, ...], task: str, classes: int | None) -> None:
+    recipe = networks.named_recipe(name)
+    assert recipe.num_classes == classes
+    assert networks.default_input_size(recipe) == size
+    assert torchvision_zoo.task(name).name == task
+    if task == "image classification":
+        networks.check_image_classification(recipe, "train")
+        return
+    with pytest.raises(UsageError, match=f"{name} is a network for {task}; train knows image"):
+        networks.check_image_classification(recipe, "train")
+
+
+def test_classes_of_other_tasks() -> None:
+    recipe = networks.named_recipe("fcos_resnet50_fpn", 7)
+    head = networks.build(recipe, skeleton=True).head.classification_head
+    assert head.num_classes == 7
+    with pytest.raises(NetworkError, match=r"raft_small has no classes; drop --num-classes"):
+        networks.named_recipe("raft_small", 7)
 
 
 def test_a_skeleton_has_no_values_and_the_same_shapes() -> None:
@@ -212,6 +258,20 @@ class TestPublishedWeights:
             assert torch.equal(loaded(x), reference(x))
         assert loaded.transform_input
         assert not any(key.startswith("aux") for key in loaded.state_dict())
+
+    @pytest.mark.parametrize(
+        "name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "deeplabv3_mobilenet_v3_large"]
+    )
+    def test_of_other_tasks(self, hub: Path, name: str) -> None:
+        """Frozen batch norms in a trained detector, an auxiliary classifier: as torchvision has them."""
+        weights = models.get_model_weights(name).DEFAULT
+        options = torchvision_zoo.options_with_weights(name, weights)
+        self.put(hub, weights, networks.build(networks.named_recipe(name, None, options)))
+        loaded, fresh = resolve.locate(name, weights="DEFAULT").load()
+        assert fresh == []
+        reference = models.get_model(name, weights="DEFAULT").state_dict()
+        assert loaded.state_dict().keys() == reference.keys()
+        assert all(torch.equal(v, reference[k]) for k, v in loaded.state_dict().items())
 
     def test_no_download_unless_asked(self, hub: Path) -> None:
         with pytest.raises(WeightsError, match="Allow the download with --download"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import shutil
+import warnings
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.errors import SubstitutionError, UsageError
-from seclcompress.substitutions.contract import CONVOLUTIONS
+from seclcompress.substitutions import StructuredLinear
+from seclcompress.substitutions.contract import CONVOLUTIONS, as_convolution
 
 #: Options worth testing beside the defaults.
 CONFIGS: dict[str, list[dict[str, Any]]] = {
@@ -260,10 +262,30 @@ def test_every_name_a_network_reads_of_a_convolution(name: str, options: dict[st
     assert "execution=auto (dense)" in repr(built)
 
 
+def _weight_norm(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of its age
+        return torch.nn.utils.weight_norm(layer)
+
+
+def _hooked(layer: nn.Module) -> nn.Module:
+    layer.register_forward_hook(lambda module, args, output: None)
+    return layer
+
+
 @case
 def test_what_none_can_rewrite(name: str, options: dict[str, Any]) -> None:
     class Mine(nn.Conv2d):
-        pass
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x).relu()
+
+    class Extra(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 4)
+            self.scale = nn.Parameter(torch.ones(4))
+
+    class Linear(nn.Linear):
+        forward = nn.Identity.forward
 
     substitution = substitutions.get(name)
     config = substitution.config(options)
@@ -272,7 +294,19 @@ def test_what_none_can_rewrite(name: str, options: dict[str, Any]) -> None:
         (nn.Conv2d(4, 4, 3, groups=4), "depthwise already"),
         (nn.Conv2d(4, 8, 3, groups=4), "depthwise already"),
         (nn.ConvTranspose2d(4, 4, 3), "ConvTranspose2d"),
-        (nn.Linear(4, 4), "Linear"),
+        (
+            nn.MultiheadAttention(4, 2),
+            "the packed projections of a MultiheadAttention",
+        ),
+        (Extra(), "a Extra may compute something else than a plain Linear"),
+        (Linear(4, 4), "a Linear may compute something else than a plain Linear"),
+        (
+            nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)),
+            "the weight of this ParametrizedConv2d is made from other parameters",
+        ),
+        (_weight_norm(nn.Conv2d(4, 4, 3)), "the weight of this Conv2d is made from other"),
+        (_hooked(nn.Conv2d(4, 4, 3)), "it has hooks, which would be lost"),
+        (nn.ReLU(), "a ReLU may compute something else"),
     ]:
         assert words in (substitution.refuse(module, config) or "")
 
@@ -301,6 +335,51 @@ def test_an_empty_batch(name: str, options: dict[str, Any]) -> None:
 
 
 @case
+@pytest.mark.parametrize("shape", [(9, 13), (13, 9), (8, 8)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_is_a_convolution_over_its_positions(
+    name: str, options: dict[str, Any], shape: tuple[int, int], bias: bool
+) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(*shape, bias=bias, dtype=torch.float64)
+    substitution = substitutions.get(name)
+    config = substitution.config(options)
+    built = substitution.build(linear, config)
+    assert isinstance(built, StructuredLinear)
+    assert (built.in_features, built.out_features) == shape
+    cost = substitution.cost(as_convolution(linear), config, (7,))
+    assert sum(p.numel() for p in built.parameters()) == cost.parameters
+    plain = built.to_dense()
+    assert type(plain) is nn.Linear
+    assert (plain.bias is not None) == bias
+    for size in [(2, 3, 5), (4,), ()]:
+        x = torch.randn(*size, shape[0], dtype=torch.float64)
+        for execution in ("dense", "fast", "auto"):
+            for training in (True, False):
+                substitutions.set_execution(built.train(training), execution)
+                torch.testing.assert_close(built(x), plain(x), atol=1e-9, rtol=1e-9)
+    assert built(x[None][:0]).shape == (0, shape[1])
+    for tensor in (built.train().requires_grad_(), linear):
+        assert all(p.requires_grad for p in tensor.parameters())
+    built(torch.randn(3, shape[0], dtype=torch.float64)).sum().backward()
+    assert all(p.grad is not None for p in built.parameters())
+
+
+@case
+def test_a_linear_starts_with_the_variance_of_the_old_one(
+    name: str, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(96, 384)
+    substitution = substitutions.get(name)
+    built = substitution.build(linear, substitution.config(options))
+    x = torch.randn(500, 96)
+    with torch.no_grad():
+        ratio = float((built(x) - linear.bias).var() / (linear(x) - linear.bias).var())
+    assert 0.7 < ratio < 1.4
+
+
+@case
 def test_an_image_without_a_batch(name: str, options: dict[str, Any]) -> None:
     substitution = substitutions.get(name)
     for kernel in (1, 3):
@@ -309,6 +388,17 @@ def test_an_image_without_a_batch(name: str, options: dict[str, Any]) -> None:
         for execution in ("dense", "fast", "auto"):
             built.execution = execution
             torch.testing.assert_close(built(x[0]), built(x)[0], atol=1e-5, rtol=1e-5)
+
+
+@case
+def test_a_subclass_that_computes_the_same(name: str, options: dict[str, Any]) -> None:
+    class Named(nn.Conv3d):
+        def __init__(self) -> None:
+            super().__init__(4, 9, (3, 1, 1), bias=False)
+
+    substitution = substitutions.get(name)
+    built = substitution.build(Named(), substitution.config(options))
+    assert built(torch.randn(1, 4, 5, 2, 2)).shape == (1, 9, 3, 2, 2)
 
 
 def test_zero_weights_do_not_make_a_dead_layer() -> None:

@@ -111,7 +111,16 @@ def main() -> None:
     app()
 
 
-from seclcompress.cli import bench, convert, count, distill, evaluate, listing, train  # noqa: E402
+from seclcompress.cli import (  # noqa: E402
+    bench,
+    convert,
+    count,
+    distill,
+    evaluate,
+    listing,
+    survey,
+    train,
+)
 
 for _command in (
     count.count,
@@ -120,6 +129,7 @@ for _command in (
     distill.distill,
     evaluate.evaluate,
     bench.bench,
+    survey.survey,
 ):
     app.command()(_command)
 app.command("networks")(listing.networks)

@@ -31,6 +31,8 @@ def bench(
     keep: o.KeepOption = None,
     only: o.OnlyOption = None,
     stem: o.StemOption = False,
+    linear: o.LinearOption = False,
+    head: o.HeadOption = False,
     min_channels: o.MinChannelsOption = 1,
     cost_model: o.CostModelOption = o.CostModel.measured,
     plan: o.PlanOption = None,
@@ -43,14 +45,16 @@ def bench(
     """
     o.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
-    wanted = o.plan_options(substitution, depth, option, keep, only, stem, min_channels, cost_model)
+    wanted = o.plan_options(
+        substitution, depth, option, keep, only, stem, linear, head, min_channels, cost_model
+    )
     import torch
     from rich.console import Console
 
     from seclcompress import report
     from seclcompress.artefact import fresh
+    from seclcompress.bench import LAYOUTS, variants
     from seclcompress.bench import bench as run
-    from seclcompress.bench import variants
     from seclcompress.plan import Plan, PlanOptions, make_plan
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
@@ -59,8 +63,11 @@ def bench(
     if threads is not None:
         torch.set_num_threads(threads)
     source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
-    if len(source.input_size) != 3:
-        raise UsageError(f"bench runs images, channels×height×width; got {source.input_size}.")
+    if len(source.input_size) + 1 not in LAYOUTS:
+        raise UsageError(
+            "bench runs images, channels×height×width, or clips, channels×frames×height×width; got "
+            f"{source.input_size}."
+        )
     saved = o.saved_plan(context, source, plan)
     skeleton, traced, decided = o.planned(
         source, wanted, plan, saved=saved, may_be_empty=True, batch=batch_size

@@ -40,6 +40,8 @@ def convert(
     keep: o.KeepOption = None,
     only: o.OnlyOption = None,
     stem: o.StemOption = False,
+    linear: o.LinearOption = False,
+    head: o.HeadOption = False,
     min_channels: o.MinChannelsOption = 1,
     cost_model: o.CostModelOption = o.CostModel.paper,
     plan: o.PlanOption = None,
@@ -72,7 +74,9 @@ def convert(
         )
     o.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
-    wanted = o.plan_options(substitution, depth, option, keep, only, stem, min_channels, cost_model)
+    wanted = o.plan_options(
+        substitution, depth, option, keep, only, stem, linear, head, min_channels, cost_model
+    )
     from rich.console import Console
 
     from seclcompress import artefact, report

@@ -45,6 +45,7 @@ def distill(
     from seclcompress.artefact import ArtefactConfig
     from seclcompress.data import check_classes
     from seclcompress.errors import UsageError
+    from seclcompress.networks import check_image_classification
     from seclcompress.resolve import is_name, locate
     from seclcompress.taps import check_taps, find_taps
     from seclcompress.trace import trace_network
@@ -59,6 +60,8 @@ def distill(
         factory_name=factory,
         download=download,
     )
+    for source in (found, guide):
+        check_image_classification(source.recipe, "distill")
     if is_name(teacher) and teacher_weights is None:
         raise UsageError(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "

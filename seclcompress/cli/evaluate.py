@@ -36,6 +36,7 @@ def evaluate(
 
     from seclcompress.cli.progress import counting
     from seclcompress.data import check_classes
+    from seclcompress.networks import check_image_classification
     from seclcompress.resolve import locate
     from seclcompress.substitutions import set_execution
     from seclcompress.trace import trace_network
@@ -50,6 +51,7 @@ def evaluate(
         factory_name=factory,
         download=download,
     )
+    check_image_classification(source.recipe, "evaluate")
     with t.open_data(
         data,
         source.input_size,

@@ -49,7 +49,7 @@ InputSizeOption = Annotated[
     typer.Option(
         "--input-size",
         metavar="SIZE",
-        help="Side or channels×height×width: 224 or 3x224x224. Default: the network's usual one.",
+        help="Side or channels×size: 224, 3x224x224, for video 3x16x112x112. Default: the usual one.",
     ),
 ]
 FactoryOption = Annotated[
@@ -98,6 +98,12 @@ OnlyOption = Annotated[
 ]
 StemOption = Annotated[
     bool, typer.Option("--stem", help="Rewrite the first convolution too; it costs accuracy.")
+]
+LinearOption = Annotated[
+    bool, typer.Option("--linear", help="Rewrite Linear layers too, as stacks without space.")
+]
+HeadOption = Annotated[
+    bool, typer.Option("--head", help="With --linear: rewrite the last one, the classifier, too.")
 ]
 MinChannelsOption = Annotated[
     int, typer.Option("--min-channels", min=1, help="Keep layers with fewer channels in or out.")
@@ -157,10 +163,18 @@ def plan_options(
     keep: list[str] | None,
     only: list[str] | None,
     stem: bool,
+    linear: bool,
+    head: bool,
     min_channels: int,
     cost_model: CostModel,
 ) -> PlanOptions:
-    """The planning options of a command line, checked."""
+    """The planning options of a command line, checked.
+
+    Raises:
+        UsageError: If one is unknown, out of range, or makes no sense without another.
+    """
+    if head and not linear:
+        raise UsageError("--head rewrites the last Linear layer; say --linear as well.")
     from seclcompress import substitutions
     from seclcompress.plan import PlanOptions
 
@@ -172,6 +186,8 @@ def plan_options(
         keep=tuple(keep or ()),
         only=tuple(only or ()),
         stem=stem,
+        linear=linear,
+        head=head,
         min_channels=min_channels,
         cost_model=cost_model.value,
     )
@@ -183,7 +199,7 @@ def say_fresh(names: list[str]) -> None:
         err_console.print(f"Fresh, for another number of classes: {', '.join(names)}.")
 
 
-_PLANNING = "substitution depth option keep only stem min_channels cost_model".split()
+_PLANNING = "substitution depth option keep only stem linear head min_channels cost_model".split()
 
 
 def given_planning_options(context: typer.Context) -> list[str]:

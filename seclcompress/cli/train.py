@@ -36,6 +36,7 @@ def train(
     from seclcompress import processes
     from seclcompress.artefact import ArtefactConfig
     from seclcompress.data import check_classes, usual_input_size
+    from seclcompress.networks import check_image_classification
     from seclcompress.resolve import is_name, locate
     from seclcompress.trace import trace_network
 
@@ -52,6 +53,7 @@ def train(
             factory_name=factory,
             download=download,
         )
+        check_image_classification(source.recipe, "train")
         with t.open_data(
             data,
             source.input_size,

@@ -15,10 +15,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from seclcompress.errors import ArtefactError, NetworkError
+from seclcompress.errors import ArtefactError, NetworkError, UsageError
 from seclcompress.networks import factory, torchvision_zoo, wide_resnet
+from seclcompress.networks.tasks import Task
 
-__all__ = ["Recipe", "build", "default_input_size", "is_known", "named_recipe", "names"]
+__all__ = [
+    "Recipe",
+    "build",
+    "check_image_classification",
+    "default_input_size",
+    "is_known",
+    "named_recipe",
+    "names",
+]
 
 #: Shown in lists; any wrn<depth>_<width> with depth 6n + 4 is known.
 WIDE_RESNETS = ("wrn16_2", "wrn28_10", "wrn40_2")
@@ -30,7 +39,7 @@ class Recipe(BaseModel):
     Attributes:
         source: Which kind of name `name` is.
         name: `resnet18`, `wrn40_2`, or `package.module:factory`.
-        num_classes: Outputs of the classifier; None for a factory, which decides itself.
+        num_classes: Outputs of the classifier; None where the builder or factory decides itself.
         options: Further options of the builder (torchvision only).
     """
 
@@ -59,11 +68,13 @@ def named_recipe(
 
     Args:
         name: A torchvision network, `wrn<depth>_<width>`, or `package.module:factory`.
-        num_classes: Outputs of the classifier; by default 1000, and 10 for a wide residual network.
+        num_classes: Outputs of the classifier; by default torchvision's (1000 for images), and 10
+            for a wide residual network.
         options: Further options of a torchvision builder.
 
     Raises:
-        NetworkError: If there is no such network; the nearest names are suggested.
+        NetworkError: If there is no such network (the nearest names are suggested), it has no
+            classes to number, or it computes with integers.
     """
     if factory.is_factory(name):
         if num_classes is not None:
@@ -72,8 +83,14 @@ def named_recipe(
     if wide_resnet.is_wide_resnet(name):
         return Recipe(source="wide_resnet", name=name, num_classes=num_classes or 10)
     if name in torchvision_zoo.names():
-        return Recipe(
-            source="torchvision", name=name, num_classes=num_classes or 1000, options=options or {}
+        classes = num_classes or torchvision_zoo.default_classes(name)
+        if classes and torchvision_zoo.task(name).without_classes:
+            raise NetworkError(f"{name} has no classes; drop --num-classes.")
+        return Recipe(source="torchvision", name=name, num_classes=classes, options=options or {})
+    if name in torchvision_zoo.quantised_names():
+        raise NetworkError(
+            f"{name} computes with 8-bit integers, which can be neither trained nor rewritten: name "
+            f"{name.removeprefix('quantized_')} and quantise what comes of it."
         )
     near = difflib.get_close_matches(name, names(), n=3, cutoff=0.6)
     hint = f"Did you mean {', '.join(near)}? " if near else ""
@@ -104,16 +121,46 @@ def build(recipe: Recipe, *, factory_name: str | None = None, skeleton: bool = F
                 f"Where you trust it, say so with --factory {recipe.name}"
             )
         return factory.build(recipe.name)
-    with _EmptyOnMeta() if skeleton else torch.device("cpu"):
-        if recipe.source == "wide_resnet":
-            return wide_resnet.wide_resnet(recipe.name, recipe.num_classes or 10)
-        if recipe.name not in torchvision_zoo.names():
-            raise NetworkError(f"This torchvision has no classification network '{recipe.name}'.")
-        return torchvision_zoo.build(recipe.name, recipe.num_classes or 1000, dict(recipe.options))
+    if not skeleton:
+        with torch.device("cpu"):
+            return _build_named(recipe)
+    try:
+        with _EmptyOnMeta():
+            return _build_named(recipe)
+    except RuntimeError:  # SSDlite runs its backbone while it is built
+        return _build_named(recipe)
+
+
+def _build_named(recipe: Recipe) -> nn.Module:
+    if recipe.source == "wide_resnet":
+        return wide_resnet.wide_resnet(recipe.name, recipe.num_classes or 10)
+    if recipe.name not in torchvision_zoo.names():
+        raise NetworkError(f"This torchvision has no network '{recipe.name}'.")
+    return torchvision_zoo.build(recipe.name, recipe.num_classes, dict(recipe.options))
+
+
+def check_image_classification(recipe: Recipe, purpose: str) -> None:
+    """Makes sure that a network named by a recipe is one that sorts images into classes.
+
+    Nothing is known of a factory's network before it runs; it passes.
+
+    Args:
+        recipe: Of the network.
+        purpose: What image classification is needed for, for the message: `train`, `distill`.
+
+    Raises:
+        UsageError: If it is a network for another task.
+    """
+    task = torchvision_zoo.task(recipe.name) if recipe.source == "torchvision" else Task()
+    if type(task) is not Task:
+        raise UsageError(
+            f"{recipe.name} is a network for {task.name}; {purpose} knows image classification only. "
+            "It can be counted and converted here; train the result as its original was trained."
+        )
 
 
 def default_input_size(recipe: Recipe) -> tuple[int, ...]:
-    """The size a network is usually run at, as (channels, H, W)."""
+    """The size a network is usually run at, as (channels, *spatial)."""
     if recipe.source == "wide_resnet":
         return (3, 32, 32)
     if recipe.source == "torchvision":

@@ -1,19 +1,42 @@
-"""torchvision's classification networks: names, builders, published weights."""
+"""torchvision's networks: names, tasks, builders, usual input sizes, published weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
+from torchvision.ops.misc import FrozenBatchNorm2d
+from torchvision.transforms._presets import ImageClassification
 
 from seclcompress.errors import NetworkError, WeightsError
+from seclcompress.networks.tasks import (
+    Detection,
+    OpticalFlow,
+    Segmentation,
+    Task,
+    VideoClassification,
+)
 from seclcompress.preprocessing import Preprocessing
 
+_T = TypeVar("_T")
+
+#: An option of ours: batch norms of the backbone are constants, as torchvision builds detectors when
+#: they are given published weights.
+FROZEN_NORM = "frozen_norm"
+#: Where torchvision keeps the networks of each task.
+_FOLDERS: dict[type[Task], Any] = {
+    Task: models,
+    Detection: models.detection,
+    Segmentation: models.segmentation,
+    VideoClassification: models.video,
+    OpticalFlow: models.optical_flow,
+}
 #: Options that torchvision's builders set when they are given published weights.
 _WITH_WEIGHTS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "aux_logits": False},
@@ -21,12 +44,40 @@ _WITH_WEIGHTS: dict[str, dict[str, Any]] = {
 }
 #: Published weights of branches that torchvision drops when it loads them.
 _DROPPED = {"googlenet": ("aux1.", "aux2.")}
+#: Builders that train no weights of their own in the backbone, and so take them from elsewhere.
+_WITH_BACKBONE = (Detection, Segmentation)
+#: (frames, side) of the clips that torchvision's figures were counted at.
+_CLIPS = {"mvit": (16, 224), "s3d": (16, 224), "swin3d": (16, 224)}
+_CLIP = (16, 112)
+_FLOW_SIZE = (512, 512)
+#: Sides of the square images that detectors are counted at; those of R-CNNs, RetinaNet and FCOS are
+#: scaled to it.
+_DETECTION_SIDE = 800
+_DETECTION_SIDES = {"ssd300": 300, "ssdlite320": 320, "fasterrcnn_mobilenet_v3_large_320": 320}
 
 
 @cache
 def names() -> list[str]:
-    """The names of all classification networks that torchvision has."""
-    return models.list_models(module=models)  # type: ignore[no-any-return]
+    """The names of all networks that torchvision has, but for the quantised ones."""
+    return sorted(name for folder in _FOLDERS.values() for name in models.list_models(folder))
+
+
+@cache
+def quantised_names() -> list[str]:
+    """The names of torchvision's networks with 8-bit integers, which cannot be trained."""
+    return models.list_models(module=models.quantization)  # type: ignore[no-any-return]
+
+
+def task(name: str) -> Task:
+    """What a network is for; one of `names()`."""
+    return next(
+        kind() for kind, folder in _FOLDERS.items() if name in models.list_models(module=folder)
+    )
+
+
+def default_classes(name: str) -> int | None:
+    """The number of classes of a network's published weights; None leaves it to torchvision."""
+    return 1000 if type(task(name)) is Task else None
 
 
 def options_with_weights(name: str, weights: WeightsEnum) -> dict[str, Any]:
@@ -34,27 +85,46 @@ def options_with_weights(name: str, weights: WeightsEnum) -> dict[str, Any]:
     options = dict(_WITH_WEIGHTS.get(name, {}))
     if name.startswith("vit_"):
         options["image_size"] = weights.meta["min_size"][0]
+    if name.startswith(("fcn_", "deeplabv3_")):
+        options["aux_loss"] = True
+    if isinstance(task(name), Detection) and not name.endswith("_v2") and "ssd" not in name:
+        options[FROZEN_NORM] = True
     return options
 
 
-def build(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
+def build(name: str, num_classes: int | None, options: dict[str, Any]) -> nn.Module:
     """Builds a network with fresh weights.
 
     Args:
         name: One of `names()`.
-        num_classes: Outputs of the classifier.
-        options: More keyword arguments for torchvision's builder.
+        num_classes: Outputs of the classifier; None for torchvision's default.
+        options: More keyword arguments for torchvision's builder, and `FROZEN_NORM`.
 
     Raises:
         NetworkError: If torchvision refuses the options.
     """
     builder = models.get_model_builder(name)
+    wanted: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if name in _WITH_WEIGHTS:
-        options = {"init_weights": True, **options}  # said aloud, or torchvision warns
+        wanted["init_weights"] = True  # said aloud, or torchvision warns
+    if isinstance(task(name), _WITH_BACKBONE):
+        wanted["weights_backbone"] = None  # or they would be downloaded
+    wanted |= {key: value for key, value in options.items() if key != FROZEN_NORM}
     try:
-        return builder(weights=None, num_classes=num_classes, **options)  # type: ignore[no-any-return]
+        network: nn.Module = builder(weights=None, **wanted)
     except (TypeError, ValueError) as error:
-        raise NetworkError(f"Cannot build {name} with {options}: {error}") from error
+        raise NetworkError(f"Cannot build {name} with {wanted}: {error}") from error
+    if options.get(FROZEN_NORM):
+        _freeze_norms(network.get_submodule("backbone"))
+    return network
+
+
+def _freeze_norms(module: nn.Module) -> None:
+    """Makes batch norms constants in place, as torchvision does for a trained backbone."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FrozenBatchNorm2d(child.num_features, child.eps))
+        _freeze_norms(child)
 
 
 def find_weights(name: str, spelling: str) -> WeightsEnum:
@@ -97,18 +167,43 @@ def fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]:
 
 
 def input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...]:
-    """The size that a network's published weights were measured at, as (channels, H, W)."""
+    """The size that a network's published figures were counted at.
+
+    Returns:
+        (channels, height, width); for video (channels, frames, height, width).
+    """
+    kind = task(name)
+    if isinstance(kind, VideoClassification):
+        frames, side = _longest_prefix(_CLIPS, name, _CLIP)
+        return (3, frames, side, side)
+    if isinstance(kind, OpticalFlow):
+        return (3, *_FLOW_SIZE)
+    if isinstance(kind, Detection):
+        side = _longest_prefix(_DETECTION_SIDES, name, _DETECTION_SIDE)
+        return (3, side, side)
     chosen = weights if weights is not None else models.get_model_weights(name).DEFAULT
-    side = chosen.transforms().crop_size[0]
+    transforms = chosen.transforms()
+    if isinstance(kind, Segmentation):
+        side = transforms.resize_size[0]
+        return (3, side, side)
+    side = transforms.crop_size[0]
     return (3, side, side)
 
 
-def preprocessing(weights: WeightsEnum) -> Preprocessing:
-    """What published weights were trained and measured with."""
+def preprocessing(weights: WeightsEnum) -> Preprocessing | None:
+    """What published weights were trained and measured with; None of those for other tasks."""
     published = weights.transforms()
+    if not isinstance(published, ImageClassification):
+        return None
     return Preprocessing(
         mean=published.mean,
         std=published.std,
         resize=published.resize_size[0],
         interpolation=published.interpolation.value,
     )
+
+
+def _longest_prefix(table: Mapping[str, _T], name: str, default: _T) -> _T:
+    """The entry whose key a name begins with."""
+    fitting = [key for key in table if name.startswith(key)]
+    return table[max(fitting, key=len)] if fitting else default

@@ -1,20 +1,25 @@
-"""Deciding the fate of every convolution from a trace."""
+"""Deciding the fate of every layer from a trace."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from seclcompress import substitutions
-from seclcompress.cost import LayerCost, convolution_mult_adds
+from seclcompress.cost import LayerCost
 from seclcompress.errors import PlanError
 from seclcompress.plan.model import LayerPlan, Plan, PlanOptions
 from seclcompress.substitutions import Substitution, SubstitutionConfig
-from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
+from seclcompress.substitutions.contract import (
+    CONVOLUTION_KINDS,
+    LINEAR_KINDS,
+    Convolution,
+    as_convolution,
+)
 from seclcompress.trace import Trace
 
 
@@ -31,25 +36,35 @@ class Choice:
     seconds: dict[str, float] | None = None
 
 
-#: Decides a layer's execution: convolution, family, its options, output sizes.
-Chooser = Callable[
-    [Convolution, Substitution, SubstitutionConfig, Sequence[tuple[int, ...]]], Choice
-]
+#: How often each spatial output size occurs for one image.
+Sizes = Mapping[tuple[int, ...], int]
+#: Decides a layer's execution: the convolution that it is, family, its options, output sizes.
+Chooser = Callable[[Convolution, Substitution, SubstitutionConfig, Sizes], Choice]
 
 
 def fewest_mult_adds(
-    conv: Convolution,
-    substitution: Substitution,
-    config: SubstitutionConfig,
-    sizes: Sequence[tuple[int, ...]],
+    conv: Convolution, substitution: Substitution, config: SubstitutionConfig, sizes: Sizes
 ) -> Choice:
     """The paper's cost model: whichever has fewer Mult-Adds, dense where they are equal."""
     return Choice(_total(substitution, conv, config, sizes).cheapest)
 
 
 def convolutions(network: nn.Module) -> dict[str, nn.Module]:
-    """Every convolution of a network by name, subclasses and grouped ones included."""
-    kinds = tuple(CONVOLUTIONS.values())
+    """Every convolution of a network by name: subclasses, grouped and transposed ones included."""
+    return _modules(network, CONVOLUTION_KINDS)
+
+
+def plannable(network: nn.Module, *, linear: bool) -> dict[str, nn.Module]:
+    """Every layer that a plan says something of, by name.
+
+    Args:
+        network: Any module.
+        linear: Whether Linear layers, and what multiplies by matrices itself, are among them.
+    """
+    return _modules(network, CONVOLUTION_KINDS + (LINEAR_KINDS if linear else ()))
+
+
+def _modules(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 
 
@@ -61,75 +76,109 @@ def make_plan(
     *,
     may_be_empty: bool = False,
 ) -> Plan:
-    """Decides the fate of every convolution.
+    """Decides the fate of every convolution, and of every Linear where that is asked for.
 
     Args:
         network: The network that was traced.
         trace: Its trace.
         options: What was asked.
         choose: What decides between dense and fast; it should be what `options.cost_model` names.
-        may_be_empty: Whether a plan that rewrites no convolution is an answer, not an error.
+        may_be_empty: Whether a plan that rewrites nothing is an answer, not an error.
 
     Raises:
-        PlanError: If the network has no convolution, a pattern matches none, or none would change.
+        PlanError: If the network has no such layer, a pattern matches none, or none would change.
         UsageError: If the substitution or one of its options is unknown.
     """
     substitution = substitutions.get(options.substitution)
     config = substitution.config(options.config)
-    found = convolutions(network)
+    found = plannable(network, linear=options.linear)
     if not found:
-        raise PlanError("The network has no convolution, so there is nothing to rewrite.")
+        kind = "layer" if options.linear else "convolution"
+        raise PlanError(f"The network has no {kind}, so there is nothing to rewrite.")
     for flag, patterns in (("--keep", options.keep), ("--only", options.only)):
         for pattern in patterns:
-            _check_pattern(flag, pattern, list(found))
+            _check_pattern(flag, pattern, list(found), options)
     order = running_order(found, trace)
-    tied = tied_convolutions(network)
+    ends = _ends([call.name for call in trace.calls if call.name in found], found, options)
+    bound = bound_layers(network, found, trace)
     layers = []
-    for index, name in enumerate(order):
-        module, sizes = found[name], trace.output_sizes(name)
-        asked = _reason_to_keep(name, module, sizes, is_stem=index == 0, options=options)
-        reason = asked or tied.get(name) or substitution.refuse(module, config)
+    for name in order:
+        module = found[name]
+        asked = _reason_to_keep(name, module, trace, ends.get(name), options)
+        if not trace.output_sizes(name) and name in bound:
+            asked = None  # what binds it also says why it does not run
+        reason = asked or bound.get(name) or substitution.refuse(module, config)
         choice = None if reason else (options.substitution, config)
         layer = layer_plan(
-            name, module, sizes, choice, reason, on_demand=asked is not None, tied=name in tied
+            name, module, trace, choice, reason, on_demand=asked is not None, bound=name in bound
         )
         if choice and layer.cost.parameters >= layer.original.parameters:
             reason = (
                 f"not worth it: {layer.cost.parameters:,} parameters instead of "
                 f"{layer.original.parameters:,}"
             )
-            layer = layer_plan(name, module, sizes, None, reason)
+            layer = layer_plan(name, module, trace, None, reason)
         elif choice:
-            assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-            chosen = choose(module, substitution, config, sizes)
-            layer = layer_plan(name, module, sizes, choice, None, chosen)
+            conv = as_convolution(module)
+            chosen = choose(conv, substitution, config, trace.output_sizes(name))
+            layer = layer_plan(name, module, trace, choice, None, chosen)
         layers.append(layer)
-    plan = Plan(input_size=trace.input_size, cost_model=options.cost_model, layers=layers)
+    plan = Plan(
+        input_size=trace.input_size,
+        cost_model=options.cost_model,
+        linear=options.linear,
+        layers=layers,
+    )
     if not plan.rewritten and not may_be_empty:
         raise PlanError(nothing_to_do(plan))
     return plan
 
 
-def tied_convolutions(network: nn.Module) -> dict[str, str]:
-    """Why convolutions that share a parameter with another module are kept: a stack cannot."""
+def bound_layers(
+    network: nn.Module, found: Mapping[str, nn.Module], trace: Trace
+) -> dict[str, str]:
+    """Why layers are kept whose parameters others use too: a stack has no such parameters.
+
+    Args:
+        network: The network that was traced.
+        found: The layers in question, by name.
+        trace: The network's trace.
+    """
     users: dict[int, list[str]] = {}
     for name, module in network.named_modules():
         for parameter in module.parameters(recurse=False):
             users.setdefault(id(parameter), []).append(name)
-    found = convolutions(network)
     reasons = {}
     for names in users.values():
         for name in names:
             others = [other for other in names if other != name]
             if others and name in found:
                 reasons[name] = f"its weights are shared with {', '.join(others[:2])}"
+    for name, reader in trace.readers.items():
+        if name in found:
+            whose = reader or "the network"
+            reasons.setdefault(name, f"its weights are read by {whose} itself")
     return reasons
 
 
-def running_order(found: dict[str, nn.Module], trace: Trace) -> list[str]:
+def running_order(found: Mapping[str, nn.Module], trace: Trace) -> list[str]:
     """Names in the order of their first call; those that did not run come last."""
     ran = [call.name for call in trace.calls if call.name in found]
     return list(dict.fromkeys([*ran, *found]))
+
+
+def _ends(
+    ran: Sequence[str], found: Mapping[str, nn.Module], options: PlanOptions
+) -> dict[str, str]:
+    """Why the first convolution and the last Linear among the layers that ran are kept."""
+    first = [name for name in ran if isinstance(found[name], CONVOLUTION_KINDS)][:1]
+    last = [name for name in ran if isinstance(found[name], nn.Linear)][-1:]
+    kept: dict[str, str] = {}
+    if not options.stem:
+        kept |= dict.fromkeys(first, "the stem (the first convolution); --stem rewrites it too")
+    if not options.head:
+        kept |= dict.fromkeys(last, "the classifier (the last Linear); --head rewrites it too")
+    return kept
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -138,109 +187,123 @@ def matches(pattern: str, name: str) -> bool:
     return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
 
 
-def _check_pattern(flag: str, pattern: str, names: Sequence[str]) -> None:
+def _check_pattern(flag: str, pattern: str, names: Sequence[str], options: PlanOptions) -> None:
     if any(matches(pattern, name) for name in names):
         return
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5) or list(names[:3])
+    kind = "layers" if options.linear else "convolutions"
     raise PlanError(
-        f"{flag} {pattern!r} matches none of the {len(names)} convolutions. "
+        f"{flag} {pattern!r} matches none of the {len(names)} {kind}. "
         f"There are, for instance: {', '.join(near)}."
     )
 
 
 def _reason_to_keep(
-    name: str,
-    module: nn.Module,
-    sizes: list[tuple[int, ...]],
-    *,
-    is_stem: bool,
-    options: PlanOptions,
+    name: str, module: nn.Module, trace: Trace, end: str | None, options: PlanOptions
 ) -> str | None:
-    """Why a layer stays, before the substitution is asked."""
+    """Why a layer stays, before the substitution is asked; `end` is why as the first or last."""
     for pattern in options.keep:
         if matches(pattern, name):
             return f"kept by --keep {pattern}"
     if options.only and not any(matches(pattern, name) for pattern in options.only):
         return "not named by --only"
-    if not sizes:
-        return "it does not run in eval mode, so it has no size to plan for"
-    if is_stem and not options.stem:
-        return "the stem (the first convolution); --stem rewrites it too"
-    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    narrow = min(module.in_channels, module.out_channels)
+    if not isinstance(module, nn.MultiheadAttention) and not trace.output_sizes(name):
+        return NOT_RUN
+    if end is not None:
+        return end
+    narrow = min(_channels(module))
     if narrow < options.min_channels:
         return f"it has {narrow} channels, fewer than --min-channels {options.min_channels}"
     return None
 
 
+NOT_RUN = "it does not run in eval mode, so it has no size to plan for"
+
+
+def _channels(module: nn.Module) -> tuple[int, ...]:
+    """Input and output channels, whatever a layer calls them."""
+    names = "in_channels out_channels in_features out_features embed_dim".split()
+    return tuple(getattr(module, name) for name in names if hasattr(module, name))
+
+
 def layer_plan(
     name: str,
     module: nn.Module,
-    sizes: list[tuple[int, ...]],
+    trace: Trace,
     choice: tuple[str, SubstitutionConfig] | None,
     reason: str | None,
     chosen: Choice | None = None,
     *,
     on_demand: bool = False,
-    tied: bool = False,
+    bound: bool = False,
 ) -> LayerPlan:
     """One layer's plan with its figures.
 
     Args:
         name: Where it is.
-        module: The convolution.
-        sizes: Spatial output sizes, one an image and call.
+        module: The layer.
+        trace: Where and how often it runs, and for how many Mult-Adds.
         choice: What it is rewritten as; None to keep it.
         reason: Why it is kept.
         chosen: Its execution; None for the one with fewer Mult-Adds.
         on_demand: Whether it is kept because of what was asked.
-        tied: Whether it is kept, by every family, because another module shares its weights.
+        bound: Whether it is kept, by every family, because others use its weights.
     """
-    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    original = _original_cost(module, sizes)
+    sizes = trace.output_sizes(name)
+    mult_adds = trace.mult_adds[name]
+    original = LayerCost(_parameters(module), mult_adds, mult_adds)
     plan = LayerPlan(
         name=name,
         layer=describe(module),
         action="keep",
         reason=reason or "",
         on_demand=on_demand,
-        output_sizes=sizes,
+        output_sizes=list(sizes),
+        times=list(sizes.values()),
         original=original,
-        separable=original if on_demand or tied else _separable_cost(module, sizes, original),
+        separable=original if on_demand or bound else _separable_cost(module, sizes, original),
         cost=original,
     )
     if choice is None:
         return plan
     substitution, config = substitutions.get(choice[0]), choice[1]
+    conv = as_convolution(module)
     plan.action = "rewrite"
     plan.substitution = choice[0]
     plan.config = config.model_dump(mode="json")
-    plan.length = substitution.length(module)
-    plan.cost = _total(substitution, module, config, sizes)
+    plan.length = substitution.length(conv)
+    plan.cost = _total(substitution, conv, config, sizes)
     chosen = chosen or Choice(plan.cost.cheapest)
     plan.execution, plan.seconds = chosen.execution, chosen.seconds  # type: ignore[assignment]
-    plan.reason = _reason_to_rewrite(plan, module)
+    plan.reason = _reason_to_rewrite(plan, conv)
     return plan
 
 
-def _separable_cost(
-    module: Convolution, sizes: Sequence[tuple[int, ...]], original: LayerCost
-) -> LayerCost:
+def _parameters(layer: nn.Module) -> int:
+    """A layer's parameters, without those of layers inside it, which have entries of their own."""
+    inside = [
+        part for part in layer.modules() if part is not layer and isinstance(part, LINEAR_KINDS)
+    ]
+    theirs = {id(parameter) for part in inside for parameter in part.parameters()}
+    return sum(p.numel() for p in layer.parameters() if id(p) not in theirs)
+
+
+def _separable_cost(module: nn.Module, sizes: Sizes, original: LayerCost) -> LayerCost:
     """What the baseline makes of a layer, by its own lights: it too keeps what it cannot shrink."""
     baseline = substitutions.get("separable")
     config = baseline.config({})
     if not sizes or baseline.refuse(module, config) is not None:
         return original
-    cost = _total(baseline, module, config, sizes)
+    cost = _total(baseline, as_convolution(module), config, sizes)
     return cost if cost.parameters < original.parameters else original
 
 
-def _reason_to_rewrite(plan: LayerPlan, module: Convolution) -> str:
+def _reason_to_rewrite(plan: LayerPlan, conv: Convolution) -> str:
     saved = 100 * (1 - plan.cost.parameters / plan.original.parameters)
     words = f"saves {saved:.1f} % of its parameters"
     if saved < 0:
         words = f"asked for, though it adds {-saved:.1f} % to its parameters"
-    widest = max(module.in_channels, module.out_channels)
+    widest = max(conv.in_channels, conv.out_channels)
     if plan.length is not None and plan.length != widest:
         words += f"; N is {plan.length}, as {widest} has a large prime factor"
     if plan.execution != plan.cost.cheapest:
@@ -249,26 +312,14 @@ def _reason_to_rewrite(plan: LayerPlan, module: Convolution) -> str:
 
 
 def _total(
-    substitution: Substitution,
-    module: Convolution,
-    config: SubstitutionConfig,
-    sizes: Sequence[tuple[int, ...]],
+    substitution: Substitution, conv: Convolution, config: SubstitutionConfig, sizes: Sizes
 ) -> LayerCost:
-    costs = [substitution.cost(module, config, size) for size in sizes]
+    costs = [(substitution.cost(conv, config, size), times) for size, times in sizes.items()]
     return LayerCost(
-        costs[0].parameters, sum(cost.dense for cost in costs), sum(cost.fast for cost in costs)
+        costs[0][0].parameters,
+        sum(cost.dense * times for cost, times in costs),
+        sum(cost.fast * times for cost, times in costs),
     )
-
-
-def _original_cost(module: Convolution, sizes: Sequence[tuple[int, ...]]) -> LayerCost:
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    mult_adds = sum(
-        convolution_mult_adds(
-            module.in_channels, module.out_channels, module.kernel_size, module.groups, size
-        )
-        for size in sizes
-    )
-    return LayerCost(parameters, mult_adds, mult_adds)
 
 
 def nothing_to_do(plan: Plan) -> str:
@@ -280,7 +331,7 @@ def nothing_to_do(plan: Plan) -> str:
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
         for reason, names in list(reasons.items())[:4]
     )
-    return f"The plan rewrites none of the {len(plan.layers)} convolutions. {listed}."
+    return f"The plan rewrites none of the {len(plan.layers)} {plan.kind}. {listed}."
 
 
 def describe(module: nn.Module) -> str:

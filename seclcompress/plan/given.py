@@ -10,13 +10,14 @@ from torch import nn
 from seclcompress import substitutions
 from seclcompress.errors import PlanError, describe_validation_error
 from seclcompress.plan.decide import (
+    NOT_RUN,
     Choice,
-    convolutions,
+    bound_layers,
     describe,
     layer_plan,
     nothing_to_do,
+    plannable,
     running_order,
-    tied_convolutions,
 )
 from seclcompress.plan.model import Plan
 from seclcompress.trace import Trace
@@ -53,23 +54,25 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
         UsageError: If a substitution or one of its options is unknown.
     """
     check_plan(plan, network, source)
-    found = convolutions(network)
+    found = plannable(network, linear=plan.linear)
     decided = {layer.name: layer for layer in plan.layers}
     if plan.input_size != trace.input_size:
         raise PlanError(
             f"{source} was made for an input of {'×'.join(map(str, plan.input_size))}, not "
             f"{'×'.join(map(str, trace.input_size))}. Say --input-size or make a new plan."
         )
-    tied = tied_convolutions(network)
+    bound = bound_layers(network, found, trace)
     layers = []
     for name in running_order(found, trace):
-        wanted, module, sizes = decided[name], found[name], trace.output_sizes(name)
+        wanted, module = decided[name], found[name]
         if wanted.action == "keep":
             edited = wanted.substitution is not None
             words = "kept by the plan" if edited else wanted.reason
             on_demand = edited or wanted.on_demand
             layers.append(
-                layer_plan(name, module, sizes, None, words, on_demand=on_demand, tied=name in tied)
+                layer_plan(
+                    name, module, trace, None, words, on_demand=on_demand, bound=name in bound
+                )
             )
             continue
         if wanted.substitution is None:
@@ -78,29 +81,29 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
             )
         substitution = substitutions.get(wanted.substitution)
         config = substitution.config(wanted.config)
-        reason = tied.get(name) or substitution.refuse(module, config)
-        if reason is None and not sizes:
-            reason = "it does not run in eval mode, so it has no size to plan for"
+        reason = bound.get(name) or substitution.refuse(module, config)
+        if reason is None and not trace.output_sizes(name):
+            reason = NOT_RUN
         if reason is not None:
             raise PlanError(
                 f"{source}, {name}: cannot rewrite {wanted.layer} as '{wanted.substitution}': "
                 f'{reason}. Set its action to "keep".'
             )
         chosen = Choice(wanted.execution, wanted.seconds)
-        layers.append(layer_plan(name, module, sizes, (wanted.substitution, config), None, chosen))
-    fitted = Plan(input_size=trace.input_size, cost_model=plan.cost_model, layers=layers)
+        layers.append(layer_plan(name, module, trace, (wanted.substitution, config), None, chosen))
+    fitted = plan.model_copy(update={"layers": layers})
     if not fitted.rewritten:
         raise PlanError(nothing_to_do(fitted))
     return fitted
 
 
 def check_plan(plan: Plan, network: nn.Module, source: str) -> None:
-    """Makes sure that a plan speaks of exactly this network's convolutions.
+    """Makes sure that a plan speaks of exactly this network's convolutions, or layers.
 
     Raises:
         PlanError: If it does not; the first differences are listed.
     """
-    complaints = _differences(plan, convolutions(network))
+    complaints = _differences(plan, plannable(network, linear=plan.linear))
     if complaints:
         listed = "; ".join(complaints[:3])
         more = f"; and {len(complaints) - 3} more" if len(complaints) > 3 else ""
@@ -114,7 +117,7 @@ def _differences(plan: Plan, found: dict[str, nn.Module]) -> list[str]:
         if layer.name in seen:
             complaints.append(f"it names {layer.name} twice")
         elif layer.name not in found:
-            complaints.append(f"the network has no convolution {layer.name}")
+            complaints.append(f"the network has no {plan.kind[:-1]} {layer.name}")
         elif describe(found[layer.name]) != layer.layer:
             complaints.append(f"{layer.name} is {describe(found[layer.name])}, not {layer.layer}")
         seen.add(layer.name)

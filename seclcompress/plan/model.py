@@ -19,6 +19,8 @@ class PlanOptions(BaseModel):
         keep: Patterns of layers to leave alone.
         only: Patterns of the only layers to rewrite; empty for all.
         stem: Whether to rewrite the first convolution too (the authors lost about 4 points by it).
+        linear: Whether to rewrite Linear layers as well.
+        head: Whether to rewrite the last Linear layer, the classifier, too.
         min_channels: Layers with fewer input or output channels are kept.
         cost_model: How `auto` chooses between dense and fast.
     """
@@ -30,12 +32,14 @@ class PlanOptions(BaseModel):
     keep: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     stem: bool = False
+    linear: bool = False
+    head: bool = False
     min_channels: int = Field(default=1, ge=1)
     cost_model: Literal["paper", "measured"] = "paper"
 
 
 class LayerPlan(BaseModel):
-    """One convolution's fate.
+    """One layer's fate.
 
     Attributes:
         name: Where it is in the network.
@@ -46,8 +50,10 @@ class LayerPlan(BaseModel):
         config: Options of that family, all of them. May be edited.
         execution: `dense` or `fast`: what `auto` runs in eval mode. May be edited.
         length: The transform's length N, where the family has one.
-        output_sizes: The spatial size of each of its outputs for one image.
-        original: Cost of the convolution as it is.
+        output_sizes: The spatial sizes of its outputs for one image; of a Linear the positions.
+        times: How often each of these sizes occurs: a shared head runs at several, a region's
+            convolution once for each region.
+        original: Cost of the layer as it is.
         separable: Cost in a plain depthwise-separable network: what the baseline makes of the layer,
             or `original` where it was kept on demand or the baseline would not make it smaller.
         on_demand: Whether it is kept because of what was asked (a pattern, the stem, its size, this
@@ -68,6 +74,7 @@ class LayerPlan(BaseModel):
     length: int | None = None
     on_demand: bool = False
     output_sizes: list[tuple[int, ...]]
+    times: list[int] = []
     original: LayerCost
     separable: LayerCost
     cost: LayerCost
@@ -80,13 +87,14 @@ class LayerPlan(BaseModel):
 
 
 class Plan(BaseModel):
-    """The fate of every convolution of a network at one input size.
+    """The fate of every convolution, or every layer, of a network at one input size.
 
     Attributes:
         schema_version: Of this format.
         input_size: (channels, *spatial) of the trace.
         cost_model: What chose the executions.
-        layers: One entry a convolution, in the order in which they run.
+        linear: Whether Linear layers have entries as well.
+        layers: One entry a layer, in the order in which they run.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -94,12 +102,18 @@ class Plan(BaseModel):
     schema_version: Literal[1] = 1
     input_size: tuple[int, ...]
     cost_model: Literal["paper", "measured"] = "paper"
+    linear: bool = False
     layers: list[LayerPlan]
 
     @property
     def rewritten(self) -> list[LayerPlan]:
         """The layers that are rewritten."""
         return [layer for layer in self.layers if layer.action == "rewrite"]
+
+    @property
+    def kind(self) -> str:
+        """What the layers are, for messages."""
+        return "layers" if self.linear else "convolutions"
 
     def to_json(self) -> str:
         """The plan as indented JSON; equal plans give equal bytes."""

@@ -1,4 +1,4 @@
-"""Structured replacements of a convolution, one file each.
+"""Structured replacements of convolutions and Linears, one file each.
 
 A file in this folder that defines `SUBSTITUTION` is registered under its `name` by being here: there
 is no list to edit. The contract is in `contract.py`; `tests/test_substitution_contract.py` runs over
@@ -13,14 +13,27 @@ import pkgutil
 from functools import cache
 
 from seclcompress.errors import UsageError
-from seclcompress.substitutions.contract import (
+from seclcompress.substitutions.contract import Substitution, SubstitutionConfig, set_execution
+from seclcompress.substitutions.structured import (
     StructuredConv,
-    Substitution,
-    SubstitutionConfig,
-    set_execution,
+    StructuredLayer,
+    StructuredLinear,
+    plain,
+    structured_layers,
 )
 
-__all__ = ["StructuredConv", "Substitution", "SubstitutionConfig", "get", "names", "set_execution"]
+__all__ = [
+    "StructuredConv",
+    "StructuredLayer",
+    "StructuredLinear",
+    "Substitution",
+    "SubstitutionConfig",
+    "get",
+    "names",
+    "plain",
+    "set_execution",
+    "structured_layers",
+]
 
 
 @cache

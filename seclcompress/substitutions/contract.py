@@ -1,117 +1,96 @@
-"""What a structured replacement of a convolution promises.
+"""What a family of structured replacements promises.
 
 The contract stands at the level of the whole convolution, because in some families the depthwise
-part sits between two pointwise ones.
+part sits between two pointwise ones. A Linear is a 1×1 convolution over its positions; it is made one
+here, so that every family can replace it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
-from seclcompress.cost import EXECUTIONS, LayerCost
+from seclcompress.cost import LayerCost
 from seclcompress.errors import SubstitutionError, UsageError, describe_validation_error
+from seclcompress.substitutions.structured import (
+    Convolution,
+    StructuredConv,
+    StructuredLayer,
+    StructuredLinear,
+    structured_layers,
+)
 
-Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
-#: Exactly these classes: a subclass may compute something else in its forward.
+__all__ = [
+    "CONVOLUTIONS",
+    "CONVOLUTION_KINDS",
+    "LINEAR_KINDS",
+    "Convolution",
+    "StructuredConv",
+    "Substitution",
+    "SubstitutionConfig",
+    "as_convolution",
+    "set_execution",
+]
+
+#: These classes, and subclasses that compute as they do (`_computes_plainly`).
 CONVOLUTIONS: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+#: What a plan says something of, subclasses included, and of what on demand.
+CONVOLUTION_KINDS: tuple[type[nn.Module], ...] = (*CONVOLUTIONS.values(), _ConvTransposeNd)
+LINEAR_KINDS: tuple[type[nn.Module], ...] = (nn.Linear, nn.MultiheadAttention)
+#: Why layers of a kind are kept by every family; {name} is the layer's class.
+_KEPT: dict[type[nn.Module], str] = {
+    _ConvTransposeNd: "a {name} upsamples: split in two, its pointwise part would have to run at the "
+    "larger size",
+    nn.MultiheadAttention: "the packed projections of a {name} are no layers: it multiplies by them "
+    "itself",
+}
+
+
+_HOOKS = "_forward_hooks _forward_pre_hooks _backward_hooks _backward_pre_hooks".split()
+
+
+def as_convolution(layer: nn.Module) -> Convolution:
+    """The convolution that a layer is: itself, or for a Linear the 1×1 one over its positions.
+
+    Args:
+        layer: A convolution or a Linear; a Linear's weights are shared, not copied.
+    """
+    if not isinstance(layer, nn.Linear):
+        assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        return layer
+    conv = nn.Conv1d(
+        layer.in_features, layer.out_features, 1, bias=layer.bias is not None, device="meta"
+    )
+    trained = layer.weight.requires_grad
+    conv.weight = nn.Parameter(layer.weight.detach()[:, :, None], requires_grad=trained)
+    conv.bias = layer.bias
+    return conv.train(layer.training)
+
+
+def _computes_plainly(layer: nn.Module) -> bool:
+    """Whether a layer computes what torch's own class does: torchvision's Conv3DSimple, say."""
+    kind = next((k for k in (*CONVOLUTIONS.values(), nn.Linear) if isinstance(layer, k)), None)
+    if kind is None:
+        return False
+    inherits = all(
+        getattr(type(layer), method, None) is getattr(kind, method, None)
+        for method in ("forward", "_conv_forward", "__call__")
+    )
+    # What else it has would be lost. (Of a weight that is made from others, `refuse` says so.)
+    own = {"weight", "bias"}
+    return inherits and ("weight" not in layer._parameters or layer._parameters.keys() <= own)
 
 
 class SubstitutionConfig(BaseModel):
     """Options of one substitution: JSON in a plan, `--option KEY=VALUE` on the command line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StructuredConv(nn.Module, ABC):
-    """A built replacement: same input and output shapes as the convolution it was built from.
-
-    The attributes that a network may read of a convolution (`in_channels`, `out_channels`,
-    `kernel_size`, `stride`, `padding`, `dilation`, `groups`, `padding_mode`) are the original's.
-
-    Args:
-        conv: The convolution whose geometry is taken over.
-    """
-
-    def __init__(self, conv: Convolution) -> None:
-        super().__init__()
-        self.in_channels = conv.in_channels
-        self.out_channels = conv.out_channels
-        self.kernel_size = conv.kernel_size
-        self.stride = conv.stride
-        self.padding = conv.padding
-        self.dilation = conv.dilation
-        self.groups = conv.groups
-        self.padding_mode = conv.padding_mode
-        self._execution = "auto"
-        self._planned_execution = "dense"
-
-    @property
-    def execution(self) -> str:
-        """`dense`, `fast`, or `auto`: what was planned in eval mode, the cheaper in training."""
-        return self._execution
-
-    @execution.setter
-    def execution(self, value: str) -> None:
-        if value not in (*EXECUTIONS, "auto"):
-            raise UsageError(f"Unknown execution '{value}'. There are: dense, fast, auto.")
-        self._execution = value
-
-    @property
-    def planned_execution(self) -> str:
-        """`dense` or `fast`: what `auto` means in eval mode, the plan's choice for this layer."""
-        return self._planned_execution
-
-    @planned_execution.setter
-    def planned_execution(self, value: str) -> None:
-        if value not in EXECUTIONS:
-            raise UsageError(f"Unknown planned execution '{value}'. There are: dense, fast.")
-        self._planned_execution = value
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size)."""
-
-    @abstractmethod
-    def to_dense(self) -> nn.Module:
-        """The same map as plain torch convolutions with trained dense weights, nothing shared."""
-
-    def factors(self) -> list[nn.Parameter]:
-        """The structured factors, which train with a weight decay of their own. None by default."""
-        return []
-
-    def fit(self, conv: Convolution) -> float | None:  # noqa: ARG002
-        """Takes over from the original's weights what the structure can hold.
-
-        Args:
-            conv: The convolution that this layer stands in for.
-
-        Returns:
-            The part of the pointwise matrix that it cannot hold, ‖W − target‖ ÷ ‖target‖; None if this
-            family has no such start, and nothing was changed.
-        """
-        return None
-
-    def products(self) -> list[Tensor]:
-        """The dense matrices that the factors multiply to, differentiable; those of the last pass.
-
-        A structured layer without factors has none.
-        """
-        return []
-
-    def keep_product(self, keep: bool) -> None:
-        """Whether a forward pass in training keeps its matrices for `products`."""
-
-    def extra_repr(self) -> str:
-        """The convolution's own words, and the execution."""
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        text += f", stride={self.stride}, execution={self.execution}"
-        return text + (f" ({self.planned_execution})" if self.execution == "auto" else "")
 
 
 class Substitution(ABC):
@@ -141,15 +120,25 @@ class Substitution(ABC):
                 f"Options of substitution '{self.name}': {complaint}. It takes: {known}."
             ) from error
 
-    def refuse(self, conv: nn.Module, config: SubstitutionConfig) -> str | None:
+    def refuse(self, layer: nn.Module, config: SubstitutionConfig) -> str | None:
         """Why this layer cannot be rewritten, in words that a plan can print; None if it can."""
-        if type(conv) not in CONVOLUTIONS.values():
-            return f"a {type(conv).__name__} may compute something else than a plain convolution"
-        assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        if conv.in_channels == 0 or conv.out_channels == 0:
-            return f"it has no channels ({conv.in_channels} in, {conv.out_channels} out)"
-        if not conv.weight.is_floating_point():
-            return f"its weights are {conv.weight.dtype}, not floating-point numbers"
+        name = type(layer).__name__
+        for kind, reason in _KEPT.items():
+            if isinstance(layer, kind):
+                return reason.format(name=name)
+        if not _computes_plainly(layer):
+            plain = "Linear" if isinstance(layer, nn.Linear) else "convolution"
+            return f"a {name} may compute something else than a plain {plain}"
+        if "weight" not in layer._parameters:
+            return f"the weight of this {name} is made from other parameters at every call"
+        if any(getattr(layer, hooks) for hooks in _HOOKS):
+            return "it has hooks, which would be lost with it"
+        assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
+        if not layer.weight.is_floating_point():
+            return f"its weights are {layer.weight.dtype}, not floating-point numbers"
+        if 0 in layer.weight.shape[:2]:
+            return f"it has no channels (weights of {'×'.join(map(str, layer.weight.shape))})"
+        conv = as_convolution(layer)
         if conv.groups == conv.in_channels and conv.groups > 1:
             return "it is depthwise already"
         return self._refuse(conv, config)
@@ -168,24 +157,29 @@ class Substitution(ABC):
             output_size: The convolution's spatial output size, one number a dimension.
         """
 
-    def build(self, conv: nn.Module, config: SubstitutionConfig) -> StructuredConv:
-        """A freshly initialised replacement, on the convolution's device and in its dtype.
+    def build(self, layer: nn.Module, config: SubstitutionConfig) -> StructuredLayer:
+        """A freshly initialised replacement, on the layer's device and in its dtype.
 
-        Outputs start with the variance that the convolution gives for white input. The bias is the
-        convolution's own.
+        Outputs start with the variance that the layer gives for white input. The bias is the layer's
+        own.
+
+        Args:
+            layer: A convolution or a Linear.
+            config: Options of this family.
 
         Raises:
             SubstitutionError: If `refuse` gives a reason.
         """
-        reason = self.refuse(conv, config)
+        reason = self.refuse(layer, config)
         if reason is not None:
-            raise SubstitutionError(f"Cannot rewrite {conv} as '{self.name}': {reason}.")
-        assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            raise SubstitutionError(f"Cannot rewrite {layer} as '{self.name}': {reason}.")
+        conv = as_convolution(layer)
         with torch.no_grad():
             built = self._build(conv, config)
         for parameter in built.parameters():
             parameter.requires_grad_(conv.weight.requires_grad)
-        return built.train(conv.training)
+        whole = StructuredLinear(built) if isinstance(layer, nn.Linear) else built
+        return whole.train(layer.training)
 
     @abstractmethod
     def _build(self, conv: Convolution, config: Any) -> StructuredConv:
@@ -206,6 +200,5 @@ def set_execution(network: nn.Module, execution: str) -> None:
     Raises:
         UsageError: If the execution is none of these.
     """
-    for module in network.modules():
-        if isinstance(module, StructuredConv):
-            module.execution = execution
+    for layer in structured_layers(network):
+        layer.execution = execution

@@ -18,7 +18,7 @@ from seclcompress.losses import (
     product_decay,
 )
 from seclcompress.recipes import Settings
-from seclcompress.substitutions import StructuredConv
+from seclcompress.substitutions import structured_layers
 from seclcompress.taps import Taps
 from seclcompress.train.evaluation import logits
 from seclcompress.train.teacher import Lesson, Teacher
@@ -66,7 +66,7 @@ class Objective:
         self._teacher = teacher
         self._attends = teacher is not None and settings.beta > 0 and bool(settings.taps)
         self._taps = Taps(network, settings.taps if self._attends else ())
-        self._structured = [m for m in network.modules() if isinstance(m, StructuredConv)]
+        self._structured = structured_layers(network)
         for module in self._structured:
             module.keep_product(settings.factor_decay == "product")
 

@@ -1,0 +1,158 @@
+"""The forward pass itself: on which device, with which modules watched."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from seclcompress.errors import NetworkError
+from seclcompress.networks.tasks import task_of
+from seclcompress.trace.model import ModuleCall, Trace
+from seclcompress.trace.operations import Counting
+
+#: A trace changes, for a while, what all threads see: torch's `Module.__getattr__`.
+_WATCHING = threading.RLock()
+
+
+def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
+    """Runs one image (clip, pair of images) of zeros through a network in eval mode.
+
+    Args:
+        network: Any module that takes one tensor, or one of a task in `networks.tasks`; its modes,
+            weights and buffers stay as they are.
+        input_size: (channels, *spatial).
+
+    Raises:
+        NetworkError: If the network cannot run at this size.
+    """
+    tensors = [*network.parameters(), *network.buffers()]
+    devices = [torch.device("meta")]
+    if not any(tensor.is_meta for tensor in tensors):
+        # Some networks look at values, and have to be run for real.
+        devices.append(tensors[0].device if tensors else torch.device("cpu"))
+    failure: Exception | None = None
+    for device in devices:
+        try:
+            return _run(network, input_size, device)
+        except Exception as error:
+            failure = error
+    lines = str(failure).strip().splitlines() or [type(failure).__name__]
+    raise NetworkError(
+        f"The network cannot run at an input of {'×'.join(map(str, input_size))}: {lines[0]} "
+        "Give another size with --input-size; a network needs one larger than its total stride."
+    ) from failure
+
+
+def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) -> Trace:
+    result = Trace(tuple(input_size))
+    image = torch.zeros(1, *input_size, dtype=floating_dtype(network), device=device)
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    task = task_of(network)
+    shortened: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if device.type == "meta":
+        tensors = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+        shortened = task.without_values(network)
+    running = [""]
+    with (
+        _WATCHING,
+        eval_mode(network),
+        shortened,
+        _watch(network, running, result),
+        torch.no_grad(),
+    ):
+        with _readers(network, running, result), Counting(running, result):
+            torch.func.functional_call(network, tensors, task.arguments(image))
+    return result
+
+
+def floating_dtype(network: nn.Module) -> torch.dtype:
+    """The dtype that a network's images must have: that of its first floating parameter."""
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+
+
+@contextlib.contextmanager
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards every module has the mode that it had."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextlib.contextmanager
+def _watch(network: nn.Module, running: list[str], result: Trace) -> Iterator[None]:
+    """Keeps the names of the modules that are running, innermost last."""
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            del module, args
+            running.append(name)
+
+        return hook
+
+    def leave(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            del args
+            running.pop()
+            if isinstance(output, Tensor):
+                shape = tuple(output.shape)
+                channels_last = isinstance(module, nn.Linear)
+                alone = 1 if channels_last else -1
+                if isinstance(module, _ConvNd):
+                    alone = 1 + len(module.kernel_size)
+                if len(shape) == alone:
+                    shape = (1, *shape)  # torch's layers take one image without a batch, too
+                result.calls.append(ModuleCall(name, shape, channels_last))
+
+        return hook
+
+    handles = []
+    for name, module in network.named_modules():
+        # First of all its hooks: what those of others read, the module itself reads.
+        handles.append(module.register_forward_pre_hook(enter(name), prepend=True))
+        handles.append(module.register_forward_hook(leave(name)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _readers(network: nn.Module, running: list[str], result: Trace) -> Iterator[None]:
+    """Notes who reads a module's parameters while another module runs.
+
+    Such a module cannot be replaced: Swin's attention multiplies by `self.qkv.weight` itself. torch
+    hands out every parameter by `nn.Module.__getattr__`, which is watched for a while.
+    """
+    names = {id(module): name for name, module in network.named_modules()}
+    for name, module in network.named_modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            # By its fast path, which the hooks of a trace switch off.
+            path = f"{name}." if name else ""
+            result.readers |= {f"{path}linear1": name, f"{path}linear2": name}
+    hand_out = nn.Module.__getattr__
+
+    def noting(module: nn.Module, attribute: str) -> Any:
+        value = hand_out(module, attribute)
+        # The first name in `running` is there before the network runs: torch puts in the parameters.
+        if isinstance(value, Tensor) and len(running) > 1 and attribute in module._parameters:
+            name = names.get(id(module))
+            if name is not None and running[-1] != name:
+                result.readers.setdefault(name, running[-1])
+        return value
+
+    nn.Module.__getattr__ = noting  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.__getattr__ = hand_out  # type: ignore[method-assign]
