@@ -55,6 +55,11 @@ class Progress:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether an interrupted run got as far as its first checkpoint."""
+    return (folder / CHECKPOINT).is_file() or (folder / PREVIOUS).is_file()
+
+
 def write_checkpoint(
     folder: Path,
     network: nn.Module,

@@ -105,7 +105,7 @@ def set_learning_rate(
     rate = settings.lr * SCHEDULES[settings.lr_scheduler](done / settings.epochs)
     if done < settings.warmup_epochs:
         # The first step is one step's way up, not nothing at all.
-        rate *= max(done, 1e-3) / settings.warmup_epochs
+        rate *= min(1.0, max(done, 1e-3) / settings.warmup_epochs)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_share"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from seclcompress.errors import UsageError
 
@@ -39,6 +39,12 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def share_buffers(self, network: nn.Module) -> None:
+        """Gives all processes the first one's buffers, such as batch norm's running statistics."""
+        if self.size > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
     def wait(self) -> None:
         """Waits until all processes are here."""
         if self.size > 1:
@@ -64,9 +70,17 @@ def join(device: str) -> Iterator[Processes]:
     if size == 1:
         yield Processes(device=device)
         return
+    if device.startswith("cuda:"):
+        raise UsageError(f"--device {device}: with several processes say --device cuda.")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        torch.cuda.set_device(device)
+        try:
+            torch.cuda.set_device(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(
+                f"--device cuda: process {rank()} has no {device}: {reason}"
+            ) from error
     backend = "nccl" if device.startswith("cuda") else "gloo"
     try:
         dist.init_process_group(backend)

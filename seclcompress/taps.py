@@ -144,6 +144,10 @@ class Taps:
 
         return hook
 
+    def clear(self) -> None:
+        """Lets go of what was kept."""
+        self._outputs.clear()
+
     def take(self) -> list[Tensor]:
         """The outputs of the last forward pass, in the order of the names; they are let go."""
         taken = [self._outputs[name] for name, _ in self._modules]

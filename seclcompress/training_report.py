@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -11,14 +11,15 @@ from rich.table import Table
 from seclcompress.recipes import Settings
 
 
-def settings_table(settings: Settings, width: int) -> Table:
+def settings_table(settings: Settings, width: int, leave_out: Collection[str] = ()) -> Table:
     """All settings of a run, in as many columns as the terminal has room for.
 
     Args:
         settings: Of the run.
         width: Of the terminal.
+        leave_out: Settings that this run has no use for.
     """
-    pairs = [(name, _shown(value)) for name, value in settings]
+    pairs = [(name, _shown(value)) for name, value in settings if name not in leave_out]
     columns = next(n for n in (3, 2, 1) if n == 1 or _needed(pairs, n) <= width)
     rows = -(-len(pairs) // columns)
     table = Table.grid(padding=(0, 2))

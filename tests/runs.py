@@ -32,6 +32,9 @@ class Silent:
         if len(self.steps) == self.stop_after:
             raise KeyboardInterrupt
 
+    def before(self, accuracies: dict[str, float]) -> None:
+        pass
+
     def epoch(self, record: dict[str, Any]) -> None:
         pass
 

@@ -385,6 +385,18 @@ class TestTraining:
             Path("fitted/model.safetensors").read_bytes()
         )
 
+    def test_killed_before_the_first_checkpoint(self, invoke: Invoke) -> None:
+        command = ("train", "wrn10_1", "--data", "digits", "--epochs", 1, "--train-images", 64)
+        invoke(*command, "-o", "whole")
+        Path("out.partial").mkdir()
+        Path("out.partial/best.safetensors").write_bytes(b"from a step that no checkpoint knows")
+        result = invoke(*command, "-o", "out", "--resume")
+        assert "no checkpoint to go on from: starting from the beginning" in result.stderr
+        assert Path("out/model.safetensors").read_bytes() == (
+            Path("whole/model.safetensors").read_bytes()
+        )
+        assert "beta" not in artefact.read_config(Path("out")).training  # it had no teacher
+
     def test_overwrite_gives_up_an_interrupted_run(self, invoke: Invoke) -> None:
         Path("out.partial").mkdir()
         invoke("train", "wrn10_1", "--data", "digits", "--epochs", 1, "-o", "out", "--overwrite")

@@ -100,7 +100,6 @@ def nothing_is_left_behind(tmp_path: Path):
             2,
             "--factor-decay: Value error, it takes ratio, fixed, product or a number",
         ),
-        (["train", "wrn10_1", *TRAIN, "-o", "out", "--resume"], 2, "there is no interrupted run"),
         (
             ["train", "wrn10_1", *TRAIN, "-o", "out", "--num-classes", 7],
             1,

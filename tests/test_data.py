@@ -19,7 +19,7 @@ from torch import Tensor
 
 from seclcompress.data import Augmentation, View, check_classes, load_data, plan_steps
 from seclcompress.data.augmentation import crop_and_flip, cut_out, draw
-from seclcompress.data.folders import Reading, decode, open_folder
+from seclcompress.data.folders import Reading, decode, open_folder, small_size
 from seclcompress.data.images import Decoded, Files, Images
 from seclcompress.data.order import seed_of, share, shuffled
 from seclcompress.errors import DataError, SeclcompressWarning, UsageError
@@ -52,7 +52,11 @@ class TestOrder:
         steps = plan_steps(order, images, 2)
         assert all(len(step) == images for step in steps[:-1])
         left_out = count - sum(map(len, steps))
-        assert left_out == (1 if count % images == 1 and images > 1 else 0) or images == 1
+        assert left_out == (1 if count % images == 1 or images == 1 else 0)
+        strict = plan_steps(order, images, processes * accumulate)
+        for step in strict[:-1] if images < processes * accumulate else strict:
+            sizes = [len(share(step, processes, rank, accumulate)) for rank in range(processes)]
+            assert sizes == [accumulate] * processes or images < processes * accumulate
         for step in steps:
             parts = [share(step, processes, rank, accumulate) for rank in range(processes)]
             together = torch.cat([part for mine in parts for part in mine])
@@ -186,6 +190,31 @@ class TestFolders:
         other = load_data(f"imagefolder:{tmp_path}", (3, side, side), preprocessing=PLAIN)
         assert other.preprocessing == PLAIN
 
+    @pytest.mark.parametrize("cache", ["auto", "never"])
+    def test_images_are_seen_alike_from_memory_and_from_files(
+        self, tmp_path: Path, cache: str
+    ) -> None:
+        """What is kept in memory must change nothing but the time."""
+        for side in (32, 90):
+            write_noise(tmp_path / str(side), ["cat"], 4, side, "png")
+            found = []
+            for way in ("always", cache):
+                data = load_data(
+                    f"imagefolder:{tmp_path / str(side)}", (3, 32, 32), reading=Reading(way)
+                )
+                how = view(32, Augmentation(crop=True, flip=True, cutout=4), seed=3)
+                found.append(torch.cat([every(data.train, how), every(data.test, view(32))]))
+            assert torch.equal(*found)
+
+    @pytest.mark.parametrize("cache", ["auto", "never"])
+    def test_one_odd_image_changes_how_all_are_seen(self, tmp_path: Path, cache: str) -> None:
+        """Training and test images are handled alike."""
+        write_noise(tmp_path, ["cat"], 4, 32, "png")
+        Image.new("RGB", (40, 30)).save(tmp_path / "val" / "cat" / "odd.png")
+        data = load_data(f"imagefolder:{tmp_path}", (3, 32, 32), reading=Reading(cache))
+        assert isinstance(data.train, Files)
+        assert isinstance(data.test, Files)
+
     @pytest.mark.parametrize("cache", ["auto", "always", "never"])
     def test_images_of_many_sizes(self, tmp_path: Path, cache: str) -> None:
         (tmp_path / "a").mkdir()
@@ -193,7 +222,8 @@ class TestFolders:
             Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "a" / f"{number}.png")
         samples = [(str(tmp_path / "a" / f"{number}.png"), number) for number in range(3)]
         told: list[tuple[int, int]] = []
-        images = open_folder(samples, Reading(cache, on_progress=lambda *c: told.append(c)))
+        assert small_size(samples) is None
+        images = open_folder(samples, None, Reading(cache, on_progress=lambda *c: told.append(c)))
         assert isinstance(images, Files)
         assert told == ([] if cache == "never" else [(3, 3)])
         if cache != "never":  # each file is read once
@@ -267,6 +297,21 @@ class TestFolders:
                 found = list(data.train.read([torch.arange(len(data.train))], view(side)))
             assert sum(len(batch.targets) for batch in found) == 7
             assert torch.bincount(found[0].targets).tolist() == [3, 4]
+
+    @pytest.mark.slow
+    def test_words_from_a_worker(self, tmp_path: Path) -> None:
+        write_noise(tmp_path, ["cat", "dog"], 4, 96, "jpg")
+        (tmp_path / "train" / "cat" / "2.jpg").write_bytes(b"no image")
+        data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96), reading=Reading("never"))
+        with pytest.raises(DataError, match=r"^An image cannot be read: [^\n]*cat/2.jpg'?\.$"):
+            list(data.train.read([torch.arange(8)], view(96, workers=1)))
+
+    def test_an_image_that_would_fill_the_memory(self, tmp_path: Path, monkeypatch) -> None:
+        write_noise(tmp_path, ["cat"], 2, 96, "png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96 * 96 // 3)
+        data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96))
+        with pytest.raises(DataError, match="exceeds limit"):
+            list(data.train.read([torch.arange(2)], view(96)))
 
     def test_nothing_can_be_read(self, tmp_path: Path) -> None:
         write_noise(tmp_path, ["cat"], 2, 80, "jpg")
@@ -348,6 +393,11 @@ class TestPublished:
         data = load_data(f"imagenet:{tmp_path}", (3, 64, 64))
         assert data.classes == ["tench, Tinca tinca", "goldfish"]
         assert every(data.test, view(64)).shape == (4, 3, 64, 64)
+        for file in (tmp_path / "val" / ids[0]).iterdir():
+            file.unlink()
+        (tmp_path / "val" / ids[0]).rmdir()
+        with pytest.raises(DataError, match=f"different classes; only one of them has: {ids[0]}"):
+            load_data(f"imagenet:{tmp_path}", (3, 64, 64))
         (tmp_path / "meta.bin").write_bytes(b"no zip")
         with pytest.raises(DataError, match="no ImageNet as torchvision wants it"):
             load_data(f"imagenet:{tmp_path}", (3, 64, 64))
@@ -369,7 +419,7 @@ def test_preprocessing_is_that_of_torchvisions_own_transforms(tmp_path: Path) ->
     weights = models.ResNet18_Weights.IMAGENET1K_V1
     image = torch.randint(0, 255, (3, 250, 310), dtype=torch.uint8)
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "x.png")
-    images = open_folder([(str(tmp_path / "x.png"), 0)], Reading("never"))
+    images = open_folder([(str(tmp_path / "x.png"), 0)], None, Reading("never"))
     found = every(images, View((3, 224, 224), preprocessing(weights)))
     expected = weights.transforms()(Image.open(tmp_path / "x.png"))
     torch.testing.assert_close(found[0], expected, atol=0.03, rtol=0)

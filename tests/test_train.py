@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seclcompress.data import Data, load_data
 from seclcompress.data.images import Decoded
-from seclcompress.errors import ArtefactError, TrainingError
+from seclcompress.errors import ArtefactError, DataError, TrainingError
 from seclcompress.processes import Processes
 from seclcompress.recipes import Settings
 from seclcompress.train import Stopped, Trainer, accuracy_before, evaluate
@@ -124,6 +124,31 @@ class TestTheSameBytes:
         again.run()
         assert same_weights(whole.network, again.network)
 
+    def test_from_files_with_dropout_and_mixup(self, tmp_path: Path) -> None:
+        """Starting to read must draw nothing from the random numbers that dropout uses."""
+        write_noise(tmp_path / "data", ["cat", "dog"], 10, 70, "png")
+        data = load_data(f"imagefolder:{tmp_path / 'data'}", (3, 70, 70))
+        settings = Settings(epochs=2, batch_size=4, lr=0.01, mixup=0.4, cutout=9)
+
+        def run(folder: str, observer: Silent) -> Trainer:
+            torch.manual_seed(0)
+            network = nn.Sequential(
+                nn.Conv2d(3, 8, 3, 8), nn.Flatten(), nn.Dropout(0.5), nn.Linear(648, 2)
+            )
+            return Trainer(network, data, settings, tmp_path / folder, observer=observer)
+
+        whole = run("whole", Silent())
+        whole.run()
+        stopping = Stopping(3)
+        half = run("half", stopping)
+        stopping.trainer = half
+        with pytest.raises(Stopped):
+            half.run()
+        again = run("half", Silent())
+        again.resume()
+        again.run()
+        assert same_weights(whole.network, again.network)
+
     @pytest.mark.slow
     @pytest.mark.parametrize("side", [32, 80])
     def test_with_any_number_of_workers(self, tmp_path: Path, side: int) -> None:
@@ -163,6 +188,9 @@ def test_resume_wants_the_same_run(tmp_path: Path, data: Data) -> None:
     smaller = dataclasses.replace(data, input_size=(3, 16, 16))
     with pytest.raises(TrainingError, match=r"input_size was \[3, 8, 8\], not \[3, 16, 16\]"):
         trainer(tmp_path, smaller, epochs=1).resume()
+    fewer = load_data("digits", (3, 8, 8), train_images=100)
+    with pytest.raises(TrainingError, match=r"images was '\w+', not '\w+'"):
+        trainer(tmp_path, fewer, epochs=1).resume()
     other = small()
     with torch.no_grad():
         other[0].pointwise.a.mul_(2)
@@ -202,6 +230,35 @@ class TestNotFinite:
         with pytest.raises(
             TrainingError, match=r"first layer whose output is not finite is 3 \(Overflow\).*--lr"
         ):
+            run.run()
+
+    @pytest.mark.parametrize("amp", ["off", "fp16"])
+    def test_a_structured_layer_is_named(self, tmp_path: Path, data: Data, amp: str) -> None:
+        run = trainer(tmp_path, data, amp=amp)
+        with torch.no_grad():
+            run.network[0].depthwise.weight.fill_(3e38 if amp == "off" else 6e4)
+        with pytest.raises(
+            TrainingError, match=r"output is not finite is 0(\.depthwise)? \((Depthwise|Conv)"
+        ):
+            run.run()
+
+    def test_fp16_whose_gradients_never_recover(self, tmp_path: Path, data: Data) -> None:
+        class Lost(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Tensor) -> Tensor:
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx: Any, *gradients: Tensor) -> Any:
+                return gradients[0] * float("nan")
+
+        class Layer(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return Lost.apply(x)  # type: ignore[no-any-return]
+
+        run = trainer(tmp_path, data, amp="fp16", epochs=10)
+        run.network[2] = Layer()
+        with pytest.raises(TrainingError, match=r"A gradient is not finite at step 1 of epoch 5"):
             run.run()
 
     def test_a_gradient(self, tmp_path: Path, data: Data) -> None:
@@ -299,7 +356,8 @@ def test_the_teacher_is_asked_in_eval_mode_and_left_alone(
         lambda m, a, o: calls.append((m.training, torch.is_inference_mode_enabled()))
     )
     run.run()
-    assert calls == [(False, True)] * asked
+    looking = 8  # batches of test images, before the first step
+    assert calls == [(False, True)] * (looking + asked)
     assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
 
@@ -417,6 +475,64 @@ def test_too_few_images(tmp_path: Path) -> None:
     assert (tested.accuracy, tested.top5_accuracy, tested.images) == (100, 100, 1)
     run = Trainer(network, data, Settings(epochs=1), tmp_path, observer=Silent())
     run.run()  # one image is a batch, where no batch norm forbids it
+
+
+def test_a_last_step_has_images_for_every_batch(tmp_path: Path) -> None:
+    data = load_data("digits", (3, 8, 8), train_images=19)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    observer = Silent()
+    settings = Settings(epochs=1, batch_size=8, accumulate=2)
+    Trainer(network, data, settings, tmp_path, observer=observer).run()
+    assert len(observer.steps) == 1  # three images are too few for two batches
+    evaluated = load_data("digits", (3, 8, 8), train_images=17)
+    accuracy_before(network, evaluated, 8, Processes(), estimate_batch_norm=True)
+
+
+def test_images_that_are_left_out_do_not_count(tmp_path: Path) -> None:
+    """Half of the images cannot be read: the loss and the steps are those of the other half."""
+    labels = torch.arange(40) % 2
+    pixels = torch.rand(40, 3, 8, 8)
+    readable = torch.arange(40) % 4 < 2
+    ends = []
+    for name, train in (
+        ("all", Decoded(pixels[readable], labels[readable])),
+        ("half", Decoded(pixels, labels, readable)),
+    ):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+        settings = Settings(epochs=1, batch_size=len(train), lr=0.01)
+        data = data_of(train, Decoded(pixels, labels), ["a", "b"], (3, 8, 8))
+        run = Trainer(network, data, settings, tmp_path / name, observer=Silent())
+        ends.append((run.run()[0]["train_loss"], network[1].weight.detach()))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
+    torch.testing.assert_close(ends[0][1], ends[1][1])
+
+
+def test_layers_of_other_dimensions(tmp_path: Path, data: Data) -> None:
+    """channels_last is for 4-dimensional weights."""
+    network = nn.Sequential(
+        nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)
+    )
+    Trainer(network, data, Settings(epochs=1), tmp_path, observer=Silent()).run()
+
+
+def test_what_cannot_be_trained(tmp_path: Path, data: Data) -> None:
+    frozen = small().requires_grad_(False)
+    with pytest.raises(TrainingError, match="parameters are frozen"):
+        Trainer(frozen, data, Settings(), tmp_path, observer=Silent())
+    pixels = torch.zeros(4, 3, 8, 8)
+    whole = Decoded(pixels, torch.arange(4))
+    strange = data_of(whole, whole, ["a", "b"], (3, 8, 8))
+    with pytest.raises(DataError, match="training images with labels from 0 to 3, but 2 classes"):
+        Trainer(small(), strange, Settings(), tmp_path, observer=Silent())
+    none = data_of(whole, Decoded(pixels[:0], torch.arange(0)), list("abcd"), (3, 8, 8))
+    with pytest.raises(DataError, match="has no test images"):
+        Trainer(small(), none, Settings(), tmp_path, observer=Silent())
+    one = data_of(Decoded(pixels[:1], torch.zeros(1).long()), whole, list("abcd"), (3, 8, 8))
+    accumulated = Trainer(small(), one, Settings(accumulate=2), tmp_path, observer=Silent())
+    with pytest.raises(TrainingError, match=r"too few training images \(1\)"):
+        accumulated.run()
 
 
 def test_top_one_and_top_five() -> None:

@@ -49,7 +49,6 @@ def distill(
     from seclcompress.resolve import is_name, locate
     from seclcompress.taps import check_taps, find_taps
     from seclcompress.trace import trace_network
-    from seclcompress.train import accuracy_before, evaluate
 
     found = locate(student, factory_name=factory)
     guide = locate(
@@ -67,7 +66,6 @@ def distill(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."
         )
-    t.check_device(settings.device)
     with (
         processes.join(settings.device) as group,
         t.open_data(
@@ -81,8 +79,15 @@ def distill(
             bad_images=settings.bad_images,
         ) as images,
     ):
+        t.check_device(group.device)
         learner, _ = found.load(seed=settings.seed)
-        master, _ = guide.load(seed=settings.seed)
+        master, fresh = guide.load(seed=settings.seed)
+        if fresh and settings.alpha > 0:
+            raise UsageError(
+                f"--teacher {teacher}: {', '.join(fresh)} are untrained, for another number of classes "
+                "than its weights were published with, so its scores teach nothing. Train it on "
+                f"{data} first, or only compare attention with --alpha 0."
+            )
         # The original of a converted network has no structured layers, and tells where groups end.
         skeleton = guide.skeleton()
         traced = trace_network(skeleton, found.input_size)
@@ -100,25 +105,11 @@ def distill(
             check_taps(names, mine, traced)
             settings = settings.model_copy(update={"taps": names})
         original = t.original_parameters(learner, found.config)
-        learner.to(group.device)
-        tested = evaluate(
-            master.to(group.device),
-            images,
-            batch_size=settings.batch_size,
-            device=group.device,
-            processes=group,
-        )
-        fresh = found.config is None or not found.config.training
-        before = accuracy_before(
-            learner, images, settings.batch_size, group, estimate_batch_norm=fresh
-        )
-        t.say(f"The teacher gets {tested.accuracy:.2f} % of the test images right.")
         config = ArtefactConfig(
             recipe=found.recipe,
             plan=found.config.plan if found.config else None,
             input_size=found.input_size,
             seed=found.config.seed if found.config else settings.seed,
-            metrics={"teacher_accuracy": tested.accuracy, "accuracy_before": before.accuracy},
         )
         last = t.run(
             learner,
@@ -129,13 +120,10 @@ def distill(
             processes=group,
             teacher=master,
             original=original,
-            before={"teacher": tested.accuracy, "student before": before.accuracy},
+            new_layers=found.config is None or not found.config.training,
             recipe=recipe,
             resume=resume,
             overwrite=overwrite,
             time_limit=time_limit,
         )
-    t.say(
-        f"Wrote {output_dir}: {last['accuracy']:.2f} % of the test images right, the teacher "
-        f"{tested.accuracy:.2f} %."
-    )
+    t.say(f"Wrote {output_dir}: {last['accuracy']:.2f} % of the test images right.")

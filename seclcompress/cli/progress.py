@@ -89,6 +89,13 @@ class TrainingProgress:
             loss=loss,
         )
 
+    def before(self, accuracies: dict[str, float]) -> None:
+        """Prints what was right before."""
+        self._console.print(
+            "Before the first step: "
+            + ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in accuracies.items())
+        )
+
     def epoch(self, record: dict[str, Any]) -> None:
         """Prints an epoch's line above the bar."""
         self._console.print(
@@ -134,6 +141,9 @@ class TensorBoard:
         self._writer.add_scalar("loss/step", loss, self._step)
         self._writer.add_scalar("lr", lr, self._step)
 
+    def before(self, accuracies: dict[str, float]) -> None:
+        """Is in the table at the end."""
+
     def epoch(self, record: dict[str, Any]) -> None:
         """Writes an epoch's figures."""
         assert self._writer is not None
@@ -166,6 +176,10 @@ class _Everyone:
     def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
         for observer in self._observers:
             observer.step(epoch, images, loss, lr)
+
+    def before(self, accuracies: dict[str, float]) -> None:
+        for observer in self._observers:
+            observer.before(accuracies)
 
     def epoch(self, record: dict[str, Any]) -> None:
         for observer in self._observers:

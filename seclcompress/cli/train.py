@@ -40,10 +40,10 @@ def train(
     from seclcompress.resolve import is_name, locate
     from seclcompress.trace import trace_network
 
-    t.check_device(settings.device)
     with processes.join(settings.device) as group:
+        t.check_device(group.device)
         named = is_name(network)
-        if size is None and (named or ":" in network):
+        if size is None and weights is None and (named or ":" in network):
             size = usual_input_size(data)
         source = locate(
             network,
@@ -92,7 +92,7 @@ def train(
                 processes=group,
                 teacher=None,
                 original=t.original_parameters(built, source.config),
-                before={},
+                new_layers=False,
                 recipe=recipe,
                 resume=resume,
                 overwrite=overwrite,

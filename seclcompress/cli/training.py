@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seclcompress.cli.app import err_console
-from seclcompress.errors import ArtefactError, SeclcompressError, UsageError
+from seclcompress.cli.settings import DISTILLATION
+from seclcompress.errors import ArtefactError, SeclcompressError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,14 +91,11 @@ def check_output(output_dir: Path, *, resume: bool, overwrite: bool) -> None:
 
     Raises:
         ArtefactError: If something is in the way.
-        UsageError: If there is nothing to resume.
     """
     from seclcompress.files import check_free
 
     check_free(output_dir, overwrite)
     partial = partial_folder(output_dir)
-    if resume and not partial.is_dir():
-        raise UsageError(f"--resume: there is no interrupted run into {output_dir} (no {partial}).")
     if not resume and partial.exists():
         if not overwrite:
             raise ArtefactError(
@@ -174,14 +172,19 @@ def original_parameters(network: nn.Module, config: ArtefactConfig | None) -> in
     return mine + sum(layer.original.parameters - layer.cost.parameters for layer in layers)
 
 
-def show(settings: Settings, data: Data, processes: Processes) -> None:
-    """Prints all settings of a run before it begins."""
+def left_out(teacher: object) -> set[str]:
+    """The settings that a run without a teacher has no use for."""
+    return set(DISTILLATION) if teacher is None else set()
+
+
+def show(settings: Settings, data: Data, processes: Processes, leave_out: set[str]) -> None:
+    """Prints the settings of a run before it begins."""
     from seclcompress.training_report import settings_table
 
     if not processes.first:
         return
     together = settings.batch_size * settings.accumulate * processes.size
-    err_console.print(settings_table(settings, err_console.width))
+    err_console.print(settings_table(settings, err_console.width, leave_out))
     err_console.print(
         f"{settings.batch_size} images a batch × {settings.accumulate} accumulated × "
         f"{processes.size} processes = {together} images a step; {len(data.train):,} training "
@@ -199,7 +202,7 @@ def run(
     processes: Processes,
     teacher: nn.Module | None,
     original: int,
-    before: dict[str, float],
+    new_layers: bool,
     recipe: str | None,
     resume: bool,
     overwrite: bool,
@@ -216,7 +219,7 @@ def run(
         processes: Which of how many this is; the first one writes.
         teacher: Whom to learn from.
         original: Parameters of the network that this one was made from.
-        before: Accuracies by name from before the run, for the table at the end.
+        new_layers: Whether the network has untrained ones, made by `convert`.
         recipe: The recipe that the settings came from, for the record.
         resume: Whether to go on with an interrupted run.
         overwrite: Whether an earlier folder of ours may be replaced.
@@ -229,7 +232,10 @@ def run(
         InterruptedRunError: On Ctrl-C or at the time limit, with words on how to go on.
         SeclcompressError: Whatever goes wrong; what was finished is kept.
     """
+    import torch
+
     from seclcompress import artefact
+    from seclcompress.checkpoint import has_checkpoint
     from seclcompress.cli.progress import observe
     from seclcompress.files import check_free, remove_ours
     from seclcompress.networks.weights import check_finite
@@ -243,7 +249,7 @@ def run(
             "flip": data.flip if settings.flip is None else settings.flip,
         }
     )
-    show(settings, data, processes)
+    show(settings, data, processes, left_out(teacher))
     with observe(err_console, processes, partial if settings.tensorboard else None) as observer:
         trainer = Trainer(
             network,
@@ -252,6 +258,7 @@ def run(
             partial,
             teacher=teacher,
             original_parameters=original,
+            new_layers=new_layers,
             observer=observer,
             processes=processes,
         )
@@ -261,7 +268,9 @@ def run(
         if trainer.factor_decay is not None:
             say(f"Weight decay of the structured factors: {trainer.factor_decay:.3g}.")
         processes.wait()
-        if resume:
+        if resume and not has_checkpoint(partial):
+            say("There is no checkpoint to go on from: starting from the beginning.")
+        elif resume:
             trainer.resume()
             say(f"Going on after epoch {len(trainer.history)}, step {trainer.progress.step}.")
         try:
@@ -273,6 +282,12 @@ def run(
                 f"{trainer.progress.step} steps are saved in {partial}; the same command with "
                 "--resume goes on."
             ) from None
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"Out of memory on {processes.device} with {settings.batch_size} images a batch: try a "
+                f"smaller --batch-size with a larger --accumulate, or --amp bf16. ({error})"
+            ) from error
+    before = trainer.progress.before
     last = history[-1]
     if not processes.first:
         return last
@@ -282,6 +297,10 @@ def run(
         update={
             "metrics": {
                 **config.metrics,
+                **{
+                    f"{name.replace('student before', 'before')}_accuracy": value
+                    for name, value in before.items()
+                },
                 "accuracy": last["accuracy"],
                 "test_loss": last["test_loss"],
                 "best_accuracy": best["accuracy"],
@@ -292,7 +311,8 @@ def run(
                 "data": data.name,
                 "recipe": recipe,
                 "processes": processes.size,
-                **json.loads(settings.model_dump_json()),
+                **json.loads(settings.model_dump_json(exclude=left_out(teacher))),
+                "factor_decay_applied": trainer.factor_decay,
             },
             "classes": data.classes,
             "preprocessing": data.preprocessing,

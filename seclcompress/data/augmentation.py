@@ -110,6 +110,6 @@ def rand_augment(images: Tensor, rows: Tensor, magnitude: int) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         changed = []
         for image, row in zip(images, rows, strict=True):
-            torch.manual_seed(image_seed(row))
+            torch.default_generator.manual_seed(image_seed(row))
             changed.append(transform(image))
     return torch.stack(changed)

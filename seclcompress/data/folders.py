@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,20 @@ from torchvision import datasets
 from seclcompress.data.images import Decoded, Files, Images
 from seclcompress.errors import DataError, SeclcompressWarning
 
-#: Images up to this side that all have one size lie in memory as one tensor.
+#: Images up to this side that all have one size are handled in whole batches, from memory.
 _SMALL_SIDE = 64
-#: Share of the machine's memory that decoded images may take.
-_SHARE_OF_MEMORY = 0.25
+#: Share of the machine's memory that a data set's training or test images may take.
+_SHARE_OF_MEMORY = 0.2
 _SAMPLED_HEADERS = 200
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+#: What PIL raises on files that are damaged, no images, or far too large.
+_UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Reading:
     """How image files are read.
 
     Attributes:
-        cache: `auto`, `always` or `never` keep decoded images in memory.
+        cache: `auto`, `always` or `never` keep decoded images of many sizes in memory.
         skip: Whether images that cannot be read are left out, with a warning, or stop the run.
         on_progress: Is told how many of how many images are decoded.
     """
@@ -61,13 +70,7 @@ def decode(path: str) -> Tensor:
     try:
         with Image.open(path) as image:
             pixels = np.array(to_rgb(image))
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:
+    except _UNREADABLE as error:
         words = str(error) if str(path) in str(error) else f"{path}: {error}"
         raise DataError(f"An image cannot be read: {words}.") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
@@ -80,58 +83,102 @@ class FileDecoder:
         self.paths = list(paths)
         self.kept: dict[int, Tensor] = {}
 
+    @property
+    def complete(self) -> bool:
+        """Whether images lie in memory."""
+        return bool(self.kept)
+
     def __call__(self, index: int) -> Tensor:
         """uint8, shape (3, H, W). Raises DataError."""
         found = self.kept.get(index)
         return decode(self.paths[index]) if found is None else found
 
 
-def open_folder(samples: Sequence[tuple[str, int]], reading: Reading) -> Images:
-    """The images of a folder, in memory where they fit well.
+def small_size(samples: Sequence[tuple[str, int]]) -> tuple[int, int] | None:
+    """Width and height of small images that all have one size; None of any others.
+
+    It says how images are augmented, so it depends on the images alone: not on the memory there is.
 
     Args:
         samples: Paths and class indices.
+    """
+    paths = [path for path, _ in samples]
+    some = _sizes(paths[:: max(1, len(paths) // _SAMPLED_HEADERS)])
+    if len(some) != 1 or max(next(iter(some))) > _SMALL_SIDE or len(_sizes(paths)) != 1:
+        return None
+    return next(iter(some))
+
+
+def open_folder(
+    samples: Sequence[tuple[str, int]], small: tuple[int, int] | None, reading: Reading
+) -> Images:
+    """The images of a folder, in memory where they are small or fit well.
+
+    Args:
+        samples: Paths and class indices.
+        small: The size of all images, where `small_size` found one.
         reading: How files are read.
 
     Raises:
         DataError: If an image cannot be read and none may be left out.
     """
     paths, labels = [path for path, _ in samples], torch.tensor([label for _, label in samples])
-    sizes = _sizes(paths)
-    side = max(max(size) for size in sizes)
-    average = sum(3 * width * height for width, height in sizes) / len(sizes)
-    memory = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    )
-    fits = average * len(paths) <= _SHARE_OF_MEMORY * memory
+    if small is not None:
+        return _in_one_tensor(paths, labels, small, reading)
     decoder = FileDecoder(paths)
     files = Files(decoder, labels, skip=reading.skip, on_skip=_say_skipped)
-    if reading.cache == "never" or (reading.cache == "auto" and not fits):
+    if reading.cache == "never" or (reading.cache == "auto" and not _fits(paths)):
         return files
-    decoder.kept = _decode_all(paths, reading)
+    decoder.kept = {
+        index: image for index, image in _decode_all(paths, reading) if image is not None
+    }
     if not decoder.kept:
         raise DataError(f"None of the {len(paths)} images around {paths[0]} can be read.")
-    shapes = {tuple(image.shape) for image in decoder.kept.values()}
-    if len(shapes) == 1 and side <= _SMALL_SIDE:
-        kept = sorted(decoder.kept)
-        return Decoded(torch.stack([decoder.kept[index] for index in kept]), labels[kept])
     return files
 
 
-def _sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
-    """Width and height of some of the images, from their headers."""
-    sizes = []
-    for path in paths[:: max(1, len(paths) // _SAMPLED_HEADERS)]:
+def _in_one_tensor(
+    paths: Sequence[str], labels: Tensor, small: tuple[int, int], reading: Reading
+) -> Images:
+    pixels = torch.zeros(len(paths), 3, small[1], small[0], dtype=torch.uint8)
+    readable = torch.zeros(len(paths), dtype=torch.bool)
+    for index, image in _decode_all(paths, reading):
+        if image is not None:
+            pixels[index], readable[index] = image, True
+    if not readable.any():
+        raise DataError(f"None of the {len(paths)} images around {paths[0]} can be read.")
+    return Decoded(pixels, labels, None if bool(readable.all()) else readable)
+
+
+def _sizes(paths: Sequence[str]) -> set[tuple[int, int]]:
+    """Widths and heights, from the headers of those that can be read."""
+    sizes = set()
+    for path in paths:
         try:
             with Image.open(path) as image:
-                sizes.append(image.size)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+                sizes.add(image.size)
+        except _UNREADABLE:
             continue  # decoding it will say so
-    return sizes or [(224, 224)]
+    return sizes
 
 
-def _decode_all(paths: Sequence[str], reading: Reading) -> dict[int, Tensor]:
-    """All images by index; PIL decodes without Python's lock, so threads help."""
+def _fits(paths: Sequence[str]) -> bool:
+    """Whether decoded images take no more than their share of this process's memory."""
+    if not hasattr(os, "sysconf"):
+        return False
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if _CGROUP.is_file() and (limit := _CGROUP.read_text().strip()).isdigit():
+        memory = min(memory, int(limit))
+    memory //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    sizes = []
+    for path in paths[:: max(1, len(paths) // _SAMPLED_HEADERS)]:
+        sizes += [3 * width * height for width, height in _sizes([path])]
+    average = sum(sizes) / max(1, len(sizes))
+    return average * len(paths) <= _SHARE_OF_MEMORY * memory
+
+
+def _decode_all(paths: Sequence[str], reading: Reading) -> Iterator[tuple[int, Tensor | None]]:
+    """All images with their indices, None for one that is left out; PIL lets threads decode at once."""
 
     def one(path: str) -> Tensor | DataError:
         try:
@@ -142,16 +189,14 @@ def _decode_all(paths: Sequence[str], reading: Reading) -> dict[int, Tensor]:
             return error
 
     tell = reading.on_progress or (lambda *_: None)
-    kept: dict[int, Tensor] = {}
+
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for index, found in enumerate(pool.map(one, paths)):
             if isinstance(found, DataError):
                 _say_skipped(str(found))
-            else:
-                kept[index] = found
+            yield index, None if isinstance(found, DataError) else found
             if index % 1000 == 999 or index + 1 == len(paths):
                 tell(index + 1, len(paths))
-    return kept
 
 
 def _say_skipped(words: str) -> None:

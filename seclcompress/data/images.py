@@ -1,11 +1,13 @@
-"""How images become batches: from memory, where they lie decoded, or from files read each time."""
+"""How images become batches: small ones of one size in whole batches, others one by one."""
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -96,14 +98,18 @@ class Decoded(Images):
     Args:
         pixels: Shape (count, 1 or 3, H, W): uint8, or floating-point from 0 to 1.
         labels: Class indices, shape (count,).
+        readable: Shape (count,): False for images that could not be read; they are left out of
+            their batches. By default all can.
     """
 
-    def __init__(self, pixels: Tensor, labels: Tensor) -> None:
+    def __init__(self, pixels: Tensor, labels: Tensor, readable: Tensor | None = None) -> None:
         self.pixels, self.labels = pixels, labels
+        self.readable = readable
 
     def subset(self, indices: Tensor) -> Images:
         """Some of the images."""
-        return Decoded(self.pixels[indices], self.labels[indices])
+        readable = None if self.readable is None else self.readable[indices]
+        return Decoded(self.pixels[indices], self.labels[indices], readable)
 
     def read(self, order: Sequence[Tensor], view: View) -> Iterator[Batch]:
         """Batches of these indices, in this order."""
@@ -111,21 +117,35 @@ class Decoded(Images):
         if view.device != "cpu" and self.pixels.nbytes <= _RESIDENT:
             self.pixels = self.pixels.to(view.device)
         rows = draw(len(self), view.seed, view.epoch) if augmentation else None
-        for indices in order:
+        for wanted in order:
+            indices = wanted if self.readable is None else wanted[self.readable[wanted]]
+            if not len(indices):
+                raise DataError("None of the images of a whole batch can be read.")
             images = self.pixels[indices.to(self.pixels.device)].to(view.device)
-            if rows is not None and (augmentation.crop or augmentation.flip):
-                images = crop_and_flip(images, rows[indices], augmentation.crop, augmentation.flip)
-            if rows is not None and augmentation.randaugment:
-                images = rand_augment(images, rows[indices], augmentation.randaugment)
-            images = _finish(images, view, None if rows is None else rows[indices])
-            yield Batch(images, self.labels[indices].to(view.device), indices)
+            mine = None if rows is None else rows[indices]
+            if mine is not None and (augmentation.crop or augmentation.flip):
+                images = crop_and_flip(images, mine, augmentation.crop, augmentation.flip)
+            if mine is not None and augmentation.randaugment:
+                images = rand_augment(images, mine, augmentation.randaugment)
+            yield Batch(_finish(images, view, mine), self.labels[indices].to(view.device), indices)
+
+
+class Decoder(Protocol):
+    """Gives an image by its index."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether images lie in memory."""
+
+    def __call__(self, index: int) -> Tensor:
+        """uint8, shape (3, H, W). Raises DataError."""
 
 
 class Files(Images):
-    """Images of any size that are decoded one by one, each time or once.
+    """Images of any size that are augmented one by one.
 
     Args:
-        decode: Gives an image by its index, uint8 (3, H, W). Raises DataError.
+        decode: Gives an image by its index.
         labels: Class indices, shape (count,).
         skip: Whether images that cannot be read are left out of their batches.
         on_skip: Is told which one.
@@ -133,7 +153,7 @@ class Files(Images):
 
     def __init__(
         self,
-        decode: Callable[[int], Tensor],
+        decode: Decoder,
         labels: Tensor,
         *,
         skip: bool = False,
@@ -149,17 +169,24 @@ class Files(Images):
 
     def read(self, order: Sequence[Tensor], view: View) -> Iterator[Batch]:
         """Batches of these indices, in this order."""
+        workers = view.workers
+        if self.decode.complete and multiprocessing.get_start_method() != "fork":
+            workers = 0  # each would be sent a copy of all images
         loader = DataLoader(
-            _PerImage(self.decode, self.labels, view, self._skip),
+            _PerImage(self.decode, self.labels, view),
             batch_sampler=[indices.tolist() for indices in order],
-            num_workers=view.workers,
+            num_workers=workers,
             collate_fn=_collate,
             pin_memory=view.device.startswith("cuda"),
+            worker_init_fn=_let_go_of_signals,
+            # Its own, so that starting to read draws nothing from the global random numbers.
+            generator=torch.Generator(),
         )
+        rows = draw(len(self), view.seed, view.epoch) if view.augmentation.cutout else None
         batches = iter(loader)
         while True:
             try:
-                images, labels, indices, skipped = next(batches)
+                images, labels, indices, unreadable = next(batches)
             except StopIteration:
                 return
             except RuntimeError as error:  # a worker that was killed
@@ -169,12 +196,13 @@ class Files(Images):
                     f"A process that loads images died: {str(error).splitlines()[0]} Out of memory? "
                     "Try fewer --workers."
                 ) from error
-            for words in skipped:
+            for words in unreadable:
+                if not self._skip:
+                    raise DataError(words)
                 self._on_skip(words)
             if not len(indices):
                 raise DataError("None of the images of a whole batch can be read.")
             images = images.to(view.device, non_blocking=True)
-            rows = draw(len(self), view.seed, view.epoch) if view.augmentation.cutout else None
             images = _finish(images, view, None if rows is None else rows[indices])
             yield Batch(images, labels.to(view.device, non_blocking=True), indices)
 
@@ -182,8 +210,13 @@ class Files(Images):
 class _Chosen:
     """Decodes some of the images that another one decodes; a class, so that workers can have it."""
 
-    def __init__(self, decode: Callable[[int], Tensor], indices: list[int]) -> None:
+    def __init__(self, decode: Decoder, indices: list[int]) -> None:
         self._decode, self._indices = decode, indices
+
+    @property
+    def complete(self) -> bool:
+        """Whether images lie in memory."""
+        return self._decode.complete
 
     def __call__(self, index: int) -> Tensor:
         return self._decode(self._indices[index])
@@ -192,10 +225,8 @@ class _Chosen:
 class _PerImage(Dataset[Any]):
     """Decodes and augments one image; what is random is seeded by the image's own numbers."""
 
-    def __init__(
-        self, decode: Callable[[int], Tensor], labels: Tensor, view: View, skip: bool
-    ) -> None:
-        self._decode, self._labels, self._skip = decode, labels, skip
+    def __init__(self, decode: Decoder, labels: Tensor, view: View) -> None:
+        self._decode, self._labels = decode, labels
         augmentation = view.augmentation
         self._rows = draw(len(labels), view.seed, view.epoch) if augmentation else None
         size = list(view.input_size[1:])
@@ -214,13 +245,11 @@ class _PerImage(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         try:
             image = self._decode(index)
-        except DataError as error:
-            if self._skip:
-                return str(error)
-            raise
+        except DataError as error:  # the words travel better than the error between processes
+            return str(error)
         with torch.random.fork_rng(devices=[]):
             if self._rows is not None:
-                torch.manual_seed(image_seed(self._rows[index]))
+                torch.default_generator.manual_seed(image_seed(self._rows[index]))
             return self._transform(image), self._labels[index], index
 
 
@@ -232,6 +261,13 @@ def _collate(items: list[Any]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         torch.tensor([index for _, _, index in read], dtype=torch.long),
         [item for item in items if isinstance(item, str)],
     )
+
+
+def _let_go_of_signals(worker: int) -> None:
+    """Ctrl-C is the main process's affair; SIGTERM ends a worker, whatever it means to the main one."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _interpolation(preprocessing: Preprocessing) -> InterpolationMode:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision import datasets
 
-from seclcompress.data.folders import Reading, class_folders, open_folder
+from seclcompress.data.folders import Reading, class_folders, open_folder, small_size
 from seclcompress.data.images import Decoded, Images
 from seclcompress.errors import DataError, UsageError
 from seclcompress.preprocessing import IMAGENET, Preprocessing
@@ -149,6 +149,23 @@ def load_data(
     return data
 
 
+def check_labels(data: Data) -> None:
+    """Makes sure that there are images, and that each one's label is one of the classes'.
+
+    Raises:
+        DataError: If not.
+    """
+    for part, images in (("training", data.train), ("test", data.test)):
+        if not len(images):
+            raise DataError(f"{data.name} has no {part} images.")
+        low, high = int(images.labels.min()), int(images.labels.max())
+        if low < 0 or high >= len(data.classes):
+            raise DataError(
+                f"{data.name} has {part} images with labels from {low} to {high}, but "
+                f"{len(data.classes)} classes."
+            )
+
+
 def check_classes(data: Data, outputs: int, network: str) -> None:
     """Makes sure that a network has one output a class.
 
@@ -163,7 +180,7 @@ def check_classes(data: Data, outputs: int, network: str) -> None:
 
 def _share_of(data: Data, count: int) -> Images:
     """So many of the training images, the same share of each class, always the same ones."""
-    images = data.train
+    images = data.open_train()  # not `train`, which would be kept beside its share
     if count >= len(images):
         return images
     generator = torch.Generator().manual_seed(0)
@@ -242,14 +259,7 @@ def _image_folder(name: str, folder: Path, input_size: tuple[int, ...], reading:
             f"{folder}: train/ and {tests[0].name}/ have different classes; only one of them has: "
             f"{', '.join(odd[:5])}."
         )
-    return Data(
-        name,
-        lambda: open_folder(train.samples, reading),
-        lambda: open_folder(test.samples, reading),
-        list(train.classes),
-        input_size,
-        IMAGENET,
-    )
+    return _folders(name, train, test, list(train.classes), input_size, reading)
 
 
 def _imagenet(name: str, folder: Path, input_size: tuple[int, ...], reading: Reading) -> Data:
@@ -268,11 +278,36 @@ def _imagenet(name: str, folder: Path, input_size: tuple[int, ...], reading: Rea
     except (RuntimeError, OSError, ValueError, KeyError, TypeError, UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{folder} is no ImageNet as torchvision wants it: {reason}") from error
+    if train.wnids != test.wnids:
+        odd = sorted(set(train.wnids) ^ set(test.wnids))
+        raise DataError(
+            f"{folder}: train/ and val/ have different classes; only one of them has: "
+            f"{', '.join(odd[:5])}."
+        )
+    classes = [", ".join(words) for words in train.classes]
+    return _folders(name, train, test, classes, input_size, reading)
+
+
+def _folders(
+    name: str,
+    train: datasets.ImageFolder,
+    test: datasets.ImageFolder,
+    classes: list[str],
+    input_size: tuple[int, ...],
+    reading: Reading,
+) -> Data:
+    """Training and test images are handled alike: as small ones only where both are."""
+
+    @functools.cache
+    def small() -> tuple[int, int] | None:
+        size = small_size(train.samples)
+        return size if size is not None and size == small_size(test.samples) else None
+
     return Data(
         name,
-        lambda: open_folder(train.samples, reading),
-        lambda: open_folder(test.samples, reading),
-        [", ".join(words) for words in train.classes],
+        lambda: open_folder(train.samples, small(), reading),
+        lambda: open_folder(test.samples, small(), reading),
+        classes,
         input_size,
         IMAGENET,
     )

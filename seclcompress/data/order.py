@@ -37,7 +37,7 @@ def plan_steps(order: Tensor, images_a_step: int, at_least: int = 2) -> list[Ten
             every process needs some.
     """
     steps = list(order.split(images_a_step))
-    if steps and len(steps[-1]) < at_least and len(order) >= at_least:
+    if steps and len(steps[-1]) < at_least:
         steps.pop()
     return steps
 

@@ -60,8 +60,8 @@ class SynchronisedBatchNorm(nn.Module):
             return norm(x)  # type: ignore[no-any-return]
         over = [0, *range(2, x.dim())]
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        wide = x.float()
-        count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        count = wide.new_full((1,), x.numel() // x.shape[1])
         sums: Tensor = _SumOverProcesses.apply(torch.cat([wide.sum(over), count]))
         mean, count = sums[:-1] / sums[-1].detach(), sums[-1].detach()
         centred = wide - mean.reshape(shape)
@@ -88,7 +88,9 @@ class SynchronisedBatchNorm(nn.Module):
 def synchronise(network: nn.Module) -> None:
     """Puts synchronised batch norms in the place of all batch norms; their state is shared."""
     for module in list(network.modules()):
-        if isinstance(module, _BatchNorm):
+        # Exactly these: a subclass may do more than normalise.
+        kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        if isinstance(module, _BatchNorm) and type(module) in kinds:
             replace_module(network, module, SynchronisedBatchNorm(module))
 
 
@@ -104,7 +106,7 @@ def estimate_anew(network: nn.Module, images: Images, view: View, order: Sequenc
     """Makes batch norm's running statistics those of some training images, with today's weights.
 
     Args:
-        network: In place; its modes are restored.
+        network: In place; its mode is restored.
         images: The training images.
         view: How they are seen.
         order: The indices of each batch.

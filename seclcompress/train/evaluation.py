@@ -104,6 +104,7 @@ def accuracy_before(
     processes: Processes,
     *,
     estimate_batch_norm: bool,
+    workers: int = 0,
 ) -> Evaluation:
     """How well a student does before it is trained; it stays as it is.
 
@@ -112,18 +113,27 @@ def accuracy_before(
         data: Its training images are looked at without augmentation.
         batch_size: Images at once.
         processes: Which of how many this is, and where it computes.
+        workers: Processes that load images.
         estimate_batch_norm: Whether to give batch norm the statistics of the new layers' outputs
             first: those that came from the original are of other ones.
     """
     student = copy.deepcopy(network)
     if estimate_batch_norm:
         order = in_order(data.train, batch_size)
+        order = [batch for batch in order if len(batch) > 1]  # one image has no variance
         spread = order[:: max(1, len(order) // _BATCHES)][:_BATCHES]
         estimate_anew(
             student,
             data.train,
-            View(data.input_size, data.preprocessing, device=processes.device),
+            View(data.input_size, data.preprocessing, device=processes.device, workers=workers),
             spread,
         )
     device = processes.device
-    return evaluate(student, data, batch_size=batch_size, device=device, processes=processes)
+    return evaluate(
+        student,
+        data,
+        batch_size=batch_size,
+        device=device,
+        workers=workers,
+        processes=processes,
+    )

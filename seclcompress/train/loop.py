@@ -8,6 +8,7 @@ go on from there, and on a CPU it ends with the same bytes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -22,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from seclcompress.artefact import weights_bytes
 from seclcompress.checkpoint import Progress, read_checkpoint, write_checkpoint
-from seclcompress.data import Augmentation, Batch, Data, View, plan_steps
+from seclcompress.data import Augmentation, Batch, Data, View, check_labels, plan_steps
 from seclcompress.data.order import seed_of, share, shuffled
 from seclcompress.errors import TrainingError
 from seclcompress.files import write_file
@@ -36,7 +37,7 @@ from seclcompress.processes import Processes
 from seclcompress.recipes import INCIDENTAL, Settings
 from seclcompress.trace import floating_dtype
 from seclcompress.train import batch_norm
-from seclcompress.train.evaluation import evaluate
+from seclcompress.train.evaluation import accuracy_before, evaluate
 from seclcompress.train.objective import Objective, first_not_finite
 from seclcompress.train.teacher import Teacher
 
@@ -53,6 +54,9 @@ class Observer(Protocol):
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
         """A run of `epochs` epochs of `steps` steps begins, `finished` of all steps done before."""
+
+    def before(self, accuracies: dict[str, float]) -> None:
+        """Before the first step so much is right, in percent; only with a teacher."""
 
     def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
         """A step over `images` images is done; epochs count from 1."""
@@ -71,8 +75,13 @@ class Trainer:
         folder: Where the checkpoints, the best weights and metrics.jsonl are kept.
         teacher: The network to distil from; None to train without.
         original_parameters: Of the network that this one was made from; by default its own.
+        new_layers: Whether layers are untrained, so that batch norm's statistics are of other ones.
         observer: Is told what happens.
         processes: Which of how many this is.
+
+    Raises:
+        TrainingError: If nothing can be trained.
+        DataError: If there are no images, or labels that are none of the classes'.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class Trainer:
         *,
         teacher: nn.Module | None = None,
         original_parameters: int | None = None,
+        new_layers: bool = False,
         observer: Observer,
         processes: Processes | None = None,
     ) -> None:
@@ -94,21 +104,26 @@ class Trainer:
         self._identity = {
             "data": data.name,
             "input_size": list(data.input_size),
+            "images": _fingerprint_of(data),
             "processes": self.processes.size,
             "network": _fingerprint(network),
             "teacher": None if teacher is None else _fingerprint(teacher),
         }
-        layout = _layout(settings, data)
-        self.network = network.to(self.device).to(memory_format=layout)
+        check_labels(data)
+        self.network = _laid_out(network.to(self.device), settings, data)
         self.dtype = floating_dtype(network)
         self.teacher: Teacher | None = None
         if teacher is not None:
-            moved = teacher.to(self.device).to(memory_format=layout)
+            moved = _laid_out(teacher.to(self.device), settings, data)
             self.teacher = Teacher(moved, settings.taps if settings.beta > 0 else ())
         mine = sum(parameter.numel() for parameter in network.parameters())
         decay = factor_decay(settings, mine, original_parameters or mine)
         #: What the optimiser takes off the structured factors; None for a network without any.
         self.factor_decay = decay if structured_factors(network) else None
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise TrainingError(
+                "All of the network's parameters are frozen: nothing can be trained."
+            )
         self.optimizers = make_optimizers(network, settings, decay)
         kind = torch.device(self.device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=settings.amp == "fp16")
@@ -119,6 +134,7 @@ class Trainer:
             randaugment=settings.randaugment,
         )
         self.progress = Progress(self._settings())
+        self._new_layers = new_layers
         self._stopping = False
         self._last_saved = time.monotonic()
 
@@ -173,11 +189,36 @@ class Trainer:
                 f"{self.processes.size} processes that accumulate {settings.accumulate} batches."
             )
         self.observer.start(settings.epochs, steps, len(self.history) * steps + self.progress.step)
+        if self.teacher is not None and not self.progress.before:
+            self.progress.before = self._look_before(self.teacher)
+        if self.progress.before:
+            self.observer.before(self.progress.before)
         with _flushed_subnormals(), self._prepared() as (forward, objective):
             for epoch in range(len(self.history) + 1, settings.epochs + 1):
                 self._epoch(epoch, forward, objective)
                 self._test(epoch, steps)
         return self.history
+
+    def _look_before(self, teacher: Teacher) -> dict[str, float]:
+        """What teacher and student get right before the first step, in percent of the test images."""
+        settings = self.settings
+        theirs = evaluate(
+            teacher.network,
+            self.data,
+            batch_size=settings.batch_size,
+            device=self.device,
+            workers=settings.workers,
+            processes=self.processes,
+        )
+        mine = accuracy_before(
+            self.network,
+            self.data,
+            settings.batch_size,
+            self.processes,
+            estimate_batch_norm=self._new_layers,
+            workers=settings.workers,
+        )
+        return {"teacher": theirs.accuracy, "student before": mine.accuracy}
 
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[tuple[nn.Module, Objective]]:
@@ -209,8 +250,11 @@ class Trainer:
         settings, several = self.settings, self.processes.size > 1
         together = self.processes.size * settings.accumulate
         order = shuffled(len(self.data.train), settings.seed, epoch)
-        at_least = max(2, together) if several else 2
-        return plan_steps(order, settings.batch_size * together, at_least)
+        # Every batch of every process needs an image, and one that batch norm is taken over needs two.
+        shared = settings.sync_batch_norm and several
+        at_least = max(2, together if shared else 2 * together if together > 1 else 2)
+        alone = together == 1 and len(order) == 1
+        return plan_steps(order, settings.batch_size * together, 1 if alone else at_least)
 
     def _view(self, epoch: int) -> View:
         return View(
@@ -239,13 +283,13 @@ class Trainer:
             lr = set_learning_rate(self.optimizers, self.settings, done)
             count = len(steps[index])
             torch.manual_seed(seed_of(self.settings.seed, epoch, index, processes.rank, 2))
-            loss, stopping = self._step(
+            loss, images, stopping = self._step(
                 epoch, index, batches, len(parts[index]), count, forward, objective
             )
-            progress.step, progress.images = index + 1, progress.images + count
-            progress.loss += loss * count
+            progress.step, progress.images = index + 1, progress.images + images
+            progress.loss += loss * images
             progress.seconds += time.monotonic() - began
-            self.observer.step(epoch, count, loss, lr)
+            self.observer.step(epoch, images, loss, lr)
             # What one process is told, the others learn at the end of the next step.
             stopping = stopping or (self._stopping and processes.size == 1)
             late = time.monotonic() - self._last_saved > self.settings.checkpoint_seconds
@@ -264,21 +308,23 @@ class Trainer:
         count: int,
         forward: nn.Module,
         objective: Objective,
-    ) -> tuple[float, bool]:
+    ) -> tuple[float, int, bool]:
         """One step of the optimisers over `parts` batches of this process.
 
         Returns:
-            The mean loss over the `count` images of all processes, and whether any was told to stop.
+            The mean loss over the images of all processes, how many they were (of `count`, if some
+            cannot be read and are left out), and whether any process was told to stop.
         """
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        batch = None
+        read: list[Batch] = []
         for part in range(parts):
             began = time.monotonic()
             batch = next(batches)
             self.progress.loading += time.monotonic() - began
             batch = batch._replace(images=self._laid_out(batch.images))
+            read.append(batch)
             last = part == parts - 1
             # DDP averages over processes what should be added up, each image once.
             weight = len(batch.targets) / count * self.processes.size
@@ -291,19 +337,24 @@ class Trainer:
                 self.scaler.scale(loss).backward()
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
+        told = total.new_tensor([sum(len(batch.targets) for batch in read), self._stopping])
+        summed, images, stop = self.processes.total(torch.stack([total, *told])).tolist()
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        flags = torch.tensor([float(self._stopping)], device=self.device)
-        summed = self.processes.total(torch.stack([total, flags[0]]))
-        value, told = summed.tolist()
-        finite = math.isfinite(value) and (self.scaler.is_enabled() or bool(norm.isfinite()))
-        if not finite:
-            assert batch is not None
-            raise self._not_finite(epoch, index, value, batch, forward)
+        if images != count:  # some could not be read
+            torch._foreach_mul_(gradients, count / images)
+        value = summed * count / images
+        if not math.isfinite(value) or self._lost(gradients):
+            raise self._not_finite(epoch, index, value, read, objective)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
-        return value, told > 0
+        return value, int(images), stop > 0
+
+    def _lost(self, gradients: list[Tensor]) -> bool:
+        """Whether gradients are not finite, and not only because fp16's scale is still too large."""
+        if bool(torch.nn.utils.get_total_norm(gradients).isfinite()):
+            return False
+        return not self.scaler.is_enabled() or self.scaler.get_scale() <= 1
 
     def _laid_out(self, images: Tensor) -> Tensor:
         return images.to(self.dtype).contiguous(memory_format=_layout(self.settings, self.data))
@@ -330,18 +381,22 @@ class Trainer:
             ) from error
 
     def _not_finite(
-        self, epoch: int, index: int, value: float, batch: Batch, forward: nn.Module
+        self, epoch: int, index: int, value: float, read: list[Batch], objective: Objective
     ) -> TrainingError:
         """What to say when numbers have stopped being numbers: the step, the layer, the way back."""
-        run = self.network if isinstance(forward, DistributedDataParallel) else forward
-        torch.manual_seed(seed_of(self.settings.seed, epoch, index, self.processes.rank, 2))
         weights = [n for n, p in self.network.named_parameters() if not bool(p.isfinite().all())]
-        layer = None if weights else first_not_finite(self.network, run, batch.images)
         gradients = [
             name
             for name, parameter in self.network.named_parameters()
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
         ]
+        layer = None
+        for batch in [] if weights else read:
+            torch.manual_seed(seed_of(self.settings.seed, epoch, index, self.processes.rank, 2))
+            with self._autocast():
+                layer = layer or first_not_finite(
+                    self.network, functools.partial(objective.again, batch)
+                )
         if weights:
             where = f"The weights {weights[0]} are not finite."
         elif layer is not None:
@@ -360,6 +415,7 @@ class Trainer:
     def _test(self, epoch: int, steps: int) -> None:
         """The end of an epoch: test images, best weights, a line of metrics, a checkpoint."""
         progress, settings = self.progress, self.settings
+        self.processes.share_buffers(self.network)  # without synchronised batch norm they differ
         began = time.monotonic()
         tested = evaluate(
             self.network,
@@ -439,6 +495,23 @@ def _fingerprint(network: nn.Module) -> str:
     return hashlib.sha256(weights_bytes(network)).hexdigest()[:16]
 
 
+def _fingerprint_of(data: Data) -> str:
+    """Of all that decides what the images mean, but for their pixels."""
+    digest = hashlib.sha256(repr((data.classes, data.preprocessing, data.crop, data.flip)).encode())
+    for images in (data.train, data.test):
+        digest.update(images.labels.to(torch.int64).cpu().numpy().data)
+    return digest.hexdigest()[:16]
+
+
 def _layout(settings: Settings, data: Data) -> torch.memory_format:
     flat = len(data.input_size) == 3
     return torch.channels_last if settings.channels_last and flat else torch.contiguous_format
+
+
+def _laid_out(network: nn.Module, settings: Settings, data: Data) -> nn.Module:
+    """The network with its 4-dimensional weights in the images' layout."""
+    layout = _layout(settings, data)
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return network

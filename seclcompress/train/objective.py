@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 from torchvision.transforms import v2
 
 from seclcompress.data import Batch
@@ -62,7 +64,8 @@ class Objective:
         classes: int,
         teacher: Teacher | None,
     ) -> None:
-        self._forward, self._settings, self._classes = forward, settings, classes
+        self._network, self._forward = network, forward
+        self._settings, self._classes = settings, classes
         self._teacher = teacher
         self._attends = teacher is not None and settings.beta > 0 and bool(settings.taps)
         self._taps = Taps(network, settings.taps if self._attends else ())
@@ -96,6 +99,13 @@ class Objective:
             loss = loss + AUXILIARY_WEIGHT * F.cross_entropy(other, batch.targets)
         return loss
 
+    def again(self, batch: Batch) -> object:
+        """The same pass once more, uncompiled and in this process alone, for its modules' outputs."""
+        images = mix(batch, self._settings, self._classes).images
+        output = self._network(images)
+        self._taps.clear()
+        return output
+
     def penalty(self) -> Tensor | None:
         """The decay of the structured layers' products, once a step; None where there is none."""
         if self._settings.factor_decay != "product" or not self._structured:
@@ -117,13 +127,12 @@ class Objective:
         )
 
 
-def first_not_finite(network: nn.Module, run: nn.Module, images: Tensor) -> str | None:
-    """Which module first gives values that are not finite.
+def first_not_finite(network: nn.Module, run: Callable[[], object]) -> str | None:
+    """Which module first gives values that are not finite, the innermost one.
 
     Args:
         network: Whose modules are watched.
-        run: What is called: the network, or a wrapper of it.
-        images: A batch.
+        run: Runs it.
 
     Returns:
         Its name and kind; None if all values are finite.
@@ -132,21 +141,17 @@ def first_not_finite(network: nn.Module, run: nn.Module, images: Tensor) -> str 
 
     def watch(name: str, module: nn.Module) -> object:
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            parts = output if isinstance(output, tuple | list) else [output]
-            finite = all(bool(p.isfinite().all()) for p in parts if isinstance(p, Tensor))
+            tensors = [part for part in tree_leaves(output) if isinstance(part, Tensor)]
+            finite = all(bool(tensor.isfinite().all()) for tensor in tensors)
             if not finite and not found:
                 found.append(f"{name} ({type(module).__name__})")
 
         return module.register_forward_hook(hook)
 
-    handles = [
-        watch(name, module)
-        for name, module in network.named_modules()
-        if not list(module.children())
-    ]
+    handles = [watch(name, module) for name, module in network.named_modules() if name]
     try:
         with torch.no_grad():
-            run(images)
+            run()
     finally:
         for handle in handles:
             handle.remove()  # type: ignore[attr-defined]
