@@ -66,6 +66,7 @@ def test_quantised_networks_are_refused_in_a_sentence() -> None:
     ("name", "size", "task", "classes"),
     [
         ("resnet18", (3, 224, 224), "image classification", 1000),
+        ("vit_h_14", (3, 224, 224), "image classification", 1000),
         ("maskrcnn_resnet50_fpn", (3, 800, 800), "object detection", None),
         ("ssd300_vgg16", (3, 300, 300), "object detection", None),
         ("fcn_resnet50", (3, 520, 520), "semantic segmentation", None),

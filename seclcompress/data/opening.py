@@ -172,6 +172,8 @@ def check_classes(data: Data, outputs: int, network: str) -> None:
     Raises:
         DataError: If it has not.
     """
+    if outputs == 0:
+        raise DataError(f"{network} does not give one score a class for each image.")
     if outputs != len(data.classes):
         raise DataError(
             f"{data.name} has {len(data.classes)} classes, but {network} has {outputs} outputs."

@@ -50,6 +50,7 @@ _WITH_BACKBONE = (Detection, Segmentation)
 _CLIPS = {"mvit": (16, 224), "s3d": (16, 224), "swin3d": (16, 224)}
 _CLIP = (16, 112)
 _FLOW_SIZE = (512, 512)
+_VIT_SIDE = 224
 #: Sides of the square images that detectors are counted at; those of R-CNNs, RetinaNet and FCOS are
 #: scaled to it.
 _DETECTION_SIDE = 800
@@ -186,7 +187,8 @@ def input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...]
     if isinstance(kind, Segmentation):
         side = transforms.resize_size[0]
         return (3, side, side)
-    side = transforms.crop_size[0]
+    # A ViT without weights is built for one size, whatever its best weights were trained at.
+    side = _VIT_SIDE if weights is None and name.startswith("vit_") else transforms.crop_size[0]
     return (3, side, side)
 
 

@@ -4,8 +4,9 @@ A plan is data. It can be written as JSON, edited (action, substitution, config,
 layer), and given back; everything else in it is derived and is computed anew when it is read.
 """
 
-from seclcompress.plan.decide import convolutions, make_plan, matches
+from seclcompress.plan.decide import make_plan
 from seclcompress.plan.given import check_plan, fit_plan, read_plan
+from seclcompress.plan.layers import convolutions, matches
 from seclcompress.plan.model import LayerPlan, Plan, PlanOptions
 
 __all__ = [

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.cost import LayerCost
 from seclcompress.errors import PlanError
+from seclcompress.plan.layers import bound_layers, check_pattern, matches, plannable, running_order
 from seclcompress.plan.model import LayerPlan, Plan, PlanOptions
 from seclcompress.substitutions import Substitution, SubstitutionConfig
 from seclcompress.substitutions.contract import (
@@ -49,25 +48,6 @@ def fewest_mult_adds(
     return Choice(_total(substitution, conv, config, sizes).cheapest)
 
 
-def convolutions(network: nn.Module) -> dict[str, nn.Module]:
-    """Every convolution of a network by name: subclasses, grouped and transposed ones included."""
-    return _modules(network, CONVOLUTION_KINDS)
-
-
-def plannable(network: nn.Module, *, linear: bool) -> dict[str, nn.Module]:
-    """Every layer that a plan says something of, by name.
-
-    Args:
-        network: Any module.
-        linear: Whether Linear layers, and what multiplies by matrices itself, are among them.
-    """
-    return _modules(network, CONVOLUTION_KINDS + (LINEAR_KINDS if linear else ()))
-
-
-def _modules(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
-    return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
-
-
 def make_plan(
     network: nn.Module,
     trace: Trace,
@@ -97,7 +77,7 @@ def make_plan(
         raise PlanError(f"The network has no {kind}, so there is nothing to rewrite.")
     for flag, patterns in (("--keep", options.keep), ("--only", options.only)):
         for pattern in patterns:
-            _check_pattern(flag, pattern, list(found), options)
+            check_pattern(flag, pattern, list(found), options)
     order = running_order(found, trace)
     ends = _ends([call.name for call in trace.calls if call.name in found], found, options)
     bound = bound_layers(network, found, trace)
@@ -134,39 +114,6 @@ def make_plan(
     return plan
 
 
-def bound_layers(
-    network: nn.Module, found: Mapping[str, nn.Module], trace: Trace
-) -> dict[str, str]:
-    """Why layers are kept whose parameters others use too: a stack has no such parameters.
-
-    Args:
-        network: The network that was traced.
-        found: The layers in question, by name.
-        trace: The network's trace.
-    """
-    users: dict[int, list[str]] = {}
-    for name, module in network.named_modules():
-        for parameter in module.parameters(recurse=False):
-            users.setdefault(id(parameter), []).append(name)
-    reasons = {}
-    for names in users.values():
-        for name in names:
-            others = [other for other in names if other != name]
-            if others and name in found:
-                reasons[name] = f"its weights are shared with {', '.join(others[:2])}"
-    for name, reader in trace.readers.items():
-        if name in found:
-            whose = reader or "the network"
-            reasons.setdefault(name, f"its weights are read by {whose} itself")
-    return reasons
-
-
-def running_order(found: Mapping[str, nn.Module], trace: Trace) -> list[str]:
-    """Names in the order of their first call; those that did not run come last."""
-    ran = [call.name for call in trace.calls if call.name in found]
-    return list(dict.fromkeys([*ran, *found]))
-
-
 def _ends(
     ran: Sequence[str], found: Mapping[str, nn.Module], options: PlanOptions
 ) -> dict[str, str]:
@@ -179,23 +126,6 @@ def _ends(
     if not options.head:
         kept |= dict.fromkeys(last, "the classifier (the last Linear); --head rewrites it too")
     return kept
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern (`*`, `?`, `[…]`) means this layer, or a module that it lies in."""
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
-
-
-def _check_pattern(flag: str, pattern: str, names: Sequence[str], options: PlanOptions) -> None:
-    if any(matches(pattern, name) for name in names):
-        return
-    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5) or list(names[:3])
-    kind = "layers" if options.linear else "convolutions"
-    raise PlanError(
-        f"{flag} {pattern!r} matches none of the {len(names)} {kind}. "
-        f"There are, for instance: {', '.join(near)}."
-    )
 
 
 def _reason_to_keep(

@@ -9,16 +9,8 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.errors import PlanError, describe_validation_error
-from seclcompress.plan.decide import (
-    NOT_RUN,
-    Choice,
-    bound_layers,
-    describe,
-    layer_plan,
-    nothing_to_do,
-    plannable,
-    running_order,
-)
+from seclcompress.plan.decide import NOT_RUN, Choice, describe, layer_plan, nothing_to_do
+from seclcompress.plan.layers import bound_layers, plannable, running_order
 from seclcompress.plan.model import Plan
 from seclcompress.trace import Trace
 

@@ -1,0 +1,88 @@
+"""The layers that a plan speaks of: which there are, in which order, who else needs them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from seclcompress.errors import PlanError
+from seclcompress.plan.model import PlanOptions
+from seclcompress.substitutions.contract import CONVOLUTION_KINDS, LINEAR_KINDS
+from seclcompress.trace import Trace
+
+
+def convolutions(network: nn.Module) -> dict[str, nn.Module]:
+    """Every convolution of a network by name: subclasses, grouped and transposed ones included."""
+    return _modules(network, CONVOLUTION_KINDS)
+
+
+def plannable(network: nn.Module, *, linear: bool) -> dict[str, nn.Module]:
+    """Every layer that a plan says something of, by name.
+
+    Args:
+        network: Any module.
+        linear: Whether Linear layers, and what multiplies by matrices itself, are among them.
+    """
+    return _modules(network, CONVOLUTION_KINDS + (LINEAR_KINDS if linear else ()))
+
+
+def _modules(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
+    return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+
+
+def bound_layers(
+    network: nn.Module, found: Mapping[str, nn.Module], trace: Trace
+) -> dict[str, str]:
+    """Why layers are kept whose parameters others use too: a stack has no such parameters.
+
+    Args:
+        network: The network that was traced.
+        found: The layers in question, by name.
+        trace: The network's trace.
+    """
+    users: dict[int, list[str]] = {}
+    for name, module in network.named_modules():
+        for parameter in module.parameters(recurse=False):
+            users.setdefault(id(parameter), []).append(name)
+    reasons = {}
+    for names in users.values():
+        for name in names:
+            others = [other for other in names if other != name]
+            if others and name in found:
+                reasons[name] = f"its weights are shared with {', '.join(others[:2])}"
+    for name, reader in trace.readers.items():
+        if name in found:
+            whose = reader or "the network"
+            reasons.setdefault(name, f"its weights are read by {whose} itself")
+    return reasons
+
+
+def running_order(found: Mapping[str, nn.Module], trace: Trace) -> list[str]:
+    """Names in the order of their first call; those that did not run come last."""
+    ran = [call.name for call in trace.calls if call.name in found]
+    return list(dict.fromkeys([*ran, *found]))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern (`*`, `?`, `[…]`) means this layer, or a module that it lies in."""
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+
+
+def check_pattern(flag: str, pattern: str, names: Sequence[str], options: PlanOptions) -> None:
+    """Makes sure that a pattern means at least one of these layers.
+
+    Raises:
+        PlanError: If it means none; the nearest names are listed.
+    """
+    if any(matches(pattern, name) for name in names):
+        return
+    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5) or list(names[:3])
+    kind = "layers" if options.linear else "convolutions"
+    raise PlanError(
+        f"{flag} {pattern!r} matches none of the {len(names)} {kind}. "
+        f"There are, for instance: {', '.join(near)}."
+    )
