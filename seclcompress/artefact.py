@@ -116,13 +116,13 @@ def read_config(folder: Path) -> ArtefactConfig:
         ArtefactError: If there is none, or it is not one of ours.
     """
     path = folder / CONFIG
-    if not path.is_file():
-        raise ArtefactError(f"{folder} has no {CONFIG}, so it is not a folder of seclcompress.")
-    if path.stat().st_size > _LARGEST_CONFIG:
-        raise ArtefactError(
-            f"{path} has {path.stat().st_size:,} bytes; no configuration is so large."
-        )
     try:
+        if not path.is_file():
+            raise ArtefactError(f"{folder} has no {CONFIG}, so it is not a folder of seclcompress.")
+        _check_inside(path, folder)
+        size = path.stat().st_size
+        if size > _LARGEST_CONFIG:
+            raise ArtefactError(f"{path} has {size:,} bytes; no configuration is so large.")
         text = path.read_text(encoding="utf-8")
         _check_schema_version(path, text)
         return ArtefactConfig.model_validate_json(text)
@@ -135,6 +135,15 @@ def read_config(folder: Path) -> ArtefactConfig:
             f"{path} is damaged or was not written by seclcompress: "
             f"{describe_validation_error(error)}."
         ) from error
+
+
+def _check_inside(path: Path, folder: Path) -> None:
+    """A link in a folder from elsewhere could make this program read any file of this machine."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ArtefactError(
+            f"{path} is a link to {path.resolve()}, outside the folder: refused. Where you trust it, "
+            "put a copy of the file in its place."
+        )
 
 
 def _check_schema_version(path: Path, text: str) -> None:
@@ -167,6 +176,7 @@ def load(
     """
     config = config or read_config(folder)
     try:
+        _check_inside(folder / WEIGHTS, folder)
         state = read_weights(folder / WEIGHTS)
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
