@@ -65,9 +65,9 @@ def test_before_every_line_of_a_files_writing(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["convert", "distill"])
 def test_whole_commands_at_random_moments(tmp_path: Path, command: str) -> None:
-    """200 kills; the half of them from when the new folder has begun to appear."""
-    counted = run("kill_commands.py", tmp_path, command, "200")
-    assert counted["killed"] == 200
-    assert counted["old"] + counted["new"] == 200
-    assert min(counted["old"], counted["new"]) >= 5, counted
+    """100 kills of each; the half of them from when the new folder has begun to appear."""
+    counted = run("kill_commands.py", tmp_path, command, "100")
+    assert counted["killed"] == 100
+    assert counted["old"] + counted["new"] == 100
+    assert min(counted["old"], counted["new"]) > 0, counted
     assert (counted["with_partial"] > 0) == (command == "distill")

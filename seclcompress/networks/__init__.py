@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,7 +39,9 @@ class Recipe(BaseModel):
     source: Literal["torchvision", "wide_resnet", "factory"]
     name: str = Field(max_length=200)
     num_classes: int | None = Field(default=None, ge=1, le=10_000_000)
-    options: dict[str, bool | int] = {}
+    options: dict[str, bool | Annotated[int, Field(ge=-(2**16), le=2**16)]] = Field(
+        default={}, max_length=50
+    )
 
 
 def names() -> list[str]:
@@ -104,12 +106,20 @@ def build(recipe: Recipe, *, factory_name: str | None = None, skeleton: bool = F
                 f"Where you trust it, say so with --factory {recipe.name}"
             )
         return factory.build(recipe.name)
-    with _EmptyOnMeta() if skeleton else torch.device("cpu"):
-        if recipe.source == "wide_resnet":
-            return wide_resnet.wide_resnet(recipe.name, recipe.num_classes or 10)
-        if recipe.name not in torchvision_zoo.names():
-            raise NetworkError(f"This torchvision has no classification network '{recipe.name}'.")
-        return torchvision_zoo.build(recipe.name, recipe.num_classes or 1000, dict(recipe.options))
+    if recipe.source == "torchvision" and recipe.name not in torchvision_zoo.names():
+        raise NetworkError(f"This torchvision has no classification network '{recipe.name}'.")
+    try:
+        with _LargeOnMeta() if skeleton else torch.device("cpu"):
+            if recipe.source == "wide_resnet":
+                return wide_resnet.wide_resnet(recipe.name, recipe.num_classes or 10)
+            classes = recipe.num_classes or 1000
+            return torchvision_zoo.build(recipe.name, classes, dict(recipe.options))
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError) as error:
+        # Options that no builder was made for end in whatever they end in.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NetworkError(
+            f"Cannot build {recipe.name} {dict(recipe.options)}: {reason}"
+        ) from error
 
 
 def default_input_size(recipe: Recipe) -> tuple[int, ...]:
@@ -121,8 +131,13 @@ def default_input_size(recipe: Recipe) -> tuple[int, ...]:
     return (3, 224, 224)
 
 
-class _EmptyOnMeta(TorchFunctionMode):
+_LARGE = 2**16  # numbers; among smaller tensors are those that builders look at
+
+
+class _LargeOnMeta(TorchFunctionMode):
     """Makes every `torch.empty`, from which layers take their weights, land on the meta device.
+
+    Large zeros and ones, from which normalisations take theirs, do so too.
 
     The whole network under `torch.device("meta")` would not do: RegNet computes its widths with
     tensors while it is built.
@@ -130,6 +145,8 @@ class _EmptyOnMeta(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func is torch.empty and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
+        if func in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
+            made = func(*args, **{**kwargs, "device": "meta"})
+            if func is torch.empty or made.numel() > _LARGE:
+                return made
         return func(*args, **kwargs)

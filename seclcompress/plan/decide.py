@@ -168,7 +168,7 @@ def _reason_to_keep(
         return "the stem (the first convolution); --stem rewrites it too"
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     narrow = min(module.in_channels, module.out_channels)
-    if narrow < options.min_channels:
+    if 0 < narrow < options.min_channels:  # without channels every family refuses it
         return f"it has {narrow} channels, fewer than --min-channels {options.min_channels}"
     return None
 
