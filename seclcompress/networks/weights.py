@@ -33,7 +33,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: If the file is missing, damaged, of another kind, or holds pickled code.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # no permission to look, or a name that is too long
+        there = False
+    if not there:
         raise WeightsError(f"There is no weights file {path}.")
     if path.suffix == ".safetensors":
         try:
