@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread a test process: two processes of two threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-slow sanitize lint check bench clean
+.PHONY: demo test test-slow coverage sanitize lint check bench clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard seclcompress/kernel/csrc/*)
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,14 @@ test-slow: $(VENV)/.zoo
 # The fused kernel under the address, undefined-behaviour and thread sanitizers; needs g++ or clang++.
 sanitize:
 	$(MAKE) -C tests/kernel sanitize
+
+# Lines and branches, of what `make test` runs; fails under 95 %.
+coverage: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group coverage
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

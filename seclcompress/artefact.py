@@ -28,7 +28,10 @@ from seclcompress.rewrite import rewrite_network
 
 SCHEMA_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-_LARGEST_CONFIG = 64 * 2**20  # bytes; the plan of the largest torchvision network takes 1 MB
+# The plan of the largest torchvision network takes 1 MB and 40,000 values. What a person was given
+# may be made to need much time and memory in every step after reading.
+_LARGEST_CONFIG = 4 * 2**20  # bytes
+_MOST_VALUES = 2**18
 
 
 class ArtefactConfig(BaseModel):
@@ -119,14 +122,21 @@ def read_config(folder: Path) -> ArtefactConfig:
         ArtefactError: If there is none, or it is not one of ours.
     """
     path = folder / CONFIG
-    if not path.is_file():
-        raise ArtefactError(f"{folder} has no {CONFIG}, so it is not a folder of seclcompress.")
-    if path.stat().st_size > _LARGEST_CONFIG:
-        raise ArtefactError(
-            f"{path} has {path.stat().st_size:,} bytes; no configuration is so large."
-        )
     try:
+        if not path.is_file():
+            raise ArtefactError(f"{folder} has no {CONFIG}, so it is not a folder of seclcompress.")
+        _check_inside(path, folder)
+        size = path.stat().st_size
+        if size > _LARGEST_CONFIG:
+            raise ArtefactError(
+                f"{path} has {size:,} bytes; a configuration has at most {_LARGEST_CONFIG:,}."
+            )
         text = path.read_text(encoding="utf-8")
+        values = sum(text.count(mark) for mark in ",[{")
+        if values > _MOST_VALUES:
+            raise ArtefactError(
+                f"{path} holds some {values:,} values; a configuration at most {_MOST_VALUES:,}."
+            )
         _check_schema_version(path, text)
         return ArtefactConfig.model_validate_json(text)
     except OSError as error:
@@ -138,6 +148,19 @@ def read_config(folder: Path) -> ArtefactConfig:
             f"{path} is damaged or was not written by seclcompress: "
             f"{describe_validation_error(error)}."
         ) from error
+
+
+def _check_inside(path: Path, folder: Path) -> None:
+    """A link in a folder from elsewhere could make this program read any file of this machine."""
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ArtefactError(f"{path} is a link that leads in a circle.") from error
+    if not target.is_relative_to(folder.resolve()):
+        raise ArtefactError(
+            f"{path} is a link to {target}, outside the folder: refused. Where you trust it, put a "
+            "copy of the file in its place."
+        )
 
 
 def _check_schema_version(path: Path, text: str) -> None:
@@ -170,6 +193,7 @@ def load(
     """
     config = config or read_config(folder)
     try:
+        _check_inside(folder / WEIGHTS, folder)
         state = read_weights(folder / WEIGHTS)
     except WeightsError as error:
         raise ArtefactError(str(error)) from error

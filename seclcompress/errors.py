@@ -56,6 +56,13 @@ class SeclcompressWarning(UserWarning):
     """Something that a person should know and that does not stop the work."""
 
 
+_TOO_MANY = 1000
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 def describe_validation_error(error: ValidationError) -> str:
     """Turns pydantic's report into one line a field: `where: why (what was given)`.
 
@@ -65,11 +72,13 @@ def describe_validation_error(error: ValidationError) -> str:
     Returns:
         At most three complaints, then how many more there are.
     """
+    if error.error_count() > _TOO_MANY:  # to list them all takes minutes and gigabytes
+        return f"{error.error_count():,} values in it are wrong"
     complaints = []
     for item in error.errors(include_url=False):
         where = ".".join(str(part) for part in item["loc"]) or "the whole"
         given = repr(item["input"])
-        given = given if len(given) <= 60 else given[:57] + "..."
-        complaints.append(f"{where}: {item['msg']} (got {given})")
+        words = f"{_short(item['msg'], 200)} (got {_short(given, 60)})"
+        complaints.append(f"{_short(where, 120)}: {words}")
     more = f"; and {len(complaints) - 3} more" if len(complaints) > 3 else ""
     return "; ".join(complaints[:3]) + more

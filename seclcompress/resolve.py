@@ -10,6 +10,7 @@ from torch import nn
 from seclcompress import artefact, networks
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, UsageError
+from seclcompress.files import set_aside
 from seclcompress.networks import Recipe, factory, torchvision_zoo
 from seclcompress.networks.weights import load_weights, read_weights
 from seclcompress.preprocessing import Preprocessing
@@ -107,8 +108,8 @@ def locate(
     """
     if is_folder(spec):
         folder = Path(spec)
-        if not folder.is_dir():
-            raise ArtefactError(f"There is no folder {spec}.")
+        if not _is_dir(folder):
+            raise ArtefactError(f"There is no folder {spec}.{_where_it_went(folder)}")
         if num_classes is not None:
             raise UsageError(f"{spec} has its number of classes already; drop --num-classes.")
         config = artefact.read_config(folder)
@@ -157,7 +158,7 @@ def is_folder(spec: str) -> bool:
         return True
     folder = Path(spec)
     if not networks.is_known(spec):
-        return folder.is_dir()
+        return _is_dir(folder) or set_aside(folder) is not None
     if artefact.is_artefact(folder):
         raise UsageError(f"'{spec}' is a network and a folder here. Say ./{spec} for the folder.")
     return False
@@ -168,6 +169,26 @@ def is_name(spec: str) -> bool:
     return not factory.is_factory(spec) and not is_folder(spec)
 
 
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # no permission to look, or a name that is too long
+        return False
+
+
+def _where_it_went(folder: Path) -> str:
+    aside = set_aside(folder)
+    if aside is None:
+        return ""
+    return (
+        f" It was being replaced when a run was stopped; what it was is in {aside}: move it back."
+    )
+
+
 def _is_file(weights: str) -> bool:
     path = Path(weights)
-    return path.exists() or path.suffix in (".safetensors", ".pth", ".pt") or "/" in weights
+    try:
+        there = path.exists()
+    except OSError:
+        there = False
+    return there or path.suffix in (".safetensors", ".pth", ".pt") or "/" in weights

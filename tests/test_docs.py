@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from dataclasses import dataclass
@@ -111,6 +112,22 @@ def test_the_document_names_no_option_that_is_not_there() -> None:
         "--nproc-per-node",  # torchrun's
     }
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    text = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::([\w:]+)`", text)
+    assert len(named) > 40
+    for file, test in named:
+        scope = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8")).body
+        for name in test.split("::"):
+            found = [node for node in scope if getattr(node, "name", None) == name]
+            assert found, f"{file}::{test}"
+            scope = getattr(found[0], "body", [])
+        slow = any("slow" in ast.unparse(mark) for mark in found[0].decorator_list)
+        assert slow == (f"`{file}::{test}` (slow)" in text), f"{file}::{test}"
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert all("::" in row for row in rows if row != "| promise | held by |")
 
 
 def test_links_between_documents() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -36,7 +37,7 @@ class _Group(TyperGroup):
             _say("Error", "red", str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _say("Interrupted", "yellow", "nothing that was there before is changed.")
+            _say("Interrupted", "yellow", "nothing is half-written.")
             raise typer.Exit(_INTERRUPTED) from None
         except BrokenPipeError:
             # `seclcompress … | head` closed the pipe: not our error, and nothing more to say.
@@ -63,7 +64,14 @@ def _is_click_error(error: Exception) -> bool:
 
 def _say(title: str, colour: str, message: str) -> None:
     err_console.print(f"[bold {colour}]{title}:[/]", end=" ")
-    err_console.print(message, markup=False)
+    err_console.print(_printable(message), markup=False)
+
+
+def _printable(text: str) -> str:
+    """Without what moves a terminal's cursor or cannot be encoded; names may come from a stranger."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _show_warning(message: Any, *details: Any) -> None:
@@ -108,6 +116,10 @@ def root(
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows no `×` gets a question mark, not an internal error.
+            stream.reconfigure(errors="replace")
     app()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,7 +48,9 @@ class Recipe(BaseModel):
     source: Literal["torchvision", "wide_resnet", "factory"]
     name: str = Field(max_length=200)
     num_classes: int | None = Field(default=None, ge=1, le=10_000_000)
-    options: dict[str, bool | int] = {}
+    options: dict[str, bool | Annotated[int, Field(ge=-(2**16), le=2**16)]] = Field(
+        default={}, max_length=50
+    )
 
 
 def names() -> list[str]:
@@ -121,21 +123,34 @@ def build(recipe: Recipe, *, factory_name: str | None = None, skeleton: bool = F
                 f"Where you trust it, say so with --factory {recipe.name}"
             )
         return factory.build(recipe.name)
-    if not skeleton:
+    if recipe.source == "torchvision" and recipe.name not in torchvision_zoo.names():
+        raise NetworkError(f"This torchvision has no network '{recipe.name}'.")
+    try:
+        if skeleton:
+            return _skeleton(recipe)
         with torch.device("cpu"):
             return _build_named(recipe)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError) as error:
+        # Options that no builder was made for end in whatever they end in.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NetworkError(
+            f"Cannot build {recipe.name} {dict(recipe.options)}: {reason}"
+        ) from error
+
+
+def _skeleton(recipe: Recipe) -> nn.Module:
     try:
-        with _EmptyOnMeta():
+        with _LargeOnMeta():
             return _build_named(recipe)
-    except RuntimeError:  # SSDlite runs its backbone while it is built
-        return _build_named(recipe)
+    except RuntimeError:
+        if recipe.options:  # with somebody's options a network in full may be of any size
+            raise
+        return _build_named(recipe)  # SSDlite runs its backbone while it is built
 
 
 def _build_named(recipe: Recipe) -> nn.Module:
     if recipe.source == "wide_resnet":
         return wide_resnet.wide_resnet(recipe.name, recipe.num_classes or 10)
-    if recipe.name not in torchvision_zoo.names():
-        raise NetworkError(f"This torchvision has no network '{recipe.name}'.")
     return torchvision_zoo.build(recipe.name, recipe.num_classes, dict(recipe.options))
 
 
@@ -168,8 +183,13 @@ def default_input_size(recipe: Recipe) -> tuple[int, ...]:
     return (3, 224, 224)
 
 
-class _EmptyOnMeta(TorchFunctionMode):
+_LARGE = 2**16  # numbers; among smaller tensors are those that builders look at
+
+
+class _LargeOnMeta(TorchFunctionMode):
     """Makes every `torch.empty`, from which layers take their weights, land on the meta device.
+
+    Large zeros and ones, from which normalisations take theirs, do so too.
 
     The whole network under `torch.device("meta")` would not do: RegNet computes its widths with
     tensors while it is built.
@@ -177,6 +197,8 @@ class _EmptyOnMeta(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func is torch.empty and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
+        if func in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
+            made = func(*args, **{**kwargs, "device": "meta"})
+            if func is torch.empty or made.numel() > _LARGE:
+                return made
         return func(*args, **kwargs)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seclcompress.errors import WeightsError
 
+_LARGEST_HEADER = 2 * 2**20  # bytes; that of the largest torchvision network has 0.1 MB
 _PICKLED = (".pth", ".pt")
 #: Where training scripts put the weights inside a checkpoint.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_ema")
@@ -32,10 +33,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: If the file is missing, damaged, of another kind, or holds pickled code.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # no permission to look, or a name that is too long
+        there = False
+    if not there:
         raise WeightsError(f"There is no weights file {path}.")
     if path.suffix == ".safetensors":
         try:
+            _check_header(path)
             return safetensors.torch.load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
@@ -56,6 +62,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged or no file of torch.save ({type(error).__name__})."
         ) from error
     return _tensors(content, path)
+
+
+def _check_header(path: Path) -> None:
+    """Refuses a file whose list of tensors alone would take seconds and gigabytes."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _LARGEST_HEADER:
+        raise ValueError(f"its header has {length:,} bytes, more than {_LARGEST_HEADER:,}")
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 from seclcompress.errors import NetworkError
 
 _NAME = re.compile(r"wrn(\d{1,4})_(\d{1,3}(?:\.\d{1,3})?)")
+#: The deepest residual network that was published has 1202 layers. A name in somebody's file must
+#: not keep a machine busy.
+_DEEPEST = 1204
 
 
 class WideBlock(nn.Module):
@@ -84,7 +87,7 @@ def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
     """Builds the network a name like `wrn40_2` stands for.
 
     Raises:
-        NetworkError: If the depth is not 6n + 4 with n ≥ 1, or the width is 0.
+        NetworkError: If the depth is not 6n + 4 with n ≥ 1 or is too large, or the width is 0.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -96,4 +99,6 @@ def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
             f"There is no {name}: a wide residual network has a depth of 6n + 4 (10, 16, 22, 28, "
             f"…) and a width of at least 1/16. Did you mean wrn{lower}_{width or 1:g}?"
         )
+    if depth > _DEEPEST:
+        raise NetworkError(f"There is no {name} here: the deepest is wrn{_DEEPEST}_{width:g}.")
     return WideResNet(depth, width, num_classes)

@@ -142,7 +142,7 @@ def _reason_to_keep(
     if end is not None:
         return end
     narrow = min(_channels(module))
-    if narrow < options.min_channels:
+    if 0 < narrow < options.min_channels:  # without channels every family refuses it
         return f"it has {narrow} channels, fewer than --min-channels {options.min_channels}"
     return None
 

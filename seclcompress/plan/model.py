@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from seclcompress.cost import LayerCost
+
+#: Words from a file that end up on a terminal: no control characters, no end of them.
+Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class PlanOptions(BaseModel):
@@ -64,11 +67,11 @@ class LayerPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
-    layer: str
+    name: Line
+    layer: Line
     action: Literal["rewrite", "keep"]
-    reason: str
-    substitution: str | None = None
+    reason: Line
+    substitution: Line | None = None
     config: dict[str, Any] = {}
     execution: Literal["dense", "fast"] = "dense"
     length: int | None = None

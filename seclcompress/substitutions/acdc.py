@@ -27,6 +27,8 @@ from seclcompress.substitutions.depthwise_pointwise import (
 from seclcompress.substitutions.pointwise import FactoredPointwise
 from seclcompress.transforms import next_fast_length, riffle
 
+_WIDEST = 2**20
+
 
 class AcdcConfig(SubstitutionConfig):
     """Options of the ACDC stack.
@@ -127,6 +129,12 @@ class AcdcSubstitution(Substitution):
         """N: the larger channel count, or the next length without a large prime factor."""
         return next_fast_length(max(conv.in_channels, conv.out_channels))
 
+    def _refuse(self, conv: Convolution, config: SubstitutionConfig) -> str | None:  # noqa: ARG002
+        widest = max(conv.in_channels, conv.out_channels)
+        if widest > _WIDEST:  # the search for a length would take for ever
+            return f"it has {widest:,} channels; a stack takes at most {_WIDEST:,}"
+        return None
+
     def cost(self, conv: Convolution, config: AcdcConfig, output_size: Sequence[int]) -> LayerCost:
         """`k·c_in + 2NL` parameters; fast by the paper's `L(4N + 5N log₂ N)` a position."""
         length = self.length(conv)
@@ -141,6 +149,9 @@ class AcdcSubstitution(Substitution):
     def _build(self, conv: Convolution, config: AcdcConfig) -> DepthwisePointwise:
         length = self.length(conv)
         shape = (2, config.depth, length)
+        if conv.weight.is_meta:  # values that nobody will see, of a size that somebody's file says
+            a, d = torch.empty(shape, dtype=conv.weight.dtype, device="meta")
+            return self._assemble(conv, config, a, d)
         if config.init == "signs":
             diagonals = torch.randint(0, 2, shape, dtype=torch.float64) * 2 - 1
         else:
@@ -149,6 +160,11 @@ class AcdcSubstitution(Substitution):
         # The gain is spread evenly over the 2L factors, so that none starts far from the others.
         diagonals *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * config.depth))
         a, d = diagonals.to(conv.weight.device, conv.weight.dtype).clone()
+        return self._assemble(conv, config, a, d)
+
+    def _assemble(
+        self, conv: Convolution, config: AcdcConfig, a: Tensor, d: Tensor
+    ) -> DepthwisePointwise:
         pointwise = AcdcPointwise(
             conv.in_channels,
             conv.out_channels,

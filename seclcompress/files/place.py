@@ -1,0 +1,143 @@
+"""Whether something may be written at a place, and which files there are ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from seclcompress.errors import ArtefactError
+
+#: All that a saved folder, or a run in progress, ever holds.
+OUR_FILES = frozenset(
+    "config.json model.safetensors best.safetensors metrics.jsonl curves.png "
+    "checkpoint.safetensors checkpoint.previous.safetensors".split()
+)
+_EVENTS = "events.out.tfevents."  # TensorBoard adds the time and the machine
+
+
+def check_free(path: Path, overwrite: bool, *, folder: bool = True) -> None:
+    """Makes sure that an output may be written, before any work is done for it.
+
+    Args:
+        path: A file or folder that is to be written.
+        overwrite: Whether something that is there already may be replaced.
+        folder: Whether `path` is to be a folder; one is replaced only if this program wrote all that
+            is in it.
+
+    Raises:
+        ArtefactError: If something is there, or the folder around it cannot be written.
+    """
+    try:
+        _check_free(path, overwrite, folder)
+    except OSError as error:
+        raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _check_free(path: Path, overwrite: bool, folder: bool) -> None:
+    if path.name == "..":
+        raise ArtefactError(f"Cannot write {path}: .. is no name. Say which folder that is.")
+    if path.is_symlink() or path.exists():
+        if not overwrite:
+            raise ArtefactError(
+                f"{path} is there already. Choose another place, or replace it with --overwrite."
+            )
+        reason = reason_to_leave(path) if folder else ("it is a folder" if path.is_dir() else None)
+        if reason is not None:
+            raise ArtefactError(
+                f"{path} is not replaced, not even by --overwrite: {reason}. Choose another place."
+            )
+    elif folder and not overwrite:
+        aside = set_aside(path)
+        if aside is not None:
+            raise ArtefactError(
+                f"{path} was being replaced when a run was stopped; what it was is in {aside}. "
+                "Move it back, or give it up with --overwrite."
+            )
+    parent = path.absolute().parent
+    existing = next(folder for folder in (parent, *parent.parents) if folder.exists())
+    if not existing.is_dir():
+        raise ArtefactError(f"Cannot write {path}: {existing} is a file, not a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ArtefactError(f"Cannot write {path}: no permission to write in {existing}.")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file has one of our names, or the temporary name of one."""
+    temporary = any(name.startswith(f".{ours}.") for ours in OUR_FILES)
+    return name in OUR_FILES or temporary or name.startswith(_EVENTS)
+
+
+def remove_ours(folder: Path) -> list[str]:
+    """Removes what this program wrote in a folder, and the folder if nothing else is in it.
+
+    Returns:
+        The names of what is left, because somebody else put it there.
+    """
+    for file in list(folder.iterdir()):
+        if _is_ours(file.name) and (file.is_symlink() or not file.is_dir()):
+            file.unlink()
+    left = sorted(file.name for file in folder.iterdir())
+    if not left:
+        folder.rmdir()
+    return left
+
+
+def reason_to_leave(path: Path) -> str | None:
+    """Why a folder must not be removed; None for an empty one and for one that is all ours."""
+    if path.is_symlink() or not path.is_dir():
+        return "it is no folder"
+    names = [file.name for file in path.iterdir()]
+    strange = sorted(name for name in names if not _is_ours(name))
+    if strange:
+        return f"it holds what seclcompress did not write ({', '.join(strange[:3])})"
+    config = path / "config.json"
+    if "config.json" not in names:
+        # Our runs in progress have no weights by that name; other programs' folders do.
+        return "it has no config.json of seclcompress" if "model.safetensors" in names else None
+    try:
+        if not config.is_file():  # reading a pipe would wait for ever
+            return "its config.json is no file"
+        versions = json.loads(config.read_text(encoding="utf-8"))["versions"]
+        return None if "seclcompress" in versions else "its config.json is of another program"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "its config.json was not written by seclcompress"
+
+
+#: What stands behind a folder's name while it is written, and while it is replaced in two steps.
+NEW, OLD = "new", "old"
+
+
+def temporary_prefix(path: Path, kind: str) -> str:
+    """How the names of a folder's temporary neighbours begin."""
+    return f".{path.name}.{kind}."
+
+
+def neighbours(path: Path, kind: str) -> list[Path]:
+    """The temporary folders of a kind that lie beside a folder, of living processes and of dead."""
+    pattern = re.compile(re.escape(temporary_prefix(path, kind)) + r"[a-z0-9_]{8}")
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        return []
+    return sorted(near for near in parent.iterdir() if pattern.fullmatch(near.name))
+
+
+def set_aside(path: Path) -> Path | None:
+    """Where a folder is that is missing because its replacement was stopped between two renames.
+
+    Args:
+        path: A folder.
+
+    Returns:
+        None if it is there, or was not set aside.
+    """
+    try:
+        if path.exists():
+            return None
+        return next(
+            (near / path.name for near in neighbours(path, OLD) if (near / path.name).is_dir()),
+            None,
+        )
+    except OSError:
+        return None

@@ -1,0 +1,100 @@
+"""Run by test_killed.py, in a process without torch, whose forks are quick.
+
+Writes in forks that get SIGKILL before line 1, line 2, … of the code that writes, and looks at what
+is there after each. Prints how often it was what.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from seclcompress.files import new_folder, place, set_aside, system, write, write_file
+
+TRACED = {module.__file__ for module in (shutil, tempfile, place, system, write)}
+OUT = Path("out")
+
+
+def killed_before_line(number: int, work: Callable[[], None]) -> bool:
+    """Runs work in a fork that gets SIGKILL before so many lines; False if it ended earlier."""
+    pid = os.fork()
+    if pid == 0:
+        lines = 0
+
+        def trace(frame, event, argument):
+            nonlocal lines
+            if frame.f_code.co_filename not in TRACED:
+                return None
+            if event == "line":
+                lines += 1
+                if lines == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        work()
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) or status == 0
+    return os.WIFSIGNALED(status)
+
+
+def save(content: str) -> None:
+    """Replaces the folder."""
+    with new_folder(OUT, overwrite=True) as folder:
+        (folder / "config.json").write_text(json.dumps({"versions": {"seclcompress": content}}))
+        (folder / "model.safetensors").write_text(content)
+
+
+def saved(path: Path) -> str:
+    """What a folder holds, which must be whole."""
+    assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors"]
+    content = (path / "model.safetensors").read_text()
+    assert json.loads((path / "config.json").read_text()) == {"versions": {"seclcompress": content}}
+    return content
+
+
+def folders(there_before: bool) -> list[str]:
+    """What is there after a kill before each line; the last one ended well."""
+    moments, dies = [], True
+    while dies:
+        if there_before:
+            save("old")
+        dies = killed_before_line(len(moments) + 1, lambda: save("new"))
+        aside = set_aside(OUT)
+        if OUT.exists():
+            moments.append(saved(OUT))
+        else:
+            moments.append("missing" if aside is None else f"{saved(aside)} set aside")
+        save("next")  # the next run finds its way, and clears up
+        assert saved(OUT) == "next"
+        assert list(Path().iterdir()) == [OUT], list(Path().iterdir())
+        shutil.rmtree(OUT)
+    return moments
+
+
+def files() -> list[str]:
+    """The same of a single file."""
+    moments, dies = [], True
+    while dies:
+        write_file(OUT, b"old" * 1000)
+        dies = killed_before_line(len(moments) + 1, lambda: write_file(OUT, b"new" * 1000))
+        content = OUT.read_text()
+        assert len(content) == 3000
+        moments.append(content[:3])
+    return moments
+
+
+os.fsync = lambda handle: None  # a kill does not lose what the system has; it only takes time
+if "two_steps" in sys.argv:
+    write.exchange = lambda one, other: False
+moments = files() if "file" in sys.argv else folders("there_before" in sys.argv)
+assert moments[-1] == "new"
+print(json.dumps(Counter(moments)))

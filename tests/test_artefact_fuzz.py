@@ -1,0 +1,459 @@
+"""A folder from a stranger loads correctly or ends in one of our errors, soon and in little memory.
+
+Nothing in it makes the loader import or run code, read outside the folder, or write anything.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import resource
+import sys
+import time
+import tokenize
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seclcompress import artefact, resolve
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.errors import ArtefactError, SeclcompressError
+from seclcompress.plan import PlanOptions, make_plan
+from seclcompress.rewrite import rewrite_network
+from seclcompress.trace import trace_network
+
+SECONDS, BYTES = 2, 2**30
+
+_events: list[tuple[str, Any]] = []
+_watching = False
+
+
+def _note(event: str, arguments: Any) -> None:
+    if not _watching or event == "sys._getframe":
+        return
+    # torch.manual_seed notes its caller, and to that end Python looks up the lines of sources.
+    if event == "open" and sys._getframe(1).f_code.co_filename == tokenize.__file__:
+        return
+    _events.append((event, arguments))
+
+
+sys.addaudithook(_note)  # there is no way to take it off again, so it is installed once
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = resolve.locate("wrn10_1")
+    network, _ = source.load()
+    trace = trace_network(network, source.input_size)
+    plan = make_plan(network, trace, PlanOptions(config={"depth": 2}))
+    rewrite_network(network, plan)
+    folder = tmp_path_factory.mktemp("fuzz") / "net"
+    about = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size)
+    artefact.save(folder, network, about)
+    artefact.load(folder)  # what is imported on the way is imported now
+    return folder
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "net"
+    folder.mkdir()
+    for file in original.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_memory() -> Iterator[None]:
+    unit = 1 if sys.platform == "darwin" else 1024
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before < BYTES
+
+
+def outcome(folder: Path) -> str:
+    """Loads a folder: `loaded`, or the name of the error of ours that it ended in."""
+    global _watching
+    before = {path: path.lstat().st_mtime_ns for path in (folder, *folder.iterdir())}
+    modules = set(sys.modules)
+    _events.clear()
+    began = time.process_time()
+    _watching = True
+    try:
+        network = artefact.load(folder)
+        length, result = 0, "loaded"
+    except SeclcompressError as error:
+        length, result = len(str(error)), type(error).__name__
+    finally:
+        _watching = False
+    assert time.process_time() - began < SECONDS
+    assert length < 5000
+    check_events(folder)
+    assert set(sys.modules) == modules
+    assert {path: path.lstat().st_mtime_ns for path in (folder, *folder.iterdir())} == before
+    if result == "loaded":
+        state = safetensors.torch.load_file(folder / "model.safetensors")
+        found = network.state_dict()
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[name], value) for name, value in state.items())
+    return result
+
+
+FORBIDDEN = ("import", "exec", "compile", "subprocess", "socket", "pickle", "marshal", "urllib")
+FORBIDDEN += ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename")
+FORBIDDEN += ("os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "shutil")
+
+
+def check_events(folder: Path) -> None:
+    for event, arguments in _events:
+        assert not event.startswith(FORBIDDEN), (event, arguments)
+        if event == "open" and isinstance(arguments[0], str | os.PathLike):
+            path, mode, _ = arguments
+            assert Path(path).resolve().is_relative_to(folder.resolve()), arguments
+            assert mode is None or not set(mode) & set("wax+"), arguments
+
+
+def test_the_watch_sees_something(original: Path) -> None:
+    assert outcome(original) == "loaded"
+    assert "config.json" in str(_events)
+
+
+STRANGE: list[Any] = [
+    None, True, False, 0, 1, -1, 2, 3, 7, 64, 1024, 1025, 2**16, 2**31, 2**32, 2**63, 2**64, 10**30,
+    -(2**63), 0.5, -0.0, 1e308, "", "x", "..", "../../etc/passwd", "/etc/passwd", "a/b", "\u0000",
+    "\x1b[2J", "é", "😀", "os:system", "antigravity:fly", "this:d", "torch.hub", "factory",
+    "torchvision", "wide_resnet", "wrn16_1", "wrn10_999", "wrn9994_999", "wrn1204_1", "resnet50",
+    "vit_b_16", "inception_v3", "acdc", "separable", "keep", "rewrite", "dense", "fast", "paper",
+    "measured", "9" * 400, "x" * 10_000, [], {}, [[]], [1] * 1000, {"a": {"b": 1}}, [None],
+    {"depth": 1024}, {"depth": 10**9}, {"__class__": "os.system"}, {"image_size": 2**16},
+    {"width_per_group": 2**16, "groups": 2**16}, {"progress": True}, {"weights": 1}, [2**20] * 3,
+    [3, 10**9, 10**9], ["conv1"] * 5,
+]  # fmt: skip
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where everything in a JSON value is."""
+    found = [path]
+    if isinstance(content, dict | list):
+        inside = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in inside:
+            found += places(value, (*path, key))
+    return found
+
+
+def mutate(content: Any, dice: random.Random) -> Any:
+    """One change somewhere."""
+    content = copy.deepcopy(content)
+    every = places(content)
+    path = dice.choice(every[1:] if dice.random() < 0.5 else [p for p in every if 0 < len(p) < 4])
+    holder = content
+    for key in path[:-1]:
+        holder = holder[key]
+    key, how = path[-1], dice.randrange(7)
+    if how == 0:
+        del holder[key]
+    elif how == 1 and isinstance(holder, dict):
+        holder[dice.choice(["", "strange", "..", "x" * 2000, "__init__"])] = holder.pop(key)
+    elif how == 2 and isinstance(holder, list):
+        holder.insert(dice.randrange(len(holder) + 1), copy.deepcopy(holder[key]))
+    elif how == 3 and isinstance(holder[key], int):
+        holder[key] = holder[key] * dice.choice([-1, 2, 10**6, 10**20]) + dice.choice([-1, 0, 1])
+    elif how == 4 and isinstance(holder[key], str):
+        place = dice.randrange(len(holder[key]) + 1)
+        holder[key] = holder[key][:place] + dice.choice("x.,0/\\\x00é") + holder[key][place + 1 :]
+    elif how == 5:
+        value = content  # what stands somewhere else
+        for step in dice.choice(every[1:]):
+            value = value[step]
+        holder[key] = copy.deepcopy(value)
+    else:
+        holder[key] = copy.deepcopy(dice.choice(STRANGE))
+    return content
+
+
+def damage(text: bytes, dice: random.Random) -> bytes:
+    """One change in the bytes."""
+    how = dice.randrange(4)
+    place = dice.randrange(len(text))
+    if how == 0:
+        return text[:place]
+    if how == 1:
+        return text[:place] + bytes([text[place] ^ (1 << dice.randrange(8))]) + text[place + 1 :]
+    if how == 2:
+        end = min(len(text), place + dice.randrange(1, 200))
+        return text[:place] + text[end:]
+    return text[:place] + dice.choice([b"\x00", b"\xff", b'"', b"{", b"[" * 500, b"1" * 5000])
+
+
+def mutations(folder: Path, seed: int, count: int) -> Counter[str]:
+    dice = random.Random(seed)
+    path = folder / "config.json"
+    whole = path.read_bytes()
+    content = json.loads(whole)
+    found: Counter[str] = Counter()
+    for _ in range(count):
+        if dice.random() < 0.3:
+            path.write_bytes(damage(whole, dice))
+        else:
+            changed = content
+            for _ in range(dice.choice([1, 1, 1, 2, 5])):
+                changed = mutate(changed, dice)
+            path.write_text(json.dumps(changed))
+        try:
+            found[outcome(folder)] += 1
+        except BaseException:
+            print(path.read_text(errors="replace")[:20_000])
+            raise
+    return found
+
+
+def test_hundreds_of_mutated_configurations(folder: Path) -> None:
+    found = mutations(folder, seed=0, count=400)
+    assert found["ArtefactError"] > 200
+    assert found["loaded"] > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_thousands_of_mutated_configurations(folder: Path, seed: int) -> None:
+    assert mutations(folder, seed, count=1000).total() == 1000
+
+
+def with_values(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        for dotted, value in changes.items():
+            holder, keys = content, dotted.split("__")
+            for key in keys[:-1]:
+                holder = holder[int(key) if key.isdigit() else key]
+            holder[keys[-1]] = value
+
+    return change
+
+
+HUGE = "torchvision"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_values(recipe__name="wrn9994_999"),
+        with_values(recipe__name="wrn1204_999", plan=None),
+        with_values(recipe__num_classes=10_000_000, plan=None),
+        with_values(recipe={"source": HUGE, "name": "vgg19", "num_classes": 10_000_000}, plan=None),
+        with_values(
+            recipe={
+                "source": HUGE,
+                "name": "resnet152",
+                "options": {"width_per_group": 65536, "groups": 65536},
+            },
+            plan=None,
+        ),
+        with_values(
+            recipe={"source": HUGE, "name": "vit_h_14", "options": {"image_size": 65520}}, plan=None
+        ),
+        with_values(recipe={"source": HUGE, "name": "vit_h_14", "options": {"image_size": 10**9}}),
+        with_values(recipe={"source": HUGE, "name": "resnet50", "options": {"norm_layer": 1}}),
+        with_values(plan__layers__1__config={"depth": 1024, "init": "paper"}),
+        with_values(training={"x": [[[[[[[[[]]]]]]]]]}, metrics={"a": 1e308}),
+        with_values(metrics={str(i): "x" for i in range(200_000)}),
+        with_values(classes=[1] * 250_000),
+        with_values(plan__layers=[1] * 250_000),
+        with_values(**{f"strange{i}": 1 for i in range(200_000)}),
+        with_values(training={"x": list(range(10**6))}),
+        with_values(training={"x": "y" * 5_000_000}),
+        with_values(versions={"seclcompress": "x" * 3_000_000}, strange=1),
+        with_values(plan__layers__0__name="x" * 3_000_000),
+        with_values(plan__layers__0__reason="\x1b]0;owned\x07"),
+    ],
+)
+def test_much_ado(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    change(content)
+    (folder / "config.json").write_text(json.dumps(content))
+    outcome(folder)
+
+
+def test_a_wide_network_with_a_deep_plan(folder: Path) -> None:
+    """Both at their limits: the factors alone would take gigabytes, had they values."""
+    source = resolve.locate("wrn10_500")
+    network = source.skeleton()
+    options = PlanOptions(config={"depth": 1024, "init": "paper"})
+    plan = make_plan(network, trace_network(network, source.input_size), options)
+    about = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size)
+    (folder / "config.json").write_text(about.to_json())
+    assert outcome(folder) == "ArtefactError"
+
+
+def test_a_configuration_that_is_nested_deeply(folder: Path) -> None:
+    for text in ("[" * 100_000, '{"a":' * 100_000, '{"training":' + "[" * 500 + "]" * 500 + "}"):
+        (folder / "config.json").write_text(text)
+        assert outcome(folder) == "ArtefactError"
+
+
+@st.composite
+def flips(draw: st.DrawFn) -> list[tuple[int, int]]:
+    place = st.integers(0, 8) | st.integers(0, 6000) | st.integers(0, 200_000)
+    return draw(st.lists(st.tuples(place, st.integers(1, 255)), min_size=1, max_size=4))
+
+
+@given(changes=flips(), cut=st.none() | st.integers(0, 200_000))
+def test_damaged_weights(original: Path, changes: list[tuple[int, int]], cut: int | None) -> None:
+    content = bytearray((original / "model.safetensors").read_bytes())
+    for place, mask in changes:
+        content[place % len(content)] ^= mask
+    with changed_weights(original, bytes(content if cut is None else content[:cut])):
+        assert outcome(original) in {"loaded", "ArtefactError"}
+
+
+class changed_weights:  # noqa: N801  (used like a function)
+    """Other weights in a folder, for a while."""
+
+    def __init__(self, folder: Path, content: bytes) -> None:
+        self.path, self.content = folder / "model.safetensors", content
+        self.before = self.path.read_bytes()
+
+    def __enter__(self) -> None:
+        self.path.write_bytes(self.content)
+
+    def __exit__(self, *about: object) -> None:
+        self.path.write_bytes(self.before)
+
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.int64]
+DTYPES += [torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2]
+NAMES = [
+    "conv1.weight",
+    "group1.0.bn1.num_batches_tracked",
+    "group2.0.conv1.pointwise.a",
+    "fc.bias",
+]
+
+
+@given(
+    name=st.sampled_from([*NAMES, "strange", "../fc.bias", "", "__class__"]),
+    shape=st.none() | st.lists(st.integers(0, 70), max_size=4),
+    dtype=st.none() | st.sampled_from(DTYPES),
+    dropped=st.none() | st.sampled_from(NAMES),
+    everything=st.booleans(),
+)
+def test_other_tensors(
+    original: Path,
+    name: str,
+    shape: list[int] | None,
+    dtype: torch.dtype | None,
+    dropped: str | None,
+    everything: bool,
+) -> None:
+    state = safetensors.torch.load_file(original / "model.safetensors")
+    same = name in state and shape is None and dropped is None
+    old = state.get(name, torch.zeros(3))
+    new = torch.zeros(shape) if shape is not None and torch.Size(shape).numel() < 1e6 else old
+    state[name] = new.to(dtype or new.dtype)
+    state.pop(dropped or "", None)
+    if everything and dtype is not None:
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    with changed_weights(original, safetensors.torch.save(state)):
+        result = outcome(original)
+    assert result in {"loaded", "ArtefactError"}
+    if same and dtype is None:
+        assert result == "loaded"
+
+
+EMPTY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+
+
+def header(**tensors: Any) -> bytes:
+    text = json.dumps(tensors).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff" * 8,
+        (2**63).to_bytes(8, "little"),
+        (5 * 2**20).to_bytes(8, "little") + b" " * 5 * 2**20,
+        header() + b"x",
+        header(a={"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}),
+        header(a={"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}),
+        header(a={"dtype": "F4", "shape": [1], "data_offsets": [0, 1]}) + b"x",
+        header(a={"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}) + b"x",
+        header(a={"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]}) + b"x",
+        header(a={"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}) + b"xyz",
+        header(a={"dtype": "U16", "shape": [1], "data_offsets": [0, 2]}) + b"xy",
+        header(a={"dtype": "X", "shape": [1], "data_offsets": [0, 2]}) + b"xy",
+        header(**dict.fromkeys(map(str, range(30_000)), EMPTY)),
+        header(__metadata__={"a": "b" * 10**6}),
+    ],
+)  # fmt: skip
+def test_strange_headers(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    assert outcome(folder) == "ArtefactError"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_links_out_of_the_folder(folder: Path, name: str) -> None:
+    outside = folder.parent / "secret"
+    (folder / name).rename(outside)
+    for target in (str(outside), "../secret"):
+        (folder / name).symlink_to(target)
+        with pytest.raises(ArtefactError, match="outside the folder: refused"):
+            artefact.load(folder)
+        (folder / name).unlink()
+    (folder / "inside").write_bytes(outside.read_bytes())
+    (folder / name).symlink_to("inside")
+    assert outcome(folder) == "loaded"
+    (folder / name).unlink()
+    for target in (name, "nowhere", "/dev/zero", "/proc/self/mem"):
+        (folder / name).symlink_to(target)
+        with pytest.raises(ArtefactError):
+            artefact.load(folder)
+        (folder / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_folders_and_pipes_in_place_of_files(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(ArtefactError):
+        artefact.load(folder)
+    (folder / name).rmdir()
+    os.mkfifo(folder / name)
+    with pytest.raises(ArtefactError):
+        artefact.load(folder)
+
+
+def test_other_schema_versions(folder: Path) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    for version in (0, 2, -1, 10**30, "1", 1.5, None, [], True):
+        for place in (content, content["plan"]):
+            place["schema_version"] = version
+            (folder / "config.json").write_text(json.dumps(content))
+            place["schema_version"] = 1
+            accepted = version is True  # which JSON's readers take for the number 1
+            assert outcome(folder) in (
+                {"loaded", "ArtefactError"} if accepted else {"ArtefactError"}
+            )
+
+
+def test_a_factory_in_a_file_is_not_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder.parent / "evil_factory.py").write_text("raise SystemExit('imported')")
+    (folder / "evil_factory.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    monkeypatch.chdir(folder)
+    content = json.loads((folder / "config.json").read_text())
+    content["recipe"] = {"source": "factory", "name": "evil_factory:net"}
+    (folder / "config.json").write_text(json.dumps(content))
+    assert outcome(folder) == "ArtefactError"
+    assert "evil_factory" not in sys.modules

@@ -1,0 +1,167 @@
+"""The command line as somebody new to it uses it: wrongly, in odd places, and not to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Invoke
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["resnet18", "count"], 2, "No such command 'resnet18'"),
+        (["resnet18"], 2, "No such command 'resnet18'"),
+        (["--depth", "3", "count", "resnet18"], 2, "No such option: --depth"),
+        (["count", "--debug", "resnet18"], 2, "No such option: --debug"),
+        (["count"], 2, "Missing argument 'NETWORK'"),
+        (["count", "resnet18", "resnet50"], 2, "unexpected extra argument"),
+        (["convert", "-o", "out"], 2, "Missing argument 'NETWORK'"),
+        (["convert", "out", "-o", "resnet18"], 1, "Unknown network 'out'"),
+        (["convert", "resnet18", "-o"], 2, "Option '-o' requires an argument"),
+        (["distill", "student"], 2, "Missing option '--teacher'"),
+        (["count", "x" * 300], 1, "Unknown network 'xxx"),
+        (["count", "a/" + "x" * 300], 1, "There is no folder a/xxx"),
+        (["count", ""], 1, "has no config.json"),
+        (["count", "resnet18", "--plan", "x" * 300], 1, "File name too long"),
+        (["convert", "wrn10_1", "-o", "x" * 300], 1, "File name too long"),
+        (["convert", "wrn10_1", "-o", ""], 1, "is there already"),
+        (["convert", "wrn10_1", "-o", "new/.."], 1, ".. is no name"),
+        (["convert", "wrn10_1", "--weights", "x" * 300 + ".pth", "-o", "out"], 1, "no weights file"),
+        (["convert", "wrn10_1", "--weights", ".", "-o", "out"], 1, "There is no weights file ."),
+        (["count", "wrn10_1", "--plan", "."], 1, "Cannot read the plan .: Is a directory"),
+        (["count", "wrn10_1\x1b[2J"], 1, "Unknown network 'wrn10_1\\x1b[2J'"),
+        (["count", "wrn\udcff"], 1, "Unknown network 'wrn\\udcff'"),
+        (["COUNT", "resnet18"], 2, "No such command 'COUNT'"),
+        (["count", "ResNet18"], 1, "Did you mean resnet18"),
+    ],
+)  # fmt: skip
+def test_called_in_ways_that_cannot_work(
+    invoke: Invoke, arguments: list[str], code: int, words: str
+) -> None:
+    result = invoke(*arguments, code=code)
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert "Internal error" not in result.stderr
+    assert "\x1b" not in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+COMMANDS = "count train convert distill evaluate bench networks substitutions".split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_on_a_narrow_terminal(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out = invoke(command, "--help").stdout
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 40
+
+
+def test_nothing_is_coloured_where_nobody_wants_colour(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for arguments, code in [
+        (["--help"], 0),
+        (["count", "wrn10_1", "--per-layer"], 0),
+        (["count", "resnet5"], 1),
+        (["count"], 2),
+    ]:
+        result = invoke(*arguments, code=code)
+        assert "\x1b[3" not in result.stdout + result.stderr
+        assert "\x1b[9" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["with spaces", "Grüße", "網絡-λ", 'it\'s "quoted"', "-dash", "a:b"]
+)
+def test_odd_names_of_folders_and_files(invoke: Invoke, name: str) -> None:
+    folder = Path("deep in", name)
+    plan = Path(f"{name} plan.json")
+    invoke("convert", "wrn10_1", "--depth", 2, f"--output-dir={folder}", f"--write-plan={plan}")
+    out = invoke("count", folder, "--json").stdout
+    assert json.loads(out)["network"] == str(folder)
+    assert "convolutions rewritten" in invoke("count", folder).stdout
+    again = Path("deep in", name + " again")
+    invoke("convert", "wrn10_1", f"--plan={plan}", f"--output-dir={again}")
+    weights = "model.safetensors"
+    assert (folder / weights).read_bytes() == (again / weights).read_bytes()
+
+
+STAGES = [
+    "resolve.locate",
+    "networks.build",
+    "trace.trace_network",
+    "plan.make_plan",
+    "count.count_network",
+    "report.layers_table",
+    "rewrite.rewrite_network",
+    "artefact.save",
+    "files.write.sync_file",
+    "files.write._move_into_place",
+    "files.write_file",
+]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_at_every_stage_of_convert(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    arguments = ["convert", "wrn10_1", "--depth", 2, "-o", "out", "--write-plan", "plan.json"]
+    invoke(*arguments)
+    before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}
+
+    def interrupt(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"seclcompress.{stage}", interrupt)
+    result = invoke(*arguments, "--overwrite", "--seed", 1, code=130)
+    assert "Interrupted: nothing is half-written." in result.stderr
+    after = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}
+    if stage == "files.write_file":  # the network had been replaced, whole
+        assert after.pop(Path("out/model.safetensors")) != before.pop(Path("out/model.safetensors"))
+        del after[Path("out/config.json")], before[Path("out/config.json")]
+    assert after == before
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "seclcompress", *arguments]
+    environment = {**ENVIRONMENT, **options.pop("environment", {})}
+    return subprocess.run(command, capture_output=True, check=False, env=environment, **options)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "ascii"},
+    ],
+)
+def test_a_terminal_that_knows_ascii_only(tmp_path: Path, environment: dict[str, str]) -> None:
+    result = run("count", "wrn10_1", "--per-layer", cwd=tmp_path, environment=environment)
+    assert result.returncode == 0, result.stderr
+    assert b"convolutions rewritten" in result.stdout
+
+
+def test_piped_to_head(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "seclcompress", "count", "wrn40_2", "--per-layer", "--csv"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"name,")
+        process.stdout.close()
+        assert process.stderr.read() == b""

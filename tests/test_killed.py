@@ -1,0 +1,73 @@
+"""`kill -9` at any moment leaves the old folder or the new one, never a broken one.
+
+Once before every line of the code that writes, and (slow) at 200 random moments of whole commands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seclcompress.files import system
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def run(script: str, folder: Path, *arguments: str) -> dict[str, int]:
+    result = subprocess.run(
+        [sys.executable, str(HERE / script), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("before", ["there_before", "missing"])
+def test_before_every_line_of_a_folders_writing(tmp_path: Path, before: str) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    if not system.exchange(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("this system or file system cannot exchange names")
+    (tmp_path / "run").mkdir()
+    moments = run("kill_lines.py", tmp_path / "run", before)
+    old = "old" if before == "there_before" else "missing"
+    assert set(moments) == {old, "new"}
+    assert min(moments.values()) > 10
+
+
+@pytest.mark.parametrize("before", ["there_before", "missing"])
+def test_the_same_where_names_cannot_be_exchanged(tmp_path: Path, before: str) -> None:
+    """There is a moment at which the old folder must be looked for; test_files.py: it is named."""
+    moments = run("kill_lines.py", tmp_path, before, "two_steps")
+    if before == "there_before":
+        assert set(moments) == {"old", "old set aside", "new"}
+        assert moments["old set aside"] < 10
+    else:
+        assert set(moments) == {"missing", "new"}
+
+
+def test_before_every_line_of_a_files_writing(tmp_path: Path) -> None:
+    moments = run("kill_lines.py", tmp_path, "file")
+    assert set(moments) == {"old", "new"}
+    assert sum(moments.values()) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["convert", "distill"])
+def test_whole_commands_at_random_moments(tmp_path: Path, command: str) -> None:
+    """100 kills of each; the half of them from when the new folder has begun to appear."""
+    counted = run("kill_commands.py", tmp_path, command, "100")
+    assert counted["killed"] == 100
+    assert counted["old"] + counted["new"] == 100
+    assert min(counted["old"], counted["new"]) > 0, counted
+    assert (counted["with_partial"] > 0) == (command == "distill")
