@@ -124,7 +124,7 @@ def test_a_convolution_without_channels() -> None:
     plan = make_plan(network, trace_network(network, (3, 8, 8)), PlanOptions(config={"depth": 1}))
     fates = {layer.name: (layer.action, layer.reason) for layer in plan.layers}
     assert fates["1"][0] == "rewrite"
-    assert fates["branch.1"] == ("keep", "it has no channels (4 in, 0 out)")
+    assert fates["branch.1"] == ("keep", "it has no channels (weights of 0×4×1×1)")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
