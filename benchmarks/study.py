@@ -70,6 +70,11 @@ RUNS = (
     Run("depth", "depth-4", with_depth(4)),
     Run("depth", "depth-8", with_depth(8)),
     Run("start", "original", (*with_depth(12), "--start", "original")),
+    Run(
+        "together",
+        "at-kd-adamw",
+        training=("--alpha", "0.9", "--factor-optimizer", "adamw", "--factor-lr", "0.1"),
+    ),
     Run("other networks", "separable", ("--substitution", "separable")),
     Run("other networks", "narrower", None, student="wrn10_0.58"),
     Run("reference", "reference-seed-1", training=("--seed", "1")),

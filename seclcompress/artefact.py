@@ -53,7 +53,7 @@ class ArtefactConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schema_version: Literal[1] = 1
-    versions: dict[str, str] = Field(default_factory=lambda: library_versions())
+    versions: dict[str, str] = {}
     recipe: Recipe
     plan: Plan | None = None
     input_size: tuple[PositiveInt, ...] = Field(min_length=1, max_length=5)
@@ -105,7 +105,8 @@ def save(
     """
     with new_folder(folder, overwrite) as temporary:
         (temporary / WEIGHTS).write_bytes(weights_bytes(network))
-        (temporary / CONFIG).write_text(config.to_json(), encoding="utf-8")
+        written = config.model_copy(update={"versions": library_versions()})
+        (temporary / CONFIG).write_text(written.to_json(), encoding="utf-8")
         for name, content in (extra or {}).items():
             (temporary / name).write_bytes(content)
 

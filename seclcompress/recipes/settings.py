@@ -77,7 +77,7 @@ class Settings(BaseModel):
         default="same", description="Optimiser of the structured factors."
     )
     alpha: float = Field(
-        default=0.0, ge=0, le=1, description="Share of knowledge distillation; 0 is off."
+        default=0.9, ge=0, le=1, description="Share of knowledge distillation; 0 is off."
     )
     temperature: float = Field(default=4.0, gt=0, description="Of knowledge distillation.")
     beta: float = Field(default=1000.0, ge=0, description="Weight of attention transfer; 0 is off.")

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,8 +36,11 @@ from seclcompress.processes import Processes
 from seclcompress.recipes import INCIDENTAL, Settings
 from seclcompress.trace import floating_dtype
 from seclcompress.train import batch_norm
+from seclcompress.train.diagnosis import where_not_finite
+from seclcompress.train.environment import flushed_subnormals, lay_out, layout
 from seclcompress.train.evaluation import accuracy_before, evaluate
-from seclcompress.train.objective import Objective, first_not_finite
+from seclcompress.train.identity import identity
+from seclcompress.train.objective import Objective
 from seclcompress.train.teacher import Teacher
 
 BEST, METRICS = "best.safetensors", "metrics.jsonl"
@@ -100,21 +102,13 @@ class Trainer:
         self.processes = processes or Processes(device=settings.device)
         self.device = self.processes.device
         self.data, self.settings, self.folder, self.observer = data, settings, folder, observer
-        # What a run is, beside its settings; a checkpoint goes on with nothing else.
-        self._identity = {
-            "data": data.name,
-            "input_size": list(data.input_size),
-            "images": _fingerprint_of(data),
-            "processes": self.processes.size,
-            "network": _fingerprint(network),
-            "teacher": None if teacher is None else _fingerprint(teacher),
-        }
+        self._identity = identity(network, teacher, data, self.processes.size)
         check_labels(data)
-        self.network = _laid_out(network.to(self.device), settings, data)
+        self.network = lay_out(network.to(self.device), settings, data)
         self.dtype = floating_dtype(network)
         self.teacher: Teacher | None = None
         if teacher is not None:
-            moved = _laid_out(teacher.to(self.device), settings, data)
+            moved = lay_out(teacher.to(self.device), settings, data)
             self.teacher = Teacher(moved, settings.taps if settings.beta > 0 else ())
         mine = sum(parameter.numel() for parameter in network.parameters())
         decay = factor_decay(settings, mine, original_parameters or mine)
@@ -193,7 +187,7 @@ class Trainer:
             self.progress.before = self._look_before(self.teacher)
         if self.progress.before:
             self.observer.before(self.progress.before)
-        with _flushed_subnormals(), self._prepared() as (forward, objective):
+        with flushed_subnormals(), self._prepared() as (forward, objective):
             for epoch in range(len(self.history) + 1, settings.epochs + 1):
                 self._epoch(epoch, forward, objective)
                 self._test(epoch, steps)
@@ -344,7 +338,13 @@ class Trainer:
             torch._foreach_mul_(gradients, count / images)
         value = summed * count / images
         if not math.isfinite(value) or self._lost(gradients):
-            raise self._not_finite(epoch, index, value, read, objective)
+            raise TrainingError(
+                f"{'A gradient is not finite' if math.isfinite(value) else f'The loss is {value}'} at "
+                f"step {index + 1} of epoch {epoch}. "
+                f"{where_not_finite(self.network, self._passes(epoch, index, read, objective))} Try a "
+                f"smaller --lr (it is {self.settings.lr}), --beta or --factor-lr, or a "
+                f"--warmup-epochs. {self._where_it_stands()}"
+            )
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
@@ -357,7 +357,7 @@ class Trainer:
         return not self.scaler.is_enabled() or self.scaler.get_scale() <= 1
 
     def _laid_out(self, images: Tensor) -> Tensor:
-        return images.to(self.dtype).contiguous(memory_format=_layout(self.settings, self.data))
+        return images.to(self.dtype).contiguous(memory_format=layout(self.settings, self.data))
 
     def _together(self, forward: nn.Module, last: bool) -> Any:
         """Gradients travel between processes once a step."""
@@ -380,37 +380,14 @@ class Trainer:
                 f"{tuple(batch.images.shape[1:])} (step {index + 1} of epoch {epoch}): {error}"
             ) from error
 
-    def _not_finite(
-        self, epoch: int, index: int, value: float, read: list[Batch], objective: Objective
-    ) -> TrainingError:
-        """What to say when numbers have stopped being numbers: the step, the layer, the way back."""
-        weights = [n for n, p in self.network.named_parameters() if not bool(p.isfinite().all())]
-        gradients = [
-            name
-            for name, parameter in self.network.named_parameters()
-            if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
-        ]
-        layer = None
-        for batch in [] if weights else read:
+    def _passes(
+        self, epoch: int, index: int, read: list[Batch], objective: Objective
+    ) -> Iterator[Callable[[], object]]:
+        """The forward passes of a step once more, with the same random numbers."""
+        for batch in read:
             torch.manual_seed(seed_of(self.settings.seed, epoch, index, self.processes.rank, 2))
             with self._autocast():
-                layer = layer or first_not_finite(
-                    self.network, functools.partial(objective.again, batch)
-                )
-        if weights:
-            where = f"The weights {weights[0]} are not finite."
-        elif layer is not None:
-            where = f"The first layer whose output is not finite is {layer}."
-        elif gradients:
-            where = f"The last layer whose gradient is not finite is {gradients[-1]}."
-        else:
-            where = "All layers' outputs are finite: it is the loss itself, or another process."
-        what = f"The loss is {value}" if not math.isfinite(value) else "A gradient is not finite"
-        return TrainingError(
-            f"{what} at step {index + 1} of epoch {epoch}. {where} Try a smaller --lr (it is "
-            f"{self.settings.lr}), --beta or --factor-lr, or a --warmup-epochs. "
-            f"{self._where_it_stands()}"
-        )
+                yield functools.partial(objective.again, batch)
 
     def _test(self, epoch: int, steps: int) -> None:
         """The end of an epoch: test images, best weights, a line of metrics, a checkpoint."""
@@ -474,44 +451,3 @@ class Trainer:
         if not self.history:
             return f"What was saved last is in {self.folder}."
         return f"The last good checkpoint is of epoch {len(self.history)}, in {self.folder}."
-
-
-@contextlib.contextmanager
-def _flushed_subnormals() -> Iterator[None]:
-    """Products of many small factors become subnormal numbers, on which a CPU is slow.
-
-    The setting is the whole process's, so it is put back.
-    """
-    smallest = torch.tensor([5e-324], dtype=torch.float64)
-    flushed_before = bool((smallest * 1 == 0).all())
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed_before)
-
-
-def _fingerprint(network: nn.Module) -> str:
-    return hashlib.sha256(weights_bytes(network)).hexdigest()[:16]
-
-
-def _fingerprint_of(data: Data) -> str:
-    """Of all that decides what the images mean, but for their pixels."""
-    digest = hashlib.sha256(repr((data.classes, data.preprocessing, data.crop, data.flip)).encode())
-    for images in (data.train, data.test):
-        digest.update(images.labels.to(torch.int64).cpu().numpy().data)
-    return digest.hexdigest()[:16]
-
-
-def _layout(settings: Settings, data: Data) -> torch.memory_format:
-    flat = len(data.input_size) == 3
-    return torch.channels_last if settings.channels_last and flat else torch.contiguous_format
-
-
-def _laid_out(network: nn.Module, settings: Settings, data: Data) -> nn.Module:
-    """The network with its 4-dimensional weights in the images' layout."""
-    layout = _layout(settings, data)
-    for parameter in network.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-    return network

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves
 from torchvision.transforms import v2
 
 from seclcompress.data import Batch
@@ -125,34 +122,3 @@ class Objective:
             self._settings.temperature,
             smoothing,
         )
-
-
-def first_not_finite(network: nn.Module, run: Callable[[], object]) -> str | None:
-    """Which module first gives values that are not finite, the innermost one.
-
-    Args:
-        network: Whose modules are watched.
-        run: Runs it.
-
-    Returns:
-        Its name and kind; None if all values are finite.
-    """
-    found: list[str] = []
-
-    def watch(name: str, module: nn.Module) -> object:
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            tensors = [part for part in tree_leaves(output) if isinstance(part, Tensor)]
-            finite = all(bool(tensor.isfinite().all()) for tensor in tensors)
-            if not finite and not found:
-                found.append(f"{name} ({type(module).__name__})")
-
-        return module.register_forward_hook(hook)
-
-    handles = [watch(name, module) for name, module in network.named_modules() if name]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
-    return found[0] if found else None

@@ -1,0 +1,42 @@
+"""Settings of torch that a run changes, and the memory layout that it computes in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from seclcompress.data import Data
+from seclcompress.recipes import Settings
+
+
+@contextlib.contextmanager
+def flushed_subnormals() -> Iterator[None]:
+    """Products of many small factors become subnormal numbers, on which a CPU is slow.
+
+    The setting is the whole process's, so it is put back.
+    """
+    smallest = torch.tensor([5e-324], dtype=torch.float64)
+    flushed_before = bool((smallest * 1 == 0).all())
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed_before)
+
+
+def layout(settings: Settings, data: Data) -> torch.memory_format:
+    """The layout of images and of 4-dimensional weights."""
+    flat = len(data.input_size) == 3
+    return torch.channels_last if settings.channels_last and flat else torch.contiguous_format
+
+
+def lay_out(network: nn.Module, settings: Settings, data: Data) -> nn.Module:
+    """The network with its 4-dimensional weights in the images' layout."""
+    wanted = layout(settings, data)
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=wanted)
+    return network
