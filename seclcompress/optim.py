@@ -71,7 +71,7 @@ def make_optimizers(
     own: dict[str, Any] = {
         "params": [p for p in trained if p in factors],
         "weight_decay": factor_decay,
-        "lr_share": settings.factor_lr,
+        "lr_share": settings.factor_lr_share,
     }
     apart = settings.factor_optimizer != "same" and settings.factor_optimizer != settings.optimizer
     if not apart:

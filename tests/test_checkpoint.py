@@ -142,7 +142,8 @@ class TestKilled:
             mine, theirs = one.state_dict()["state"], two.state_dict()["state"]
             assert mine.keys() == theirs.keys()
             for index in mine:
-                assert torch.equal(mine[index]["momentum_buffer"], theirs[index]["momentum_buffer"])
+                for slot, value in mine[index].items():
+                    assert torch.equal(torch.as_tensor(value), torch.as_tensor(theirs[index][slot]))
 
     def test_at_random_times(self, tmp_path: Path) -> None:
         folder = tmp_path / "killed"

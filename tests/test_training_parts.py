@@ -133,7 +133,7 @@ class TestOptim:
 
     def test_the_diagonals_have_their_own_decay_and_rate(self) -> None:
         network = self.network()
-        settings = Settings(lr=0.1, weight_decay=5e-4, factor_lr=3)
+        settings = Settings(lr=0.1, weight_decay=5e-4, factor_lr=3, factor_optimizer="same")
         [optimizer] = make_optimizers(network, settings, 1e-6)
         rest, factors = optimizer.param_groups
         assert (rest["weight_decay"], factors["weight_decay"]) == (5e-4, 1e-6)
@@ -146,7 +146,11 @@ class TestOptim:
         assert len(alone.param_groups) == 1
 
     def test_the_diagonals_can_have_their_own_optimiser(self) -> None:
-        settings = Settings(factor_optimizer="adamw", factor_lr=0.1)
+        settings = Settings(lr=0.1)
+        assert (settings.factor_optimizer, settings.factor_lr_share) == ("adamw", 0.1)
+        assert Settings(factor_optimizer="same").factor_lr_share == 1
+        assert Settings(optimizer="adamw").factor_lr_share == 1
+        assert Settings(factor_lr=2).factor_lr_share == 2
         first, second = make_optimizers(self.network(), settings, 0)
         assert isinstance(first, torch.optim.SGD)
         assert isinstance(second, torch.optim.AdamW)

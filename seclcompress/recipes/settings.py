@@ -70,11 +70,14 @@ class Settings(BaseModel):
         "--weight-decay × compressed ÷ original parameters; product: none on the factors, "
         "--weight-decay on the matrix they multiply to.",
     )
-    factor_lr: float = Field(
-        default=1.0, gt=0, description="Learning rate of the structured factors, × --lr."
-    )
     factor_optimizer: Literal["same", "adamw"] = Field(
-        default="same", description="Optimiser of the structured factors."
+        default="adamw", description="Optimiser of the structured factors."
+    )
+    factor_lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="Learning rate of the structured factors, × --lr. By default 1, and 0.1 where "
+        "AdamW trains them and SGD the rest.",
     )
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="Share of knowledge distillation; 0 is off."
@@ -135,3 +138,10 @@ class Settings(BaseModel):
     tensorboard: bool = Field(
         default=False, description="Write TensorBoard events beside metrics.jsonl."
     )
+
+    @property
+    def factor_lr_share(self) -> float:
+        """The learning rate of the structured factors as a share of `lr`."""
+        if self.factor_lr is not None:
+            return self.factor_lr
+        return 0.1 if self.optimizer == "sgd" and self.factor_optimizer == "adamw" else 1.0
