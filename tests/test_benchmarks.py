@@ -57,23 +57,3 @@ study.main()
     assert "not run" not in done.stdout
     assert done.stdout.count("\n| ") >= 15
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "arguments", "words"),
-    [
-        (
-            "loading.py",
-            ("--data", "digits", "--rounds", "2", "--threads", "1"),
-            "a step of wrn16_2",
-        ),
-        ("startup.py", (), "help"),
-    ],
-)
-def test_the_others_print_what_they_measure(
-    tmp_path: Path, name: str, arguments: tuple[str, ...], words: str
-) -> None:
-    done = script(name, tmp_path, *arguments)
-    assert done.returncode == 0, done.stderr
-    assert words in done.stdout
