@@ -49,7 +49,8 @@ def rewrite_network(
 def _rewrite_layer(
     network: nn.Module, layer: LayerPlan, on_fit: Callable[[str, float | None], None] | None
 ) -> None:
-    assert layer.substitution is not None
+    if layer.substitution is None:
+        raise PlanError(f"The plan rewrites {layer.name}, but names no substitution to do it with.")
     substitution = substitutions.get(layer.substitution)
     try:
         old = network.get_submodule(layer.name)

@@ -341,7 +341,7 @@ def test_auxiliary_heads_are_trained(tmp_path: Path, data: Data) -> None:
         ({"beta": 100.0, "taps": ("2",), "crop": True}, 8),
         ({"beta": 0.0, "alpha": 0.5, "flip": True}, 8),
         ({"beta": 100.0, "taps": ("2",)}, 4),  # nothing is random: it is asked once
-        ({"beta": 0.0}, 0),
+        ({"beta": 0.0, "alpha": 0.0}, 0),
     ],
 )
 def test_the_teacher_is_asked_in_eval_mode_and_left_alone(
@@ -398,7 +398,7 @@ def test_every_setting_changes_what_is_learnt(tmp_path: Path, settings: dict[str
     pixels = (load_data("digits", (3, 8, 8)).train.pixels[:200] * 255).byte()  # type: ignore[attr-defined]
     some = Decoded(pixels, torch.arange(200) % 10)
     data = data_of(some, some, list("0123456789"), (3, 8, 8))
-    shared = {"beta": 0.0, "taps": ("2",), "epochs": 2}
+    shared = {"alpha": 0.0, "beta": 0.0, "taps": ("2",), "epochs": 2}
     ends = []
     for name, changed in (("a", {}), ("b", settings)):
         run = distiller(tmp_path / name, data, **{**shared, **changed})
