@@ -66,20 +66,16 @@ def distill(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."
         )
-    with (
-        processes.join(settings.device) as group,
-        t.open_data(
+    with processes.join(settings.device) as group:
+        t.check_device(group.device)
+        images = t.open_data(
             data,
             found.input_size,
-            preprocessing=found.preprocessing or guide.preprocessing,
+            found.preprocessing or guide.preprocessing,
+            settings,
             data_dir=data_dir,
             download=download,
-            train_images=settings.train_images,
-            cache_images=settings.cache_images,
-            bad_images=settings.bad_images,
-        ) as images,
-    ):
-        t.check_device(group.device)
+        )
         learner, _ = found.load(seed=settings.seed)
         master, fresh = guide.load(seed=settings.seed)
         if fresh and settings.alpha > 0:

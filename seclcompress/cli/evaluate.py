@@ -52,21 +52,19 @@ def evaluate(
         download=download,
     )
     check_image_classification(source.recipe, "evaluate")
-    with t.open_data(
+    images = t.open_data(
         data,
         source.input_size,
-        preprocessing=source.preprocessing,
+        source.preprocessing,
+        settings,
         data_dir=data_dir,
         download=download,
-        cache_images=settings.cache_images,
-        bad_images=settings.bad_images,
-    ) as images:
-        built, fresh = source.load()
-        o.say_fresh(fresh)
-        check_classes(images, trace_network(built, source.input_size).outputs, network)
-        set_execution(built, execution.value)
-        total = len(images.test)
-    with counting(err_console, f"Evaluating on {data}", total) as on_batch:
+    )
+    built, fresh = source.load()
+    o.say_fresh(fresh)
+    check_classes(images, trace_network(built, source.input_size).outputs, network)
+    set_execution(built, execution.value)
+    with counting(err_console, f"Evaluating on {data}", len(images.test)) as on_batch:
         found = run(
             built.to(settings.device),
             images,

@@ -54,50 +54,48 @@ def train(
             download=download,
         )
         check_image_classification(source.recipe, "train")
-        with t.open_data(
+        images = t.open_data(
             data,
             source.input_size,
-            preprocessing=source.preprocessing,
+            source.preprocessing,
+            settings,
             data_dir=data_dir,
             download=download,
-            train_images=settings.train_images,
-            cache_images=settings.cache_images,
-            bad_images=settings.bad_images,
-        ) as images:
-            if named and num_classes is None:
-                source = locate(
-                    network,
-                    weights=weights,
-                    num_classes=len(images.classes),
-                    input_size=source.input_size,
-                    download=download,
-                )
-            built, fresh = source.load(seed=settings.seed)
-            check_classes(images, trace_network(built, source.input_size).outputs, network)
-            if fresh:
-                t.say(f"Fresh, for another number of classes: {', '.join(fresh)}.")
-            config = ArtefactConfig(
-                recipe=source.recipe,
-                plan=source.config.plan if source.config else None,
+        )
+        if named and num_classes is None:
+            source = locate(
+                network,
+                weights=weights,
+                num_classes=len(images.classes),
                 input_size=source.input_size,
-                seed=settings.seed,
-                metrics=_kept(source.config.metrics) if source.config else {},
+                download=download,
             )
-            last = t.run(
-                built,
-                images,
-                settings,
-                output_dir,
-                config,
-                processes=group,
-                teacher=None,
-                original=t.original_parameters(built, source.config),
-                new_layers=False,
-                recipe=recipe,
-                resume=resume,
-                overwrite=overwrite,
-                time_limit=time_limit,
-            )
+        built, fresh = source.load(seed=settings.seed)
+        check_classes(images, trace_network(built, source.input_size).outputs, network)
+        if group.first:
+            o.say_fresh(fresh)
+        config = ArtefactConfig(
+            recipe=source.recipe,
+            plan=source.config.plan if source.config else None,
+            input_size=source.input_size,
+            seed=settings.seed,
+            metrics=_kept(source.config.metrics) if source.config else {},
+        )
+        last = t.run(
+            built,
+            images,
+            settings,
+            output_dir,
+            config,
+            processes=group,
+            teacher=None,
+            original=t.original_parameters(built, source.config),
+            new_layers=False,
+            recipe=recipe,
+            resume=resume,
+            overwrite=overwrite,
+            time_limit=time_limit,
+        )
     t.say(f"Wrote {output_dir}: {last['accuracy']:.2f} % of the test images right.")
 
 

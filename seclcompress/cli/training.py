@@ -128,41 +128,37 @@ def say(words: str) -> None:
         err_console.print(words)
 
 
-@contextlib.contextmanager
 def open_data(
     name: str,
     input_size: tuple[int, ...],
-    *,
     preprocessing: Preprocessing | None,
+    settings: Settings,
+    *,
     data_dir: Path | None,
     download: bool,
-    train_images: int | None = None,
-    cache_images: str = "auto",
-    bad_images: str = "stop",
-) -> Iterator[Data]:
-    """The data, with a line on the terminal while files are decoded."""
+) -> Data:
+    """The data; while files are decoded, which is when they are first asked for, a line says so."""
     from seclcompress.data import DEFAULT_ROOT, load_data
     from seclcompress.data.folders import Reading
 
-    with err_console.status(f"Opening {name} …") as status:
+    status = err_console.status("")
 
-        def progress(done: int, total: int) -> None:
-            status.update(f"Decoding {name}: {done:,} of {total:,} images")
-            if done == total:
-                status.stop()
+    def progress(done: int, total: int) -> None:
+        status.update(f"Decoding {name}: {done:,} of {total:,} images")
+        if done < total:
+            status.start()
+        else:
+            status.stop()
 
-        reading = Reading(cache_images, bad_images == "skip", progress)
-        data = load_data(
-            name,
-            input_size,
-            preprocessing=preprocessing,
-            root=data_dir or DEFAULT_ROOT,
-            download=download,
-            train_images=train_images,
-            reading=reading,
-        )
-        status.stop()
-        yield data
+    return load_data(
+        name,
+        input_size,
+        preprocessing=preprocessing,
+        root=data_dir or DEFAULT_ROOT,
+        download=download,
+        train_images=settings.train_images,
+        reading=Reading(settings.cache_images, settings.bad_images == "skip", progress),
+    )
 
 
 def original_parameters(network: nn.Module, config: ArtefactConfig | None) -> int:
@@ -237,18 +233,13 @@ def run(
     from seclcompress import artefact
     from seclcompress.checkpoint import has_checkpoint
     from seclcompress.cli.progress import observe
-    from seclcompress.files import check_free, remove_ours
+    from seclcompress.files import EVENTS, check_free, remove_ours
     from seclcompress.networks.weights import check_finite
     from seclcompress.train import BEST, METRICS, Stopped, Trainer
     from seclcompress.training_report import curves_png, training_table
 
     partial = partial_folder(output_dir)
-    settings = settings.model_copy(
-        update={
-            "crop": data.crop if settings.crop is None else settings.crop,
-            "flip": data.flip if settings.flip is None else settings.flip,
-        }
-    )
+    settings = settings.resolved(crop=data.crop, flip=data.flip)
     show(settings, data, processes, left_out(teacher))
     with observe(err_console, processes, partial if settings.tensorboard else None) as observer:
         trainer = Trainer(
@@ -321,9 +312,7 @@ def run(
     check_finite(network.state_dict(), "The trained network")
     files = {name: (partial / name).read_bytes() for name in (BEST, METRICS)}
     files["curves.png"] = curves_png(history, before)
-    files.update(
-        {file.name: file.read_bytes() for file in sorted(partial.glob("events.out.tfevents.*"))}
-    )
+    files.update({file.name: file.read_bytes() for file in sorted(partial.glob(f"{EVENTS}*"))})
     artefact.save(output_dir, network.cpu(), finished, extra=files, overwrite=overwrite)
     left = remove_ours(partial)
     if left:

@@ -14,7 +14,7 @@ OUR_FILES = frozenset(
     "config.json model.safetensors best.safetensors metrics.jsonl curves.png "
     "checkpoint.safetensors checkpoint.previous.safetensors".split()
 )
-_EVENTS = "events.out.tfevents."  # TensorBoard adds the time and the machine
+EVENTS = "events.out.tfevents."  # TensorBoard adds the time and the machine
 
 
 def check_free(path: Path, overwrite: bool, *, folder: bool = True) -> None:
@@ -66,7 +66,7 @@ def _check_free(path: Path, overwrite: bool, folder: bool) -> None:
 def _is_ours(name: str) -> bool:
     """Whether a file has one of our names, or the temporary name of one."""
     temporary = any(name.startswith(f".{ours}.") for ours in OUR_FILES)
-    return name in OUR_FILES or temporary or name.startswith(_EVENTS)
+    return name in OUR_FILES or temporary or name.startswith(EVENTS)
 
 
 def remove_ours(folder: Path) -> list[str]:

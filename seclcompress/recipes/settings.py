@@ -139,6 +139,24 @@ class Settings(BaseModel):
         default=False, description="Write TensorBoard events beside metrics.jsonl."
     )
 
+    def resolved(self, *, crop: bool, flip: bool) -> Settings:
+        """The settings with what suits the data in the place of what was left to it."""
+        chosen = {
+            "crop": crop if self.crop is None else self.crop,
+            "flip": flip if self.flip is None else self.flip,
+        }
+        return self.model_copy(update=chosen)
+
+    @property
+    def compares_attention(self) -> bool:
+        """Whether attention is transferred, where there is a teacher."""
+        return self.beta > 0 and bool(self.taps)
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether the loss needs a teacher's answers, where there is one."""
+        return self.alpha > 0 or self.compares_attention
+
     @property
     def factor_lr_share(self) -> float:
         """The learning rate of the structured factors as a share of `lr`."""

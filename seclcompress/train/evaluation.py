@@ -117,18 +117,13 @@ def accuracy_before(
         estimate_batch_norm: Whether to give batch norm the statistics of the new layers' outputs
             first: those that came from the original are of other ones.
     """
-    student = copy.deepcopy(network)
+    student, device = copy.deepcopy(network), processes.device
     if estimate_batch_norm:
         order = in_order(data.train, batch_size)
         order = [batch for batch in order if len(batch) > 1]  # one image has no variance
         spread = order[:: max(1, len(order) // _BATCHES)][:_BATCHES]
-        estimate_anew(
-            student,
-            data.train,
-            View(data.input_size, data.preprocessing, device=processes.device, workers=workers),
-            spread,
-        )
-    device = processes.device
+        view = View(data.input_size, data.preprocessing, device=device, workers=workers)
+        estimate_anew(student, data.train, view, spread)
     return evaluate(
         student,
         data,

@@ -38,7 +38,7 @@ from seclcompress.trace import floating_dtype
 from seclcompress.train import batch_norm
 from seclcompress.train.diagnosis import where_not_finite
 from seclcompress.train.environment import flushed_subnormals, lay_out, layout
-from seclcompress.train.evaluation import accuracy_before, evaluate
+from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
 from seclcompress.train.identity import identity
 from seclcompress.train.objective import Objective
 from seclcompress.train.teacher import Teacher
@@ -101,6 +101,7 @@ class Trainer:
     ) -> None:
         self.processes = processes or Processes(device=settings.device)
         self.device = self.processes.device
+        settings = settings.resolved(crop=data.crop, flip=data.flip)
         self.data, self.settings, self.folder, self.observer = data, settings, folder, observer
         self._identity = identity(network, teacher, data, self.processes.size)
         check_labels(data)
@@ -109,7 +110,7 @@ class Trainer:
         self.teacher: Teacher | None = None
         if teacher is not None:
             moved = lay_out(teacher.to(self.device), settings, data)
-            self.teacher = Teacher(moved, settings.taps if settings.beta > 0 else ())
+            self.teacher = Teacher(moved, settings.taps if settings.compares_attention else ())
         mine = sum(parameter.numel() for parameter in network.parameters())
         decay = factor_decay(settings, mine, original_parameters or mine)
         #: What the optimiser takes off the structured factors; None for a network without any.
@@ -122,8 +123,8 @@ class Trainer:
         kind = torch.device(self.device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=settings.amp == "fp16")
         self.augmentation = Augmentation(
-            crop=data.crop if settings.crop is None else settings.crop,
-            flip=data.flip if settings.flip is None else settings.flip,
+            crop=bool(settings.crop),
+            flip=bool(settings.flip),
             cutout=settings.cutout,
             randaugment=settings.randaugment,
         )
@@ -196,14 +197,7 @@ class Trainer:
     def _look_before(self, teacher: Teacher) -> dict[str, float]:
         """What teacher and student get right before the first step, in percent of the test images."""
         settings = self.settings
-        theirs = evaluate(
-            teacher.network,
-            self.data,
-            batch_size=settings.batch_size,
-            device=self.device,
-            workers=settings.workers,
-            processes=self.processes,
-        )
+        theirs = self._evaluate(teacher.network)
         mine = accuracy_before(
             self.network,
             self.data,
@@ -213,6 +207,20 @@ class Trainer:
             workers=settings.workers,
         )
         return {"teacher": theirs.accuracy, "student before": mine.accuracy}
+
+    def _evaluate(self, network: nn.Module) -> Evaluation:
+        return evaluate(
+            network,
+            self.data,
+            batch_size=self.settings.batch_size,
+            device=self.device,
+            workers=self.settings.workers,
+            processes=self.processes,
+        )
+
+    def _seed(self, epoch: int, index: int) -> None:
+        """Makes what a step draws, in dropout and mixup, a function of the step alone."""
+        torch.manual_seed(seed_of(self.settings.seed, epoch, index, self.processes.rank, 2))
 
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[tuple[nn.Module, Objective]]:
@@ -228,8 +236,7 @@ class Trainer:
         if several:
             forward = DistributedDataParallel(forward, find_unused_parameters=True)
         still = not self.augmentation and settings.mixup == settings.cutmix == 0
-        asked = settings.alpha > 0 or (settings.beta > 0 and bool(settings.taps))
-        if self.teacher is not None and still and asked:
+        if self.teacher is not None and still and settings.asks_teacher:
             with self._autocast():
                 self.teacher.remember(self.data.train, self._view(0), settings.batch_size)
         classes = len(self.data.classes)
@@ -246,7 +253,7 @@ class Trainer:
         order = shuffled(len(self.data.train), settings.seed, epoch)
         # Every batch of every process needs an image, and one that batch norm is taken over needs two.
         shared = settings.sync_batch_norm and several
-        at_least = max(2, together if shared else 2 * together if together > 1 else 2)
+        at_least = max(2, together if shared else 2 * together)
         alone = together == 1 and len(order) == 1
         return plan_steps(order, settings.batch_size * together, 1 if alone else at_least)
 
@@ -276,7 +283,7 @@ class Trainer:
             done = epoch - 1 + index / len(steps)
             lr = set_learning_rate(self.optimizers, self.settings, done)
             count = len(steps[index])
-            torch.manual_seed(seed_of(self.settings.seed, epoch, index, processes.rank, 2))
+            self._seed(epoch, index)
             loss, images, stopping = self._step(
                 epoch, index, batches, len(parts[index]), count, forward, objective
             )
@@ -385,7 +392,7 @@ class Trainer:
     ) -> Iterator[Callable[[], object]]:
         """The forward passes of a step once more, with the same random numbers."""
         for batch in read:
-            torch.manual_seed(seed_of(self.settings.seed, epoch, index, self.processes.rank, 2))
+            self._seed(epoch, index)
             with self._autocast():
                 yield functools.partial(objective.again, batch)
 
@@ -394,14 +401,7 @@ class Trainer:
         progress, settings = self.progress, self.settings
         self.processes.share_buffers(self.network)  # without synchronised batch norm they differ
         began = time.monotonic()
-        tested = evaluate(
-            self.network,
-            self.data,
-            batch_size=settings.batch_size,
-            device=self.device,
-            workers=settings.workers,
-            processes=self.processes,
-        )
+        tested = self._evaluate(self.network)
         if not math.isfinite(tested.loss):
             raise TrainingError(
                 f"The loss on the test images is {tested.loss} after epoch {epoch}. Try a smaller "

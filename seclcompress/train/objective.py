@@ -64,8 +64,8 @@ class Objective:
         self._network, self._forward = network, forward
         self._settings, self._classes = settings, classes
         self._teacher = teacher
-        self._attends = teacher is not None and settings.beta > 0 and bool(settings.taps)
-        self._taps = Taps(network, settings.taps if self._attends else ())
+        attends = teacher is not None and settings.compares_attention
+        self._taps = Taps(network, settings.taps if attends else ())
         self._structured = structured_layers(network)
         for module in self._structured:
             module.keep_product(settings.factor_decay == "product")
@@ -84,8 +84,8 @@ class Objective:
         """The mean loss over a batch, a scalar."""
         settings = self._settings
         batch = mix(batch, settings, self._classes)
-        asked = settings.alpha > 0 or self._attends
-        lesson = self._teacher.teach(batch) if self._teacher is not None and asked else None
+        asked = self._teacher if settings.asks_teacher else None
+        lesson = None if asked is None else asked.teach(batch)
         scores, auxiliary = logits(self._forward(batch.images))
         features = self._taps.take()
         loss = self._on_classes(scores, batch.targets, lesson)
