@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread a test process: two processes of two threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-slow test-zoo coverage sanitize lint check bench clean
+.PHONY: demo test test-slow coverage sanitize lint check bench clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard seclcompress/kernel/csrc/*)
 	$(PYTHON) -m venv $(VENV)
@@ -44,11 +44,8 @@ test: $(VENV)/.test
 	$(PYTEST)
 
 test-slow: $(VENV)/.zoo
-	$(PYTEST) -m "slow and not zoo"
+	$(PYTEST) -m "slow"
 
-# Each of torchvision's networks built, rewritten, run, trained a step, saved and loaded.
-test-zoo: $(VENV)/.zoo
-	$(PYTEST) -m zoo
 
 # The fused kernel under the address, undefined-behaviour and thread sanitizers; needs g++ or clang++.
 sanitize:

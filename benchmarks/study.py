@@ -25,8 +25,11 @@ NETWORK = "wrn10_2"
 TEACHER = ("--epochs", "9", "--input-size", "32")
 BUDGET = ("--epochs", "10", "--train-images", "12000", "--batch-size", "128", "--lr", "0.1")
 AT = ("--alpha", "0", "--beta", "1000")
+BOTH = ("--alpha", "0.9", "--beta", "1000")
 #: The diagonals as the paper's recipe has them; each question changes one thing about it.
 PAPER_FACTORS = ("--factor-decay", "ratio", "--factor-lr", "1", "--factor-optimizer", "same")
+WINNER = (*BOTH, "--factor-optimizer", "adamw", "--factor-lr", "0.1")
+SEPARABLE = ("--substitution", "separable")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ RUNS = (
     Run("first values", "paper", ("--depth", "12", "--option", "init=paper")),
     Run("losses", "none", training=("--alpha", "0", "--beta", "0")),
     Run("losses", "kd", training=("--alpha", "0.9", "--beta", "0")),
-    Run("losses", "at-kd", training=("--alpha", "0.9", "--beta", "1000")),
+    Run("losses", "at-kd", training=BOTH),
     Run("step of the diagonals", "lr-3", training=("--factor-lr", "3")),
     Run(
         "step of the diagonals",
@@ -73,11 +76,15 @@ RUNS = (
     Run(
         "together",
         "at-kd-adamw",
-        training=("--alpha", "0.9", "--factor-optimizer", "adamw", "--factor-lr", "0.1"),
+        training=WINNER,
     ),
-    Run("other networks", "separable", ("--substitution", "separable")),
+    Run("other networks", "separable", SEPARABLE),
+    Run("other networks", "separable-at-kd", SEPARABLE, BOTH),
     Run("other networks", "narrower", None, student="wrn10_0.58"),
-    Run("reference", "reference-seed-1", training=("--seed", "1")),
+    Run("other networks", "narrower-at-kd", None, BOTH, student="wrn10_0.58"),
+    Run("another seed", "reference-seed-1", training=("--seed", "1")),
+    Run("another seed", "at-kd-adamw-seed-1", training=(*WINNER, "--seed", "1")),
+    Run("another seed", "separable-at-kd-seed-1", SEPARABLE, (*BOTH, "--seed", "1")),
 )
 
 

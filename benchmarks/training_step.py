@@ -1,9 +1,11 @@
 """A SECL training step against the same network as plain separable, and against chains of products.
 
-    python benchmarks/training_step.py [--threads 2] [--rounds 9]
+    python benchmarks/training_step.py [--threads 2] [--rounds 9] [--processes 5]
 
-Steps alternate in one process; memory is the peak above the start of a step, measured in a process
-of its own for each network. `chain` makes every W as its layers are written: L products of N×N matrices.
+Steps alternate in one process, several times over, because a virtual machine has slow minutes and
+a process its own places in memory; memory is the peak above the start of a step, measured in a
+process of its own for each network. `chain` makes every W as its layers are written: L products of
+N×N matrices.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,40 +113,55 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def step_times(name: str, threads: int, rounds: int) -> dict[str, float]:
+    """Median seconds a step of each kind, alternating; in this process."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    size, batch = next((size, batch) for case, size, batch in CASES if case == name)
+    runs = {kind: step(build(name, size, kind), *inputs(size, batch)) for kind in KINDS[name]}
+    return {kind: time.median for kind, time in alternate(runs, rounds=rounds).items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=list(KINDS))
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--memory-of", nargs=2, metavar=("NETWORK", "KIND"))
+    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--memory-of", nargs=2, metavar=("NETWORK", "KIND"), help="in this process")
+    parser.add_argument("--times-of", metavar="NETWORK", help="in this process")
     chosen = parser.parse_args()
     if chosen.memory_of:
         print(json.dumps(peak_memory(*chosen.memory_of, chosen.threads)))
         return
-    torch.set_num_threads(chosen.threads)
-    torch.set_flush_denormal(True)
+    if chosen.times_of:
+        print(json.dumps(step_times(chosen.times_of, chosen.threads, chosen.rounds)))
+        return
     print(describe_machine(), f"; fused kernel: {kernel.available()}")
-    print("| network, batch | layers | step ÷ separable (spread) | memory ÷ separable |")
+    print(f"Medians of {chosen.processes} processes, from the least to the most.")
+    print("| network, batch | layers | step ÷ separable | memory ÷ separable |")
     print("|---|---|---|---|")
-    for name, size, batch in CASES:
+    common = ["--threads", str(chosen.threads), "--rounds", str(chosen.rounds)]
+    for name, _, batch in CASES:
         if chosen.only not in (None, name):
             continue
-        runs = {kind: step(build(name, size, kind), *inputs(size, batch)) for kind in KINDS[name]}
-        times = alternate(runs, rounds=chosen.rounds)
-        memory = {kind: measured_memory(name, kind, chosen.threads) for kind in KINDS[name]}
-        for kind in KINDS[name]:
-            ratio = times[kind].median / times["separable"].median
-            spread = times[kind].spread / times[kind].median
-            print(
-                f"| {name}, {batch} | {kind} | {ratio:.2f} (± {50 * spread:.0f} %) | "
-                f"{memory[kind] / memory['separable']:.2f} |",
-                flush=True,
-            )
+        times, memory = [], []
+        for _ in range(chosen.processes):
+            times.append(in_process(*common, "--times-of", name))
+            memory.append({k: in_process(*common, "--memory-of", name, k) for k in KINDS[name]})
+        for kind in KINDS[name][1:]:
+            print(f"| {name}, {batch} | {kind} | {ratio(times, kind)} | {ratio(memory, kind)} |")
 
 
-def measured_memory(name: str, kind: str, threads: int) -> float:
-    command = [sys.executable, __file__, "--threads", str(threads), "--memory-of", name, kind]
-    return float(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+def in_process(*arguments: str) -> Any:
+    """What this script prints in a process of its own."""
+    command = [sys.executable, __file__, *arguments]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+def ratio(measured: list[dict[str, float]], kind: str) -> str:
+    ratios = sorted(one[kind] / one["separable"] for one in measured)
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 if __name__ == "__main__":

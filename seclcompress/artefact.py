@@ -21,7 +21,7 @@ from seclcompress import networks
 from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error
 from seclcompress.files import new_folder
 from seclcompress.networks import Recipe
-from seclcompress.networks.weights import check_finite, read_weights
+from seclcompress.networks.weights import check_finite, put_state, read_weights
 from seclcompress.plan import Plan, check_plan
 from seclcompress.preprocessing import Preprocessing
 from seclcompress.rewrite import rewrite_network
@@ -208,7 +208,7 @@ def load(
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
     tied = _tied_parameters(network)
-    network.load_state_dict(state, assign=True)
+    put_state(network, state, assign=True)
     for first, *others in tied:  # assigning has given each name a tensor of its own
         for name in others:
             parent, _, attribute = name.rpartition(".")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from seclcompress.errors import SeclcompressWarning, TrainingError
 from seclcompress.files import write_file
+from seclcompress.networks.weights import put_state
 
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 _KEY = "seclcompress"  # one key: the order of several would not be the same every time
@@ -153,7 +154,7 @@ def _put_back(
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> None:
     try:
-        network.load_state_dict(_below(tensors, "network."))
+        put_state(network, _below(tensors, "network."))
         for number, optimizer in enumerate(optimizers):
             groups = optimizer.state_dict()["param_groups"]
             state = _slots(_below(tensors, f"optimizer.{number}."))

@@ -90,8 +90,8 @@ def dense_matrix(
 ) -> Tensor:
     """Multiplies the stack out to the matrix W with `apply_stack(x) == x @ W.T`.
 
-    The fused kernel runs the stack on the columns of the identity. Without it the stack, or its
-    transpose, is run on the identity's narrower side: `min(in_channels, out_channels)` vectors.
+    The stack, or its transpose, is run on the identity's narrower side: on
+    `min(in_channels, out_channels)` vectors, by the fused kernel where it can.
 
     Args:
         a: Shape (L, N), float32 or float64.

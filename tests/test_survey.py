@@ -108,7 +108,6 @@ def test_one_of_each_task_lives(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.zoo
 @pytest.mark.parametrize("name", torchvision_zoo.names())
 def test_every_network_lives(name: str, tmp_path: Path) -> None:
     torchvision_network_lives(name, tmp_path)

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from seclcompress.kernel import layout
 from seclcompress.kernel.checks import TYPES, check_parameter, check_stack, refuse
@@ -66,7 +67,13 @@ def _beyond_backward() -> bool:
 
 
 def acdc_stack(
-    x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None = None
+    x: Tensor,
+    a: Tensor,
+    d: Tensor,
+    out_channels: int,
+    bias: Tensor | None = None,
+    *,
+    transposed: bool = False,
 ) -> Tensor:
     """Applies a stack of ACDC layers to the channels of x.
 
@@ -80,6 +87,8 @@ def acdc_stack(
         d: (layers, N), the diagonals between DCT and inverse DCT, likewise.
         out_channels: 1 to N.
         bias: (out_channels,), likewise.
+        transposed: The transposed stack. Where the stack from p to q channels multiplies by W, of
+            shape (q, p), this one takes q channels to p and multiplies by Wᵀ.
 
     Returns:
         (batch, out_channels, *spatial) in the dtype and memory format of x. Differentiable once,
@@ -89,14 +98,17 @@ def acdc_stack(
         ValueError: a shape, dtype, device or length that the kernel does not do.
         RuntimeError: the compiled kernel is not there.
     """
-    result: Tensor = torch.ops.seclcompress.acdc_stack(x, a, d, out_channels, bias)
+    arguments = (x, a, d, out_channels, bias, transposed)
+    run = _Eager.apply if _nobody_watches(x, a, d) else torch.ops.seclcompress.acdc_stack
+    result: Tensor = run(*arguments)
     return result
 
 
 def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
     """The matrix of a stack: acdc_stack(x, a, d, out_channels) is W x at every position.
 
-    It is the stack applied to the columns of the identity.
+    It is the stack applied to the columns of the identity, or the transposed stack to its rows:
+    whichever are fewer.
 
     Args:
         a: (layers, N), as in `acdc_stack`.
@@ -108,9 +120,15 @@ def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> T
         (out_channels, in_channels) in the dtype of a. Differentiable once, in a and d.
     """
     dtype = TYPES[a.dtype][1] if a.dtype in TYPES else a.dtype
-    identity = torch.eye(in_channels, dtype=dtype, device=a.device).unsqueeze(0)
-    weight = acdc_stack(identity, a.to(dtype), d.to(dtype), out_channels)
-    return weight.squeeze(0).to(a.dtype)
+    identity = torch.eye(min(in_channels, out_channels), dtype=dtype, device=a.device)
+    factors = a.to(dtype), d.to(dtype)
+    if in_channels <= out_channels:
+        weight = acdc_stack(identity.unsqueeze(0), *factors, out_channels).squeeze(0)
+    else:  # an image of one row in channels last, so that W's rows lie as they should
+        image = identity[None, None].movedim(-1, 1)
+        rows = acdc_stack(image, *factors, in_channels, transposed=True)
+        weight = rows.squeeze(2).squeeze(0).mT  # unlike [0], a view in backward as well
+    return weight.to(a.dtype)
 
 
 def _parameter(value: Tensor, x: Tensor) -> Tensor:
@@ -151,7 +169,9 @@ def _require_native() -> None:
         )
 
 
-def _forward(x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None) -> Tensor:
+def _forward(
+    x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None, transposed: bool
+) -> Tensor:
     _require_native()
     check_stack(x, a, d, out_channels, bias)
     x = layout.dense(x)
@@ -161,12 +181,17 @@ def _forward(x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | 
     y = layout.empty_like(x, out_channels)
     if y.numel() > 0:
         bias_address = 0 if bias is None else bias.data_ptr()
-        _native.forward(common, layout.view(x), layout.view(y), bias_address)
+        _native.forward(common, layout.view(x), layout.view(y), bias_address, transposed)
     return y
 
 
 def _forward_fake(
-    x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None
+    x: Tensor,
+    a: Tensor,
+    d: Tensor,
+    out_channels: int,
+    bias: Tensor | None,
+    transposed: bool,  # noqa: ARG001
 ) -> Tensor:
     check_stack(x, a, d, out_channels, bias)
     return layout.empty_like(x, out_channels)
@@ -219,8 +244,38 @@ def _backward_fake(
     )
 
 
+def _nobody_watches(*tensors: Tensor) -> bool:
+    """Whether only values are wanted: no compiler, tracer, mode or tensor subclass looks on.
+
+    The dispatcher's way to an operator that is written in Python takes 0.1 ms there and back, more
+    than a small stack (`benchmarks/training_step.py`): eager calls do without.
+    """
+    return (
+        all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in tensors)
+        and not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and _get_current_dispatch_mode() is None
+        and not _beyond_backward()
+        and all(tensor.device.type == "cpu" for tensor in tensors)
+    )
+
+
+class _Eager(torch.autograd.Function):
+    """The operator without the dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        y = _forward(*arguments)
+        _save_for_backward(ctx, arguments, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return _differentiate(ctx, grad)
+
+
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    x, a, d, _, bias = inputs
+    x, a, d, _, bias, ctx.transposed = inputs
     ctx.save_for_backward(x, a, d)
     ctx.bias_dtype = None if bias is None else bias.dtype
 
@@ -228,9 +283,19 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, a, d = ctx.saved_tensors
     x_grad, a_grad, d_grad, bias_grad = None, None, None, None
-    if any(ctx.needs_input_grad[:3]):
-        wanted = ctx.needs_input_grad[0]
-        x_grad, a_grad, d_grad = torch.ops.seclcompress.acdc_stack_backward(grad, x, a, d, wanted)
+    wanted, grad = ctx.needs_input_grad[0], grad.to(x.dtype)
+    # With a graph of the gradient wanted, the operator refuses it.
+    eager = not torch.is_grad_enabled() and _nobody_watches(grad, x, a, d)
+    backward = _backward if eager else torch.ops.seclcompress.acdc_stack_backward
+    if any(ctx.needs_input_grad[1:3]):
+        if ctx.transposed:
+            # g · Wᵀx is x · Wg: in the factors, the gradients of the stack on g where x is its output's.
+            _, a_grad, d_grad = backward(x, grad, a, d, False)
+        else:
+            x_grad, a_grad, d_grad = backward(grad, x, a, d, wanted)
+    if wanted and (ctx.transposed or a_grad is None):
+        channels, turned = x.shape[1], not ctx.transposed
+        x_grad = acdc_stack(grad, a, d, channels, transposed=turned)
     if ctx.needs_input_grad[4]:
         positions = [dim for dim in range(grad.dim()) if dim != 1]
         bias_grad = grad.sum(positions, dtype=TYPES[grad.dtype][1]).to(ctx.bias_dtype)
@@ -240,6 +305,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_grad if ctx.needs_input_grad[2] else None,
         None,
         bias_grad,
+        None,
     )
 
 
@@ -258,7 +324,8 @@ _FORWARD = "seclcompress::acdc_stack"
 _BACKWARD = "seclcompress::acdc_stack_backward"
 
 torch.library.define(
-    _FORWARD, "(Tensor x, Tensor a, Tensor d, SymInt out_channels, Tensor? bias) -> Tensor"
+    _FORWARD,
+    "(Tensor x, Tensor a, Tensor d, SymInt out_channels, Tensor? bias, bool transposed) -> Tensor",
 )
 torch.library.define(
     _BACKWARD,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,27 @@ def load_weights(
         raise WeightsError(f"{source} does not fit the network: {listed}{more}.{hint}")
     check_finite(state, source)
     kept = {key: own[key] for key in fresh}
-    network.load_state_dict({**state, **kept})
+    put_state(network, {**state, **kept})
     return fresh
+
+
+def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """`load_state_dict`, for tensors that come without the versions of the modules they belong to.
+
+    Safetensors keep no such versions, and a module may refuse tensors of an unknown one (MNASNet
+    does): whoever comes here has compared names and shapes with the network's own.
+
+    Args:
+        network: The network.
+        state: Tensors by name.
+        assign: Makes them the network's own instead of copying them.
+
+    Raises:
+        RuntimeError: If names or shapes differ.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    network.load_state_dict(versioned, assign=assign)
 
 
 def _differ_in_classes(

@@ -102,10 +102,9 @@ class AcdcPointwise(FactoredPointwise):
     def quickest_in_training(self, positions: int) -> str:
         """Whether to run the stack on the positions, or on the identity's columns to make W."""
         depth, length = self.a.shape
-        fused = self._fused(self.a.dtype)
-        vector = vector_cost(length, depth, fused=fused)
-        columns = self.in_channels if fused else min(self.in_channels, self.out_channels)
-        matrix = columns * vector + positions * self.in_channels * self.out_channels
+        vector = vector_cost(length, depth, fused=self._fused(self.a.dtype))
+        narrower = min(self.in_channels, self.out_channels)
+        matrix = narrower * vector + positions * self.in_channels * self.out_channels
         return "fast" if positions * vector < matrix else "dense"
 
     def factors(self) -> list[nn.Parameter]:

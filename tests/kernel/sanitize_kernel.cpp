@@ -145,6 +145,8 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
     x.data()[between(0, x.size() - 1)] = static_cast<E>(special[between(0, 1)]);
     kernel.forward(call);
   }
+  call.transposed = true;  // between any two numbers of channels it may be run too
+  kernel.forward(call);
   Tensor<E> x_grad(call.batch, x.view.channels, call.positions, between(0, 1));
   Tensor<T> a_grad(1, call.layers, call.n, false), d_grad(1, call.layers, call.n, false);
   if (between(0, 3)) call.input_grad = x_grad.view;

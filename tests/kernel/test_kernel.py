@@ -137,7 +137,38 @@ def test_gradients_are_those_of_the_dense_product(
             assert error(g, w) < tolerance, name
 
 
-def test_gradcheck() -> None:
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_transposed_is_the_transposed_matrix(
+    n: int, dtype: torch.dtype, instruction_set: str
+) -> None:
+    """Values, and gradients in x, a, d and bias, contiguous and channels last."""
+    # The stack that is transposed takes c_out channels to c_in.
+    for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 3), max(1, n // 2), (1, 1, 81))]:
+        torch.manual_seed(n)
+        a, d = random_stack(n, 3, dtype, seed=n)
+        leaves = [torch.randn(shape[0], c_in, *shape[1:]).to(dtype), a, d]
+        if n % 2:
+            leaves[0] = leaves[0].to(memory_format=torch.channels_last)
+        leaves.append(torch.randn(c_out).to(dtype))
+        for leaf in leaves:
+            leaf.requires_grad_()
+        x, a, d, bias = leaves
+        y = kernel.acdc_stack(x, a, d, c_out, bias, transposed=True)
+        weight = reference_weight(a, d, c_out, c_in)
+        expected = torch.einsum("oi,bo...->bi...", weight, x.double())
+        expected = expected + bias.double()[:, None, None]
+        assert y.dtype == dtype
+        assert error(y, expected) < 2 * TOLERANCE[dtype]
+        outer = torch.randn(y.shape).to(dtype)
+        got = torch.autograd.grad(y, leaves, outer)
+        want = torch.autograd.grad(expected, leaves, outer.double())
+        for name, g, w in zip(("x", "a", "d", "bias"), got, want, strict=True):
+            assert error(g, w) < 10 * TOLERANCE[dtype], name
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradcheck(transposed: bool) -> None:
     """Numerical differentiation, which shares no code with the reference."""
     a, d = random_stack(12, 2, torch.float64)
     x = torch.randn(2, 5, 3, dtype=torch.float64)
@@ -145,12 +176,14 @@ def test_gradcheck() -> None:
     for leaf in (x, a, d, bias):
         leaf.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda *args: kernel.acdc_stack(*args[:3], 7, args[3]), (x, a, d, bias)
+        lambda *args: kernel.acdc_stack(*args[:3], 7, args[3], transposed=transposed),
+        (x, a, d, bias),
     )
 
 
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (1, 2), (0, 3)])
-def test_only_the_wanted_gradients(wanted: tuple[int, ...]) -> None:
+def test_only_the_wanted_gradients(wanted: tuple[int, ...], transposed: bool) -> None:
     """Leaves that need no gradient get none, the others theirs."""
     a, d = random_stack(24, 2, torch.float64)
     leaves = [
@@ -161,11 +194,12 @@ def test_only_the_wanted_gradients(wanted: tuple[int, ...]) -> None:
     ]
     for i in wanted:
         leaves[i].requires_grad_()
-    kernel.acdc_stack(*leaves[:3], 24, leaves[3]).square().sum().backward()
+    x, a, d, bias = leaves
+    kernel.acdc_stack(x, a, d, 24, bias, transposed=transposed).square().sum().backward()
     got = [leaf.grad for leaf in leaves]
-    expected = torch.autograd.grad(
-        reference(*leaves[:3], 24, leaves[3]).square().sum(), [leaves[i] for i in wanted]
-    )
+    weight = reference_weight(a, d, 24, 24)
+    y = (weight.mT if transposed else weight) @ x + bias[:, None]
+    expected = torch.autograd.grad(y.square().sum(), [leaves[i] for i in wanted])
     for i, want in zip(wanted, expected, strict=True):
         assert error(got[i], want) < 1e-12
     assert [i for i in range(4) if got[i] is not None] == list(wanted)
@@ -417,14 +451,17 @@ def test_dense_weight_in_bfloat16_is_rounded_once() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_opcheck(dtype: torch.dtype, channels_last: bool, with_bias: bool) -> None:
+@pytest.mark.parametrize("transposed", [False, True])
+def test_opcheck(
+    dtype: torch.dtype, channels_last: bool, with_bias: bool, transposed: bool
+) -> None:
     """Schema, fake implementation, autograd registration, AOT dispatch."""
     a, d = random_stack(20, 2, dtype)
     x = torch.randn(2, 10, 3, 5, dtype=dtype)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
     bias = torch.randn(15, dtype=dtype).requires_grad_() if with_bias else None
-    arguments = (x.requires_grad_(), a.requires_grad_(), d.requires_grad_(), 15, bias)
+    arguments = (x.requires_grad_(), a.requires_grad_(), d.requires_grad_(), 15, bias, transposed)
     torch.library.opcheck(torch.ops.seclcompress.acdc_stack.default, arguments)
     grad = torch.randn(2, 15, 3, 5, dtype=dtype)
     # Its own gradient is refused, on purpose: without it here.
@@ -578,8 +615,14 @@ def test_fuzz(data: st.DataObject) -> None:
         x = flat.view(batch, c_in, *spatial)
     x = x.detach().requires_grad_()
     leaves = [x, a.requires_grad_(), d.requires_grad_()]
-    y = kernel.acdc_stack(*leaves, c_out)
-    expected = reference(*leaves, c_out)
+    if draw(st.booleans()):
+        y = kernel.acdc_stack(*leaves, c_out)
+        expected = reference(*leaves, c_out)
+    else:
+        y = kernel.acdc_stack(*leaves, c_out, transposed=True)
+        expected = torch.einsum(
+            "oi,bo...->bi...", reference_weight(*leaves[1:], c_out, c_in), x.double()
+        )
     # Where many channels are folded into few they may cancel: errors are then relative to them.
     floor = math.sqrt(n / c_out) * x.detach().abs().max().item() if x.numel() else 1.0
     assert error(y, expected, floor) < 2 * TOLERANCE[dtype]

@@ -22,6 +22,7 @@ struct Call {
   int64_t batch, positions;
   const void *a, *d;  // (layers, n)
   const void* bias;   // (channels of output), or null; forward only
+  bool transposed;    // forward only: the transposed stack, its layers run backwards
   View input;
   View output;      // forward: written; backward: its gradient, read
   View input_grad;  // backward: written unless its data is null

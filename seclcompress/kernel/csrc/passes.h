@@ -69,10 +69,15 @@ void first_pass(const Row<T>* input, Row<T>* work, const int32_t* input_row, con
   }
 }
 
-// Work tile -> output tile. With REORDER (gradients) the transpose of first_pass's reordering: the
-// result is multiplied by A and goes to input_row[n], and products[n] receives, lane by lane, what
-// it contributes to A's gradient, where `layer_input` is what first_pass read.
-template <int R, bool REORDER, class T>
+enum class Last {
+  kPlain,      // forward
+  kTranspose,  // the transpose of first_pass's reordering: times A, and to input_row[n]
+  kGradients,  // the same, and products[n] receives, lane by lane, what A's gradient is made of
+};
+
+// Work tile -> output tile. `layer_input` is what first_pass read; both it and products are for
+// kGradients alone.
+template <int R, Last MODE, class T>
 void last_pass(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
                const Row<T>* layer_input, Vector<T>* products, int span, int pitch, const T* w) {
   for (int j = 0; j < span; j++, w += 2 * (R - 1)) {
@@ -82,19 +87,21 @@ void last_pass(const Row<T>* work, Row<T>* output, const int32_t* input_row, con
     inverse_column<R>(x, w);
     ACDC_UNROLL
     for (int m = 0; m < R; m++) {
-      if constexpr (REORDER) {
-        const int n = j + m * span, row = input_row[n];
-        products[n] = x[m].re * layer_input[row].re + x[m].im * layer_input[row].im;
-        output[row] = {x[m].re * a[n], x[m].im * a[n]};
-      } else {
+      if constexpr (MODE == Last::kPlain) {
         output[j + m * pitch] = x[m];
+      } else {
+        const int n = j + m * span, row = input_row[n];
+        if constexpr (MODE == Last::kGradients) {
+          products[n] = x[m].re * layer_input[row].re + x[m].im * layer_input[row].im;
+        }
+        output[row] = {x[m].re * a[n], x[m].im * a[n]};
       }
     }
   }
 }
 
 enum class Spectrum {
-  kPlain,   // forward
+  kPlain,   // forward, and its transpose: what D does to a pair is symmetric
   kRecord,  // forward, and keep the spectrum for kReplay
   kReplay,  // gradients: also yield D's from the kept spectrum
 };
@@ -196,16 +203,18 @@ void copy_in(const Row<T>* input, Row<T>* work, const int32_t* input_row, const 
     work[i] = REORDER ? Row<T>{source.re * a[i], source.im * a[i]} : source;
   }
 }
-template <bool REORDER, class T>
+template <Last MODE, class T>
 void copy_out(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
               const Row<T>* layer_input, Vector<T>* products, int n) {
   for (int i = 0; i < n; i++) {
-    if constexpr (REORDER) {
-      const int row = input_row[i];
-      products[i] = work[i].re * layer_input[row].re + work[i].im * layer_input[row].im;
-      output[row] = {work[i].re * a[i], work[i].im * a[i]};
-    } else {
+    if constexpr (MODE == Last::kPlain) {
       output[i] = work[i];
+    } else {
+      const int row = input_row[i];
+      if constexpr (MODE == Last::kGradients) {
+        products[i] = work[i].re * layer_input[row].re + work[i].im * layer_input[row].im;
+      }
+      output[row] = {work[i].re * a[i], work[i].im * a[i]};
     }
   }
 }

@@ -81,7 +81,15 @@ class TileStack {
     const T* a = parameters.a + static_cast<size_t>(layer) * plan.n;
     begin<true>(input, work, input_row, a);
     middle<MODE>(layer, work, kept, nullptr, nullptr);
-    end<false>(work, output, input_row, a, nullptr, nullptr);
+    end<Last::kPlain>(work, output, input_row, a, nullptr, nullptr);
+  }
+
+  // The transpose of forward_layer, in place.
+  void transposed_layer(int layer, Row<T>* tile, Row<T>* work) const {
+    const T* a = parameters.a + static_cast<size_t>(layer) * plan.n;
+    begin<false>(tile, work, nullptr, nullptr);
+    middle<Spectrum::kPlain>(layer, work, nullptr, nullptr, nullptr);
+    end<Last::kTranspose>(work, tile, plan.input_row.data(), a, nullptr, nullptr);
   }
 
   // The gradient of a layer's output becomes that of its input, in place; sums receives A's and
@@ -92,7 +100,7 @@ class TileStack {
     const T* a = parameters.a + static_cast<size_t>(layer) * plan.n;
     begin<false>(gradient, work, nullptr, nullptr);
     middle<Spectrum::kReplay>(layer, work, kept, products, sums ? sums + plan.n : nullptr);
-    end<true>(work, gradient, plan.input_row.data(), a, layer_input, products);
+    end<Last::kGradients>(work, gradient, plan.input_row.data(), a, layer_input, products);
     if (sums) add_lane_sums<T>(products, plan.n, sums);
   }
 
@@ -112,17 +120,17 @@ class TileStack {
     });
   }
 
-  template <bool REORDER>
+  template <Last MODE>
   void end(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
            const Row<T>* layer_input, Vector<T>* products) const {
     if (plan.stages.size() == 1) {
-      return copy_out<REORDER>(work, output, input_row, a, layer_input, products, plan.n);
+      return copy_out<MODE>(work, output, input_row, a, layer_input, products, plan.n);
     }
     const Stage& top = plan.stages.front();
     with_radix(top.radix, [&](auto radix) {
-      last_pass<decltype(radix)::value, REORDER>(work, output, input_row, a, layer_input, products,
-                                                 top.span, pitch(),
-                                                 plan.twiddles.data() + top.twiddles);
+      last_pass<decltype(radix)::value, MODE>(work, output, input_row, a, layer_input, products,
+                                              top.span, pitch(),
+                                              plan.twiddles.data() + top.twiddles);
     });
   }
 
@@ -225,8 +233,13 @@ class ForwardCall {
     const int32_t* row_of_channel = plan.row_of_channel.data();
     load_tile<T>(from, call.n, row_of_channel, tile);
     const TileStack<T> stack(plan, parameters);
-    for (int layer = 0; layer < call.layers; layer++) {
-      stack.template forward_layer<Spectrum::kPlain>(layer, tile, tile, tile + plan.rows, nullptr);
+    Row<T>* const work = tile + plan.rows;
+    for (int i = 0; i < call.layers; i++) {
+      if (call.transposed) {
+        stack.transposed_layer(call.layers - 1 - i, tile, work);
+      } else {
+        stack.template forward_layer<Spectrum::kPlain>(i, tile, tile, work, nullptr);
+      }
     }
     const bool finite = store_tile<T>(to, call.n, row_of_channel, tile,
                                       static_cast<const T*>(call.bias));
