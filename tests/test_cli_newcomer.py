@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,34 @@ def test_ctrl_c_at_every_stage_of_convert(
         assert after.pop(Path("out/model.safetensors")) != before.pop(Path("out/model.safetensors"))
         del after[Path("out/config.json")], before[Path("out/config.json")]
     assert after == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(12))
+def test_ctrl_c_in_a_real_process(tmp_path: Path, part: int) -> None:
+    """From the import of torch to the last byte."""
+    command = [sys.executable, "-m", "seclcompress", "convert", "wrn16_1", "-o", "out"]
+    began = time.monotonic()
+    subprocess.run([*command, "--seed", "9"], cwd=tmp_path, env=ENVIRONMENT, check=True)
+    seconds = time.monotonic() - began
+    process = subprocess.Popen(
+        [*command, "--overwrite"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Before a tenth Python itself is starting, and what it says is its own.
+    time.sleep(seconds * (0.1 + 0.9 * part / 12))
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=120)
+    # Python's own end, after everything is done, takes a second; a shell shows -2 as 130 too.
+    assert process.returncode in (0, 130, -signal.SIGINT), words
+    assert "Traceback" not in words
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    files = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert files == ["config.json", "model.safetensors"]
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:

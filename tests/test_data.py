@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
+import signal
 import struct
 import warnings
 from pathlib import Path
@@ -17,7 +19,7 @@ from PIL import Image
 from runs import write_noise
 from torch import Tensor
 
-from seclcompress.data import Augmentation, View, check_classes, load_data, plan_steps
+from seclcompress.data import Augmentation, View, check_classes, folders, load_data, plan_steps
 from seclcompress.data.augmentation import crop_and_flip, cut_out, draw
 from seclcompress.data.folders import Reading, decode, open_folder, small_size
 from seclcompress.data.images import Decoded, Files, Images
@@ -307,6 +309,27 @@ class TestFolders:
         data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96), reading=Reading("never"))
         with pytest.raises(DataError, match=r"^An image cannot be read: [^\n]*cat/2.jpg'?\.$"):
             list(data.train.read([torch.arange(8)], view(96, workers=1)))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("victim", [0, 6])
+    def test_a_worker_that_is_killed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int
+    ) -> None:
+        """As by a system that is out of memory, at the first image or at a later one."""
+        write_noise(tmp_path, ["cat", "dog"], 4, 96, "jpg")
+        data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96), reading=Reading("never"))
+
+        def die(path: str) -> Tensor:
+            if torch.utils.data.get_worker_info() is not None and path == paths[victim]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return decode(path)
+
+        paths, decode = data.train.decode.paths, folders.decode
+        monkeypatch.setattr(folders, "decode", die)
+        order = [torch.tensor([index]) for index in range(8)]
+        with pytest.raises(DataError, match=r"A process that loads images died: .*fewer --workers"):
+            list(data.train.read(order, view(96, workers=2)))
+        assert len(list(data.train.read(order, view(96)))) == 8
 
     def test_an_image_that_would_fill_the_memory(self, tmp_path: Path, monkeypatch) -> None:
         write_noise(tmp_path, ["cat"], 2, 96, "png")

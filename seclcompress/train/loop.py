@@ -381,6 +381,8 @@ class Trainer:
     def _words(self, epoch: int, index: int, batch: Batch) -> Iterator[None]:
         try:
             yield
+        except torch.OutOfMemoryError:  # whoever asked for the run knows what to say to that
+            raise
         except (ValueError, RuntimeError) as error:  # torch's own words say what does not fit
             raise TrainingError(
                 f"The network cannot train on {len(batch.targets)} images of "
