@@ -1,7 +1,7 @@
 """The compiled kernel; see csrc/module.cpp."""
 
-# address, channels, batch stride, channel stride, position stride (strides in elements)
-_View = tuple[int, int, int, int, int]
+# address, channels, batch, channel and position stride, width, row stride (strides in elements)
+_View = tuple[int, int, int, int, int, int, int]
 # kernel name or None, type, n, layers, threads, batch, positions, address of a, address of d
 _Call = tuple[str | None, int, int, int, int, int, int, int, int]
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-View = tuple[int, int, int, int, int]
+View = tuple[int, int, int, int, int, int, int]
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -20,9 +20,12 @@ def memory_format(x: torch.Tensor) -> torch.memory_format:
     return channels_last if x.stride(1) == 1 else torch.contiguous_format
 
 
-def dense(x: torch.Tensor) -> torch.Tensor:
-    """Returns x itself where the kernel can read it, else a contiguous copy."""
-    return x.contiguous(memory_format=memory_format(x))
+def readable(x: torch.Tensor) -> torch.Tensor:
+    """Returns x itself where the kernel can read it, else a copy.
+
+    It reads images with any strides, those that a strided 1×1 convolution leaves out included.
+    """
+    return x if x.dim() <= 4 else x.contiguous(memory_format=memory_format(x))
 
 
 def empty_like(x: torch.Tensor, channels: int) -> torch.Tensor:
@@ -36,12 +39,18 @@ def empty_like(x: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def view(x: torch.Tensor) -> View:
-    """Describes a dense tensor (batch, c, *spatial) to the compiled kernel."""
-    channels = x.shape[1]
-    positions = math.prod(x.shape[2:])
-    if memory_format(x) == torch.contiguous_format:
-        return x.data_ptr(), channels, channels * positions, positions, 1
-    return x.data_ptr(), channels, channels * positions, 1, channels
+    """Describes a tensor (batch, c, *spatial) that `readable` returned to the compiled kernel."""
+    channels, positions = x.shape[1], math.prod(x.shape[2:])
+    image, channel, *space = x.stride()
+    width, row = positions, 0
+    if x.dim() > 4:  # dense; the strides of dimensions of size 1 may be anything
+        last = memory_format(x) != torch.contiguous_format
+        image, channel, step = channels * positions, *((1, channels) if last else (positions, 1))
+    else:
+        step = space[-1] if space else 1
+        if x.dim() == 4 and space[0] != x.shape[3] * step:
+            width, row = x.shape[3], space[0]
+    return x.data_ptr(), channels, image, channel, step, width, row
 
 
-NO_TENSOR: View = (0, 0, 0, 0, 0)
+NO_TENSOR: View = (0, 0, 0, 0, 0, 1, 0)

@@ -81,8 +81,9 @@ def acdc_stack(
     output channel j is the sum of the stack's channels i with i mod out_channels = j.
 
     Args:
-        x: (batch, c_in, *spatial) with c_in <= N, contiguous or channels last (anything else is
-            copied), float32, float64 or bfloat16 (computed in float32).
+        x: (batch, c_in, *spatial) with c_in <= N; images are read with any strides, videos are
+            copied unless contiguous or channels last. float32, float64 or bfloat16 (computed in
+            float32).
         a: (layers, N), the diagonals before the DCTs. The dtype of x; for bfloat16 also float32.
         d: (layers, N), the diagonals between DCT and inverse DCT, likewise.
         out_channels: 1 to N.
@@ -174,7 +175,7 @@ def _forward(
 ) -> Tensor:
     _require_native()
     check_stack(x, a, d, out_channels, bias)
-    x = layout.dense(x)
+    x = layout.readable(x)
     a, d = _parameter(a, x), _parameter(d, x)
     bias = None if bias is None else _parameter(bias, x)
     common = _common_arguments(x, a, d)
@@ -209,7 +210,7 @@ def _backward(
         )
     check_stack(x, a, d, grad.shape[1], None)
     check_parameter("the output's gradient", grad, x)
-    x, grad = layout.dense(x), layout.dense(grad.to(x.dtype))
+    x, grad = layout.readable(x), layout.readable(grad.to(x.dtype))
     a_dtype, d_dtype = a.dtype, d.dtype
     a, d = _parameter(a, x), _parameter(d, x)
     common = _common_arguments(x, a, d)
@@ -251,12 +252,13 @@ def _nobody_watches(*tensors: Tensor) -> bool:
     than a small stack (`benchmarks/training_step.py`): eager calls do without.
     """
     return (
-        all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in tensors)
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()  # the first, so that nothing below is traced
+        and all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in tensors)
+        and all(tensor.device.type == "cpu" and not tensor.is_neg() for tensor in tensors)
+        and all(tensor.layout == torch.strided for tensor in tensors)
         and torch._C._get_tracing_state() is None
         and _get_current_dispatch_mode() is None
         and not _beyond_backward()
-        and all(tensor.device.type == "cpu" for tensor in tensors)
     )
 
 

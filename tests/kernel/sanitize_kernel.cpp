@@ -37,11 +37,17 @@ int64_t between(int64_t low, int64_t high) {
 template <class E>
 class Tensor {
  public:
-  Tensor(int64_t batch, int64_t channels, int64_t positions, bool channels_last)
-      : size_(batch * channels * positions), offset_(between(0, 3)) {
+  // Only every `step`-th row and column of the image are the view's.
+  Tensor(int64_t batch, int64_t channels, int64_t rows, int64_t width, bool channels_last,
+         int64_t step = 1)
+      : offset_(between(0, 3)) {
+    const int64_t full_rows = (rows - 1) * step + 1, full_width = (width - 1) * step + 1;
+    const int64_t positions = full_rows * full_width;
+    size_ = batch * channels * positions;
     block_ = static_cast<E*>(std::malloc(sizeof(E) * static_cast<size_t>(size_ + offset_)));
-    view = {data(), channels, channels * positions, channels_last ? 1 : positions,
-            channels_last ? channels : 1};
+    const int64_t next = channels_last ? channels : 1;
+    view = {data(), channels, channels * positions, channels_last ? 1 : positions, step * next,
+            width, step * full_width * next};
   }
   Tensor(const Tensor&) = delete;
   Tensor& operator=(const Tensor&) = delete;
@@ -53,7 +59,8 @@ class Tensor {
   }
   E& at(int64_t image, int64_t channel, int64_t position) {
     return data()[image * view.batch_stride + channel * view.channel_stride +
-                  position * view.position_stride];
+                  position / view.width * view.row_stride +
+                  position % view.width * view.position_stride];
   }
   E* data() { return block_ + offset_; }
   int64_t size() const { return size_; }
@@ -117,20 +124,21 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
   call.layers = static_cast<int>(between(1, 4));
   call.threads = static_cast<int>(between(1, 4));
   call.batch = between(1, 5);
-  call.positions = between(1, between(1, 90));
-  Tensor<T> a(1, call.layers, call.n, false), d(1, call.layers, call.n, false);
+  const int64_t rows = between(1, 9), width = between(1, between(1, 30));
+  call.positions = rows * width;
+  Tensor<T> a(1, call.layers, 1, call.n, false), d(1, call.layers, 1, call.n, false);
   a.fill_normal(1, 0.3);
   d.fill_normal(1, 0.3);
   call.a = a.data();
   call.d = d.data();
-  Tensor<E> x(call.batch, between(1, call.n), call.positions, between(0, 1));
-  Tensor<E> y(call.batch, between(1, call.n), call.positions, between(0, 1));
+  Tensor<E> x(call.batch, between(1, call.n), rows, width, between(0, 1), between(1, 3));
+  Tensor<E> y(call.batch, between(1, call.n), rows, width, between(0, 1));
   if constexpr (sizeof(E) == 2) {  // bits of bfloat16: any, NaN and infinity among them
     for (int64_t i = 0; i < x.size(); i++) x.data()[i] = static_cast<E>(generator());
   } else {
     x.fill_normal(0, 1);
   }
-  Tensor<T> bias(1, y.view.channels, 1, false);
+  Tensor<T> bias(1, y.view.channels, 1, 1, false);
   bias.fill_normal(0, 0);
   call.input = x.view;
   call.output = y.view;
@@ -147,8 +155,8 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
   }
   call.transposed = true;  // between any two numbers of channels it may be run too
   kernel.forward(call);
-  Tensor<E> x_grad(call.batch, x.view.channels, call.positions, between(0, 1));
-  Tensor<T> a_grad(1, call.layers, call.n, false), d_grad(1, call.layers, call.n, false);
+  Tensor<E> x_grad(call.batch, x.view.channels, rows, width, between(0, 1));
+  Tensor<T> a_grad(1, call.layers, 1, call.n, false), d_grad(1, call.layers, 1, call.n, false);
   if (between(0, 3)) call.input_grad = x_grad.view;
   call.a_grad = a_grad.data();
   call.d_grad = d_grad.data();

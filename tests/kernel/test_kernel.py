@@ -249,6 +249,36 @@ def test_layouts(layout: str, size: tuple[int, int], instruction_set: str) -> No
         assert error(grad, torch.einsum("oi,bo...->bi...", weight, outer.double())) < 2e-5
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("steps", [(2, 2), (1, 3), (3, 1), (9, 9)], ids=str)
+def test_a_strided_image_is_read_where_it_lies(
+    layout: str, steps: tuple[int, int], instruction_set: str
+) -> None:
+    """As a strided 1×1 convolution reads it: rows and columns left out, no copy."""
+    a, d = random_stack(48, 2, torch.float32)
+    image = LAYOUTS[layout](torch.randn(3, 40, 9, 37)).requires_grad_()
+    x = image[:, :, :: steps[0], :: steps[1]]
+    assert ops.layout.readable(x) is x
+    y = kernel.acdc_stack(x, a, d, 37)
+    expected = reference(x, a, d, 37)
+    assert error(y, expected) < 2e-6
+    assert layout == "contiguous" or y.is_contiguous(memory_format=torch.channels_last)
+    outer = torch.randn_like(y)
+    (grad,), (want,) = (torch.autograd.grad(out, image, outer) for out in (y, expected))
+    assert error(grad, want) < 2e-5
+
+
+def test_negated_views_and_other_layouts_go_to_the_dispatcher() -> None:
+    """Which knows what a negative bit means, and that a sparse tensor has no such memory."""
+    a, d = random_stack(6, 2, torch.float32)
+    complex_numbers = torch.randn(4, 6, dtype=torch.complex64)
+    x = complex_numbers.conj().imag
+    assert x.is_neg()
+    assert error(kernel.acdc_stack(x, a, d, 6), reference(x.clone(), a, d, 6)) < 2e-6
+    with pytest.raises((NotImplementedError, RuntimeError), match="Sparse"):
+        kernel.acdc_stack(torch.randn(4, 6).to_sparse(), a, d, 6)
+
+
 @pytest.mark.parametrize("shape", [(0, 6, 4, 4), (2, 6, 0, 4), (0, 6), (3, 6, 0)], ids=str)
 def test_empty(shape: tuple[int, ...]) -> None:
     """No positions: the right shapes, and gradients that are zero."""

@@ -7,10 +7,12 @@ namespace acdc {
 
 enum class Type : int32_t { kFloat32, kFloat64, kBFloat16 };
 
-// A tensor (batch, channels, positions); strides in elements. No two elements may overlap.
+// A tensor (batch, channels, rows, width); strides in elements. Where it is written no two elements
+// may overlap. Positions that all lie at one distance are one row.
 struct View {
   void* data;
   int64_t channels, batch_stride, channel_stride, position_stride;
+  int64_t width, row_stride;
 };
 
 // Sizes and operands of one call. All sizes have been checked: n = plan length, channels of both
@@ -19,7 +21,7 @@ struct View {
 struct Call {
   Type type;
   int32_t n, layers, threads;
-  int64_t batch, positions;
+  int64_t batch, positions;  // positions = rows * width of every view
   const void *a, *d;  // (layers, n)
   const void* bias;   // (channels of output), or null; forward only
   bool transposed;    // forward only: the transposed stack, its layers run backwards

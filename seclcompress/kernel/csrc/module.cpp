@@ -19,14 +19,15 @@ void* address(unsigned long long value) {
   return reinterpret_cast<void*>(static_cast<uintptr_t>(value));
 }
 
-// Reads (address, channels, batch_stride, channel_stride, position_stride).
+// Reads (address, channels, batch_stride, channel_stride, position_stride, width, row_stride).
 bool read_view(PyObject* tuple, View* view) {
   unsigned long long data;
-  long long channels, batch, channel, position;
-  if (!PyArg_ParseTuple(tuple, "KLLLL", &data, &channels, &batch, &channel, &position)) {
+  long long channels, batch, channel, position, width, row;
+  if (!PyArg_ParseTuple(tuple, "KLLLLLL", &data, &channels, &batch, &channel, &position, &width,
+                        &row)) {
     return false;
   }
-  *view = {address(data), channels, batch, channel, position};
+  *view = {address(data), channels, batch, channel, position, width, row};
   return true;
 }
 

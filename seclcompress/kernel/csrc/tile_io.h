@@ -57,24 +57,28 @@ struct TileOfTensor {
   static constexpr int kWidth = kLanes<T>;
   const View& view;
   int count;
-  bool dense;           // all positions of a full tile side by side in one image
+  bool dense;           // all positions of a full tile side by side in one row
   E* lane[2 * kWidth];  // channel 0 of each position; beyond count: of the last
 
   TileOfTensor(const View& tensor, int64_t positions, int64_t first, int positions_here)
       : view(tensor), count(positions_here) {
-    int64_t image = first / positions, position = first % positions;
-    dense = view.position_stride == 1 && count == 2 * kWidth && position + count <= positions;
+    const int64_t rows = positions / view.width;
+    int64_t image = first / positions, row = first % positions / view.width;
+    int64_t column = first % view.width;
+    dense = view.position_stride == 1 && count == 2 * kWidth && column + count <= view.width;
     E* const data = static_cast<E*>(view.data);
     E* here = data;
     for (int l = 0; l < 2 * kWidth; l++) {
       if (l < count) {
-        here = data + image * view.batch_stride + position * view.position_stride;
+        here = data + image * view.batch_stride + row * view.row_stride +
+               column * view.position_stride;
       }
       lane[l] = here;
-      if (++position == positions) {
-        position = 0;
-        image++;
-      }
+      if (++column < view.width) continue;
+      column = 0;
+      if (++row < rows) continue;
+      row = 0;
+      image++;
     }
   }
 
