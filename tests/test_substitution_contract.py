@@ -366,6 +366,54 @@ def test_a_linear_is_a_convolution_over_its_positions(
 
 
 @case
+def test_a_linear_hands_on_what_its_convolution_knows(name: str, options: dict[str, Any]) -> None:
+    substitution = substitutions.get(name)
+    built = substitution.build(nn.Linear(24, 16), substitution.config(options))
+    inside = built.convolution
+    built.execution, built.planned_execution = "fast", "fast"
+    assert (inside.execution, inside.planned_execution) == ("fast", "fast")
+    inside.execution, inside.planned_execution = "auto", "dense"
+    assert (built.execution, built.planned_execution) == ("auto", "dense")
+    with pytest.raises(UsageError, match="Unknown execution 'slow'"):
+        built.execution = "slow"
+    assert "24" in repr(built)
+    assert [id(factor) for factor in built.factors()] == [id(p) for p in inside.factors()]
+    built.execution = "dense"
+    built.train().keep_product(True)
+    built(torch.randn(5, 24)).sum().backward()
+    for product in built.products():  # of what the family makes from factors
+        torch.testing.assert_close(product, built.to_dense().weight)
+        assert product.requires_grad
+    assert bool(built.products()) == bool(built.factors())
+
+
+class InTwoSteps(substitutions.StructuredConv):
+    """A family whose 1×1 convolution becomes two plain ones."""
+
+    def __init__(self, conv: nn.Conv1d, steps: nn.Sequential) -> None:
+        super().__init__(conv)
+        self.steps = steps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.steps(x)
+
+    def to_dense(self) -> nn.Module:
+        return copy.deepcopy(self.steps)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_of_several_convolutions_becomes_one_matrix(bias: bool) -> None:
+    wide = 2500  # more than are multiplied out at a time
+    steps = nn.Sequential(nn.Conv1d(wide, 3, 1, bias=bias), nn.Conv1d(3, 7, 1, bias=bias))
+    built = StructuredLinear(InTwoSteps(nn.Conv1d(wide, 7, 1), steps))
+    plain = built.to_dense()
+    x = torch.randn(4, wide)
+    assert type(plain) is nn.Linear
+    assert (plain.bias is not None) == bias
+    torch.testing.assert_close(plain(x), built(x), atol=1e-5, rtol=1e-4)
+
+
+@case
 def test_a_linear_starts_with_the_variance_of_the_old_one(
     name: str, options: dict[str, Any]
 ) -> None:
