@@ -44,8 +44,7 @@ test: $(VENV)/.test
 	$(PYTEST)
 
 test-slow: $(VENV)/.zoo
-	$(PYTEST) -m "slow"
-
+	$(PYTEST) -m slow
 
 # The fused kernel under the address, undefined-behaviour and thread sanitizers; needs g++ or clang++.
 sanitize:

@@ -156,7 +156,7 @@ def main() -> None:
 def in_process(*arguments: str) -> Any:
     """What this script prints in a process of its own."""
     command = [sys.executable, __file__, *arguments]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def ratio(measured: list[dict[str, float]], kind: str) -> str:

@@ -229,7 +229,7 @@ class TestFolders:
         assert small_size(samples) is None
         images = open_folder(samples, None, Reading(cache, on_progress=lambda *c: told.append(c)))
         assert isinstance(images, Files)
-        assert told == ([] if cache == "never" else [(3, 3)])
+        assert told == ([] if cache == "never" else [(0, 3), (3, 3)])
         if cache != "never":  # each file is read once
             for path, _ in samples:
                 Path(path).unlink()
@@ -292,9 +292,12 @@ class TestFolders:
         name = f"imagefolder:{tmp_path}"
         order = [torch.arange(4), torch.arange(4, 8)]
         for cache in ("auto", "never"):
-            data = load_data(name, (3, side, side), reading=Reading(cache))
+            told: list[tuple[int, int]] = []
+            watched = Reading(cache, on_progress=lambda *c, told=told: told.append(c))
+            data = load_data(name, (3, side, side), reading=watched)
             with pytest.raises(DataError, match=r"An image cannot be read: .*cat/2.jpg"):
                 list(data.train.read(order, view(side)))
+            assert told in ([], [(0, 8), (8, 8)])  # what shows progress is told of the end
             reading = Reading(cache, skip=True)
             data = load_data(name, (3, side, side), reading=reading)
             with pytest.warns(SeclcompressWarning, match=r"Left out. An image .*cat/2.jpg"):

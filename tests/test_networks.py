@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torchvision import models
 
 from seclcompress import networks, resolve
 from seclcompress.errors import ArtefactError, NetworkError, UsageError, WeightsError
-from seclcompress.networks import torchvision_zoo
+from seclcompress.networks import torchvision_zoo, weights
 from seclcompress.networks.weights import load_weights, read_weights
 
 
@@ -201,6 +202,47 @@ def test_two_heads_may_differ_and_nothing_else() -> None:
     state["body.weight"] = torch.zeros(7, 6)
     with pytest.raises(WeightsError, match="does not fit"):
         load_weights(Two(10), state, "file", new_head=True)
+
+
+class Grown(nn.Module):
+    """Its second version counts in tenths, and knows what the first one saved."""
+
+    _version = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2))
+
+    def _load_from_state_dict(self, state, prefix, metadata, *others) -> None:
+        if (metadata.get("version") or 1) < 2:
+            state[prefix + "scale"] = state[prefix + "scale"] * 10
+        super()._load_from_state_dict(state, prefix, metadata, *others)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_versions_of_modules_in_a_file(tmp_path: Path, wrapped: bool) -> None:
+    saved = {"Net": nn.Sequential(Grown()), "Wrapped": nn.DataParallel(nn.Sequential(Grown()))}
+    state = saved["Wrapped" if wrapped else "Net"].state_dict()
+    name = "module.0" if wrapped else "0"
+    for version, scale in ((1, 10.0), (2, 1.0)):
+        state._metadata[name]["version"] = version
+        torch.save(state, tmp_path / "weights.pth")
+        network = nn.Sequential(Grown())
+        weights.load_weights(network, weights.read_weights(tmp_path / "weights.pth"), "it")
+        assert network[0].scale.tolist() == [scale, scale]
+    network = nn.Sequential(Grown())
+    weights.put_state(network, {"0.scale": torch.ones(2)})  # nobody says: as the network is
+    assert network[0].scale.tolist() == [1.0, 1.0]
+    state._metadata = {name: {"version": object}, 3: None}
+    weights.put_state(network, OrderedDict({"0.scale": torch.ones(2)}))
+    assert network[0].scale.tolist() == [1.0, 1.0]
+
+
+def test_a_network_whose_state_has_no_versions() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1))
+    network._register_state_dict_hook(lambda module, state, prefix, extra: OrderedDict(state))
+    weights.put_state(network, {name: 0 * t for name, t in network.state_dict().items()})
+    assert not network[0].weight.detach().any()
 
 
 def test_prefixes_come_off_only_where_all_have_them(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def open_data(
     data_dir: Path | None,
     download: bool,
 ) -> Data:
-    """The data; while files are decoded, which is when they are first asked for, a line says so."""
+    """The data; a line says so while they are opened and, when first asked for, decoded."""
     from seclcompress.data import DEFAULT_ROOT, load_data
     from seclcompress.data.folders import Reading
 
@@ -150,15 +150,16 @@ def open_data(
         else:
             status.stop()
 
-    return load_data(
-        name,
-        input_size,
-        preprocessing=preprocessing,
-        root=data_dir or DEFAULT_ROOT,
-        download=download,
-        train_images=settings.train_images,
-        reading=Reading(settings.cache_images, settings.bad_images == "skip", progress),
-    )
+    with err_console.status(f"Opening {name} …"):
+        return load_data(
+            name,
+            input_size,
+            preprocessing=preprocessing,
+            root=data_dir or DEFAULT_ROOT,
+            download=download,
+            train_images=settings.train_images,
+            reading=Reading(settings.cache_images, settings.bad_images == "skip", progress),
+        )
 
 
 def original_parameters(network: nn.Module, config: ArtefactConfig | None) -> int:

@@ -42,7 +42,8 @@ class Reading:
     Attributes:
         cache: `auto`, `always` or `never` keep decoded images of many sizes in memory.
         skip: Whether images that cannot be read are left out, with a warning, or stop the run.
-        on_progress: Is told how many of how many images are decoded.
+        on_progress: Is told how many of how many images are decoded, and all at the end, even of
+            what ends by an error.
     """
 
     cache: str = "auto"
@@ -190,13 +191,17 @@ def _decode_all(paths: Sequence[str], reading: Reading) -> Iterator[tuple[int, T
 
     tell = reading.on_progress or (lambda *_: None)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for index, found in enumerate(pool.map(one, paths)):
-            if isinstance(found, DataError):
-                _say_skipped(str(found))
-            yield index, None if isinstance(found, DataError) else found
-            if index % 1000 == 999 or index + 1 == len(paths):
-                tell(index + 1, len(paths))
+    tell(0, len(paths))
+    try:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for index, found in enumerate(pool.map(one, paths)):
+                if isinstance(found, DataError):
+                    _say_skipped(str(found))
+                yield index, None if isinstance(found, DataError) else found
+                if index % 1000 == 999:
+                    tell(index + 1, len(paths))
+    finally:  # also of what an unreadable image or Ctrl-C ends
+        tell(len(paths), len(paths))
 
 
 def _say_skipped(words: str) -> None:

@@ -21,11 +21,14 @@ def memory_format(x: torch.Tensor) -> torch.memory_format:
 
 
 def readable(x: torch.Tensor) -> torch.Tensor:
-    """Returns x itself where the kernel can read it, else a copy.
+    """Returns x itself where the kernel reads it well, else a copy.
 
-    It reads images with any strides, those that a strided 1×1 convolution leaves out included.
+    That is dense images, and images in channels last with rows and columns left out, as a strided
+    1×1 convolution reads them. It can read images with any strides, but where neither channels nor
+    positions lie side by side a copy is quicker.
     """
-    return x if x.dim() <= 4 else x.contiguous(memory_format=memory_format(x))
+    as_it_is = x.dim() <= 4 and (x.is_contiguous() or x.stride(1) == 1)
+    return x if as_it_is else x.contiguous(memory_format=memory_format(x))
 
 
 def empty_like(x: torch.Tensor, channels: int) -> torch.Tensor:

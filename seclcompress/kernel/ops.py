@@ -12,10 +12,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from seclcompress.kernel import layout
 from seclcompress.kernel.checks import TYPES, check_parameter, check_stack, refuse
+from seclcompress.kernel.watched import beyond_backward, nobody_watches
 
 try:
     from seclcompress.kernel import _native
@@ -51,18 +51,11 @@ def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
     """
     return (
         _native is not None
-        and not _beyond_backward()
+        and not beyond_backward()
         and dtype in TYPES
         and torch.device(device).type == "cpu"
         and 0 < n < 2**31
         and _native.supports(n)
-    )
-
-
-def _beyond_backward() -> bool:
-    return (
-        torch.autograd.forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
     )
 
 
@@ -100,7 +93,7 @@ def acdc_stack(
         RuntimeError: the compiled kernel is not there.
     """
     arguments = (x, a, d, out_channels, bias, transposed)
-    run = _Eager.apply if _nobody_watches(x, a, d) else torch.ops.seclcompress.acdc_stack
+    run = _Eager.apply if nobody_watches(x, a, d, bias) else torch.ops.seclcompress.acdc_stack
     result: Tensor = run(*arguments)
     return result
 
@@ -245,23 +238,6 @@ def _backward_fake(
     )
 
 
-def _nobody_watches(*tensors: Tensor) -> bool:
-    """Whether only values are wanted: no compiler, tracer, mode or tensor subclass looks on.
-
-    The dispatcher's way to an operator that is written in Python takes 0.1 ms there and back, more
-    than a small stack (`benchmarks/training_step.py`): eager calls do without.
-    """
-    return (
-        not torch.compiler.is_compiling()  # the first, so that nothing below is traced
-        and all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in tensors)
-        and all(tensor.device.type == "cpu" and not tensor.is_neg() for tensor in tensors)
-        and all(tensor.layout == torch.strided for tensor in tensors)
-        and torch._C._get_tracing_state() is None
-        and _get_current_dispatch_mode() is None
-        and not _beyond_backward()
-    )
-
-
 class _Eager(torch.autograd.Function):
     """The operator without the dispatcher."""
 
@@ -287,7 +263,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x_grad, a_grad, d_grad, bias_grad = None, None, None, None
     wanted, grad = ctx.needs_input_grad[0], grad.to(x.dtype)
     # With a graph of the gradient wanted, the operator refuses it.
-    eager = not torch.is_grad_enabled() and _nobody_watches(grad, x, a, d)
+    eager = not torch.is_grad_enabled() and nobody_watches(grad, x, a, d)
     backward = _backward if eager else torch.ops.seclcompress.acdc_stack_backward
     if any(ctx.needs_input_grad[1:3]):
         if ctx.transposed:
@@ -297,7 +273,8 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             x_grad, a_grad, d_grad = backward(grad, x, a, d, wanted)
     if wanted and (ctx.transposed or a_grad is None):
         channels, turned = x.shape[1], not ctx.transposed
-        x_grad = acdc_stack(grad, a, d, channels, transposed=turned)
+        image = grad.contiguous(memory_format=layout.memory_format(x))
+        x_grad = acdc_stack(image, a, d, channels, transposed=turned)
     if ctx.needs_input_grad[4]:
         positions = [dim for dim in range(grad.dim()) if dim != 1]
         bias_grad = grad.sum(positions, dtype=TYPES[grad.dtype][1]).to(ctx.bias_dtype)

@@ -83,7 +83,24 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if strange:
         raise WeightsError(f"{path} holds no tensor under {strange[0]!r} and is not a state_dict.")
-    return {str(key): value for key, value in content.items()}
+    state = OrderedDict((str(key), value) for key, value in content.items())
+    return _with_versions(state, getattr(content, "_metadata", None))
+
+
+def _with_versions(state: Mapping[str, Tensor], metadata: Any) -> OrderedDict[str, Tensor]:
+    """The tensors with the modules' versions that torch keeps beside them, if those are some."""
+    versioned = OrderedDict(state)
+    if isinstance(metadata, Mapping):
+        versioned._metadata = {  # type: ignore[attr-defined]
+            module: {"version": about["version"]}
+            for module, about in metadata.items()
+            if isinstance(about, Mapping) and type(about.get("version")) is int
+        }
+    return versioned
+
+
+def _versions(state: Mapping[str, Tensor]) -> dict[str, dict[str, int]] | None:
+    return getattr(state, "_metadata", None)
 
 
 def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -91,7 +108,13 @@ def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mappin
     while state and not own.keys() & state.keys():
         for prefix in ("module.", "_orig_mod."):
             if all(key.startswith(prefix) for key in state):
-                state = {key.removeprefix(prefix): value for key, value in state.items()}
+                versions = {
+                    f"{module}.".removeprefix(prefix).removesuffix("."): version
+                    for module, version in (_versions(state) or {}).items()
+                    if f"{module}.".startswith(prefix)
+                }
+                plain = {key.removeprefix(prefix): value for key, value in state.items()}
+                state = _with_versions(plain, versions or None)
                 break
         else:
             return state
@@ -137,15 +160,16 @@ def load_weights(
         raise WeightsError(f"{source} does not fit the network: {listed}{more}.{hint}")
     check_finite(state, source)
     kept = {key: own[key] for key in fresh}
-    put_state(network, {**state, **kept})
+    put_state(network, _with_versions({**state, **kept}, _versions(state)))
     return fresh
 
 
 def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
-    """`load_state_dict`, for tensors that come without the versions of the modules they belong to.
+    """`load_state_dict`, also for tensors without the versions of the modules they belong to.
 
     Safetensors keep no such versions, and a module may refuse tensors of an unknown one (MNASNet
-    does): whoever comes here has compared names and shapes with the network's own.
+    does). Those of a `.pth` file are heeded; without any, the network's own are taken: whoever comes
+    here has compared names and shapes with the network's.
 
     Args:
         network: The network.
@@ -155,9 +179,8 @@ def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool =
     Raises:
         RuntimeError: If names or shapes differ.
     """
-    versioned = OrderedDict(state)
-    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
-    network.load_state_dict(versioned, assign=assign)
+    versions = _versions(state) or _versions(network.state_dict())
+    network.load_state_dict(_with_versions(state, versions), assign=assign)
 
 
 def _differ_in_classes(

@@ -100,7 +100,7 @@ class AcdcPointwise(FactoredPointwise):
         return not self.extra_riffle and kernel.supports(self.a.shape[1], dtype, self.a.device)
 
     def quickest_in_training(self, positions: int) -> str:
-        """Whether to run the stack on the positions, or on the identity's columns to make W."""
+        """Whether to run the stack on the positions, or on a side of the identity to make W."""
         depth, length = self.a.shape
         vector = vector_cost(length, depth, fused=self._fused(self.a.dtype))
         narrower = min(self.in_channels, self.out_channels)

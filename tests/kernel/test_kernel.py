@@ -254,11 +254,11 @@ def test_layouts(layout: str, size: tuple[int, int], instruction_set: str) -> No
 def test_a_strided_image_is_read_where_it_lies(
     layout: str, steps: tuple[int, int], instruction_set: str
 ) -> None:
-    """As a strided 1×1 convolution reads it: rows and columns left out, no copy."""
+    """As a strided 1×1 convolution reads it, rows and columns left out; copied unless NHWC."""
     a, d = random_stack(48, 2, torch.float32)
     image = LAYOUTS[layout](torch.randn(3, 40, 9, 37)).requires_grad_()
     x = image[:, :, :: steps[0], :: steps[1]]
-    assert ops.layout.readable(x) is x
+    assert (ops.layout.readable(x) is x) == (layout == "channels_last")
     y = kernel.acdc_stack(x, a, d, 37)
     expected = reference(x, a, d, 37)
     assert error(y, expected) < 2e-6
@@ -275,8 +275,57 @@ def test_negated_views_and_other_layouts_go_to_the_dispatcher() -> None:
     x = complex_numbers.conj().imag
     assert x.is_neg()
     assert error(kernel.acdc_stack(x, a, d, 6), reference(x.clone(), a, d, 6)) < 2e-6
+    bias = torch._neg_view(torch.randn(6))
+    x = torch.randn(4, 6)
+    expected = reference(x, a, d, 6, bias.clone())
+    assert error(kernel.acdc_stack(x, a, d, 6, bias), expected) < 2e-6
     with pytest.raises((NotImplementedError, RuntimeError), match="Sparse"):
-        kernel.acdc_stack(torch.randn(4, 6).to_sparse(), a, d, 6)
+        kernel.acdc_stack(x.to_sparse(), a, d, 6)
+    zeros = torch._efficientzerotensor((4, 6))  # has no memory at all
+    assert torch.equal(kernel.acdc_stack(zeros, a, d, 6) + 0, torch.zeros(4, 6))
+
+
+def test_many_gradients_at_once() -> None:
+    """Which torch takes by a transform that is not torch.func's."""
+    a, d = random_stack(6, 2, torch.float64)
+    x = torch.randn(4, 6, 3, dtype=torch.float64, requires_grad=True)
+    leaves = (x, a.requires_grad_(), d.requires_grad_())
+    y = kernel.acdc_stack(*leaves, 5)
+    outer = torch.randn(2, *y.shape, dtype=torch.float64)
+    together = torch.autograd.grad(y, leaves, outer, is_grads_batched=True, retain_graph=True)
+    for number, one in enumerate(outer):
+        alone = torch.autograd.grad(y, leaves, one, retain_graph=True)
+        for many, single in zip(together, alone, strict=True):
+            torch.testing.assert_close(many[number], single)
+
+
+class Seen(torch.overrides.TorchFunctionMode):
+    """Notes what is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_who_looks_on_sees_the_operator() -> None:
+    a, d = random_stack(6, 2, torch.float32)
+    x = torch.randn(4, 6)
+    with Seen() as seen:
+        kernel.acdc_stack(x, a, d, 6)
+    assert any("seclcompress.acdc_stack" in name for name in seen.names)
+    for early in (False, True):
+        traced = torch.fx.experimental.proxy_tensor.make_fx(
+            lambda x: kernel.acdc_stack(x, a, d, 6), pre_dispatch=early
+        )(x)
+        assert "seclcompress.acdc_stack" in traced.code
+        torch.testing.assert_close(traced(2 * x), kernel.acdc_stack(2 * x, a, d, 6))
+    with torch._subclasses.FakeTensorMode():
+        fake = kernel.acdc_stack(torch.randn(4, 6), torch.randn(2, 6), torch.randn(2, 6), 5)
+    assert isinstance(fake, torch._subclasses.FakeTensor)
 
 
 @pytest.mark.parametrize("shape", [(0, 6, 4, 4), (2, 6, 0, 4), (0, 6), (3, 6, 0)], ids=str)
