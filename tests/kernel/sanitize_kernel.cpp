@@ -200,8 +200,8 @@ int main(int argc, char** argv) {
       call.batch = 1;
       call.positions = 200;
       call.a = call.d = parameters.data();
-      call.input = {x.data(), 128, 128 * 200, 200, 1};
-      call.output = {out, 128, 128 * 200, 200, 1};
+      call.input = {x.data(), 128, 128 * 200, 200, 1, 200, 0};
+      call.output = {out, 128, 128 * 200, 200, 1, 200, 0};
       for (int i = 0; i < 20; i++) kernel->forward(call);
     });
   }
