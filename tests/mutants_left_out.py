@@ -1,4 +1,4 @@
-"""Mutants of what mutmut leaves out: decorated functions, properties, tables, defaults; by its own rules.
+"""Mutants of what mutmut leaves out, by its own rules: decorated functions, tables, defaults.
 
 mutmut puts a switch in front of each function, so it cannot change what runs at import. Here every
 mutant is a module of its own, imported by a process forked for it. Prints what survives.

@@ -9,6 +9,7 @@ from torch import nn
 
 from seclcompress.errors import PlanError, UsageError
 from seclcompress.plan import Plan, PlanOptions, fit_plan, make_plan, matches, read_plan
+from seclcompress.plan.decide import Choice
 from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.substitutions import StructuredConv
 from seclcompress.trace import Trace, trace_network
@@ -45,6 +46,10 @@ def test_every_layers_fate_and_reason(awkward_network: nn.Module, traced: Trace)
 def test_not_worth_it(awkward_network: nn.Module, traced: Trace) -> None:
     found = fates(plan_of(awkward_network, traced, config={"depth": 40}))
     assert found["body.5"] == ("keep", "not worth it: 7,288 parameters instead of 3,608")
+    network = nn.Sequential(nn.Conv2d(3, 256, 1), nn.Conv2d(256, 256, 1, bias=False))
+    trace = trace_network(network, (3, 2, 2))
+    with pytest.raises(PlanError, match="1: not worth it: 65,536 parameters instead of 65,536."):
+        plan_of(network, trace, config={"depth": 128})
 
 
 def test_costs_by_hand(awkward_network: nn.Module, traced: Trace) -> None:
@@ -182,10 +187,39 @@ def test_the_baseline_keeps_what_it_cannot_shrink_and_what_is_bound() -> None:
         assert layer.separable == layer.original
     assert free.separable.parameters == 9 * 16 + 16 * 16 + 16
     assert bound[0].reason == "its weights are shared with 3, 4"
+    assert [layer.name for layer in plan.layers if layer.on_demand] == ["0"]
     assert fit_plan(plan, network, trace, "p") == plan
     bound[1].action, bound[1].substitution = "rewrite", "acdc"
     with pytest.raises(PlanError, match="'acdc': its weights are shared with 2, 4. Set its action"):
         fit_plan(plan, network, trace, "p")
+
+
+def test_a_bound_layer_says_what_binds_it_unless_it_is_asked_to_stay() -> None:
+    class Half(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self[1](self[0](x))
+
+    network = Half(*[nn.Conv2d(3 if i == 0 else 16, 16, 1) for i in range(5)])
+    network[3].weight = network[2].weight  # neither runs
+    network[4].weight = network[1].weight  # only one does
+    trace = trace_network(network, (3, 4, 4))
+    plan = make_plan(network, trace, PlanOptions(keep=("1",)), may_be_empty=True)
+    found = {layer.name: (layer.reason, layer.on_demand) for layer in plan.layers}
+    assert found["1"] == ("kept by --keep 1", True)
+    assert found["2"] == ("its weights are shared with 3", False)
+    assert found["4"] == ("its weights are shared with 1", False)
+
+
+def test_another_way_to_choose_the_execution(awkward_network: nn.Module, traced: Trace) -> None:
+    plan = make_plan(
+        awkward_network,
+        traced,
+        PlanOptions(config={"depth": 2}, cost_model="measured"),
+        lambda conv, family, config, sizes: Choice("fast", {"fast": float(sum(sizes.values()))}),
+    )
+    assert plan.cost_model == "measured"
+    assert {layer.execution for layer in plan.rewritten} == {"fast"}
+    assert {layer.name: layer.seconds for layer in plan.rewritten}["twice"] == {"fast": 2.0}
 
 
 def test_what_was_kept_keeps_its_weights(awkward_network: nn.Module, traced: Trace) -> None:
