@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -83,6 +84,19 @@ def test_a_copy_has_its_own(layer: nn.Module) -> None:
             parameter.mul_(1.5)
     assert agrees(other)
     assert agrees(layer)
+
+
+def test_a_copy_carries_no_matrix(layer: nn.Module) -> None:
+    x = torch.randn(1, 6, 5, 5)
+    fresh = len(pickle.dumps(layer))
+    with torch.no_grad():
+        layer(x)
+    assert len(pickle.dumps(layer)) == fresh
+    layer.train().keep_product(True)
+    layer(x)
+    copied = copy.deepcopy(layer)
+    [product] = copied.products()
+    torch.testing.assert_close(product, copied.pointwise.dense_weight())
 
 
 def test_after_writes_in_place_and_swaps(layer: nn.Module) -> None:
@@ -166,3 +180,6 @@ def test_training_runs_over_whichever_is_less(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("seclcompress.kernel.supports", lambda *about: False)
     reducing = acdc.build(nn.Conv2d(512, 128, 1), acdc.config({})).pointwise
     assert reducing.quickest_in_training(256) == "dense"
+    separable = substitutions.get("separable")
+    plain = separable.build(nn.Conv2d(512, 512, 1), separable.config({})).pointwise
+    assert plain.quickest_in_training(1) == "dense"

@@ -17,7 +17,7 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.errors import SubstitutionError, UsageError
-from seclcompress.substitutions import StructuredLinear
+from seclcompress.substitutions import StructuredConv, StructuredLinear, structured_layers
 from seclcompress.substitutions.contract import CONVOLUTIONS, as_convolution
 
 #: Options worth testing beside the defaults.
@@ -183,6 +183,7 @@ def test_on_the_meta_device_and_under_autocast(name: str, options: dict[str, Any
         plain = built(x)
         with torch.autocast("cpu", torch.bfloat16):
             half = built(x)
+        assert half.dtype == torch.bfloat16
         torch.testing.assert_close(half.float(), plain, atol=0.1, rtol=0.1)
 
 
@@ -257,9 +258,25 @@ def test_every_name_a_network_reads_of_a_convolution(name: str, options: dict[st
     conv = nn.Conv2d(6, 10, (3, 1), stride=(1, 2), padding=(0, 1), dilation=(2, 1), groups=2)
     substitution = substitutions.get(name)
     built = substitution.build(conv, substitution.config(options))
-    for attribute in "in_channels out_channels kernel_size stride padding dilation groups".split():
+    words = "in_channels out_channels kernel_size stride padding dilation groups padding_mode"
+    for attribute in words.split():
         assert getattr(built, attribute) == getattr(conv, attribute)
-    assert "execution=auto (dense)" in repr(built)
+        assert getattr(substitutions.plain(built), attribute) == getattr(conv, attribute)
+    text = "6, 10, kernel_size=(3, 1), stride=(1, 2), execution="
+    assert built.extra_repr() == text + "auto (dense)"
+    built.planned_execution = "fast"
+    assert built.extra_repr() == text + "auto (fast)"
+    built.execution = "dense"
+    assert built.extra_repr() == text + "dense"
+
+
+@case
+def test_a_plain_layer_keeps_its_own_attributes(name: str, options: dict[str, Any]) -> None:
+    """A grouped 1×1 convolution becomes one without groups, and must stay one."""
+    substitution = substitutions.get(name)
+    built = substitution.build(nn.Conv2d(6, 9, 1, groups=3), substitution.config(options))
+    x = torch.randn(2, 6, 4, 4)
+    torch.testing.assert_close(substitutions.plain(built)(x), built(x), atol=1e-5, rtol=1e-5)
 
 
 def _weight_norm(layer: nn.Module) -> nn.Module:
@@ -436,6 +453,69 @@ def test_options_are_checked() -> None:
             acdc.config(options)
     with pytest.raises(UsageError, match=r"Unknown substitution 'acdd'. Did you mean acdc"):
         substitutions.get("acdd")
+
+
+class Two(StructuredConv):
+    """A family that makes two convolutions of a 1×1 one, as a factored matrix does."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__(conv)
+        self.inner = nn.Sequential(
+            nn.Conv1d(conv.in_channels, 5, 1, bias=False, device=conv.weight.device),
+            nn.Conv1d(5, conv.out_channels, 1, device=conv.weight.device),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
+
+    def to_dense(self) -> nn.Module:
+        return copy.deepcopy(self.inner)
+
+
+def test_several_convolutions_make_one_linear() -> None:
+    layer = StructuredLinear(Two(as_convolution(nn.Linear(600, 3))))
+    dense = layer.to_dense()
+    assert type(dense) is nn.Linear
+    first, second = (conv.weight.detach().double().squeeze(-1) for conv in layer.convolution.inner)
+    assert torch.equal(dense.weight, (second @ first).float())
+    assert torch.equal(dense.bias, layer.convolution.inner[1].bias)
+    x = torch.randn(4, 600)
+    torch.testing.assert_close(dense(x), layer(x))
+
+
+@pytest.mark.parametrize("family", [*substitutions.names(), "two"])
+def test_dense_on_the_layers_device(family: str) -> None:
+    linear = nn.Linear(6, 10, device="meta")
+    if family == "two":
+        built: nn.Module = StructuredLinear(Two(as_convolution(linear)))
+    else:
+        substitution = substitutions.get(family)
+        built = substitution.build(linear, substitution.config({}))
+        conv = substitution.build(nn.Conv2d(6, 10, 3, device="meta"), substitution.config({}))
+        assert {p.device.type for p in conv.parameters()} == {"meta"}
+        assert {p.device.type for p in conv.to_dense().parameters()} == {"meta"}
+    assert {p.device.type for p in built.to_dense().parameters()} == {"meta"}
+
+
+def test_a_linear_does_what_its_convolution_does() -> None:
+    acdc = substitutions.get("acdc")
+    linear = nn.Linear(8, 8)
+    built = acdc.build(linear, acdc.config({}))
+    assert built.extra_repr() == "in_features=8, out_features=8"
+    left = built.fit(as_convolution(linear))
+    found = built.to_dense().weight
+    assert float((found - linear.weight).norm() / linear.weight.norm()) == pytest.approx(left)
+    assert built.factors() == built.convolution.factors()
+    built.train().keep_product(True)
+    substitutions.set_execution(built, "dense")
+    built(torch.randn(2, 8))
+    kept = built.convolution.pointwise._product
+    [product] = built.products()
+    assert product is kept
+    built.keep_product(False)
+    built(torch.randn(2, 8))
+    assert built.convolution.pointwise._product is None
+    assert structured_layers(nn.Sequential(built)) == structured_layers(built) == [built]
 
 
 def test_execution_is_switched_for_a_whole_network() -> None:
