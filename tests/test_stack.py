@@ -99,9 +99,9 @@ def test_as_many_a_as_d(c_in: int, c_out: int, by_fft: bool, extra: bool, monkey
     monkeypatch.setattr(stack, "FFT_FROM_LENGTH", 1 if by_fft else 10**6)
     monkeypatch.setattr(stack.kernel, "supports", lambda *about: False)
     a, d = torch.ones(2, 4), torch.ones(3, 4)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         stack.apply_stack(torch.ones(1, c_in), a, d, c_out, extra_riffle=extra)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         stack.dense_matrix(a, d, c_in, c_out, extra_riffle=extra)
 
 
