@@ -151,6 +151,22 @@ def test_under_inference_mode(layer: nn.Module) -> None:
         torch.testing.assert_close(made_inside(x), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("extra", [False, True])
+def test_inputs_of_another_dtype_than_the_factors(dtype: torch.dtype, extra: bool) -> None:
+    acdc = substitutions.get("acdc")
+    config = acdc.config({"depth": 3, "extra_riffle": extra})
+    pointwise = acdc.build(nn.Conv2d(6, 10, 1), config).pointwise
+    x = torch.randn(2, 6, 4, 4, dtype=dtype)
+    y = pointwise.map_channels(x)
+    assert y.dtype == dtype
+    expected = torch.nn.functional.conv2d(
+        x.float(), pointwise.dense_weight()[:, :, None, None], pointwise.bias
+    )
+    loose = 0.05 if dtype == torch.bfloat16 else 1e-4
+    torch.testing.assert_close(y.float(), expected, atol=loose, rtol=loose)
+
+
 @pytest.mark.parametrize("execution", ["dense", "fast"])
 def test_derivatives_beyond_backward(layer: nn.Module, execution: str) -> None:
     """The kernel knows backward alone; forward mode and torch.func go by torch.fft."""
@@ -172,14 +188,17 @@ def test_derivatives_beyond_backward(layer: nn.Module, execution: str) -> None:
     torch.testing.assert_close(gradient, again.grad)
 
 
-def test_training_runs_over_whichever_is_less(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("fused", "most"), [(True, 163), (False, 133)])
+def test_training_runs_over_whichever_is_less(
+    monkeypatch: pytest.MonkeyPatch, fused: bool, most: int
+) -> None:
+    """A vector costs 12 (4·512 + 5·512·9), five times that by torch.fft; W is made from 128."""
+    monkeypatch.setattr("seclcompress.kernel.supports", lambda n, dtype, device: fused and dtype)
     acdc = substitutions.get("acdc")
-    wide = acdc.build(nn.Conv2d(512, 512, 1), acdc.config({})).pointwise
-    assert wide.quickest_in_training(64) == "fast"
-    assert wide.quickest_in_training(100_000) == "dense"
-    monkeypatch.setattr("seclcompress.kernel.supports", lambda *about: False)
-    reducing = acdc.build(nn.Conv2d(512, 128, 1), acdc.config({})).pointwise
-    assert reducing.quickest_in_training(256) == "dense"
+    for size in ((512, 128), (128, 512)):
+        layer = acdc.build(nn.Conv2d(*size, 1), acdc.config({})).pointwise
+        assert layer.quickest_in_training(most) == "fast"
+        assert layer.quickest_in_training(most + 1) == "dense"
     separable = substitutions.get("separable")
     plain = separable.build(nn.Conv2d(512, 512, 1), separable.config({})).pointwise
     assert plain.quickest_in_training(1) == "dense"

@@ -114,5 +114,7 @@ def test_the_matrix_lies_where_the_diagonals_do(c_in: int, c_out: int) -> None:
 
 def test_a_step_costs_what_is_cheaper() -> None:
     assert stack.vector_cost(64, 12, fused=False) == 2 * 12 * 64 * 64
+    assert stack.vector_cost(255, 1, fused=False) == 2 * 255 * 255
+    assert stack.vector_cost(256, 1, fused=False) == 5 * (4 * 256 + 5 * 256 * 8)
     assert stack.vector_cost(1024, 1, fused=False) == 5 * (4 * 1024 + 5 * 1024 * 10)
     assert stack.vector_cost(1024, 1, fused=True) == 4 * 1024 + 5 * 1024 * 10

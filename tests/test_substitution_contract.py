@@ -271,6 +271,17 @@ def test_every_name_a_network_reads_of_a_convolution(name: str, options: dict[st
 
 
 @case
+def test_space_lies_in_the_depthwise_convolution(name: str, options: dict[str, Any]) -> None:
+    conv = nn.Conv2d(6, 9, 3, stride=2, padding=1, padding_mode="reflect")
+    substitution = substitutions.get(name)
+    space, channels = substitution.build(conv, substitution.config(options)).to_dense()
+    for convolution, like in ((space, conv), (channels, nn.Conv2d(6, 9, 1))):
+        for attribute in "kernel_size stride padding padding_mode".split():
+            assert getattr(convolution, attribute) == getattr(like, attribute)
+    assert (space.groups, space.bias) == (6, None)
+
+
+@case
 def test_a_plain_layer_keeps_its_own_attributes(name: str, options: dict[str, Any]) -> None:
     """A grouped 1×1 convolution becomes one without groups, and must stay one."""
     substitution = substitutions.get(name)
