@@ -41,8 +41,10 @@ def test_it_is_kept_in_eval_mode_only(layer: nn.Module, monkeypatch: pytest.Monk
     assert len(made) == 1
     layer(x)
     assert len(made) == 2, "where gradients flow the matrix is made anew"
-    layer.train()(x)
-    assert len(made) == 3
+    layer.train()
+    with torch.no_grad():
+        layer(x), layer(x)
+    assert len(made) == 4, "in training too"
 
 
 def test_gradients_flow_in_eval_mode(layer: nn.Module) -> None:
@@ -139,6 +141,10 @@ def test_under_functional_call_and_vmap(layer: nn.Module) -> None:
     with torch.no_grad():
         plain = run(*[twice[name][1] for name in names])
         assert not torch.allclose(plain, layer(x))
+        both = torch.func.vmap(run)(*twice.values())
+        expected = torch.stack([layer(x), plain])
+        torch.testing.assert_close(both, expected, atol=1e-3, rtol=1e-4)
+    assert agrees(layer)
 
 
 def test_under_inference_mode(layer: nn.Module) -> None:
@@ -149,6 +155,15 @@ def test_under_inference_mode(layer: nn.Module) -> None:
     with torch.inference_mode():
         made_inside = copy.deepcopy(layer)
         torch.testing.assert_close(made_inside(x), expected)
+        made_inside.pointwise.a.mul_(2)
+        assert agrees(made_inside)
+
+
+def test_on_the_meta_device_nothing_is_compared(layer: nn.Module) -> None:
+    layer = layer.to("meta")
+    for _ in range(2):
+        with torch.no_grad():
+            assert layer(torch.empty(1, 6, 5, 5, device="meta")).shape == (1, 10, 3, 3)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -165,6 +180,13 @@ def test_inputs_of_another_dtype_than_the_factors(dtype: torch.dtype, extra: boo
     )
     loose = 0.05 if dtype == torch.bfloat16 else 1e-4
     torch.testing.assert_close(y.float(), expected, atol=loose, rtol=loose)
+    layer = acdc.build(nn.Conv2d(6, 10, 1, bias=False), config)
+    results = []
+    for execution in ("dense", "fast"):
+        layer.execution = execution
+        results.append(layer(x))
+        assert results[-1].dtype == dtype
+    torch.testing.assert_close(*results, atol=loose, rtol=loose)
 
 
 @pytest.mark.parametrize("execution", ["dense", "fast"])

@@ -354,6 +354,43 @@ def test_outputs_have_the_layout_of_a_convolutions(
 
 
 @case
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(
+    ("execution", "training", "fast"),
+    [
+        ("fast", True, True),
+        ("fast", False, True),
+        ("dense", True, False),
+        ("dense", False, False),
+        ("auto", True, True),
+        ("auto", False, False),
+    ],
+)
+def test_what_runs(
+    name: str,
+    options: dict[str, Any],
+    kernel: int,
+    execution: str,
+    training: bool,
+    fast: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    substitution = substitutions.get(name)
+    built = substitution.build(nn.Conv2d(6, 10, kernel, stride=2), substitution.config(options))
+    seen: list[Any] = []
+    run = built.pointwise.map_channels
+    monkeypatch.setattr(built.pointwise, "map_channels", lambda x: seen.append("fast") or run(x))
+    monkeypatch.setattr(
+        built.pointwise, "quickest_in_training", lambda number: seen.append(number) or "fast"
+    )
+    built.train(training).execution = execution
+    x = torch.randn(3, 6, 7, 10)
+    y = built(x)
+    positions = [y[:, 0].numel()] if (execution, training) == ("auto", True) else []
+    assert seen == positions + ["fast"] * fast
+
+
+@case
 def test_an_empty_batch(name: str, options: dict[str, Any]) -> None:
     substitution = substitutions.get(name)
     built = substitution.build(nn.Conv2d(6, 10, 3), substitution.config(options))
