@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from seclcompress import substitutions
+from seclcompress.stack import dense_matrix
 
 
 @pytest.fixture
@@ -101,6 +102,20 @@ def test_a_copy_carries_no_matrix(layer: nn.Module) -> None:
     torch.testing.assert_close(product, copied.pointwise.dense_weight())
 
 
+def test_a_product_is_kept_only_on_demand_and_with_gradients(layer: nn.Module) -> None:
+    x = torch.randn(1, 6, 5, 5)
+    [product] = layer.products()
+    assert torch.equal(product, layer.pointwise.dense_weight())
+    layer.execution = "dense"
+    layer.train()(x)
+    assert layer.pointwise._product is None
+    layer.keep_product(True)
+    with torch.no_grad():
+        layer(x)
+    assert layer.products()[0].requires_grad
+    assert layer.pointwise.eval().train().training
+
+
 def test_after_writes_in_place_and_swaps(layer: nn.Module) -> None:
     assert agrees(layer)
     with torch.no_grad():
@@ -173,6 +188,9 @@ def test_inputs_of_another_dtype_than_the_factors(dtype: torch.dtype, extra: boo
     config = acdc.config({"depth": 3, "extra_riffle": extra})
     pointwise = acdc.build(nn.Conv2d(6, 10, 1), config).pointwise
     x = torch.randn(2, 6, 4, 4, dtype=dtype)
+    a, d = pointwise.factors()
+    w = dense_matrix(a, d, 6, 10, extra_riffle=extra)
+    torch.testing.assert_close(pointwise.dense_weight(), w)
     y = pointwise.map_channels(x)
     assert y.dtype == dtype
     expected = torch.nn.functional.conv2d(

@@ -160,6 +160,7 @@ def test_any_dtype(name: str, options: dict[str, Any], dtype: torch.dtype) -> No
     conv = nn.Conv2d(6, 10, 3, dtype=dtype)
     built = substitution.build(conv, substitution.config(options))
     assert {p.dtype for p in built.parameters()} == {dtype}
+    assert {p.dtype for p in built.to_dense().parameters()} == {dtype}
     x = torch.randn(1, 6, 5, 5, dtype=dtype)
     results = []
     for execution in ("dense", "fast"):
@@ -489,6 +490,24 @@ def test_random_signs_are_exactly_orthogonal() -> None:
     torch.testing.assert_close(square, torch.eye(64, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("init", ["signs", "paper"])
+@pytest.mark.parametrize("shape", [(11, 11), (22, 11), (11, 22), (58, 30)])
+def test_the_stack_starts_with_the_size_of_the_old_matrix(
+    init: str, shape: tuple[int, int]
+) -> None:
+    """11 channels are padded to 12, and the riffle puts both ends of a vector where they were."""
+    acdc = substitutions.get("acdc")
+    torch.manual_seed(0)
+    conv = nn.Conv2d(*shape, 1, dtype=torch.float64)
+    config = acdc.config({"init": init, "depth": 3})
+    sizes = [
+        acdc.build(conv, config).pointwise.dense_weight().square().sum()
+        for _ in range(1 if init == "paper" else 300)
+    ]
+    ratio = float(torch.stack(sizes).detach().mean() / conv.weight.detach().square().sum())
+    assert ratio == pytest.approx(1, abs=0.05)
+
+
 def test_options_are_checked() -> None:
     acdc = substitutions.get("acdc")
     assert acdc.config({"depth": "8", "extra_riffle": "true"}).model_dump() == {
@@ -539,9 +558,11 @@ def test_dense_on_the_layers_device(family: str) -> None:
     else:
         substitution = substitutions.get(family)
         built = substitution.build(linear, substitution.config({}))
-        conv = substitution.build(nn.Conv2d(6, 10, 3, device="meta"), substitution.config({}))
-        assert {p.device.type for p in conv.parameters()} == {"meta"}
-        assert {p.device.type for p in conv.to_dense().parameters()} == {"meta"}
+        plain = nn.Conv2d(6, 10, 3, device="meta", dtype=torch.float64)
+        conv = substitution.build(plain, substitution.config({}))
+        for module in (conv, conv.to_dense()):
+            assert {p.device.type for p in module.parameters()} == {"meta"}
+            assert {p.dtype for p in module.parameters()} == {torch.float64}
     assert {p.device.type for p in built.to_dense().parameters()} == {"meta"}
 
 
