@@ -263,6 +263,7 @@ def test_every_name_a_network_reads_of_a_convolution(name: str, options: dict[st
     for attribute in words.split():
         assert getattr(built, attribute) == getattr(conv, attribute)
         assert getattr(substitutions.plain(built), attribute) == getattr(conv, attribute)
+    assert (built.pointwise.in_channels, built.pointwise.out_channels) == (6, 10)
     text = "6, 10, kernel_size=(3, 1), stride=(1, 2), execution="
     assert built.extra_repr() == text + "auto (dense)"
     built.planned_execution = "fast"
@@ -418,6 +419,9 @@ def test_a_linear_is_a_convolution_over_its_positions(
     plain = built.to_dense()
     assert type(plain) is nn.Linear
     assert (plain.bias is not None) == bias
+    one = built.convolution.to_dense()
+    assert torch.equal(plain.weight, one.weight.squeeze(-1)), "what is a matrix already is copied"
+    assert len(built.products()) == bool(built.factors())
     for size in [(2, 3, 5), (4,), ()]:
         x = torch.randn(*size, shape[0], dtype=torch.float64)
         for execution in ("dense", "fast", "auto"):
