@@ -181,6 +181,25 @@ def test_on_the_meta_device_nothing_is_compared(layer: nn.Module) -> None:
             assert layer(torch.empty(1, 6, 5, 5, device="meta")).shape == (1, 10, 3, 3)
 
 
+def test_the_fused_kernel_runs_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def fused(x: torch.Tensor, *operands: object) -> torch.Tensor:
+        seen.append(x.dtype)
+        return x.new_zeros(1, 10, 4, 4)
+
+    known = (torch.float32, torch.bfloat16)
+    monkeypatch.setattr("seclcompress.kernel.supports", lambda n, dtype, device: dtype in known)
+    monkeypatch.setattr("seclcompress.kernel.acdc_stack", fused)
+    acdc = substitutions.get("acdc")
+    for extra in (False, True):
+        config = acdc.config({"depth": 3, "extra_riffle": extra})
+        pointwise = acdc.build(nn.Conv2d(6, 10, 1), config).pointwise
+        for dtype in (torch.float32, torch.bfloat16, torch.float64):
+            pointwise.map_channels(torch.ones(1, 6, 4, 4, dtype=dtype))
+    assert seen == [torch.float32, torch.bfloat16], "no other dtype, and no extra riffle"
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("extra", [False, True])
 def test_inputs_of_another_dtype_than_the_factors(dtype: torch.dtype, extra: bool) -> None:
