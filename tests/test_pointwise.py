@@ -162,6 +162,18 @@ def test_under_functional_call_and_vmap(layer: nn.Module) -> None:
     assert agrees(layer)
 
 
+def test_compiled_without_gradients(layer: nn.Module) -> None:
+    """Nothing is kept there: to compare values would break the graph."""
+    layer.execution = "dense"
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    x = torch.randn(1, 6, 5, 5)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(compiled(x), layer(x), atol=1e-4, rtol=1e-4)
+            layer.pointwise.a.mul_(0.5)
+
+
 def test_under_inference_mode(layer: nn.Module) -> None:
     x = torch.randn(1, 6, 5, 5)
     with torch.inference_mode():

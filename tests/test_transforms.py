@@ -120,6 +120,17 @@ def test_results_have_the_inputs_dtype_and_device(dtype: torch.dtype, device: st
         assert (y.dtype, y.device, y.shape) == (x.dtype, x.device, x.shape)
 
 
+def test_compiled_transforms() -> None:
+    """What is traced leaves nothing behind that only its graph could use."""
+    torch._dynamo.reset()
+    compiled = torch.compile(tf.dct, backend="aot_eager", fullgraph=True)
+    x = torch.randn(3, 39)
+    torch.testing.assert_close(compiled(x), tf.dct(x))
+    matrix = torch.compile(tf.dct_matrix, backend="aot_eager", fullgraph=True)
+    about = (41, torch.float32, x.device)
+    torch.testing.assert_close(matrix(*about), tf.dct_matrix(*about))
+
+
 def test_tables_are_rounded_once() -> None:
     exact, rounded = (
         tf.dct_matrix(88, dtype, torch.device("cpu")) for dtype in (torch.float64, torch.float32)
