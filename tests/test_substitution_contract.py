@@ -356,7 +356,7 @@ def test_outputs_have_the_layout_of_a_convolutions(
 
 
 @case
-@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(("dimensions", "kernel"), [(1, 1), (2, 3), (3, 1)])
 @pytest.mark.parametrize(
     ("execution", "training", "fast"),
     [
@@ -371,6 +371,7 @@ def test_outputs_have_the_layout_of_a_convolutions(
 def test_what_runs(
     name: str,
     options: dict[str, Any],
+    dimensions: int,
     kernel: int,
     execution: str,
     training: bool,
@@ -378,7 +379,8 @@ def test_what_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     substitution = substitutions.get(name)
-    built = substitution.build(nn.Conv2d(6, 10, kernel, stride=2), substitution.config(options))
+    conv = CONVOLUTIONS[dimensions](6, 10, kernel, stride=2)
+    built = substitution.build(conv, substitution.config(options))
     seen: list[Any] = []
     run = built.pointwise.map_channels
     monkeypatch.setattr(built.pointwise, "map_channels", lambda x: seen.append("fast") or run(x))
@@ -386,8 +388,7 @@ def test_what_runs(
         built.pointwise, "quickest_in_training", lambda number: seen.append(number) or "fast"
     )
     built.train(training).execution = execution
-    x = torch.randn(3, 6, 7, 10)
-    y = built(x)
+    y = built(torch.randn(3, 6, *(7, 10, 4)[:dimensions]))
     positions = [y[:, 0].numel()] if (execution, training) == ("auto", True) else []
     assert seen == positions + ["fast"] * fast
 
