@@ -88,6 +88,5 @@ def acdc_mult_adds(length: int, depth: int) -> int:
     Returns:
         Mult-Adds a position.
     """
-    whole, rest = divmod(math.log2(length), 1)
-    transform = 5 * length * int(whole) if rest == 0 else math.ceil(5 * length * math.log2(length))
+    transform = math.ceil(5 * length * math.log2(length))  # log2 is exact for powers of two
     return depth * (4 * length + transform)

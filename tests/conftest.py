@@ -7,13 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
 # The machines are shared: a deadline would test their mood.
 settings.register_profile(
     "seclcompress", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+# `make mutants`: the same examples for every mutant, and one that fails is enough.
+settings.register_profile(
+    "mutants",
+    settings.get_profile("seclcompress"),
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("seclcompress")
 # `make test` runs one process a core; more threads than cores would wait for each other.

@@ -93,6 +93,28 @@ def test_nothing_to_fit_to() -> None:
     assert layer(torch.randn(1, 4, 5, 5)).isfinite().all()
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_the_stack_keeps_the_size_it_starts_with(size: float) -> None:
+    """Factors fit best from there, so it is the filters that take the rest."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 16, 3)
+    conv.weight.data.mul_(size)
+    family = substitutions.get("acdc")
+    layer = family.build(conv, family.config({}))
+    before = layer.pointwise.dense_weight().norm()
+    left = layer.fit(conv)
+    assert left < 0.5
+    assert abs(float((layer.pointwise.dense_weight().norm() / before).detach()) - 1) < left
+
+
+def test_units_do_not_matter() -> None:
+    def left(unit: float) -> float:
+        factor = nn.Parameter(torch.ones(3))
+        return fit_factors([factor], lambda: factor**2 * unit, torch.tensor([1.0, 2, -3]) * unit)
+
+    assert left(2.0**-40) == left(1) == left(2.0**40)
+
+
 def test_frozen_factors_stay_frozen() -> None:
     factor = nn.Parameter(torch.ones(3), requires_grad=False)
     left = fit_factors([factor], lambda: factor * 2, torch.tensor([1.0, 2, 3]))

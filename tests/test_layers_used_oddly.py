@@ -162,6 +162,9 @@ def test_linear_layers_on_demand(tmp_path: Path) -> None:
     assert found["attention.out_proj"] == "its weights are read by attention itself"
     assert found["mlp.0"] == found["mlp.2"] == "rewritten"
     assert found["head"] == "the classifier (the last Linear); --head rewrites it too"
+    parameters = {layer.name: layer.original.parameters for layer in plan.layers}
+    assert parameters["attention"] == 3 * (96 * 96 + 96), "its out_proj has an entry of its own"
+    assert parameters["attention.out_proj"] == 96 * 96 + 96
     layer = next(layer for layer in plan.layers if layer.name == "mlp.0")
     assert (layer.output_sizes, layer.times) == ([(16,)], [1])
     assert layer.original.dense == 16 * 96 * 384

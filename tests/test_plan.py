@@ -9,6 +9,7 @@ from torch import nn
 
 from seclcompress.errors import PlanError, UsageError
 from seclcompress.plan import Plan, PlanOptions, fit_plan, make_plan, matches, read_plan
+from seclcompress.plan.decide import Choice
 from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.substitutions import StructuredConv
 from seclcompress.trace import Trace, trace_network
@@ -31,10 +32,12 @@ def test_every_layers_fate_and_reason(awkward_network: nn.Module, traced: Trace)
     found = fates(plan_of(awkward_network, traced))
     assert list(found) == ["stem", "body.0", "body.3", "body.4", "body.5", "twice", "unused"]
     assert found["stem"] == ("keep", "the stem (the first convolution); --stem rewrites it too")
-    assert found["body.0"][0] == "rewrite"
+    assert found["body.0"] == ("rewrite", "saves 94.2 % of its parameters")
     assert found["body.4"] == ("keep", "it is depthwise already")
-    assert found["body.5"][0] == "rewrite"
-    assert "N is 90, as 88 has a large prime factor" in found["body.5"][1]
+    assert found["body.5"] == (
+        "rewrite",
+        "saves 87.6 % of its parameters; N is 90, as 88 has a large prime factor",
+    )
     assert found["twice"][0] == "rewrite"
     assert found["unused"][0] == "keep"
     assert "does not run in eval mode" in found["unused"][1]
@@ -43,6 +46,10 @@ def test_every_layers_fate_and_reason(awkward_network: nn.Module, traced: Trace)
 def test_not_worth_it(awkward_network: nn.Module, traced: Trace) -> None:
     found = fates(plan_of(awkward_network, traced, config={"depth": 40}))
     assert found["body.5"] == ("keep", "not worth it: 7,288 parameters instead of 3,608")
+    network = nn.Sequential(nn.Conv2d(3, 256, 1), nn.Conv2d(256, 256, 1, bias=False))
+    trace = trace_network(network, (3, 2, 2))
+    with pytest.raises(PlanError, match="1: not worth it: 65,536 parameters instead of 65,536."):
+        plan_of(network, trace, config={"depth": 128})
 
 
 def test_costs_by_hand(awkward_network: nn.Module, traced: Trace) -> None:
@@ -65,6 +72,7 @@ def test_patterns() -> None:
     assert matches("*conv?", "layer1.0.conv1")
     assert not matches("layer1", "layer10.0")
     assert not matches("conv1", "layer1.0.conv1")
+    assert not matches("", "layer1")
 
 
 def test_keep_only_stem_and_min_channels(awkward_network: nn.Module, traced: Trace) -> None:
@@ -78,22 +86,140 @@ def test_keep_only_stem_and_min_channels(awkward_network: nn.Module, traced: Tra
     found = fates(plan_of(awkward_network, traced, min_channels=41))
     assert found["body.5"] == ("keep", "it has 40 channels, fewer than --min-channels 41")
     assert found["twice"][0] == "rewrite"
+    found = fates(plan_of(awkward_network, traced, min_channels=40))
+    assert found["body.5"][0] == "rewrite"
+
+
+def test_layers_of_one_channel_and_of_none() -> None:
+    layers = [nn.Conv2d(3, 16, 1), nn.Conv2d(16, 1, 1), nn.Conv2d(1, 16, 1), nn.Conv2d(16, 16, 1)]
+    network = nn.Sequential(*layers, nn.Linear(4, 0), nn.Linear(0, 4), nn.Linear(4, 4))
+    trace = trace_network(network, (3, 4, 4))
+    options = {"config": {"depth": 1}, "min_channels": 2, "linear": True}
+    found = fates(plan_of(network, trace, **options))
+    assert found["1"] == ("keep", "it has 1 channels, fewer than --min-channels 2")
+    assert found["4"] == ("keep", "it has no channels (weights of 0×4)")
+    assert found["5"] == ("keep", "it has no channels (weights of 4×0)")
 
 
 @pytest.mark.parametrize("flag", ["keep", "only"])
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [
+        ("boddy.0", "body.0, body.5, body.4"),
+        ("stxxxxm", "stem"),
+        ("zzz", "stem, body.0, body.3"),  # the first ones, where none is near
+    ],
+)
 def test_a_pattern_that_matches_nothing(
-    awkward_network: nn.Module, traced: Trace, flag: str
+    awkward_network: nn.Module, traced: Trace, flag: str, pattern: str, near: str
 ) -> None:
-    with pytest.raises(PlanError, match=rf"--{flag} 'boddy.0' matches none of the 7.*body.0"):
-        plan_of(awkward_network, traced, **{flag: ("boddy.0",)})
+    for linear, layers in ((False, "7 convolutions"), (True, "8 layers")):
+        with pytest.raises(PlanError) as caught:
+            plan_of(awkward_network, traced, linear=linear, **{flag: (pattern,)})
+        assert str(caught.value) == (
+            f"--{flag} '{pattern}' matches none of the {layers}. There are, for instance: {near}."
+        )
 
 
-def test_a_plan_that_rewrites_nothing(awkward_network: nn.Module, traced: Trace) -> None:
-    with pytest.raises(PlanError, match=r"rewrites none of the 7 convolutions. .*kept by --keep"):
-        plan_of(awkward_network, traced, keep=("*",))
+@pytest.mark.parametrize(
+    ("keep", "listed"),
+    [
+        ("*", "stem and 6 more: kept by --keep *"),
+        (
+            "stem body.[03] body.4 body.5 unused twice",
+            "stem: kept by --keep stem; body.0 and 1 more: kept by --keep body.[03]; "
+            "body.4: kept by --keep body.4; body.5: kept by --keep body.5",
+        ),
+    ],
+)
+def test_a_plan_that_rewrites_nothing(
+    awkward_network: nn.Module, traced: Trace, keep: str, listed: str
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        plan_of(awkward_network, traced, keep=tuple(keep.split()))
+    assert str(caught.value) == f"The plan rewrites none of the 7 convolutions. {listed}."
+
+
+def test_a_network_without_layers_to_plan_for() -> None:
     linear = nn.Linear(3, 3)
-    with pytest.raises(PlanError, match="no convolution"):
+    with pytest.raises(PlanError, match="^The network has no convolution, so there is nothing"):
         plan_of(linear, trace_network(linear, (3,)))
+    with pytest.raises(PlanError, match="^The network has no layer, so there is nothing"):
+        plan_of(nn.ReLU(), trace_network(nn.ReLU(), (3,)), linear=True)
+
+
+@pytest.mark.parametrize(
+    ("depth", "words"),
+    [
+        (127, "saves 0.8 % of its parameters"),
+        (128, "saves 0.0 % of its parameters"),
+        (129, "asked for, though it adds 0.8 % to its parameters"),
+    ],
+)
+def test_what_it_saves_is_said(depth: int, words: str) -> None:
+    """256 channels: a stack of 128 layers has as many parameters as the matrix."""
+    network = nn.Sequential(nn.Conv2d(3, 256, 1), nn.Conv2d(256, 256, 1, bias=False))
+    trace = trace_network(network, (3, 2, 2))
+    plan = plan_of(network, trace)
+    plan.layers[1].config, plan.layers[1].execution = {"depth": depth}, "dense"
+    assert fit_plan(plan, network, trace, "p").layers[1].reason == words
+
+
+def test_a_family_without_transforms_has_no_length(
+    awkward_network: nn.Module, traced: Trace
+) -> None:
+    plan = plan_of(awkward_network, traced, substitution="separable", config={})
+    assert {layer.length for layer in plan.layers} == {None}
+    assert plan.rewritten[0].reason == "saves 89.2 % of its parameters"
+
+
+def test_the_baseline_keeps_what_it_cannot_shrink_and_what_is_bound() -> None:
+    one = nn.Conv2d(16, 1, 3, bias=False)
+    tied = [nn.Conv2d(16, 16, 3, padding=1) for _ in range(4)]
+    for conv in tied[1:]:
+        conv.weight = tied[0].weight
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, padding=1), *tied, one)
+    trace = trace_network(network, (3, 8, 8))
+    plan = plan_of(network, trace, config={"depth": 1})
+    stem, free, *bound, last = plan.layers
+    assert [layer.name for layer in plan.rewritten] == ["1"]
+    for layer in (stem, *bound, last):  # asked for; bound; 144 + 16 parameters are more than 144
+        assert layer.separable == layer.original
+    assert free.separable.parameters == 9 * 16 + 16 * 16 + 16
+    assert bound[0].reason == "its weights are shared with 3, 4"
+    assert [layer.name for layer in plan.layers if layer.on_demand] == ["0"]
+    assert fit_plan(plan, network, trace, "p") == plan
+    bound[1].action, bound[1].substitution = "rewrite", "acdc"
+    with pytest.raises(PlanError, match="'acdc': its weights are shared with 2, 4. Set its action"):
+        fit_plan(plan, network, trace, "p")
+
+
+def test_a_bound_layer_says_what_binds_it_unless_it_is_asked_to_stay() -> None:
+    class Half(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self[1](self[0](x))
+
+    network = Half(*[nn.Conv2d(3 if i == 0 else 16, 16, 1) for i in range(5)])
+    network[3].weight = network[2].weight  # neither runs
+    network[4].weight = network[1].weight  # only one does
+    trace = trace_network(network, (3, 4, 4))
+    plan = make_plan(network, trace, PlanOptions(keep=("1",)), may_be_empty=True)
+    found = {layer.name: (layer.reason, layer.on_demand) for layer in plan.layers}
+    assert found["1"] == ("kept by --keep 1", True)
+    assert found["2"] == ("its weights are shared with 3", False)
+    assert found["4"] == ("its weights are shared with 1", False)
+
+
+def test_another_way_to_choose_the_execution(awkward_network: nn.Module, traced: Trace) -> None:
+    plan = make_plan(
+        awkward_network,
+        traced,
+        PlanOptions(config={"depth": 2}, cost_model="measured"),
+        lambda conv, family, config, sizes: Choice("fast", {"fast": float(sum(sizes.values()))}),
+    )
+    assert plan.cost_model == "measured"
+    assert {layer.execution for layer in plan.rewritten} == {"fast"}
+    assert {layer.name: layer.seconds for layer in plan.rewritten}["twice"] == {"fast": 2.0}
 
 
 def test_what_was_kept_keeps_its_weights(awkward_network: nn.Module, traced: Trace) -> None:
@@ -153,6 +279,8 @@ class TestGivenBack:
         path = tmp_path / "plan.json"
         path.write_text(plan.to_json(), encoding="utf-8")
         assert read_plan(path) == plan
+        assert plan.to_json().startswith('{\n  "schema_version": 1,\n  "input_size": [\n    3,\n')
+        assert plan.to_json().endswith("\n}\n")
         again = fit_plan(read_plan(path), awkward_network, traced, "plan.json")
         assert [layer.cost for layer in again.layers] == [layer.cost for layer in plan.layers]
 
@@ -167,11 +295,23 @@ class TestGivenBack:
         assert fitted["body.0"].action == "keep"
         assert fitted["body.0"].reason == "kept by the plan"
         assert fitted["stem"].reason.startswith("the stem")
-        assert fitted["body.3"].reason.endswith("; fast, though dense has fewer Mult-Adds")
+        assert fitted["body.3"].reason == (
+            "saves 81.1 % of its parameters; fast, though dense has fewer Mult-Adds"
+        )
         assert fitted["body.0"].cost == fitted["body.0"].original
         assert fitted["body.5"].cost.parameters == 2 * 3 * 90 + 88
         assert fitted["twice"].cost == fitted["twice"].separable
         assert fitted["body.3"].execution == "fast"
+
+    def test_measured_seconds_and_any_alphabet(
+        self, awkward_network: nn.Module, traced: Trace
+    ) -> None:
+        plan = plan_of(awkward_network, traced)
+        plan.rewritten[0].seconds = {"dense": 2.0, "fast": 1.0}
+        fitted = fit_plan(plan, awkward_network, traced, "p")
+        assert fitted.rewritten[0].seconds == {"dense": 2.0, "fast": 1.0}
+        plan.layers[0].name = "größe"
+        assert '"name": "größe"' in plan.to_json()
 
     def test_figures_in_it_are_not_believed(
         self, awkward_network: nn.Module, traced: Trace
@@ -184,11 +324,17 @@ class TestGivenBack:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda p: p.layers.pop(), "it says nothing of unused"),
+            (lambda p: p.layers.pop(), "^plan.json is not .* network: it says nothing of unused.$"),
             (lambda p: p.layers.append(p.layers[0]), "it names stem twice"),
             (lambda p: setattr(p.layers[0], "name", "root"), "no convolution root"),
+            (
+                lambda p: p.layers.clear(),
+                "nothing of stem; it says nothing of body.0; it says nothing of body.3; and 4 more.$",
+            ),
+            (lambda p: p.layers.__delitem__(slice(4)), "of body.0; it .* of body.3; and 1 more.$"),
+            (lambda p: p.layers.__delitem__(slice(3)), "of body.0; it says nothing of body.3.$"),
             (lambda p: setattr(p.layers[0], "layer", "Conv2d(1, 1)"), "stem is Conv2d"),
-            (lambda p: setattr(p, "input_size", (3, 8, 8)), "made for an input of 3×8×8"),
+            (lambda p: setattr(p, "input_size", (3, 8, 8)), "an input of 3×8×8, not 3×16×16. Say"),
             (lambda p: setattr(p.layers[3], "action", "rewrite"), "no substitution is named"),
             (lambda p: setattr(p.layers[1], "substitution", None), "no substitution is named"),
         ],

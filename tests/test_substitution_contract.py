@@ -17,7 +17,7 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.errors import SubstitutionError, UsageError
-from seclcompress.substitutions import StructuredLinear
+from seclcompress.substitutions import StructuredConv, StructuredLinear, structured_layers
 from seclcompress.substitutions.contract import CONVOLUTIONS, as_convolution
 
 #: Options worth testing beside the defaults.
@@ -160,6 +160,7 @@ def test_any_dtype(name: str, options: dict[str, Any], dtype: torch.dtype) -> No
     conv = nn.Conv2d(6, 10, 3, dtype=dtype)
     built = substitution.build(conv, substitution.config(options))
     assert {p.dtype for p in built.parameters()} == {dtype}
+    assert {p.dtype for p in built.to_dense().parameters()} == {dtype}
     x = torch.randn(1, 6, 5, 5, dtype=dtype)
     results = []
     for execution in ("dense", "fast"):
@@ -183,6 +184,7 @@ def test_on_the_meta_device_and_under_autocast(name: str, options: dict[str, Any
         plain = built(x)
         with torch.autocast("cpu", torch.bfloat16):
             half = built(x)
+        assert half.dtype == torch.bfloat16
         torch.testing.assert_close(half.float(), plain, atol=0.1, rtol=0.1)
 
 
@@ -257,9 +259,37 @@ def test_every_name_a_network_reads_of_a_convolution(name: str, options: dict[st
     conv = nn.Conv2d(6, 10, (3, 1), stride=(1, 2), padding=(0, 1), dilation=(2, 1), groups=2)
     substitution = substitutions.get(name)
     built = substitution.build(conv, substitution.config(options))
-    for attribute in "in_channels out_channels kernel_size stride padding dilation groups".split():
+    words = "in_channels out_channels kernel_size stride padding dilation groups padding_mode"
+    for attribute in words.split():
         assert getattr(built, attribute) == getattr(conv, attribute)
-    assert "execution=auto (dense)" in repr(built)
+        assert getattr(substitutions.plain(built), attribute) == getattr(conv, attribute)
+    assert (built.pointwise.in_channels, built.pointwise.out_channels) == (6, 10)
+    text = "6, 10, kernel_size=(3, 1), stride=(1, 2), execution="
+    assert built.extra_repr() == text + "auto (dense)"
+    built.planned_execution = "fast"
+    assert built.extra_repr() == text + "auto (fast)"
+    built.execution = "dense"
+    assert built.extra_repr() == text + "dense"
+
+
+@case
+def test_space_lies_in_the_depthwise_convolution(name: str, options: dict[str, Any]) -> None:
+    conv = nn.Conv2d(6, 9, 3, stride=2, padding=1, padding_mode="reflect")
+    substitution = substitutions.get(name)
+    space, channels = substitution.build(conv, substitution.config(options)).to_dense()
+    for convolution, like in ((space, conv), (channels, nn.Conv2d(6, 9, 1))):
+        for attribute in "kernel_size stride padding padding_mode".split():
+            assert getattr(convolution, attribute) == getattr(like, attribute)
+    assert (space.groups, space.bias) == (6, None)
+
+
+@case
+def test_a_plain_layer_keeps_its_own_attributes(name: str, options: dict[str, Any]) -> None:
+    """A grouped 1×1 convolution becomes one without groups, and must stay one."""
+    substitution = substitutions.get(name)
+    built = substitution.build(nn.Conv2d(6, 9, 1, groups=3), substitution.config(options))
+    x = torch.randn(2, 6, 4, 4)
+    torch.testing.assert_close(substitutions.plain(built)(x), built(x), atol=1e-5, rtol=1e-5)
 
 
 def _weight_norm(layer: nn.Module) -> nn.Module:
@@ -326,6 +356,44 @@ def test_outputs_have_the_layout_of_a_convolutions(
 
 
 @case
+@pytest.mark.parametrize(("dimensions", "kernel"), [(1, 1), (2, 3), (3, 1)])
+@pytest.mark.parametrize(
+    ("execution", "training", "fast"),
+    [
+        ("fast", True, True),
+        ("fast", False, True),
+        ("dense", True, False),
+        ("dense", False, False),
+        ("auto", True, True),
+        ("auto", False, False),
+    ],
+)
+def test_what_runs(
+    name: str,
+    options: dict[str, Any],
+    dimensions: int,
+    kernel: int,
+    execution: str,
+    training: bool,
+    fast: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    substitution = substitutions.get(name)
+    conv = CONVOLUTIONS[dimensions](6, 10, kernel, stride=2)
+    built = substitution.build(conv, substitution.config(options))
+    seen: list[Any] = []
+    run = built.pointwise.map_channels
+    monkeypatch.setattr(built.pointwise, "map_channels", lambda x: seen.append("fast") or run(x))
+    monkeypatch.setattr(
+        built.pointwise, "quickest_in_training", lambda number: seen.append(number) or "fast"
+    )
+    built.train(training).execution = execution
+    y = built(torch.randn(3, 6, *(7, 10, 4)[:dimensions]))
+    positions = [y[:, 0].numel()] if (execution, training) == ("auto", True) else []
+    assert seen == positions + ["fast"] * fast
+
+
+@case
 def test_an_empty_batch(name: str, options: dict[str, Any]) -> None:
     substitution = substitutions.get(name)
     built = substitution.build(nn.Conv2d(6, 10, 3), substitution.config(options))
@@ -352,6 +420,9 @@ def test_a_linear_is_a_convolution_over_its_positions(
     plain = built.to_dense()
     assert type(plain) is nn.Linear
     assert (plain.bias is not None) == bias
+    one = built.convolution.to_dense()
+    assert torch.equal(plain.weight, one.weight.squeeze(-1)), "what is a matrix already is copied"
+    assert len(built.products()) == bool(built.factors())
     for size in [(2, 3, 5), (4,), ()]:
         x = torch.randn(*size, shape[0], dtype=torch.float64)
         for execution in ("dense", "fast", "auto"):
@@ -472,6 +543,24 @@ def test_random_signs_are_exactly_orthogonal() -> None:
     torch.testing.assert_close(square, torch.eye(64, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("init", ["signs", "paper"])
+@pytest.mark.parametrize("shape", [(11, 11), (22, 11), (11, 22), (58, 30)])
+def test_the_stack_starts_with_the_size_of_the_old_matrix(
+    init: str, shape: tuple[int, int]
+) -> None:
+    """11 channels are padded to 12, and the riffle puts both ends of a vector where they were."""
+    acdc = substitutions.get("acdc")
+    torch.manual_seed(0)
+    conv = nn.Conv2d(*shape, 1, dtype=torch.float64)
+    config = acdc.config({"init": init, "depth": 3})
+    sizes = [
+        acdc.build(conv, config).pointwise.dense_weight().square().sum()
+        for _ in range(1 if init == "paper" else 300)
+    ]
+    ratio = float(torch.stack(sizes).detach().mean() / conv.weight.detach().square().sum())
+    assert ratio == pytest.approx(1, abs=0.05)
+
+
 def test_options_are_checked() -> None:
     acdc = substitutions.get("acdc")
     assert acdc.config({"depth": "8", "extra_riffle": "true"}).model_dump() == {
@@ -484,6 +573,71 @@ def test_options_are_checked() -> None:
             acdc.config(options)
     with pytest.raises(UsageError, match=r"Unknown substitution 'acdd'. Did you mean acdc"):
         substitutions.get("acdd")
+
+
+class Two(StructuredConv):
+    """A family that makes two convolutions of a 1×1 one, as a factored matrix does."""
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__(conv)
+        self.inner = nn.Sequential(
+            nn.Conv1d(conv.in_channels, 5, 1, bias=False, device=conv.weight.device),
+            nn.Conv1d(5, conv.out_channels, 1, device=conv.weight.device),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
+
+    def to_dense(self) -> nn.Module:
+        return copy.deepcopy(self.inner)
+
+
+def test_several_convolutions_make_one_linear() -> None:
+    layer = StructuredLinear(Two(as_convolution(nn.Linear(600, 3))))
+    dense = layer.to_dense()
+    assert type(dense) is nn.Linear
+    first, second = (conv.weight.detach().double().squeeze(-1) for conv in layer.convolution.inner)
+    assert torch.equal(dense.weight, (second @ first).float())
+    assert torch.equal(dense.bias, layer.convolution.inner[1].bias)
+    x = torch.randn(4, 600)
+    torch.testing.assert_close(dense(x), layer(x))
+
+
+@pytest.mark.parametrize("family", [*substitutions.names(), "two"])
+def test_dense_on_the_layers_device(family: str) -> None:
+    linear = nn.Linear(6, 10, device="meta")
+    if family == "two":
+        built: nn.Module = StructuredLinear(Two(as_convolution(linear)))
+    else:
+        substitution = substitutions.get(family)
+        built = substitution.build(linear, substitution.config({}))
+        plain = nn.Conv2d(6, 10, 3, device="meta", dtype=torch.float64)
+        conv = substitution.build(plain, substitution.config({}))
+        for module in (conv, conv.to_dense()):
+            assert {p.device.type for p in module.parameters()} == {"meta"}
+            assert {p.dtype for p in module.parameters()} == {torch.float64}
+    assert {p.device.type for p in built.to_dense().parameters()} == {"meta"}
+
+
+def test_a_linear_does_what_its_convolution_does() -> None:
+    acdc = substitutions.get("acdc")
+    linear = nn.Linear(8, 8)
+    built = acdc.build(linear, acdc.config({}))
+    assert built.extra_repr() == "in_features=8, out_features=8"
+    left = built.fit(as_convolution(linear))
+    found = built.to_dense().weight
+    assert float((found - linear.weight).norm() / linear.weight.norm()) == pytest.approx(left)
+    assert built.factors() == built.convolution.factors()
+    built.train().keep_product(True)
+    substitutions.set_execution(built, "dense")
+    built(torch.randn(2, 8))
+    kept = built.convolution.pointwise._product
+    [product] = built.products()
+    assert product is kept
+    built.keep_product(False)
+    built(torch.randn(2, 8))
+    assert built.convolution.pointwise._product is None
+    assert structured_layers(nn.Sequential(built)) == structured_layers(built) == [built]
 
 
 def test_execution_is_switched_for_a_whole_network() -> None:

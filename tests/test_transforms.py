@@ -111,6 +111,33 @@ def test_tables_outlive_the_mode_they_were_made_in() -> None:
     assert torch.isfinite(tf.dct(torch.ones(2, 34))).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_results_have_the_inputs_dtype_and_device(dtype: torch.dtype, device: str) -> None:
+    x = torch.ones(3, 10, dtype=dtype, device=device)
+    matrix = tf.dct_matrix(10, dtype, x.device)
+    for y in (tf.dct(x), tf.idct(x), tf.cosine_filter(x, x[0]), x @ matrix):
+        assert (y.dtype, y.device, y.shape) == (x.dtype, x.device, x.shape)
+
+
+def test_compiled_transforms() -> None:
+    """What is traced leaves nothing behind that only its graph could use."""
+    torch._dynamo.reset()
+    compiled = torch.compile(tf.dct, backend="aot_eager", fullgraph=True)
+    x = torch.randn(3, 39)
+    torch.testing.assert_close(compiled(x), tf.dct(x))
+    matrix = torch.compile(tf.dct_matrix, backend="aot_eager", fullgraph=True)
+    about = (41, torch.float32, x.device)
+    torch.testing.assert_close(matrix(*about), tf.dct_matrix(*about))
+
+
+def test_tables_are_rounded_once() -> None:
+    exact, rounded = (
+        tf.dct_matrix(88, dtype, torch.device("cpu")) for dtype in (torch.float64, torch.float32)
+    )
+    assert torch.equal(exact.float(), rounded)
+
+
 def test_long_transforms_stay_exact() -> None:
     x = vectors(4096)
     c = tf.dct_matrix(4096, torch.float64, torch.device("cpu"))

@@ -80,7 +80,7 @@ def check_pattern(flag: str, pattern: str, names: Sequence[str], options: PlanOp
     """
     if any(matches(pattern, name) for name in names):
         return
-    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5) or list(names[:3])
+    near = difflib.get_close_matches(pattern, names, cutoff=0.5) or list(names[:3])
     kind = "layers" if options.linear else "convolutions"
     raise PlanError(
         f"{flag} {pattern!r} matches none of the {len(names)} {kind}. "

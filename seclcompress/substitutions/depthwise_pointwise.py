@@ -81,9 +81,8 @@ class DepthwisePointwise(StructuredConv):
             stride=self.stride if alone else 1,  # type: ignore[arg-type]
             padding=self.padding if alone else 0,  # type: ignore[arg-type]
             padding_mode=self.padding_mode if alone else "zeros",
-            bias=bias is not None,
-            device=weight.device,
-            dtype=weight.dtype,
+            bias=False,
+            device="meta",  # what it would be initialised with is replaced
         )
         dense.weight = nn.Parameter(weight.reshape(dense.weight.shape).clone())
         if bias is not None:
