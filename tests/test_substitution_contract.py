@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import shutil
 import warnings
@@ -18,7 +19,13 @@ from torch import nn
 from seclcompress import substitutions
 from seclcompress.errors import SubstitutionError, UsageError
 from seclcompress.substitutions import StructuredConv, StructuredLinear, structured_layers
-from seclcompress.substitutions.contract import CONVOLUTIONS, as_convolution
+from seclcompress.substitutions.contract import (
+    CONVOLUTIONS,
+    Substitution,
+    SubstitutionConfig,
+    as_convolution,
+)
+from seclcompress.substitutions.depthwise_pointwise import white_gain
 
 #: Options worth testing beside the defaults.
 CONFIGS: dict[str, list[dict[str, Any]]] = {
@@ -649,3 +656,106 @@ def test_execution_is_switched_for_a_whole_network() -> None:
         substitutions.set_execution(network, "quick")
     with pytest.raises(UsageError, match="Unknown planned execution 'auto'"):
         network[0].planned_execution = "auto"
+
+
+class Choosy(Substitution):
+    """A family whose options decide what it refuses."""
+
+    name = "choosy"
+    summary = "for tests"
+
+    class Config(SubstitutionConfig):
+        """Options."""
+
+        most: int = 8
+
+    def _refuse(self, conv: nn.Module, config: Any) -> str | None:
+        return "it is too wide" if conv.out_channels > config.most else None
+
+    def cost(self, conv: nn.Module, config: Any, output_size: Any) -> Any:
+        raise NotImplementedError
+
+    def _build(self, conv: nn.Module, config: Any) -> StructuredConv:
+        return InTwoSteps(conv, nn.Sequential(copy.deepcopy(conv)))
+
+
+def test_a_family_refuses_by_its_options() -> None:
+    family, conv = Choosy(), nn.Conv1d(2, 9, 1)
+    assert family.refuse(conv, family.config({})) == "it is too wide"
+    with pytest.raises(SubstitutionError, match=r"as 'choosy': it is too wide\.$"):
+        family.build(conv, family.config({"most": "8"}))
+    assert family.refuse(conv, family.config({"most": 9})) is None
+    assert isinstance(family.build(conv, family.config({"most": 9})), StructuredConv)
+
+
+class NoOptions(Choosy):
+    Config = SubstitutionConfig
+
+
+def test_options_that_are_none_in_words() -> None:
+    with pytest.raises(UsageError, match=r"'choosy': .*most.*wide.* It takes: most\.$"):
+        Choosy().config({"most": "wide"})
+    with pytest.raises(UsageError, match=r"'choosy': .*least.* It takes: none\.$"):
+        NoOptions().config({"least": 1})
+
+
+class OwnConvolution(nn.Conv2d):
+    def _conv_forward(self, x: Any, weight: Any, bias: Any) -> Any:
+        return -super()._conv_forward(x, weight, bias)
+
+
+class OwnCall(nn.Linear):
+    def __call__(self, x: Any) -> Any:
+        return -super().__call__(x)
+
+
+@case
+def test_what_may_compute_something_else_is_kept_in_words(
+    name: str, options: dict[str, Any]
+) -> None:
+    substitution = substitutions.get(name)
+    config = substitution.config(options)
+    for layer, kind in ((OwnConvolution(3, 8, 3), "convolution"), (OwnCall(24, 16), "Linear")):
+        words = f"a {type(layer).__name__} may compute something else than a plain {kind}"
+        assert substitution.refuse(layer, config) == words
+
+
+@case
+@pytest.mark.parametrize(("channels", "groups", "kept"), [(1, 1, False), (2, 2, True)])
+def test_which_convolutions_are_depthwise(
+    name: str, options: dict[str, Any], channels: int, groups: int, kept: bool
+) -> None:
+    substitution = substitutions.get(name)
+    conv = nn.Conv2d(channels, 8, 3, groups=groups)
+    reason = substitution.refuse(conv, substitution.config(options))
+    assert reason == ("it is depthwise already" if kept else None)
+
+
+def test_a_linear_as_a_convolution_costs_nothing() -> None:
+    linear = nn.Linear(5, 7).requires_grad_(False)
+    before = torch.get_rng_state()
+    conv = as_convolution(linear)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert conv.weight.data_ptr() == linear.weight.data_ptr()
+    assert not conv.weight.requires_grad
+    assert conv.bias is linear.bias
+    assert as_convolution(nn.Linear(5, 7, bias=False)).bias is None
+    assert as_convolution(nn.Linear(5, 7)).weight.requires_grad
+
+
+def test_a_layer_of_zeros_has_the_gain_of_a_fresh_one() -> None:
+    conv = nn.Conv2d(400, 300, 3)
+    fresh = white_gain(conv)
+    nn.init.zeros_(conv.weight)
+    assert white_gain(conv) == white_gain(conv.to("meta")) == pytest.approx(1 / math.sqrt(3))
+    assert fresh == pytest.approx(1 / math.sqrt(3), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("acd", "Did you mean acdc?"), ("zzz", f"There are: {', '.join(substitutions.names())}.")],
+)
+def test_unknown_families(name: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        substitutions.get(name)
+    assert str(caught.value) == f"Unknown substitution '{name}'. {words}"

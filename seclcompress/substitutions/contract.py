@@ -64,9 +64,7 @@ def as_convolution(layer: nn.Module) -> Convolution:
     if not isinstance(layer, nn.Linear):
         assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         return layer
-    conv = nn.Conv1d(
-        layer.in_features, layer.out_features, 1, bias=layer.bias is not None, device="meta"
-    )
+    conv = nn.Conv1d(layer.in_features, layer.out_features, 1, bias=False, device="meta")
     trained = layer.weight.requires_grad
     conv.weight = nn.Parameter(layer.weight.detach()[:, :, None], requires_grad=trained)
     conv.bias = layer.bias
