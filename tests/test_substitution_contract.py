@@ -759,3 +759,16 @@ def test_unknown_families(name: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         substitutions.get(name)
     assert str(caught.value) == f"Unknown substitution '{name}'. {words}"
+
+
+@pytest.mark.parametrize("channels", [(24, 7), (7, 24), (50, 21), (16, 16)], ids=str)
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_the_papers_first_values_have_the_old_layers_gain(
+    channels: tuple[int, int], depth: int
+) -> None:
+    """Whichever inputs the riffles lead to whichever outputs."""
+    conv = nn.Conv2d(*channels, 1, dtype=torch.float64)
+    substitution = substitutions.get("acdc")
+    built = substitution.build(conv, substitution.config({"depth": depth, "init": "paper"}))
+    energy = float(built.to_dense().weight.square().sum()) / channels[1]
+    assert energy == pytest.approx(white_gain(conv) ** 2, rel=0.1)
