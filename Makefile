@@ -58,8 +58,8 @@ coverage: $(VENV)/.test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Do the tests see every change of the mathematics, the costs, the plans and the families? About an hour
-# on 2 cores; docs/mutation.md explains what survives. A second run tests only what has changed.
+# Do the tests see every change of the mathematics, the costs, the plans and the families? Well over an
+# hour on 2 cores; docs/mutation.md explains what survives. A second run tests only what has changed.
 mutants: export OMP_NUM_THREADS := 1
 mutants: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group mutation

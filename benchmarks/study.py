@@ -28,7 +28,8 @@ AT = ("--alpha", "0", "--beta", "1000")
 BOTH = ("--alpha", "0.9", "--beta", "1000")
 #: The diagonals as the paper's recipe has them; each question changes one thing about it.
 PAPER_FACTORS = ("--factor-decay", "ratio", "--factor-lr", "1", "--factor-optimizer", "same")
-WINNER = (*BOTH, "--factor-optimizer", "adamw", "--factor-lr", "0.1")
+ADAMW = ("--factor-optimizer", "adamw", "--factor-lr", "0.1")
+WINNER = (*BOTH, *ADAMW)
 SEPARABLE = ("--substitution", "separable")
 
 
@@ -62,21 +63,13 @@ RUNS = (
     Run("losses", "kd", training=("--alpha", "0.9", "--beta", "0")),
     Run("losses", "at-kd", training=BOTH),
     Run("step of the diagonals", "lr-3", training=("--factor-lr", "3")),
-    Run(
-        "step of the diagonals",
-        "adamw",
-        training=("--factor-optimizer", "adamw", "--factor-lr", "0.1"),
-    ),
+    Run("step of the diagonals", "adamw", training=ADAMW),
     Run("decay of the diagonals", "fixed", training=("--factor-decay", "fixed")),
     Run("decay of the diagonals", "product", training=("--factor-decay", "product")),
     Run("depth", "depth-4", with_depth(4)),
     Run("depth", "depth-8", with_depth(8)),
     Run("start", "original", (*with_depth(12), "--start", "original")),
-    Run(
-        "together",
-        "at-kd-adamw",
-        training=WINNER,
-    ),
+    Run("together", "at-kd-adamw", training=WINNER),
     Run("other networks", "separable", SEPARABLE),
     Run("other networks", "separable-at-kd", SEPARABLE, BOTH),
     Run("other networks", "narrower", None, student="wrn10_0.58"),

@@ -31,7 +31,7 @@ from seclcompress.substitutions.acdc import AcdcPointwise
 from seclcompress.timing import alternate, describe_machine
 from seclcompress.transforms import dct, riffle
 
-CASES = (("wrn16_2", (3, 32, 32), 128), ("resnet50", (3, 128, 128), 16))
+CASES = {"wrn16_2": ((3, 32, 32), 128), "resnet50": ((3, 128, 128), 16)}
 #: Chains of 2048×2048 products take minutes a step in resnet50.
 KINDS = {"wrn16_2": ("separable", "acdc", "chain"), "resnet50": ("separable", "acdc")}
 
@@ -91,7 +91,7 @@ def inputs(size: tuple[int, ...], batch: int) -> tuple[Tensor, Tensor]:
 def peak_memory(name: str, kind: str, threads: int) -> float:
     """MiB above what the process had before the first step; in this process."""
     torch.set_num_threads(threads)
-    size, batch = next((size, batch) for case, size, batch in CASES if case == name)
+    size, batch = CASES[name]
     run = step(build(name, size, kind), *inputs(size, batch))
     before, peak, done = resident(), [0], threading.Event()
 
@@ -117,7 +117,7 @@ def step_times(name: str, threads: int, rounds: int) -> dict[str, float]:
     """Median seconds a step of each kind, alternating; in this process."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    size, batch = next((size, batch) for case, size, batch in CASES if case == name)
+    size, batch = CASES[name]
     runs = {kind: step(build(name, size, kind), *inputs(size, batch)) for kind in KINDS[name]}
     return {kind: time.median for kind, time in alternate(runs, rounds=rounds).items()}
 
@@ -142,7 +142,7 @@ def main() -> None:
     print("| network, batch | layers | step ÷ separable | memory ÷ separable |")
     print("|---|---|---|---|")
     common = ["--threads", str(chosen.threads), "--rounds", str(chosen.rounds)]
-    for name, _, batch in CASES:
+    for name, (_, batch) in CASES.items():
         if chosen.only not in (None, name):
             continue
         times, memory = [], []

@@ -531,7 +531,7 @@ def test_zero_weights_do_not_make_a_dead_layer() -> None:
     conv = nn.Conv2d(4, 4, 1)
     nn.init.zeros_(conv.weight)
     built = substitutions.get("acdc").build(conv, substitutions.get("acdc").config({}))
-    assert all(float(factor.abs().min()) > 0.5 for factor in built.factors())
+    assert all(float(factor.detach().abs().min()) > 0.5 for factor in built.factors())
 
 
 @given(c_in=st.integers(1, 300), c_out=st.integers(1, 300))
@@ -753,7 +753,11 @@ def test_a_layer_of_zeros_has_the_gain_of_a_fresh_one() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("acd", "Did you mean acdc?"), ("zzz", f"There are: {', '.join(substitutions.names())}.")],
+    [
+        ("acd", "Did you mean acdc?"),
+        ("sep", "Did you mean separable?"),
+        ("zzz", f"There are: {', '.join(substitutions.names())}."),
+    ],
 )
 def test_unknown_families(name: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -74,9 +74,9 @@ def acdc_stack(
     output channel j is the sum of the stack's channels i with i mod out_channels = j.
 
     Args:
-        x: (batch, c_in, *spatial) with c_in <= N; images are read with any strides, videos are
-            copied unless contiguous or channels last. float32, float64 or bfloat16 (computed in
-            float32).
+        x: (batch, c_in, *spatial) with c_in <= N, contiguous or channels last, of images also with
+            rows and columns left out (anything else is copied), float32, float64 or bfloat16
+            (computed in float32).
         a: (layers, N), the diagonals before the DCTs. The dtype of x; for bfloat16 also float32.
         d: (layers, N), the diagonals between DCT and inverse DCT, likewise.
         out_channels: 1 to N.

@@ -83,24 +83,30 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     strange = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if strange:
         raise WeightsError(f"{path} holds no tensor under {strange[0]!r} and is not a state_dict.")
-    state = OrderedDict((str(key), value) for key, value in content.items())
-    return _with_versions(state, getattr(content, "_metadata", None))
+    state = {str(key): value for key, value in content.items()}
+    metadata = getattr(content, "_metadata", None)
+    if not isinstance(metadata, Mapping):
+        return state
+    versions = {
+        module: {"version": about["version"]}
+        for module, about in metadata.items()
+        if isinstance(about, Mapping) and type(about.get("version")) is int
+    }
+    return _with_versions(state, versions)
 
 
-def _with_versions(state: Mapping[str, Tensor], metadata: Any) -> OrderedDict[str, Tensor]:
-    """The tensors with the modules' versions that torch keeps beside them, if those are some."""
+def _with_versions(
+    state: Mapping[str, Tensor], versions: Mapping[str, Any]
+) -> OrderedDict[str, Tensor]:
+    """The tensors with the modules' versions where torch keeps them: beside them."""
     versioned = OrderedDict(state)
-    if isinstance(metadata, Mapping):
-        versioned._metadata = {  # type: ignore[attr-defined]
-            module: {"version": about["version"]}
-            for module, about in metadata.items()
-            if isinstance(about, Mapping) and type(about.get("version")) is int
-        }
+    if versions:
+        versioned._metadata = versions  # type: ignore[attr-defined]
     return versioned
 
 
-def _versions(state: Mapping[str, Tensor]) -> dict[str, dict[str, int]] | None:
-    return getattr(state, "_metadata", None)
+def _versions(state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    return getattr(state, "_metadata", None) or {}
 
 
 def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -110,11 +116,11 @@ def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mappin
             if all(key.startswith(prefix) for key in state):
                 versions = {
                     f"{module}.".removeprefix(prefix).removesuffix("."): version
-                    for module, version in (_versions(state) or {}).items()
+                    for module, version in _versions(state).items()
                     if f"{module}.".startswith(prefix)
                 }
                 plain = {key.removeprefix(prefix): value for key, value in state.items()}
-                state = _with_versions(plain, versions or None)
+                state = _with_versions(plain, versions)
                 break
         else:
             return state

@@ -69,7 +69,7 @@ def get(name: str) -> Substitution:
     """
     found = _registered().get(name)
     if found is None:
-        near = difflib.get_close_matches(name, names())
+        near = difflib.get_close_matches(name, names(), cutoff=0.4)
         hint = f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(names())}."
         raise UsageError(f"Unknown substitution '{name}'. {hint}")
     return found
