@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,32 +104,57 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch) -> None:
     assert read(tmp_path)[0].step == 2
 
 
-def in_a_child(work: Callable[[], None]) -> int:
-    """Runs in a forked process; gives its number."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
-
-
-def died(child: int) -> bool:
-    """Whether a process was killed; one that failed is a failure of the test."""
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
-
-
 def go_on(folder: Path, observer: Silent | None = None) -> Trainer:
     run = trainer(folder, digits(), observer, epochs=2, checkpoint_seconds=1e-9, crop=True)
     if (folder / CHECKPOINT).exists():
         run.resume()
     run.run()
     return run
+
+
+def go_on_and_die(folder: Path, call: str, number: int) -> None:
+    """Gets SIGKILL at the so-manyth call of a function of the operating system."""
+    module, _, name = call.rpartition(".")
+    owner = Path if module == "pathlib.Path" else os
+    original, calls = getattr(owner, name), []
+
+    def dies(*args: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **more)
+
+    setattr(owner, name, dies)
+    go_on(folder)
+
+
+@pytest.fixture(scope="module")
+def in_a_child() -> Callable[..., BaseProcess]:
+    """Starts a function in a process of its own.
+
+    It is forked from a server that has imported everything and run nothing: a fresh interpreter
+    would take seconds, and autograd refuses to work in a fork of a process that has checkpointed.
+    """
+    context = multiprocessing.get_context("forkserver")
+    # conftest sets the number of threads, on which the last bits depend.
+    context.set_forkserver_preload(["conftest", __name__])
+
+    def start(work: Callable[..., None], *args: Any) -> BaseProcess:
+        child = context.Process(target=work, args=args)
+        with pytest.MonkeyPatch.context() as patch:
+            # The server finds this module by it, when it starts.
+            patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+            child.start()
+        return child
+
+    return start
+
+
+def died(child: BaseProcess) -> bool:
+    """Whether a process was killed; one that failed is a failure of the test."""
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -145,14 +174,14 @@ class TestKilled:
                 for slot, value in mine[index].items():
                     assert torch.equal(torch.as_tensor(value), torch.as_tensor(theirs[index][slot]))
 
-    def test_at_random_times(self, tmp_path: Path) -> None:
+    def test_at_random_times(self, tmp_path: Path, in_a_child) -> None:
         folder = tmp_path / "killed"
         generator = random.Random(0)
         kills = 0
         for _ in range(12):
-            child = in_a_child(lambda: go_on(folder))
+            child = in_a_child(go_on, folder)
             time.sleep(generator.uniform(0.02, 0.35))
-            os.kill(child, signal.SIGKILL)
+            child.kill()
             kills += died(child)
         assert kills > 0
         self.expect_the_same_end(tmp_path, folder)
@@ -160,23 +189,8 @@ class TestKilled:
     @pytest.mark.parametrize("call", ["os.fsync", "os.link", "pathlib.Path.replace", "os.fdopen"])
     @pytest.mark.parametrize("number", [1, 2, 5, 9])
     def test_in_the_middle_of_a_save(
-        self, tmp_path: Path, monkeypatch, call: str, number: int
+        self, tmp_path: Path, in_a_child, call: str, number: int
     ) -> None:
         folder = tmp_path / "killed"
-
-        def work() -> None:
-            module, _, name = call.rpartition(".")
-            owner = Path if module == "pathlib.Path" else os
-            original, calls = getattr(owner, name), []
-
-            def dies(*args, **more):
-                calls.append(1)
-                if len(calls) == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return original(*args, **more)
-
-            monkeypatch.setattr(owner, name, dies)
-            go_on(folder)
-
-        assert died(in_a_child(work))
+        assert died(in_a_child(go_on_and_die, folder, call, number))
         self.expect_the_same_end(tmp_path, folder)
