@@ -6,12 +6,13 @@ import copy
 
 import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 from torch.utils._pytree import tree_leaves
 
 from seclcompress.networks.tasks import task_of
 from seclcompress.rewrite import replace_module
-from seclcompress.substitutions import StructuredLayer, plain, structured_layers
+from seclcompress.substitutions import StructuredConv, StructuredLayer, plain, structured_layers
 from seclcompress.trace import floating_dtype
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -24,9 +25,9 @@ def for_inference(
     """A copy that computes the same in eval mode, faster.
 
     Layers that run dense become plain convolutions, those that run fast stay structured. Batch norm
-    right behind a plain convolution is folded into it. A trace shows where; because a trace can miss
-    what a network decides in Python, the folded network is run beside the other on random images and
-    given up if they differ.
+    right behind a convolution is folded into it, a structured one included. A trace shows where;
+    because a trace can miss what a network decides in Python, the folded network is run beside the
+    other on random images and given up if they differ.
 
     Args:
         network: Any network; it stays as it is.
@@ -89,11 +90,34 @@ def _fold_batch_norm(network: nn.Module) -> nn.Module:
             continue
         names = (str(before.target), str(node.target))
         conv, norm = (modules[name] for name in names)
-        alone = all(called.count(name) == 1 and name not in read for name in names)
-        if alone and type(conv) in _CONVOLUTIONS and type(norm) in _NORMS and _plain(conv, norm):
-            replace_module(network, conv, fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var]
+        alone = all(called.count(name) == 1 and not _within(read, name) for name in names)
+        if not alone or not isinstance(norm, _BatchNorm) or not _plain(conv, norm):
+            continue
+        if type(norm) in _NORMS and _fold(network, conv, norm):
             replace_module(network, norm, nn.Identity())
     return network
+
+
+def _within(paths: set[str], name: str) -> bool:
+    """Whether one of the paths is a module's or leads into it."""
+    return any(path == name or path.startswith(f"{name}.") for path in paths)
+
+
+def _fold(network: nn.Module, conv: nn.Module, norm: _BatchNorm) -> bool:
+    """Folds a norm into the convolution before it; False if that is none, or cannot."""
+    if isinstance(conv, StructuredConv):
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None, "or it would not be plain"
+        assert variance is not None
+        one = torch.ones_like(mean)[:, None]
+        scale, shift = fuse_conv_bn_weights(
+            one, None, mean, variance, norm.eps, norm.weight, norm.bias
+        )
+        return conv.scale_outputs(scale.detach().squeeze(1), shift.detach())
+    if type(conv) not in _CONVOLUTIONS:
+        return False
+    replace_module(network, conv, fuse_conv_bn_eval(conv, norm))  # type: ignore[type-var]
+    return True
 
 
 def _plain(conv: nn.Module, norm: nn.Module) -> bool:

@@ -196,7 +196,7 @@ def test_on_the_meta_device_nothing_is_compared(layer: nn.Module) -> None:
 def test_the_fused_kernel_runs_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def fused(x: torch.Tensor, *operands: object) -> torch.Tensor:
+    def fused(x: torch.Tensor, *operands: object, scale: None) -> torch.Tensor:
         seen.append(x.dtype)
         return x.new_zeros(1, 10, 4, 4)
 

@@ -363,6 +363,30 @@ def test_outputs_have_the_layout_of_a_convolutions(
 
 
 @case
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_scale_of_the_outputs(
+    name: str, options: dict[str, Any], bias: bool, kernel: int
+) -> None:
+    """However the layer runs, twice in a row, and as plain layers; or nothing is changed."""
+    substitution = substitutions.get(name)
+    conv = nn.Conv2d(6, 9, kernel, bias=bias, dtype=torch.float64)
+    built = substitution.build(conv, substitution.config(options)).eval()
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64)
+    parts = torch.randn(4, 9, dtype=torch.float64)
+    with torch.no_grad():
+        expected, saved = built(x), set(built.state_dict())
+        for scale, shift in (parts[:2], parts[2:]):
+            if built.scale_outputs(scale, shift):
+                expected = expected * scale[:, None, None] + shift[:, None, None]
+        for execution in ("dense", "fast"):
+            built.execution = execution
+            torch.testing.assert_close(built(x), expected)
+        torch.testing.assert_close(built.to_dense()(x), expected)
+    assert all("scale" not in key for key in set(built.state_dict()) - saved)
+
+
+@case
 @pytest.mark.parametrize(("dimensions", "kernel"), [(1, 1), (2, 3), (3, 1)])
 @pytest.mark.parametrize(
     ("execution", "training", "fast"),

@@ -5,7 +5,9 @@ _View = tuple[int, int, int, int, int, int, int]
 # kernel name or None, type, n, layers, threads, batch, positions, address of a, address of d
 _Call = tuple[str | None, int, int, int, int, int, int, int, int]
 
-def forward(call: _Call, input: _View, output: _View, bias: int, transposed: bool, /) -> None: ...
+def forward(
+    call: _Call, input: _View, output: _View, scale: int, bias: int, transposed: bool, /
+) -> None: ...
 def backward(
     call: _Call,
     input: _View,

@@ -40,8 +40,10 @@ def check_parameter(name: str, value: Tensor, x: Tensor) -> None:
         )
 
 
-def check_stack(x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None) -> None:
-    """Raises ValueError unless the operands fit together."""
+def check_stack(
+    x: Tensor, a: Tensor, d: Tensor, out_channels: int, **affine: Tensor | None
+) -> None:
+    """Raises ValueError unless the operands fit together; `affine` by name, as `bias`."""
     if x.dtype not in TYPES:
         known = ", ".join(map(str, TYPES))
         raise refuse(f"x is {x.dtype}", f"the kernel knows {known}", "Convert x")
@@ -64,12 +66,13 @@ def check_stack(x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor
             f"it must be 1 to N = {n}",
             "Give the stack a larger N",
         )
-    if bias is not None and (bias.dim() != 1 or bias.shape[0] != out_channels):
-        raise refuse(
-            f"bias has shape {tuple(bias.shape)}",
-            f"it must be (out_channels,) = ({out_channels},)",
-            "Pass one number for each output channel",
-        )
-    for name, value in (("a", a), ("d", d), ("bias", bias)):
+    for name, value in affine.items():
+        if value is not None and (value.dim() != 1 or value.shape[0] != out_channels):
+            raise refuse(
+                f"{name} has shape {tuple(value.shape)}",
+                f"it must be (out_channels,) = ({out_channels},)",
+                "Pass one number for each output channel",
+            )
+    for name, value in {"a": a, "d": d, **affine}.items():
         if value is not None:
             check_parameter(name, value, x)

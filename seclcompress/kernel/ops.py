@@ -66,6 +66,7 @@ def acdc_stack(
     out_channels: int,
     bias: Tensor | None = None,
     *,
+    scale: Tensor | None = None,
     transposed: bool = False,
 ) -> Tensor:
     """Applies a stack of ACDC layers to the channels of x.
@@ -81,19 +82,23 @@ def acdc_stack(
         d: (layers, N), the diagonals between DCT and inverse DCT, likewise.
         out_channels: 1 to N.
         bias: (out_channels,), likewise.
+        scale: (out_channels,), likewise: output channels are multiplied by it before the bias is
+            added, as batch norm does.
         transposed: The transposed stack. Where the stack from p to q channels multiplies by W, of
             shape (q, p), this one takes q channels to p and multiplies by Wᵀ.
 
     Returns:
         (batch, out_channels, *spatial) in the dtype and memory format of x. Differentiable once,
-        in x, a, d and bias.
+        in x, a, d, bias and scale.
 
     Raises:
         ValueError: a shape, dtype, device or length that the kernel does not do.
         RuntimeError: the compiled kernel is not there.
     """
-    arguments = (x, a, d, out_channels, bias, transposed)
-    run = _Eager.apply if nobody_watches(x, a, d, bias) else torch.ops.seclcompress.acdc_stack
+    arguments = (x, a, d, out_channels, bias, scale, transposed)
+    run = (
+        _Eager.apply if nobody_watches(x, a, d, bias, scale) else torch.ops.seclcompress.acdc_stack
+    )
     result: Tensor = run(*arguments)
     return result
 
@@ -164,18 +169,24 @@ def _require_native() -> None:
 
 
 def _forward(
-    x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None, transposed: bool
+    x: Tensor,
+    a: Tensor,
+    d: Tensor,
+    out_channels: int,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    transposed: bool,
 ) -> Tensor:
     _require_native()
-    check_stack(x, a, d, out_channels, bias)
+    check_stack(x, a, d, out_channels, bias=bias, scale=scale)
     x = layout.readable(x)
     a, d = _parameter(a, x), _parameter(d, x)
-    bias = None if bias is None else _parameter(bias, x)
+    affine = [None if value is None else _parameter(value, x) for value in (scale, bias)]
     common = _common_arguments(x, a, d)
     y = layout.empty_like(x, out_channels)
     if y.numel() > 0:
-        bias_address = 0 if bias is None else bias.data_ptr()
-        _native.forward(common, layout.view(x), layout.view(y), bias_address, transposed)
+        factor, summand = (0 if value is None else value.data_ptr() for value in affine)
+        _native.forward(common, layout.view(x), layout.view(y), factor, summand, transposed)
     return y
 
 
@@ -185,9 +196,10 @@ def _forward_fake(
     d: Tensor,
     out_channels: int,
     bias: Tensor | None,
+    scale: Tensor | None,
     transposed: bool,  # noqa: ARG001
 ) -> Tensor:
-    check_stack(x, a, d, out_channels, bias)
+    check_stack(x, a, d, out_channels, bias=bias, scale=scale)
     return layout.empty_like(x, out_channels)
 
 
@@ -201,7 +213,7 @@ def _backward(
             "they must differ in the channels only",
             "Pass the gradient of this operator's output",
         )
-    check_stack(x, a, d, grad.shape[1], None)
+    check_stack(x, a, d, grad.shape[1])
     check_parameter("the output's gradient", grad, x)
     x, grad = layout.readable(x), layout.readable(grad.to(x.dtype))
     a_dtype, d_dtype = a.dtype, d.dtype
@@ -253,15 +265,23 @@ class _Eager(torch.autograd.Function):
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    x, a, d, _, bias, ctx.transposed = inputs
-    ctx.save_for_backward(x, a, d)
+    x, a, d, _, bias, scale, ctx.transposed = inputs
+    ctx.save_for_backward(x, a, d, scale)
     ctx.bias_dtype = None if bias is None else bias.dtype
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, a, d = ctx.saved_tensors
-    x_grad, a_grad, d_grad, bias_grad = None, None, None, None
+    x, a, d, scale = ctx.saved_tensors
+    x_grad, a_grad, d_grad, bias_grad, scale_grad = None, None, None, None, None
     wanted, grad = ctx.needs_input_grad[0], grad.to(x.dtype)
+    positions = [dim for dim in range(grad.dim()) if dim != 1]
+    if ctx.needs_input_grad[4]:
+        bias_grad = grad.sum(positions, dtype=TYPES[grad.dtype][1]).to(ctx.bias_dtype)
+    if ctx.needs_input_grad[5]:
+        unscaled = acdc_stack(x, a, d, grad.shape[1], transposed=ctx.transposed)
+        scale_grad = (grad * unscaled).sum(positions, dtype=TYPES[grad.dtype][1]).to(scale.dtype)
+    if scale is not None:
+        grad = grad * scale.to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 2))
     # With a graph of the gradient wanted, the operator refuses it.
     eager = not torch.is_grad_enabled() and nobody_watches(grad, x, a, d)
     backward = _backward if eager else torch.ops.seclcompress.acdc_stack_backward
@@ -275,15 +295,13 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         channels, turned = x.shape[1], not ctx.transposed
         image = grad.contiguous(memory_format=layout.memory_format(x))
         x_grad = acdc_stack(image, a, d, channels, transposed=turned)
-    if ctx.needs_input_grad[4]:
-        positions = [dim for dim in range(grad.dim()) if dim != 1]
-        bias_grad = grad.sum(positions, dtype=TYPES[grad.dtype][1]).to(ctx.bias_dtype)
     return (
         x_grad if ctx.needs_input_grad[0] else None,
         a_grad if ctx.needs_input_grad[1] else None,
         d_grad if ctx.needs_input_grad[2] else None,
         None,
         bias_grad,
+        scale_grad,
         None,
     )
 
@@ -304,7 +322,8 @@ _BACKWARD = "seclcompress::acdc_stack_backward"
 
 torch.library.define(
     _FORWARD,
-    "(Tensor x, Tensor a, Tensor d, SymInt out_channels, Tensor? bias, bool transposed) -> Tensor",
+    "(Tensor x, Tensor a, Tensor d, SymInt out_channels, Tensor? bias, Tensor? scale, "
+    "bool transposed) -> Tensor",
 )
 torch.library.define(
     _BACKWARD,

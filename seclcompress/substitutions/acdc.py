@@ -92,8 +92,10 @@ class AcdcPointwise(FactoredPointwise):
             return super().map_channels(x)
         with _full_precision(x):
             wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+            factors = self.a.to(wide), self.d.to(wide)
             bias = None if self.bias is None else self.bias.to(wide)
-            return kernel.acdc_stack(x, self.a.to(wide), self.d.to(wide), self.out_channels, bias)
+            scale = None if self.output_scale is None else self.output_scale.to(wide)
+            return kernel.acdc_stack(x, *factors, self.out_channels, bias, scale=scale)
 
     def _fused(self, dtype: torch.dtype) -> bool:
         """Whether the fused kernel can run this stack on inputs of a dtype."""

@@ -48,7 +48,7 @@ class DepthwisePointwise(StructuredConv):
         else:
             x, stride = self._padded(x), self.stride
         if self._runs_dense(x, stride) or x.numel() == 0:  # an FFT of nothing is an error
-            weight = self.pointwise.weight().to(x.dtype)
+            weight = self.pointwise.scaled(self.pointwise.weight()).to(x.dtype)
             kernel = weight.reshape(*weight.shape, *[1] * dimensions)
             return _CONVOLVE[dimensions](x, kernel, self.pointwise.bias, stride=stride)
         every: tuple[Any, ...] = (..., *[slice(None, None, step) for step in stride])
@@ -71,7 +71,7 @@ class DepthwisePointwise(StructuredConv):
 
     def to_dense(self) -> nn.Module:
         """A depthwise convolution and a 1×1 one, or the one 1×1 convolution, as plain modules."""
-        weight = self.pointwise.dense_weight().detach()
+        weight = self.pointwise.scaled(self.pointwise.dense_weight()).detach()
         alone = self.depthwise is None
         bias = self.pointwise.bias
         dense = CONVOLUTIONS[len(self.kernel_size)](
@@ -108,6 +108,11 @@ class DepthwisePointwise(StructuredConv):
             self.depthwise.weight.copy_(space / scale.clamp(min=1e-30))
             matrix = matrix * scale
         return self.pointwise.fit(matrix)
+
+    def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:
+        """Folds an affine map of each output channel into the pointwise map."""
+        self.pointwise.scale_outputs(scale, shift)
+        return True
 
     def products(self) -> list[Tensor]:
         """The pointwise map's matrix, if it is made from factors."""

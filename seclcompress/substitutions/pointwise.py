@@ -21,15 +21,41 @@ class Pointwise(nn.Module, ABC):
     """
 
     bias: nn.Parameter | None
+    #: Shape (out_channels,), see `scale_outputs`.
+    output_scale: Tensor | None
 
     def __init__(self, in_channels: int, out_channels: int, bias: Tensor | None) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.register_buffer("output_scale", None, persistent=False)
 
     @abstractmethod
     def dense_weight(self) -> Tensor:
-        """The map as a matrix, shape (out_channels, in_channels), made anew, differentiable."""
+        """The map as a matrix, shape (out_channels, in_channels), made anew, differentiable.
+
+        Without what `scale_outputs` has folded into the map.
+        """
+
+    def scale_outputs(self, scale: Tensor, shift: Tensor) -> None:
+        """Folds `y -> scale * y + shift` into the map, as a batch norm behind it does in eval mode.
+
+        For networks that are run and not trained: the scale is no parameter and is not saved.
+
+        Args:
+            scale: Shape (out_channels,).
+            shift: Shape (out_channels,).
+        """
+        with torch.no_grad():
+            bias = shift if self.bias is None else scale * self.bias + shift
+            before = 1 if self.output_scale is None else self.output_scale
+            self.bias = nn.Parameter(bias, requires_grad=False)
+            self.output_scale = scale * before
+
+    def scaled(self, matrix: Tensor) -> Tensor:
+        """A matrix of the map with what `scale_outputs` has folded into it."""
+        scale = self.output_scale
+        return matrix if scale is None else matrix * scale.to(matrix.dtype)[:, None]
 
     def weight(self) -> Tensor:
         """The map as a matrix, for execution. Shape (out_channels, in_channels)."""
@@ -49,6 +75,7 @@ class Pointwise(nn.Module, ABC):
             Shape (batch, out_channels, *spatial).
         """
         y = self.transform(x.movedim(1, -1))
+        y = y if self.output_scale is None else y * self.output_scale.to(y.dtype)
         y = (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
         # As a convolution's, the output has the input's layout.
         channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1

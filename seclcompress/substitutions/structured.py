@@ -58,6 +58,20 @@ class StructuredLayer(nn.Module, ABC):
         """
         return None
 
+    def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:  # noqa: ARG002
+        """Folds `y -> scale * y + shift` into the layer, as a batch norm behind it does in eval mode.
+
+        For networks that are run and not trained.
+
+        Args:
+            scale: One number for each output channel.
+            shift: Likewise.
+
+        Returns:
+            Whether the family can; if not, nothing was changed.
+        """
+        return False
+
     def products(self) -> list[Tensor]:
         """The dense matrices that the factors multiply to, differentiable; those of the last pass.
 

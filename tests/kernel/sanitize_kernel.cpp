@@ -138,10 +138,12 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
   } else {
     x.fill_normal(0, 1);
   }
-  Tensor<T> bias(1, y.view.channels, 1, 1, false);
+  Tensor<T> scale(1, y.view.channels, 1, 1, false), bias(1, y.view.channels, 1, 1, false);
+  scale.fill_normal(1, 0);
   bias.fill_normal(0, 0);
   call.input = x.view;
   call.output = y.view;
+  call.scale = between(0, 1) ? scale.data() : nullptr;
   call.bias = between(0, 1) ? bias.data() : nullptr;
   kernel.forward(call);
   if constexpr (sizeof(E) == 8) {

@@ -65,7 +65,12 @@ def riffle(n: int) -> Tensor:
 
 
 def reference(
-    x: Tensor, a: Tensor, d: Tensor, out_channels: int, bias: Tensor | None = None
+    x: Tensor,
+    a: Tensor,
+    d: Tensor,
+    out_channels: int,
+    bias: Tensor | None = None,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """The stack by its definition, with dense float64 matrices; differentiable."""
     layers, n = a.shape
@@ -76,6 +81,7 @@ def reference(
         y = ((y * d[layer].double()) @ c)[..., order]
     fold = (channels[:, None] % out_channels == torch.arange(out_channels)).double()
     y = y @ fold
+    y = y if scale is None else y * scale.double()
     return (y if bias is None else y + bias.double()).movedim(-1, 1)
 
 
@@ -104,15 +110,16 @@ def random_stack(n: int, layers: int, dtype: torch.dtype, seed: int = 0) -> tupl
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("n", LENGTHS)
 def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_set: str) -> None:
-    """Every length, dtype and instruction set, with repeat, fold and bias."""
+    """Every length, dtype and instruction set, with repeat, fold, scale and bias."""
     a, d = random_stack(n, 3, dtype, seed=n)
     for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 2), max(1, n // 3), (1, 81))]:
         torch.manual_seed(n)
         x = torch.randn(shape[0], c_in, *shape[1:], dtype=torch.float64).to(dtype)
-        bias = torch.randn(c_out, dtype=torch.float64).to(dtype)
-        y = kernel.acdc_stack(x, a, d, c_out, bias)
-        assert y.dtype == dtype
-        assert error(y, reference(x, a, d, c_out, bias)) < TOLERANCE[dtype]
+        bias, scale = torch.randn(2, c_out, dtype=torch.float64).to(dtype)
+        for s in (None, scale):
+            y = kernel.acdc_stack(x, a, d, c_out, bias, scale=s)
+            assert y.dtype == dtype
+            assert error(y, reference(x, a, d, c_out, bias, s)) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -120,20 +127,21 @@ def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_se
 def test_gradients_are_those_of_the_dense_product(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
-    """In x, a, d and bias, with repeat and fold."""
+    """In x, a, d, bias and scale, with repeat and fold."""
     tolerance = 10 * TOLERANCE[dtype]
     for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 2), max(1, n // 3), (1, 81))]:
         torch.manual_seed(n)
         a, d = random_stack(n, 3, dtype, seed=n)
         leaves = [torch.randn(shape[0], c_in, *shape[1:], dtype=dtype), a, d]
-        leaves.append(torch.randn(c_out, dtype=dtype))
+        leaves += [torch.randn(c_out, dtype=dtype), torch.randn(c_out, dtype=dtype)]
         outer = torch.randn(shape[0], c_out, *shape[1:], dtype=dtype)
         for leaf in leaves:
             leaf.requires_grad_()
-        x, a, d, bias = leaves
-        got = torch.autograd.grad(kernel.acdc_stack(x, a, d, c_out, bias), leaves, outer)
-        want = torch.autograd.grad(reference(x, a, d, c_out, bias), leaves, outer.double())
-        for name, g, w in zip(("x", "a", "d", "bias"), got, want, strict=True):
+        x, a, d, bias, scale = leaves
+        y = kernel.acdc_stack(x, a, d, c_out, bias, scale=scale)
+        got = torch.autograd.grad(y, leaves, outer)
+        want = torch.autograd.grad(reference(x, a, d, c_out, bias, scale), leaves, outer.double())
+        for name, g, w in zip(("x", "a", "d", "bias", "scale"), got, want, strict=True):
             assert error(g, w) < tolerance, name
 
 
@@ -142,7 +150,7 @@ def test_gradients_are_those_of_the_dense_product(
 def test_transposed_is_the_transposed_matrix(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
-    """Values, and gradients in x, a, d and bias, contiguous and channels last."""
+    """Values, and gradients in all operands, contiguous and channels last."""
     # The stack that is transposed takes c_out channels to c_in.
     for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 3), max(1, n // 2), (1, 1, 81))]:
         torch.manual_seed(n)
@@ -150,20 +158,20 @@ def test_transposed_is_the_transposed_matrix(
         leaves = [torch.randn(shape[0], c_in, *shape[1:]).to(dtype), a, d]
         if n % 2:
             leaves[0] = leaves[0].to(memory_format=torch.channels_last)
-        leaves.append(torch.randn(c_out).to(dtype))
+        leaves += [torch.randn(c_out).to(dtype), torch.randn(c_out).to(dtype)]
         for leaf in leaves:
             leaf.requires_grad_()
-        x, a, d, bias = leaves
-        y = kernel.acdc_stack(x, a, d, c_out, bias, transposed=True)
+        x, a, d, bias, scale = leaves
+        y = kernel.acdc_stack(x, a, d, c_out, bias, scale=scale, transposed=True)
         weight = reference_weight(a, d, c_out, c_in)
         expected = torch.einsum("oi,bo...->bi...", weight, x.double())
-        expected = expected + bias.double()[:, None, None]
+        expected = expected * scale.double()[:, None, None] + bias.double()[:, None, None]
         assert y.dtype == dtype
         assert error(y, expected) < 2 * TOLERANCE[dtype]
         outer = torch.randn(y.shape).to(dtype)
         got = torch.autograd.grad(y, leaves, outer)
         want = torch.autograd.grad(expected, leaves, outer.double())
-        for name, g, w in zip(("x", "a", "d", "bias"), got, want, strict=True):
+        for name, g, w in zip(("x", "a", "d", "bias", "scale"), got, want, strict=True):
             assert error(g, w) < 10 * TOLERANCE[dtype], name
 
 
@@ -172,17 +180,17 @@ def test_gradcheck(transposed: bool) -> None:
     """Numerical differentiation, which shares no code with the reference."""
     a, d = random_stack(12, 2, torch.float64)
     x = torch.randn(2, 5, 3, dtype=torch.float64)
-    bias = torch.randn(7, dtype=torch.float64)
-    for leaf in (x, a, d, bias):
-        leaf.requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda *args: kernel.acdc_stack(*args[:3], 7, args[3], transposed=transposed),
-        (x, a, d, bias),
-    )
+    bias, scale = torch.randn(2, 7, dtype=torch.float64).unbind()
+    leaves = [leaf.clone().requires_grad_() for leaf in (x, a, d, bias, scale)]
+
+    def stack(x: Tensor, a: Tensor, d: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
+        return kernel.acdc_stack(x, a, d, 7, bias, scale=scale, transposed=transposed)
+
+    assert torch.autograd.gradcheck(stack, leaves)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (1, 2), (0, 3)])
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (4,), (1, 2), (0, 3), (0, 4)])
 def test_only_the_wanted_gradients(wanted: tuple[int, ...], transposed: bool) -> None:
     """Leaves that need no gradient get none, the others theirs."""
     a, d = random_stack(24, 2, torch.float64)
@@ -191,18 +199,20 @@ def test_only_the_wanted_gradients(wanted: tuple[int, ...], transposed: bool) ->
         a,
         d,
         torch.randn(24, dtype=torch.float64),
+        torch.randn(24, dtype=torch.float64),
     ]
     for i in wanted:
         leaves[i].requires_grad_()
-    x, a, d, bias = leaves
-    kernel.acdc_stack(x, a, d, 24, bias, transposed=transposed).square().sum().backward()
+    x, a, d, bias, scale = leaves
+    y = kernel.acdc_stack(x, a, d, 24, bias, scale=scale, transposed=transposed)
+    y.square().sum().backward()
     got = [leaf.grad for leaf in leaves]
     weight = reference_weight(a, d, 24, 24)
-    y = (weight.mT if transposed else weight) @ x + bias[:, None]
+    y = scale[:, None] * ((weight.mT if transposed else weight) @ x) + bias[:, None]
     expected = torch.autograd.grad(y.square().sum(), [leaves[i] for i in wanted])
     for i, want in zip(wanted, expected, strict=True):
         assert error(got[i], want) < 1e-12
-    assert [i for i in range(4) if got[i] is not None] == list(wanted)
+    assert [i for i in range(5) if got[i] is not None] == list(wanted)
 
 
 def test_second_derivative_is_refused() -> None:
@@ -529,18 +539,17 @@ def test_dense_weight_in_bfloat16_is_rounded_once() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_opcheck(
-    dtype: torch.dtype, channels_last: bool, with_bias: bool, transposed: bool
-) -> None:
+def test_opcheck(dtype: torch.dtype, channels_last: bool, affine: bool, transposed: bool) -> None:
     """Schema, fake implementation, autograd registration, AOT dispatch."""
     a, d = random_stack(20, 2, dtype)
     x = torch.randn(2, 10, 3, 5, dtype=dtype)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
-    bias = torch.randn(15, dtype=dtype).requires_grad_() if with_bias else None
-    arguments = (x.requires_grad_(), a.requires_grad_(), d.requires_grad_(), 15, bias, transposed)
+    leaves = [leaf.requires_grad_() for leaf in (x, a, d)]
+    bias, scale = (torch.randn(15, dtype=dtype).requires_grad_() if affine else None for _ in "bs")
+    arguments = (*leaves, 15, bias, scale, transposed)
     torch.library.opcheck(torch.ops.seclcompress.acdc_stack.default, arguments)
     grad = torch.randn(2, 15, 3, 5, dtype=dtype)
     # Its own gradient is refused, on purpose: without it here.
@@ -610,14 +619,16 @@ SMALL = (torch.randn(2, 6, 4), torch.randn(3, 8), torch.randn(3, 8), 8)
         (4, torch.randn(7), r"bias has shape \(7,\)"),
         (4, torch.randn(8, 1), r"bias has shape \(8, 1\)"),
         (4, torch.randn(8).double(), "bias is torch.float64"),
+        (5, torch.randn(9), r"scale has shape \(9,\)"),
+        (5, torch.randn(8).double(), "scale is torch.float64"),
     ],
 )
 def test_refusals(index: int, value: object, message: str) -> None:
     """Each error names the operand and its value."""
-    arguments: list[object] = [*SMALL, None]
+    arguments: list[object] = [*SMALL, None, None]
     arguments[index] = value
     with pytest.raises(ValueError, match=message):
-        kernel.acdc_stack(*arguments)  # type: ignore[arg-type]
+        kernel.acdc_stack(*arguments[:5], scale=arguments[5])  # type: ignore[arg-type]
 
 
 def test_refuses_no_layers_and_unknown_lengths() -> None:

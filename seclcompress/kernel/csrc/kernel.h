@@ -23,7 +23,7 @@ struct Call {
   int32_t n, layers, threads;
   int64_t batch, positions;  // positions = rows * width of every view
   const void *a, *d;  // (layers, n)
-  const void* bias;   // (channels of output), or null; forward only
+  const void *scale, *bias;  // (channels of output), or null; forward only: y * scale + bias
   bool transposed;    // forward only: the transposed stack, its layers run backwards
   View input;
   View output;      // forward: written; backward: its gradient, read

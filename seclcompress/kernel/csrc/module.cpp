@@ -74,15 +74,17 @@ PyObject* run(void (*operation)(const Call&), const Call& call) {
 
 PyObject* forward(PyObject*, PyObject* arguments) {
   PyObject *common, *input, *output;
-  unsigned long long bias;
+  unsigned long long scale, bias;
   int transposed;
   Call call = {};
   const Kernel* kernel;
-  if (!PyArg_ParseTuple(arguments, "OOOKp", &common, &input, &output, &bias, &transposed) ||
+  if (!PyArg_ParseTuple(arguments, "OOOKKp", &common, &input, &output, &scale, &bias,
+                        &transposed) ||
       !read_call(common, &call, &kernel) || !read_view(input, &call.input) ||
       !read_view(output, &call.output)) {
     return nullptr;
   }
+  call.scale = address(scale);
   call.bias = address(bias);
   call.transposed = transposed != 0;
   return run(kernel->forward, call);
@@ -127,7 +129,7 @@ PyObject* kernels(PyObject*, PyObject*) {
 }
 
 PyMethodDef methods[] = {
-    {"forward", forward, METH_VARARGS, "forward(call, input, output, bias, transposed)"},
+    {"forward", forward, METH_VARARGS, "forward(call, input, output, scale, bias, transposed)"},
     {"backward", backward, METH_VARARGS,
      "backward(call, input, output_grad, input_grad, a_grad, d_grad)"},
     {"supports", supports, METH_VARARGS, "Whether there is a plan for a length."},

@@ -241,8 +241,9 @@ class ForwardCall {
         stack.template forward_layer<Spectrum::kPlain>(i, tile, tile, work, nullptr);
       }
     }
-    const bool finite = store_tile<T>(to, call.n, row_of_channel, tile,
-                                      static_cast<const T*>(call.bias));
+    const bool finite =
+        store_tile<T>(to, call.n, row_of_channel, tile, static_cast<const T*>(call.scale),
+                      static_cast<const T*>(call.bias));
     // What is not finite in one group of positions spreads to the other, because one FFT
     // transforms both. Alone, each keeps its own.
     if (!finite && count > kLanes<T>) {

@@ -86,7 +86,7 @@ class BackwardCall {
     if (call.input_grad.data == nullptr) return;
     const bool finite = store_tile<T, E>(
         TileOfTensor<T, E>(call.input_grad, call.positions, first, count), call.n, row_of_channel,
-        gradient, nullptr);
+        gradient, nullptr, nullptr);
     if (!finite && count > kLanes<T>) {
       // See ForwardCall::run_tile. The sums over positions are not finite either way.
       run_tile(tile, first, kLanes<T>, nullptr);

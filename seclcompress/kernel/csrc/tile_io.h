@@ -135,10 +135,10 @@ void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_chan
   }
 }
 
-// Returns whether everything stored was finite before the bias was added.
+// Stores y * scale + bias; returns whether all of y was finite.
 template <class T, class E>
 bool store_tile(const TileOfTensor<T, E>& to, int n, const int32_t* row_of_channel,
-                const Row<T>* tile, const T* bias) {
+                const Row<T>* tile, const T* scale, const T* bias) {
   constexpr int kWidth = kLanes<T>;
   const int64_t channels = to.view.channels;
   int64_t c = 0;
@@ -146,7 +146,9 @@ bool store_tile(const TileOfTensor<T, E>& to, int n, const int32_t* row_of_chann
   const auto folded = [&](int64_t channel) {
     Row<T> row = fold_channel(tile, channel, channels, n, row_of_channel);
     poison += (row.re - row.re) + (row.im - row.im);
-    return bias == nullptr ? row : Row<T>{row.re + bias[channel], row.im + bias[channel]};
+    if (scale != nullptr) row = {row.re * scale[channel], row.im * scale[channel]};
+    if (bias != nullptr) row = {row.re + bias[channel], row.im + bias[channel]};
+    return row;
   };
   if (to.dense) {
     for (; c < channels; c++) {
