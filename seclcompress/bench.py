@@ -29,11 +29,11 @@ class Variant:
     """One way to run a network.
 
     Attributes:
-        network: In eval mode, ready to run.
+        networks: In eval mode, ready to run; by memory layout, for which the executions were chosen.
         file_bytes: Of its weights as they are stored: structured layers as factors.
     """
 
-    network: nn.Module
+    networks: Mapping[str, nn.Module]
     file_bytes: int
 
 
@@ -60,7 +60,7 @@ class Measured:
 def variants(
     original: nn.Module,
     separable: nn.Module | None,
-    structured: nn.Module | None,
+    structured: Mapping[str, nn.Module],
     input_size: tuple[int, ...],
 ) -> dict[str, Variant]:
     """The five columns of every report as networks that are ready to run.
@@ -68,16 +68,24 @@ def variants(
     Args:
         original: As it was.
         separable: Rewritten as plain separable; None where that rewrites nothing.
-        structured: Rewritten as planned; None likewise.
-        input_size: (channels, H, W).
+        structured: Rewritten as planned for each memory layout; empty likewise.
+        input_size: (channels, *spatial), images or clips.
     """
-    stored = {"original": (original, "auto"), "separable": (separable, "auto")}
-    stored |= {execution: (structured, execution) for execution in ("dense", "fast", "auto")}
-    return {
-        name: Variant(for_inference(network, input_size, execution), len(weights_bytes(network)))
-        for name, (network, execution) in stored.items()
-        if network is not None
-    }
+    layouts = LAYOUTS[len(input_size) + 1]
+
+    def same(network: nn.Module, execution: str) -> Variant:
+        ready = for_inference(network, input_size, execution)
+        return Variant(dict.fromkeys(layouts, ready), len(weights_bytes(network)))
+
+    found = {"original": same(original, "auto")}
+    if separable is not None:
+        found["separable"] = same(separable, "auto")
+    if structured:
+        one = next(iter(structured.values()))
+        found |= {execution: same(one, execution) for execution in ("dense", "fast")}
+        chosen = {layout: for_inference(structured[layout], input_size) for layout in layouts}
+        found["auto"] = Variant(chosen, found["dense"].file_bytes)
+    return found
 
 
 def bench(
@@ -96,12 +104,12 @@ def bench(
         rounds: How often each is timed.
     """
     x = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0))
-    x = x.to(floating_dtype(networks["original"].network))
+    x = x.to(floating_dtype(next(iter(networks["original"].networks.values()))))
     layouts = LAYOUTS[x.dim()]
     candidates: dict[str, Callable[[], object]] = {}
     for name, variant in networks.items():
         for layout, memory_format in layouts.items():
-            candidates[f"{name} {layout}"] = _runner(variant.network, x, memory_format)
+            candidates[f"{name} {layout}"] = _runner(variant.networks[layout], x, memory_format)
     with torch.inference_mode():
         times = alternate(candidates, rounds=rounds, warm_ups=2)
     results = {}

@@ -27,6 +27,7 @@ from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
 from seclcompress.timing import Timing, alternate, processor
 
 _ROUNDS = 7
+_DIMENSIONS = {torch.channels_last: 4, torch.channels_last_3d: 5}
 _MIN_SECONDS = 0.002  # a round of one candidate; below this the clock and the caller are measured
 
 
@@ -43,7 +44,7 @@ class Stopwatch:
     Attributes:
         cache: Where results are kept; None keeps them for this process only.
         batch: Images at once.
-        memory_format: Of the input.
+        memory_format: Of the input, where it has that many dimensions.
         on_measure: Is told each layer's description before it is measured.
         measured: How many shapes were measured, not remembered.
     """
@@ -104,7 +105,7 @@ class Stopwatch:
             built = substitution.build(_like(conv), config).eval()
             x = torch.randn(self.batch, conv.in_channels, *_input_size(conv, size))
             x = x.to(conv.weight.dtype)
-        if x.dim() == 4:
+        if x.dim() == _DIMENSIONS.get(self.memory_format):
             x = x.contiguous(memory_format=self.memory_format)
 
         def runner(execution: str) -> Callable[[], object]:

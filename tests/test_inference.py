@@ -10,10 +10,13 @@ from conftest import Invoke
 from torch import nn
 
 from seclcompress import networks, substitutions
+from seclcompress.bench import Measured, Variant
 from seclcompress.inference import for_inference
+from seclcompress.measure import Stopwatch
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
-from seclcompress.substitutions import StructuredConv
+from seclcompress.substitutions import StructuredConv, structured_layers
+from seclcompress.timing import Timing
 from seclcompress.trace import trace_network
 
 
@@ -174,6 +177,33 @@ def test_bench_has_a_figure_for_every_variant(invoke: Invoke, tmp_path, monkeypa
         assert "1 threads" in " ".join(out.split())
         assert "weights file, MB" in out
         assert "…" not in out
+
+
+def test_bench_chooses_for_each_layout(invoke: Invoke, monkeypatch) -> None:
+    """What is faster in NCHW need not be in NHWC."""
+
+    def measure(self, *of: object) -> dict[str, Timing]:
+        last = self.memory_format is torch.channels_last
+        return {"dense": Timing(2.0, 0.0), "fast": Timing(1.0 if last else 3.0, 0.0)}
+
+    seen: dict[str, list[str]] = {}
+
+    def bench(found: dict[str, Variant], *size: object, **how: object) -> dict[str, Measured]:
+        for layout, network in found["auto"].networks.items():
+            seen[layout] = [layer.execution for layer in structured_layers(network)]
+        timing = Timing(1.0, 0.0)
+        layout = "NHWC"
+        return {name: Measured(timing, layout, timing, 1, None) for name in found}
+
+    monkeypatch.setattr(Stopwatch, "_measure", measure)
+    monkeypatch.setattr("seclcompress.bench.bench", bench)
+    result = invoke("bench", "wrn10_1", "--depth", 1, "--linear", "--head")
+    layers = len(seen["NHWC"])
+    assert seen == {"NCHW": [], "NHWC": ["fast"] * layers}
+    # The last line is about the faster layout; two layers are wide enough by Mult-Adds.
+    assert "7 of 9 layers run otherwise" in " ".join(result.stdout.split())
+    assert "in NCHW" in result.stderr
+    assert "in NHWC" in result.stderr
 
 
 def test_bench_has_the_baseline_of_count(invoke: Invoke) -> None:

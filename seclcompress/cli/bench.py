@@ -55,7 +55,7 @@ def bench(
     from seclcompress.artefact import fresh
     from seclcompress.bench import LAYOUTS, variants
     from seclcompress.bench import bench as run
-    from seclcompress.plan import Plan, PlanOptions, make_plan
+    from seclcompress.plan import PlanOptions, make_plan
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
     from seclcompress.timing import describe_machine
@@ -69,22 +69,34 @@ def bench(
             f"{source.input_size}."
         )
     saved = o.saved_plan(context, source, plan)
-    skeleton, traced, decided = o.planned(
-        source, wanted, plan, saved=saved, may_be_empty=True, batch=batch_size
-    )
+    plans = {}
+    for layout in LAYOUTS[len(source.input_size) + 1].items():
+        skeleton, traced, plans[layout[0]] = o.planned(
+            source,
+            wanted,
+            plan,
+            saved=saved,
+            may_be_empty=True,
+            batch=batch_size,
+            layout=layout,
+        )
+    decided = plans[layout[0]]
     kept = tuple(layer.name for layer in decided.layers if layer.on_demand)
-    baseline = PlanOptions(substitution="separable", keep=kept, stem=True)
+    baseline = PlanOptions(
+        substitution="separable", keep=kept, stem=True, linear=decided.linear, head=True
+    )
     plain = make_plan(skeleton, traced, baseline, may_be_empty=True)
 
     def original() -> torch.nn.Module:
         return fresh(source.recipe, factory_name=source.factory_name, seed=0)
 
-    def rewritten(by: Plan) -> torch.nn.Module | None:
-        return rewrite_network(original(), by) if by.rewritten else None
-
+    separable = rewrite_network(original(), plain) if plain.rewritten else None
+    structured = {
+        layout: rewrite_network(original(), by) for layout, by in plans.items() if by.rewritten
+    }
     with err_console.status("Timing all variants in turn …"):
         measured = run(
-            variants(original(), rewritten(plain), rewritten(decided), source.input_size),
+            variants(original(), separable, structured, source.input_size),
             source.input_size,
             batch=batch_size,
             rounds=rounds,
@@ -94,4 +106,5 @@ def bench(
         typer.echo(report.bench_json(heading, describe_machine(), measured))
         return
     console = Console(highlight=False, emoji=False)
-    console.print(report.bench_table(heading, describe_machine(), measured, decided, console.width))
+    chosen = plans[measured["auto"].layout] if "auto" in measured else decided
+    console.print(report.bench_table(heading, describe_machine(), measured, chosen, console.width))

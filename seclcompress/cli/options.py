@@ -13,6 +13,7 @@ from seclcompress.cli.app import err_console
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from seclcompress.plan import Plan, PlanOptions
@@ -247,8 +248,12 @@ def planned(
     saved: Plan | None = None,
     may_be_empty: bool = False,
     batch: int = 1,
+    layout: tuple[str, torch.memory_format] | None = None,
 ) -> tuple[nn.Module, Trace, Plan]:
-    """The original network's skeleton, its trace, and its plan: saved, read, or made now."""
+    """The original network's skeleton, its trace, and its plan: saved, read, or made now.
+
+    A measured plan is made for `batch` images in a memory layout, by its name and torch's.
+    """
     from seclcompress.plan import fit_plan, make_plan, read_plan
     from seclcompress.trace import trace_network
 
@@ -263,16 +268,20 @@ def planned(
     if options.cost_model == "paper":
         plan = make_plan(network, traced, options, may_be_empty=may_be_empty)
         return network, traced, plan
+    import torch
+
     from seclcompress.measure import Stopwatch, default_cache
 
     with err_console.status("Measuring …") as status:
         stopwatch = Stopwatch(
             default_cache(),
             batch=batch,
+            memory_format=torch.contiguous_format if layout is None else layout[1],
             on_measure=lambda layer: status.update(f"Measuring {layer}"),
         )
         plan = make_plan(network, traced, options, stopwatch.choose, may_be_empty=may_be_empty)
+    where = "" if layout is None else f" in {layout[0]}"
     err_console.print(
-        f"Measured {stopwatch.measured} layer shapes; the others were known ({default_cache()})."
+        f"Measured {stopwatch.measured} layer shapes{where}; the others were known ({default_cache()})."
     )
     return network, traced, plan
