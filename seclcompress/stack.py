@@ -10,23 +10,21 @@ that agree modulo the number of output channels. Both are linear, so the whole i
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from seclcompress import kernel
 from seclcompress.cost import acdc_mult_adds
+from seclcompress.kernel import by_fft
 from seclcompress.transforms import (
-    cosine_filter,
     dct,
     dct_matrix,
     enter_order,
-    filter_ordered,
+    expand,
+    fold,
     idct,
     leave_order,
     riffle,
-    riffle_ordered,
     unriffle,
 )
 
@@ -37,24 +35,6 @@ from seclcompress.transforms import (
 FFT_FROM_LENGTH = 256
 FFT_MULT_ADD_COST = 5
 KERNEL_MULT_ADD_COST = 1
-
-
-def expand(x: Tensor, length: int) -> Tensor:
-    """Repeats the last dimension up to `length`: entry i is `x[i mod c]`. Shape (..., c)."""
-    channels = x.shape[-1]
-    if channels == length:
-        return x
-    copies = math.ceil(length / channels)
-    return x.repeat(*[1] * (x.dim() - 1), copies)[..., :length]
-
-
-def fold(y: Tensor, channels: int) -> Tensor:
-    """Adds up the entries of the last dimension that agree modulo `channels`. To (..., channels)."""
-    length = y.shape[-1]
-    if channels == length:
-        return y
-    padded = torch.nn.functional.pad(y, (0, -length % channels))
-    return padded.unflatten(-1, (-1, channels)).sum(-2)
 
 
 def apply_stack(
@@ -77,11 +57,7 @@ def apply_stack(
         for a_l, d_l in zip(a, d, strict=True):
             y = riffle(idct(riffle(dct(y * a_l)) * d_l))
     else:
-        # The vectors stay in Makhoul's order from layer to layer; A is brought into it once.
-        y = enter_order(y)
-        for a_l, d_l in zip(enter_order(a), d, strict=True):
-            y = riffle_ordered(filter_ordered(y * a_l, d_l))
-        y = leave_order(y)
+        y = leave_order(by_fft.run_layers(enter_order(y), a, d))
     return fold(y, out_channels)
 
 
@@ -148,15 +124,14 @@ def _run_transposed(
     """The transposed stack: expand and fold change places, the layers run backwards."""
     length = a.shape[-1]
     fast = length >= FFT_FROM_LENGTH
-    c = None if fast else dct_matrix(length, a.dtype, a.device)
     x = expand(y, length)
+    if fast and not extra_riffle:
+        x = leave_order(by_fft.run_transposed_layers(enter_order(x), a, d))
+        return fold(x, in_channels)
+    c = None if fast else dct_matrix(length, a.dtype, a.device)
     for a_l, d_l in zip(a.flip(0), d.flip(0), strict=True):
         x = unriffle(x)
-        if extra_riffle:
-            x = dct(x) if c is None else x @ c
-            x = unriffle(x * d_l)
-            x = idct(x) if c is None else x @ c.mT
-        else:
-            x = cosine_filter(x, d_l) if c is None else ((x @ c) * d_l) @ c.mT
-        x = x * a_l
+        x = (dct(x) if c is None else x @ c) * d_l
+        x = unriffle(x) if extra_riffle else x
+        x = (idct(x) if c is None else x @ c.mT) * a_l
     return fold(x, in_channels)

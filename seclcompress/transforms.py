@@ -1,4 +1,4 @@
-"""The orthonormal DCT-II, its inverse, and the riffle: pure functions on tensors.
+"""The orthonormal DCT-II, its inverse, the riffle, expand and fold: pure functions on tensors.
 
 All of them act along the last dimension. `C` in the comments is the orthonormal DCT-II matrix with
 `x @ C == dct(x)` for row vectors, so `C⁻¹ = Cᵀ`.
@@ -107,6 +107,12 @@ def _turn(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 @_cached_table
+def _turn_back(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`1 / w_k`, as numbers: a lazy conjugate is not seen as one inside of an operator's kernel."""
+    return torch.conj_physical(_turn(n, dtype, device))
+
+
+@_cached_table
 def _mirror(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:  # noqa: ARG001
     """Where the half spectrum's real and imaginary parts lie: `(k, (N - k) mod N)`, (N//2+1, 2)."""
     k = torch.arange(n // 2 + 1, device=device)
@@ -160,32 +166,20 @@ def idct(x: Tensor) -> Tensor:
     x = x / _scale(n, x.dtype, x.device)
     lower = x[..., : n // 2 + 1]
     upper = torch.cat([torch.zeros_like(x[..., :1]), x[..., (n + 1) // 2 :].flip(-1)], dim=-1)
-    spectrum = torch.complex(lower, -upper) * _turn(n, x.dtype, x.device).conj()
+    spectrum = torch.complex(lower, -upper) * _turn_back(n, x.dtype, x.device)
     return leave_order(torch.fft.irfft(spectrum, n=n))
 
 
-def cosine_filter(x: Tensor, gain: Tensor) -> Tensor:
-    """`idct(gain * dct(x))` without leaving the half spectrum.
+def filter_ordered(x: Tensor, gain: Tensor) -> Tensor:
+    """`idct(gain * dct(x))` on entries that stand in Makhoul's order before and after.
 
     The scales of the two transforms cancel, and a gain of `X_k` is a gain of one real or imaginary
-    part, so two reorderings and two passes over memory are saved.
+    part of the half spectrum, so reorderings and passes over memory are saved.
 
     Args:
-        x: Shape (..., N), float32 or float64.
+        x: Shape (..., N), float32 or float64: the even entries, then the odd ones from the last to
+            the first.
         gain: Shape (N,), the diagonal `D` in `x C D C⁻¹`.
-
-    Returns:
-        Shape (..., N).
-    """
-    return leave_order(filter_ordered(enter_order(x), gain))
-
-
-def filter_ordered(x: Tensor, gain: Tensor) -> Tensor:
-    """`cosine_filter` on entries that stand in Makhoul's order before and after.
-
-    Args:
-        x: Shape (..., N): the even entries, then the odd ones from the last to the first.
-        gain: Shape (N,).
 
     Returns:
         Shape (..., N), in the same order.
@@ -194,7 +188,32 @@ def filter_ordered(x: Tensor, gain: Tensor) -> Tensor:
     turn = _turn(n, x.dtype, x.device)
     gains = gain[_mirror(n, x.dtype, x.device)]
     turned = torch.view_as_real(torch.fft.rfft(x) * turn) * gains
-    return torch.fft.irfft(torch.view_as_complex(turned) * turn.conj(), n=n)
+    turned_back = torch.view_as_complex(turned) * _turn_back(n, x.dtype, x.device)
+    return torch.fft.irfft(turned_back, n=n)
+
+
+def filter_gradients_ordered(x: Tensor, gain: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `filter_ordered`.
+
+    Args:
+        x: Shape (..., N), what was filtered.
+        gain: Shape (N,).
+        grad: Shape (..., N), the gradient of the filter's output.
+
+    Returns:
+        The gradient of x, which is the filtered `grad`, and that of the gain, shape (N,).
+    """
+    n = x.shape[-1]
+    turn, mirror = _turn(n, x.dtype, x.device), _mirror(n, x.dtype, x.device)
+    of_x, of_grad = (torch.view_as_real(torch.fft.rfft(v) * turn) for v in (x, grad))
+    # By Parseval; the half spectrum holds all but the first and, for even N, the last entry twice.
+    products = (of_x * of_grad).flatten(0, -3).sum(0) * (2 / n)
+    products[0] /= 2
+    if n % 2 == 0:
+        products[-1] /= 2
+    of_gain = torch.zeros_like(gain).index_add_(0, mirror.flatten(), products.flatten())
+    turned_back = torch.view_as_complex(of_grad * gain[mirror]) * _turn_back(n, x.dtype, x.device)
+    return torch.fft.irfft(turned_back, n=n), of_gain
 
 
 def enter_order(x: Tensor) -> Tensor:
@@ -214,3 +233,26 @@ def riffle_ordered(x: Tensor) -> Tensor:
     and two flips of half a vector remain.
     """
     return _flip_second_half(riffle(_flip_second_half(x)))
+
+
+def unriffle_ordered(x: Tensor) -> Tensor:
+    """The inverse of `riffle_ordered`."""
+    return _flip_second_half(unriffle(_flip_second_half(x)))
+
+
+def expand(x: Tensor, length: int) -> Tensor:
+    """Repeats the last dimension up to `length`: entry i is `x[i mod c]`. Shape (..., c)."""
+    channels = x.shape[-1]
+    if channels == length:
+        return x
+    copies = math.ceil(length / channels)
+    return x.repeat(*[1] * (x.dim() - 1), copies)[..., :length]
+
+
+def fold(y: Tensor, channels: int) -> Tensor:
+    """Adds up the entries of the last dimension that agree modulo `channels`. To (..., channels)."""
+    length = y.shape[-1]
+    if channels == length:
+        return y
+    padded = torch.nn.functional.pad(y, (0, -length % channels))
+    return padded.unflatten(-1, (-1, channels)).sum(-2)

@@ -201,7 +201,7 @@ def test_the_fused_kernel_runs_what_it_can(monkeypatch: pytest.MonkeyPatch) -> N
         return x.new_zeros(1, 10, 4, 4)
 
     known = (torch.float32, torch.bfloat16)
-    monkeypatch.setattr("seclcompress.kernel.supports", lambda n, dtype, device: dtype in known)
+    monkeypatch.setattr("seclcompress.kernel.worthwhile", lambda n, dtype, device: dtype in known)
     monkeypatch.setattr("seclcompress.kernel.acdc_stack", fused)
     acdc = substitutions.get("acdc")
     for extra in (False, True):

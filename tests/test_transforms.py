@@ -41,11 +41,15 @@ def test_matrix_is_the_transform_and_orthogonal(n: int) -> None:
     torch.testing.assert_close(c @ c.T, torch.eye(n, dtype=torch.float64), atol=1e-11, rtol=0)
 
 
+def filtered(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    return tf.leave_order(tf.filter_ordered(tf.enter_order(x), gain))
+
+
 @given(n=lengths, seed=st.integers(0, 1000))
-def test_cosine_filter_is_dct_scale_idct(n: int, seed: int) -> None:
+def test_the_filter_is_dct_scale_idct(n: int, seed: int) -> None:
     x, gain = vectors(n, seed), vectors(n, seed + 1, rows=1)[0]
     expected = tf.idct(tf.dct(x) * gain)
-    torch.testing.assert_close(tf.cosine_filter(x, gain), expected, atol=1e-11, rtol=0)
+    torch.testing.assert_close(filtered(x, gain), expected, atol=1e-11, rtol=0)
 
 
 @given(n=lengths)
@@ -55,6 +59,19 @@ def test_orders_and_riffles_undo_each_other(n: int) -> None:
     assert torch.equal(tf.leave_order(tf.enter_order(x)), x)
     direct = tf.enter_order(tf.riffle(tf.leave_order(x)))
     assert torch.equal(tf.riffle_ordered(x), direct)
+    assert torch.equal(tf.unriffle_ordered(direct), x)
+
+
+@given(n=lengths, seed=st.integers(0, 1000))
+def test_gradients_of_the_filter_are_autograds(n: int, seed: int) -> None:
+    x, outer = vectors(n, seed, rows=6).view(2, 3, n).requires_grad_(), vectors(n, 2, rows=6)
+    gain = vectors(n, seed + 1, rows=1)[0].requires_grad_()
+    outer = outer.view(2, 3, n)
+    expected = torch.autograd.grad(tf.filter_ordered(x, gain), (x, gain), outer)
+    with torch.no_grad():
+        found = tf.filter_gradients_ordered(x, gain, outer)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +91,7 @@ def test_gradients(function, n: int) -> None:
 @pytest.mark.parametrize("n", [1, 5, 8])
 def test_gradient_of_the_filter(n: int) -> None:
     x, gain = vectors(n, rows=2).requires_grad_(), vectors(n, 1, rows=1)[0].requires_grad_()
-    assert torch.autograd.gradcheck(tf.cosine_filter, (x, gain))
+    assert torch.autograd.gradcheck(filtered, (x, gain))
 
 
 @given(n=st.integers(1, 5000))
@@ -116,7 +133,7 @@ def test_tables_outlive_the_mode_they_were_made_in() -> None:
 def test_results_have_the_inputs_dtype_and_device(dtype: torch.dtype, device: str) -> None:
     x = torch.ones(3, 10, dtype=dtype, device=device)
     matrix = tf.dct_matrix(10, dtype, x.device)
-    for y in (tf.dct(x), tf.idct(x), tf.cosine_filter(x, x[0]), x @ matrix):
+    for y in (tf.dct(x), tf.idct(x), filtered(x, x[0]), x @ matrix):
         assert (y.dtype, y.device, y.shape) == (x.dtype, x.device, x.shape)
 
 

@@ -1,9 +1,9 @@
-"""A fused CPU kernel for stacks of ACDC layers.
+"""A stack of ACDC layers as one operator: a fused kernel on CPUs, torch.fft elsewhere.
 
-It is optional: where the package was installed without a compiler, `available()` is False and the
-rest of seclcompress computes the same with torch.fft.
+The kernel is optional: where the package was installed without a compiler, `available()` is False and
+everything computes the same with torch.fft.
 """
 
-from seclcompress.kernel.ops import acdc_stack, available, dense_weight, supports
+from seclcompress.kernel.ops import acdc_stack, available, dense_weight, supports, worthwhile
 
-__all__ = ["acdc_stack", "available", "dense_weight", "supports"]
+__all__ = ["acdc_stack", "available", "dense_weight", "supports", "worthwhile"]

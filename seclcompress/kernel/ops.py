@@ -1,8 +1,8 @@
 """The operator `seclcompress::acdc_stack` and the functions that call it.
 
 One layer is x -> riffle(idct(d * dct(a * x))) along the channels, with the orthonormal DCT-II and
-its inverse. `import seclcompress.kernel` registers the operator whether or not the compiled kernel
-is there; calling it needs the kernel.
+its inverse. On CPUs the compiled kernel runs it where that is there and has a plan for N; elsewhere,
+and on GPUs, `by_fft` does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seclcompress.kernel import layout
+from seclcompress.kernel import by_fft, layout
 from seclcompress.kernel.checks import TYPES, check_parameter, check_stack, refuse
 from seclcompress.kernel.watched import beyond_backward, nobody_watches
 
@@ -21,7 +21,8 @@ try:
     from seclcompress.kernel import _native
 except ImportError:  # installed without a compiler, or built for another platform
     _native = None  # type: ignore[assignment]
-if os.environ.get("SECLCOMPRESS_KERNEL") == "0":  # asked to do without
+_unwanted = os.environ.get("SECLCOMPRESS_KERNEL") == "0"
+if _unwanted:
     _native = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -50,13 +51,30 @@ def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
         operator knows backward alone.
     """
     return (
-        _native is not None
-        and not beyond_backward()
+        not beyond_backward()
         and dtype in TYPES
         and torch.device(device).type == "cpu"
-        and 0 < n < 2**31
-        and _native.supports(n)
+        and _has_plan(n)
     )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def worthwhile(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
+    """Whether layers should run a stack by the operator: the compiled kernel, or on a GPU.
+
+    There it is no quicker than the same transforms one by one, but needs no memory for each layer.
+
+    Args:
+        n: as in `supports`.
+        dtype: of the input.
+        device: of the input.
+    """
+    on_gpu = torch.device(device).type == "cuda" and dtype in TYPES and not _unwanted
+    return (on_gpu and not beyond_backward()) or supports(n, dtype, device)
+
+
+def _has_plan(n: int) -> bool:
+    return _native is not None and 0 < n < 2**31 and _native.supports(n)
 
 
 def acdc_stack(
@@ -92,8 +110,7 @@ def acdc_stack(
         in x, a, d, bias and scale.
 
     Raises:
-        ValueError: a shape, dtype, device or length that the kernel does not do.
-        RuntimeError: the compiled kernel is not there.
+        ValueError: shapes, dtypes or devices that do not fit together.
     """
     arguments = (x, a, d, out_channels, bias, scale, transposed)
     run = (
@@ -138,13 +155,6 @@ def _parameter(value: Tensor, x: Tensor) -> Tensor:
 def _common_arguments(x: Tensor, a: Tensor, d: Tensor) -> tuple[Any, ...]:
     """What both native calls begin with. The caller keeps x, a and d alive."""
     layers, n = a.shape
-    assert _native is not None
-    if not _native.supports(n):
-        raise refuse(
-            f"N is {n}",
-            "the kernel's transforms have lengths without prime factors above 7",
-            "Ask seclcompress.kernel.supports first, and use torch.fft or the dense matrix",
-        )
     positions = math.prod(x.shape[2:])
     return (
         _instruction_set,
@@ -159,15 +169,6 @@ def _common_arguments(x: Tensor, a: Tensor, d: Tensor) -> tuple[Any, ...]:
     )
 
 
-def _require_native() -> None:
-    if _native is None:
-        raise RuntimeError(
-            "seclcompress.kernel.acdc_stack: the compiled kernel is not there: the package was "
-            "installed without a C++ compiler. Install one (g++ or clang++) and reinstall "
-            "seclcompress, or use the torch.fft path."
-        )
-
-
 def _forward(
     x: Tensor,
     a: Tensor,
@@ -177,8 +178,9 @@ def _forward(
     scale: Tensor | None,
     transposed: bool,
 ) -> Tensor:
-    _require_native()
     check_stack(x, a, d, out_channels, bias=bias, scale=scale)
+    if _native is None or not x.is_cpu or not _has_plan(a.shape[1]):
+        return by_fft.forward(x, a, d, out_channels, bias, scale, transposed)
     x = layout.readable(x)
     a, d = _parameter(a, x), _parameter(d, x)
     affine = [None if value is None else _parameter(value, x) for value in (scale, bias)]
@@ -206,7 +208,6 @@ def _forward_fake(
 def _backward(
     grad: Tensor, x: Tensor, a: Tensor, d: Tensor, input_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _require_native()
     if grad.dim() != x.dim() or grad.shape[:1] + grad.shape[2:] != x.shape[:1] + x.shape[2:]:
         raise refuse(
             f"the output's gradient has shape {tuple(grad.shape)} and x {tuple(x.shape)}",
@@ -215,6 +216,8 @@ def _backward(
         )
     check_stack(x, a, d, grad.shape[1])
     check_parameter("the output's gradient", grad, x)
+    if _native is None or not x.is_cpu or not _has_plan(a.shape[1]):
+        return by_fft.backward(grad, x, a, d, input_grad)
     x, grad = layout.readable(x), layout.readable(grad.to(x.dtype))
     a_dtype, d_dtype = a.dtype, d.dtype
     a, d = _parameter(a, x), _parameter(d, x)
@@ -329,8 +332,9 @@ torch.library.define(
     _BACKWARD,
     "(Tensor grad, Tensor x, Tensor a, Tensor d, bool input_grad) -> (Tensor, Tensor, Tensor)",
 )
-torch.library.impl(_FORWARD, "cpu", _forward)
-torch.library.impl(_BACKWARD, "cpu", _backward)
+for _device in ("cpu", "cuda"):
+    torch.library.impl(_FORWARD, _device, _forward)
+    torch.library.impl(_BACKWARD, _device, _backward)
 torch.library.register_fake(_FORWARD, _forward_fake)
 torch.library.register_fake(_BACKWARD, _backward_fake)
 torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save_for_backward)

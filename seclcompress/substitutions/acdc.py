@@ -87,8 +87,8 @@ class AcdcPointwise(FactoredPointwise):
             return y.to(x.dtype)
 
     def map_channels(self, x: Tensor) -> Tensor:
-        """The stack at every position, by the fused kernel where it can."""
-        if not self._fused(x.dtype):
+        """The stack at every position, by the operator where that gains something."""
+        if self.extra_riffle or not kernel.worthwhile(self.a.shape[1], x.dtype, self.a.device):
             return super().map_channels(x)
         with _full_precision(x):
             wide = torch.float64 if x.dtype == torch.float64 else torch.float32

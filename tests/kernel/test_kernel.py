@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seclcompress import kernel
-from seclcompress.kernel import ops
+from seclcompress.kernel import by_fft, ops
 
 pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
 
@@ -32,10 +32,14 @@ LENGTHS = [
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-14, torch.bfloat16: 6e-3}
 
 
-@pytest.fixture(params=INSTRUCTION_SETS)
+@pytest.fixture(params=[*INSTRUCTION_SETS, "fft"])
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs a test once with each instruction set of this machine."""
-    monkeypatch.setattr(ops, "_instruction_set", request.param)
+    """Runs a test once with each instruction set of this machine, and with what GPUs run."""
+    if request.param == "fft":
+        monkeypatch.setattr(ops, "_has_plan", lambda n: False)
+        monkeypatch.setattr(by_fft, "SCRATCH_BYTES", 2**16)
+    else:
+        monkeypatch.setattr(ops, "_instruction_set", request.param)
     return str(request.param)
 
 
@@ -541,9 +545,12 @@ def test_dense_weight_in_bfloat16_is_rounded_once() -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_opcheck(dtype: torch.dtype, channels_last: bool, affine: bool, transposed: bool) -> None:
+@pytest.mark.parametrize("n", [20, 22])  # by the kernel, and by torch.fft
+def test_opcheck(
+    dtype: torch.dtype, channels_last: bool, affine: bool, transposed: bool, n: int
+) -> None:
     """Schema, fake implementation, autograd registration, AOT dispatch."""
-    a, d = random_stack(20, 2, dtype)
+    a, d = random_stack(n, 2, dtype)
     x = torch.randn(2, 10, 3, 5, dtype=dtype)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
@@ -631,12 +638,66 @@ def test_refusals(index: int, value: object, message: str) -> None:
         kernel.acdc_stack(*arguments[:5], scale=arguments[5])  # type: ignore[arg-type]
 
 
-def test_refuses_no_layers_and_unknown_lengths() -> None:
-    """Neither reaches the compiled code."""
+def test_refuses_no_layers() -> None:
+    """They do not reach the compiled code."""
     with pytest.raises(ValueError, match="at least one layer"):
         kernel.acdc_stack(torch.randn(1, 8, 2), torch.empty(0, 8), torch.empty(0, 8), 8)
-    with pytest.raises(ValueError, match=r"N is 11.*prime factors above 7"):
-        kernel.acdc_stack(torch.randn(1, 8, 2), torch.ones(1, 11), torch.ones(1, 11), 8)
+
+
+@pytest.mark.parametrize("n", [11, 22, 26, 97])
+def test_lengths_without_a_plan(n: int) -> None:
+    """The compiled code knows none of them; torch.fft runs them."""
+    assert not kernel.supports(n, torch.float64, "cpu")
+    a, d = random_stack(n, 3, torch.float64)
+    x = torch.randn(2, 8, 3, 4, dtype=torch.float64)
+    assert error(kernel.acdc_stack(x, a, d, 9), reference(x, a, d, 9)) < 1e-13
+
+
+@pytest.mark.parametrize("scratch", [1, 2**9, 2**11, 2**14, 2**28])
+@pytest.mark.parametrize(
+    "shape", [(1, 6, 1), (3, 6, 5, 7), (7, 6), (2, 6, 2, 2, 3), (0, 6, 3), (3, 6, 0)]
+)
+def test_parts_of_any_size(scratch: int, shape: tuple[int, ...], monkeypatch) -> None:
+    """However few vectors torch.fft is given at a time, all are done, once."""
+    monkeypatch.setattr(ops, "_has_plan", lambda n: False)
+    monkeypatch.setattr(by_fft, "SCRATCH_BYTES", scratch)
+    a, d = (factor.requires_grad_() for factor in random_stack(12, 2, torch.float64))
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    y = kernel.acdc_stack(x, a, d, 5)
+    expected = reference(x, a, d, 5)
+    assert error(y, expected) < 1e-13
+    outer = torch.randn(y.shape, dtype=torch.float64)
+    got = torch.autograd.grad(y, (x, a, d), outer)
+    want = torch.autograd.grad(expected, (x, a, d), outer)
+    assert all(error(g, w) < 1e-12 for g, w in zip(got, want, strict=True))
+
+
+def test_memory_by_fft_does_not_grow_with_the_depth(monkeypatch) -> None:
+    """Of what autograd keeps, and of the parts: as many tensors of a part's size fit in as asked."""
+    monkeypatch.setattr(ops, "_has_plan", lambda n: False)
+    monkeypatch.setattr(by_fft, "SCRATCH_BYTES", 2**20)
+    largest: dict[int, int] = {}
+    for depth in (2, 24):
+        a, d = (factor.requires_grad_() for factor in random_stack(64, depth, torch.float32))
+        x = torch.randn(4, 64, 32, 32, requires_grad=True)
+        kept: list[int] = []
+
+        def keep(tensor: Tensor, kept: list[int] = kept) -> Tensor:
+            kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            y = kernel.acdc_stack(x, a, d, 64)
+        assert sum(kept) <= x.numel() + a.numel() + d.numel()
+        with torch.profiler.profile(profile_memory=True) as profile:
+            y.sum().backward()
+        now = top = 0
+        for event in profile.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                now += event.nbytes()
+                top = max(top, now)
+        largest[depth] = top
+    assert largest[24] < 1.5 * largest[2]
 
 
 def test_backward_checks_its_sizes() -> None:
@@ -666,16 +727,21 @@ def test_supports() -> None:
     assert not kernel.supports(2**40, torch.float32, cpu)
     assert not kernel.supports(64, torch.float16, cpu)
     assert not kernel.supports(64, torch.float32, "cuda")
+    assert kernel.worthwhile(64, torch.float32, "cuda")
+    assert kernel.worthwhile(22, torch.bfloat16, "cuda:1"), "by torch.fft, which knows any length"
+    assert not kernel.worthwhile(64, torch.float16, "cuda")
+    assert not kernel.worthwhile(22, torch.float32, "cpu")
     assert not kernel.supports(64, torch.float32, "meta")
 
 
 def test_without_the_compiled_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Import and shapes still work; calling says what to do."""
+    """Import and shapes still work; torch.fft runs the operator."""
+    expected = kernel.acdc_stack(*SMALL)
     monkeypatch.setattr(ops, "_native", None)
     assert not kernel.available()
     assert not kernel.supports(64, torch.float32, "cpu")
-    with pytest.raises(RuntimeError, match=r"without a C\+\+ compiler"):
-        kernel.acdc_stack(*SMALL)
+    assert not kernel.worthwhile(64, torch.float32, "cpu")
+    torch.testing.assert_close(kernel.acdc_stack(*SMALL), expected)
     assert kernel.acdc_stack(SMALL[0].to("meta"), *(t.to("meta") for t in SMALL[1:3]), 5).shape == (
         2,
         5,
