@@ -34,6 +34,9 @@ def alternate(
 ) -> dict[str, Timing]:
     """Times candidates warm and in turn, so that a noisy neighbour disturbs all of them alike.
 
+    Every second round goes backwards: what follows a candidate that has just given back a lot of
+    memory pays for having it mapped again.
+
     Args:
         candidates: Functions by name.
         rounds: How often each is timed; at least 2.
@@ -49,8 +52,8 @@ def alternate(
             run()
         repeats[name] = max(1, round(min_seconds / max(_seconds(run, 1), 1e-9)))
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, run in candidates.items():
+    for turn in range(rounds):
+        for name, run in list(candidates.items())[:: 1 if turn % 2 == 0 else -1]:
             times[name].append(_seconds(run, repeats[name]) / repeats[name])
     timings = {}
     for name, values in times.items():
