@@ -68,7 +68,8 @@ def variants(
     Args:
         original: As it was.
         separable: Rewritten as plain separable; None where that rewrites nothing.
-        structured: Rewritten as planned for each memory layout; empty likewise.
+        structured: Rewritten as planned for each memory layout, one network for several if they
+            agree; empty likewise.
         input_size: (channels, *spatial), images or clips.
     """
     layouts = LAYOUTS[len(input_size) + 1]
@@ -83,7 +84,8 @@ def variants(
     if structured:
         one = next(iter(structured.values()))
         found |= {execution: same(one, execution) for execution in ("dense", "fast")}
-        chosen = {layout: for_inference(structured[layout], input_size) for layout in layouts}
+        ready = {id(each): for_inference(each, input_size) for each in structured.values()}
+        chosen = {layout: ready[id(structured[layout])] for layout in layouts}
         found["auto"] = Variant(chosen, found["dense"].file_bytes)
     return found
 

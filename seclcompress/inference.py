@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 from torch.utils._pytree import tree_leaves
 
@@ -91,9 +91,7 @@ def _fold_batch_norm(network: nn.Module) -> nn.Module:
         names = (str(before.target), str(node.target))
         conv, norm = (modules[name] for name in names)
         alone = all(called.count(name) == 1 and not _within(read, name) for name in names)
-        if not alone or not isinstance(norm, _BatchNorm) or not _plain(conv, norm):
-            continue
-        if type(norm) in _NORMS and _fold(network, conv, norm):
+        if alone and type(norm) in _NORMS and _plain(conv, norm) and _fold(network, conv, norm):
             replace_module(network, norm, nn.Identity())
     return network
 
@@ -103,12 +101,10 @@ def _within(paths: set[str], name: str) -> bool:
     return any(path == name or path.startswith(f"{name}.") for path in paths)
 
 
-def _fold(network: nn.Module, conv: nn.Module, norm: _BatchNorm) -> bool:
-    """Folds a norm into the convolution before it; False if that is none, or cannot."""
+def _fold(network: nn.Module, conv: nn.Module, norm: Any) -> bool:
+    """Folds a batch norm into the convolution before it; False if that is none, or cannot."""
     if isinstance(conv, StructuredConv):
         mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None, "or it would not be plain"
-        assert variance is not None
         one = torch.ones_like(mean)[:, None]
         scale, shift = fuse_conv_bn_weights(
             one, None, mean, variance, norm.eps, norm.weight, norm.bias

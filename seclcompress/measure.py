@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from seclcompress import kernel
 from seclcompress.cost import EXECUTIONS
@@ -27,7 +28,7 @@ from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
 from seclcompress.timing import Timing, alternate, processor
 
 _ROUNDS = 7
-_DIMENSIONS = {torch.channels_last: 4, torch.channels_last_3d: 5}
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by dimensions
 _MIN_SECONDS = 0.002  # a round of one candidate; below this the clock and the caller are measured
 
 
@@ -44,14 +45,14 @@ class Stopwatch:
     Attributes:
         cache: Where results are kept; None keeps them for this process only.
         batch: Images at once.
-        memory_format: Of the input, where it has that many dimensions.
+        channels_last: Whether images and clips lie with their channels side by side.
         on_measure: Is told each layer's description before it is measured.
         measured: How many shapes were measured, not remembered.
     """
 
     cache: Path | None = None
     batch: int = 1
-    memory_format: torch.memory_format = torch.contiguous_format
+    channels_last: bool = False
     on_measure: Callable[[str], object] = str  # nobody listens
     measured: int = 0
     _known: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -105,19 +106,21 @@ class Stopwatch:
             built = substitution.build(_like(conv), config).eval()
             x = torch.randn(self.batch, conv.in_channels, *_input_size(conv, size))
             x = x.to(conv.weight.dtype)
-        if x.dim() == _DIMENSIONS.get(self.memory_format):
-            x = x.contiguous(memory_format=self.memory_format)
+        # As `inference.for_inference` runs them: dense is plain layers.
+        built.execution = "fast"
+        candidates = {"dense": built.to_dense(), "fast": built}
+        last = _CHANNELS_LAST.get(x.dim()) if self.channels_last else None
+        if last is not None:
+            x = x.contiguous(memory_format=last)
+            for candidate in candidates.values():
+                candidate.to(memory_format=last)  # type: ignore[call-overload]
 
-        def runner(execution: str) -> Callable[[], object]:
-            def run() -> object:
-                built.execution = execution
-                return built(x)
+        def runner(candidate: nn.Module) -> Callable[[], object]:
+            return lambda: candidate(x)
 
-            return run
-
-        with torch.no_grad():
+        with torch.inference_mode():
             return alternate(
-                {execution: runner(execution) for execution in EXECUTIONS},
+                {execution: runner(candidates[execution]) for execution in EXECUTIONS},
                 rounds=_ROUNDS,
                 min_seconds=_MIN_SECONDS,
             )
@@ -142,7 +145,8 @@ class Stopwatch:
             "substitution": substitution.name,
             "config": config.model_dump(mode="json"),
             "batch": self.batch,
-            "memory_format": str(self.memory_format),
+            "channels_last": self.channels_last,
+            "dense": "plain layers",
         }
         return json.dumps(about, sort_keys=True)
 

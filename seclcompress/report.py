@@ -215,7 +215,11 @@ def count_csv(counted: Count) -> str:
 
 
 def bench_table(
-    heading: str, machine: str, measured: Mapping[str, Measured], plan: Plan, width: int
+    heading: str,
+    machine: str,
+    measured: Mapping[str, Measured],
+    plans: Mapping[str, Plan],
+    width: int,
 ) -> RenderableType:
     """Milliseconds a batch by variant, in the faster layout, with spread, memory and file size.
 
@@ -223,9 +227,11 @@ def bench_table(
         heading: Network, batch and input size.
         machine: Processor, threads, versions.
         measured: By column.
-        plan: Whose layers they are.
+        plans: By memory layout.
         width: Of the terminal.
     """
+    layout = measured["auto" if "auto" in measured else "original"].layout
+    plan = plans[layout]
     titles = _titles(_family(plan))
     original = measured["original"].timing.median
     figures: dict[str, dict[str, str]] = {
@@ -247,18 +253,28 @@ def bench_table(
             row.setdefault(column, "–")
     table = _wide(figures, titles) if _fits(figures, titles, width) else _narrow(figures, titles)
     disagree = [layer for layer in plan.rewritten if layer.execution != layer.cost.cheapest]
+    fast = sum(layer.execution == "fast" for layer in plan.rewritten)
     note = (
-        f"{len(disagree)} of {len(plan.rewritten)} layers run otherwise than fewest Mult-Adds would "
-        "have it."
+        f"Chosen in {layout}: {fast} of {len(plan.rewritten)} layers run fast; {len(disagree)} run "
+        "otherwise than fewest Mult-Adds would have it."
     )
     notes = [Text(note)] if plan.cost_model == "measured" else []
     return Group(Text(heading, style="bold"), Text(machine, style="dim"), table, *notes)
 
 
-def bench_json(heading: str, machine: str, measured: Mapping[str, Measured]) -> str:
-    """Every figure of `bench_table` as JSON, in seconds and bytes."""
-    variants = {column: asdict(variant) for column, variant in measured.items()}
-    content = {"network": heading, "machine": machine, "variants": variants}
+def bench_json(
+    heading: str, machine: str, measured: Mapping[str, Measured], plans: Mapping[str, Plan]
+) -> str:
+    """Every figure of `bench_table` as JSON, in seconds and bytes; the executions by layout."""
+    content = {
+        "network": heading,
+        "machine": machine,
+        "variants": {column: asdict(variant) for column, variant in measured.items()},
+        "executions": {
+            layout: {layer.name: layer.execution for layer in plan.rewritten}
+            for layout, plan in plans.items()
+        },
+    }
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 

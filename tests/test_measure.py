@@ -70,16 +70,17 @@ def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> No
     again.choose(nn.Conv2d(4, 8, 3), ACDC, CONFIG, SIZES)
     again.choose(conv, ACDC, CONFIG, {(5, 5): 1})
     Stopwatch(cache, batch=2).choose(conv, ACDC, CONFIG, SIZES)
+    Stopwatch(cache, channels_last=True).choose(conv, ACDC, CONFIG, SIZES)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
         again.choose(conv, ACDC, CONFIG, SIZES)
     finally:
         torch.set_num_threads(threads)
-    assert len(asked) == 6
+    assert len(asked) == 7
     # A stopwatch that was opened before does not lose what others wrote since.
     second.choose(conv, ACDC, CONFIG, {(9, 9): 1})
-    assert len(json.loads(cache.read_text())) == 7
+    assert len(json.loads(cache.read_text())) == 8
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 3}', "[" * 9999, '{"a": {"dense": [1, -2]}}'])
@@ -161,6 +162,36 @@ def test_on_the_command_line(invoke: Invoke, tmp_path: Path, monkeypatch) -> Non
     assert {m.planned_execution for m in loaded.modules() if hasattr(m, "planned_execution")} == {
         "fast"
     }
+
+
+@pytest.mark.parametrize(
+    ("conv", "size", "last"),
+    [
+        (nn.Conv2d(4, 8, 3), (5, 6), torch.channels_last),
+        (nn.Conv3d(4, 8, 1), (4, 5, 6), torch.channels_last_3d),
+        (nn.Conv1d(4, 8, 1), (5,), None),
+    ],
+    ids=["images", "clips", "a Linear's positions"],
+)
+def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> None:
+    """What comes out has the layout of what went in; dense is plain layers."""
+    outputs: dict[str, torch.Tensor] = {}
+
+    def watch(candidates, **how) -> dict[str, Timing]:
+        outputs.update({name: run() for name, run in candidates.items()})
+        return dict.fromkeys(candidates, Timing(1.0, 0.0))
+
+    monkeypatch.setattr("seclcompress.measure.alternate", watch)
+    for channels_last in (False, True):
+        Stopwatch(channels_last=channels_last).choose(conv, ACDC, CONFIG, {size: 1})
+        torch.testing.assert_close(outputs["dense"], outputs["fast"])
+        for y in outputs.values():
+            assert y.is_inference()
+            if channels_last and last is not None:
+                assert y.is_contiguous(memory_format=last)
+                assert not y.is_contiguous()
+            else:
+                assert y.is_contiguous()
 
 
 def test_alternating() -> None:

@@ -374,16 +374,39 @@ def test_a_scale_of_the_outputs(
     built = substitution.build(conv, substitution.config(options)).eval()
     x = torch.randn(2, 6, 5, 4, dtype=torch.float64)
     parts = torch.randn(4, 9, dtype=torch.float64)
+    blank = copy.deepcopy(built)
     with torch.no_grad():
-        expected, saved = built(x), set(built.state_dict())
+        expected = built(x)
         for scale, shift in (parts[:2], parts[2:]):
             if built.scale_outputs(scale, shift):
                 expected = expected * scale[:, None, None] + shift[:, None, None]
+                blank.scale_outputs(torch.zeros(9), torch.zeros(9))
+        parts.zero_()  # what was given is the caller's
         for execution in ("dense", "fast"):
             built.execution = execution
             torch.testing.assert_close(built(x), expected)
         torch.testing.assert_close(built.to_dense()(x), expected)
-    assert all("scale" not in key for key in set(built.state_dict()) - saved)
+        blank.load_state_dict(built.state_dict())
+        torch.testing.assert_close(blank(x), expected)
+
+
+@case
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_scale_of_another_dtype(name: str, options: dict[str, Any], bias: bool) -> None:
+    """Batch norms often stay in float32."""
+    substitution = substitutions.get(name)
+    conv = nn.Conv2d(6, 9, 1, bias=bias, dtype=torch.bfloat16)
+    built = substitution.build(conv, substitution.config(options)).eval()
+    x = torch.randn(2, 6, 5, 4, dtype=torch.bfloat16)
+    before = built(x).detach()
+    if not built.scale_outputs(torch.full((9,), 2.0), torch.ones(9)):
+        return
+    for execution in ("dense", "fast"):
+        built.execution = execution
+        torch.testing.assert_close(built(x), 2 * before + 1, atol=0.1, rtol=0.1)
+    torch.testing.assert_close(built.to_dense()(x), 2 * before + 1, atol=0.1, rtol=0.1)
+    with pytest.raises(ValueError, match=r"each of 9 output channels; got shapes \(1,\) and"):
+        built.scale_outputs(torch.ones(1), torch.ones(9))
 
 
 @case

@@ -40,8 +40,8 @@ def bench(
 ) -> None:
     """Time the network five ways on this machine, side by side; NCHW against channels_last.
 
-    Every variant runs as for inference: layers that run dense as plain convolutions, with batch norm
-    folded in. Weights do not matter and are fresh.
+    Every variant runs as for inference: layers that run dense as plain convolutions, batch norm
+    folded into what stands before it. Weights do not matter and are fresh.
     """
     o.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
@@ -69,18 +69,15 @@ def bench(
             f"{source.input_size}."
         )
     saved = o.saved_plan(context, source, plan)
-    plans = {}
-    for layout in LAYOUTS[len(source.input_size) + 1].items():
-        skeleton, traced, plans[layout[0]] = o.planned(
-            source,
-            wanted,
-            plan,
-            saved=saved,
-            may_be_empty=True,
-            batch=batch_size,
-            layout=layout,
+    skeleton, traced, decided = o.planned(
+        source, wanted, plan, saved=saved, may_be_empty=True, batch=batch_size
+    )
+    first, last = LAYOUTS[len(source.input_size) + 1]
+    plans = {first: decided, last: decided}
+    if plan is None and saved is None and cost_model == o.CostModel.measured:
+        plans[last] = o.measured_plan(
+            skeleton, traced, wanted, may_be_empty=True, batch=batch_size, channels_last=True
         )
-    decided = plans[layout[0]]
     kept = tuple(layer.name for layer in decided.layers if layer.on_demand)
     baseline = PlanOptions(
         substitution="separable", keep=kept, stem=True, linear=decided.linear, head=True
@@ -91,9 +88,10 @@ def bench(
         return fresh(source.recipe, factory_name=source.factory_name, seed=0)
 
     separable = rewrite_network(original(), plain) if plain.rewritten else None
-    structured = {
-        layout: rewrite_network(original(), by) for layout, by in plans.items() if by.rewritten
-    }
+    structured = {}
+    if decided.rewritten:
+        network_of = {id(by): rewrite_network(original(), by) for by in plans.values()}
+        structured = {layout: network_of[id(by)] for layout, by in plans.items()}
     with err_console.status("Timing all variants in turn …"):
         measured = run(
             variants(original(), separable, structured, source.input_size),
@@ -103,8 +101,7 @@ def bench(
         )
     heading = f"{network}, batch {batch_size}, input {'×'.join(map(str, source.input_size))}"
     if json:
-        typer.echo(report.bench_json(heading, describe_machine(), measured))
+        typer.echo(report.bench_json(heading, describe_machine(), measured, plans))
         return
     console = Console(highlight=False, emoji=False)
-    chosen = plans[measured["auto"].layout] if "auto" in measured else decided
-    console.print(report.bench_table(heading, describe_machine(), measured, chosen, console.width))
+    console.print(report.bench_table(heading, describe_machine(), measured, plans, console.width))

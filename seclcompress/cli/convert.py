@@ -44,6 +44,7 @@ def convert(
     head: o.HeadOption = False,
     min_channels: o.MinChannelsOption = 1,
     cost_model: o.CostModelOption = o.CostModel.paper,
+    channels_last: o.ChannelsLastOption = False,
     plan: o.PlanOption = None,
     write_plan: Annotated[
         Path | None, typer.Option("--write-plan", metavar="FILE", help="Write the plan as JSON.")
@@ -100,7 +101,7 @@ def convert(
     )
     if source.config is not None and source.config.plan is not None:
         raise UsageError(f"{network} is converted already. Convert the network it was made from.")
-    skeleton, traced, decided = o.planned(source, wanted, plan)
+    skeleton, traced, decided = o.planned(source, wanted, plan, channels_last=channels_last)
     counted = count_network(skeleton, traced, decided)
     check_rewritten(rewrite_network(skeleton, decided, seed=seed), counted)
     console = Console(highlight=False, emoji=False)

@@ -36,6 +36,7 @@ def count(
     head: o.HeadOption = False,
     min_channels: o.MinChannelsOption = 1,
     cost_model: o.CostModelOption = o.CostModel.paper,
+    channels_last: o.ChannelsLastOption = False,
     plan: o.PlanOption = None,
     factory: o.FactoryOption = None,
 ) -> None:
@@ -61,7 +62,9 @@ def count(
 
     source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
     saved = o.saved_plan(context, source, plan)
-    skeleton, traced, decided = o.planned(source, wanted, plan, saved=saved, may_be_empty=True)
+    skeleton, traced, decided = o.planned(
+        source, wanted, plan, saved=saved, may_be_empty=True, channels_last=channels_last
+    )
     accuracies = _accuracies(source.config.metrics) if saved and source.config else {}
     counted = count_network(skeleton, traced, decided)
     if verify:

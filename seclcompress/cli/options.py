@@ -13,7 +13,6 @@ from seclcompress.cli.app import err_console
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from seclcompress.plan import Plan, PlanOptions
@@ -112,6 +111,12 @@ MinChannelsOption = Annotated[
 CostModelOption = Annotated[
     CostModel, typer.Option("--cost-model", help="What chooses between dense and fast.")
 ]
+ChannelsLastOption = Annotated[
+    bool,
+    typer.Option(
+        "--channels-last", help="With --cost-model measured: in torch's channels_last layout."
+    ),
+]
 PlanOption = Annotated[
     Path | None,
     typer.Option("--plan", metavar="FILE", help="Take the decisions from this plan (JSON)."),
@@ -200,7 +205,9 @@ def say_fresh(names: list[str]) -> None:
         err_console.print(f"Fresh, for another number of classes: {', '.join(names)}.")
 
 
-_PLANNING = "substitution depth option keep only stem linear head min_channels cost_model".split()
+_PLANNING = (
+    "substitution depth option keep only stem linear head min_channels cost_model channels_last"
+).split()
 
 
 def given_planning_options(context: typer.Context) -> list[str]:
@@ -248,12 +255,9 @@ def planned(
     saved: Plan | None = None,
     may_be_empty: bool = False,
     batch: int = 1,
-    layout: tuple[str, torch.memory_format] | None = None,
+    channels_last: bool = False,
 ) -> tuple[nn.Module, Trace, Plan]:
-    """The original network's skeleton, its trace, and its plan: saved, read, or made now.
-
-    A measured plan is made for `batch` images in a memory layout, by its name and torch's.
-    """
+    """The original network's skeleton, its trace, and its plan: saved, read, or made now."""
     from seclcompress.plan import fit_plan, make_plan, read_plan
     from seclcompress.trace import trace_network
 
@@ -266,22 +270,46 @@ def planned(
     if read is not None:
         return network, traced, fit_plan(read, network, traced, str(plan_file))
     if options.cost_model == "paper":
+        if channels_last:
+            raise UsageError(
+                "--channels-last is about what is measured: add --cost-model measured."
+            )
         plan = make_plan(network, traced, options, may_be_empty=may_be_empty)
         return network, traced, plan
-    import torch
+    plan = measured_plan(
+        network,
+        traced,
+        options,
+        may_be_empty=may_be_empty,
+        batch=batch,
+        channels_last=channels_last,
+    )
+    return network, traced, plan
 
+
+def measured_plan(
+    network: nn.Module,
+    traced: Trace,
+    options: PlanOptions,
+    *,
+    may_be_empty: bool,
+    batch: int,
+    channels_last: bool,
+) -> Plan:
+    """A plan by the clock, for so many images at once in one memory layout."""
     from seclcompress.measure import Stopwatch, default_cache
+    from seclcompress.plan import make_plan
 
     with err_console.status("Measuring …") as status:
         stopwatch = Stopwatch(
             default_cache(),
             batch=batch,
-            memory_format=torch.contiguous_format if layout is None else layout[1],
+            channels_last=channels_last,
             on_measure=lambda layer: status.update(f"Measuring {layer}"),
         )
         plan = make_plan(network, traced, options, stopwatch.choose, may_be_empty=may_be_empty)
-    where = "" if layout is None else f" in {layout[0]}"
+    where = " in channels_last" if channels_last else ""
     err_console.print(
         f"Measured {stopwatch.measured} layer shapes{where}; the others were known ({default_cache()})."
     )
-    return network, traced, plan
+    return plan

@@ -28,7 +28,7 @@ class Pointwise(nn.Module, ABC):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-        self.register_buffer("output_scale", None, persistent=False)
+        self.register_buffer("output_scale", None)
 
     @abstractmethod
     def dense_weight(self) -> Tensor:
@@ -40,16 +40,27 @@ class Pointwise(nn.Module, ABC):
     def scale_outputs(self, scale: Tensor, shift: Tensor) -> None:
         """Folds `y -> scale * y + shift` into the map, as a batch norm behind it does in eval mode.
 
-        For networks that are run and not trained: the scale is no parameter and is not saved.
+        For networks that are run and neither trained nor fitted: the bias gets no gradient any more,
+        and the scale is a buffer, which only a network that was folded as well can load.
 
         Args:
             scale: Shape (out_channels,).
             shift: Shape (out_channels,).
+
+        Raises:
+            ValueError: If a shape is another.
         """
+        expected = (self.out_channels,)
+        if scale.shape != expected or shift.shape != expected:
+            raise ValueError(
+                f"scale_outputs takes one number for each of {self.out_channels} output channels; "
+                f"got shapes {tuple(scale.shape)} and {tuple(shift.shape)}."
+            )
         with torch.no_grad():
+            example = next(self.parameters()) if self.bias is None else self.bias
             bias = shift if self.bias is None else scale * self.bias + shift
             before = 1 if self.output_scale is None else self.output_scale
-            self.bias = nn.Parameter(bias, requires_grad=False)
+            self.bias = nn.Parameter(bias.to(example.dtype, copy=True), requires_grad=False)
             self.output_scale = scale * before
 
     def scaled(self, matrix: Tensor) -> Tensor:

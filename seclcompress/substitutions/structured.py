@@ -58,20 +58,6 @@ class StructuredLayer(nn.Module, ABC):
         """
         return None
 
-    def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:  # noqa: ARG002
-        """Folds `y -> scale * y + shift` into the layer, as a batch norm behind it does in eval mode.
-
-        For networks that are run and not trained.
-
-        Args:
-            scale: One number for each output channel.
-            shift: Likewise.
-
-        Returns:
-            Whether the family can; if not, nothing was changed.
-        """
-        return False
-
     def products(self) -> list[Tensor]:
         """The dense matrices that the factors multiply to, differentiable; those of the last pass.
 
@@ -139,6 +125,20 @@ class StructuredConv(StructuredLayer):
     def factors(self) -> list[nn.Parameter]:
         """The structured factors, which train with a weight decay of their own. None by default."""
         return []
+
+    def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:  # noqa: ARG002
+        """Folds `y -> scale * y + shift` into the layer, as a batch norm behind it does in eval mode.
+
+        For networks that are run and not trained.
+
+        Args:
+            scale: One number for each output channel.
+            shift: Likewise.
+
+        Returns:
+            Whether the family can; if not, nothing was changed.
+        """
+        return False
 
     def extra_repr(self) -> str:
         """The convolution's own words, and the execution."""
