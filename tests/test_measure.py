@@ -185,8 +185,10 @@ def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> Non
     for channels_last in (False, True):
         Stopwatch(channels_last=channels_last).choose(conv, ACDC, CONFIG, {size: 1})
         torch.testing.assert_close(outputs["dense"], outputs["fast"])
-        for y in outputs.values():
+        for name, y in outputs.items():
             assert y.is_inference()
+            if y.dim() == 5 and name == "dense":
+                continue  # torch's own Conv3d answers in NCDHW
             if channels_last and last is not None:
                 assert y.is_contiguous(memory_format=last)
                 assert not y.is_contiguous()
