@@ -1,6 +1,6 @@
 """Does a stopwatch agree with the measured cost model?
 
-    python benchmarks/regret.py [--threads 1] [--networks resnet50 …]
+    python benchmarks/regret.py [--threads 1] [--depth 4] [--channels-last] [--networks resnet50 …]
 
 For each network: the measured cost model chooses dense or fast for every rewritten layer; then both
 are measured again, independently. Regret is the time of the choices ÷ the time of the better of the
@@ -25,13 +25,15 @@ NETWORKS = (
 )
 
 
-def regret(name: str, depth: int) -> str:
+def regret(name: str, depth: int, channels_last: bool) -> str:
     source = resolve.locate(name)
     network = source.skeleton()
     trace = trace_network(network, source.input_size)
     options = PlanOptions(config={"depth": depth}, cost_model="measured")
-    plan = make_plan(network, trace, options, Stopwatch().choose, may_be_empty=True)
-    found, again = convolutions(network), Stopwatch()
+    plan = make_plan(
+        network, trace, options, Stopwatch(channels_last=channels_last).choose, may_be_empty=True
+    )
+    found, again = convolutions(network), Stopwatch(channels_last=channels_last)
     chosen = best = paper = 0.0
     fast = 0
     for layer in plan.rewritten:
@@ -57,12 +59,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--depth", type=int, default=12)
+    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"{describe_machine()}, depth {arguments.depth}, batch 1", flush=True)
+    layout = "NHWC" if arguments.channels_last else "NCHW"
+    print(f"{describe_machine()}, depth {arguments.depth}, batch 1, {layout}", flush=True)
     for name in arguments.networks:
-        print(regret(name, arguments.depth), flush=True)
+        print(regret(name, arguments.depth, arguments.channels_last), flush=True)
 
 
 if __name__ == "__main__":
