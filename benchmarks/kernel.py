@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 
 from seclcompress import kernel
-from seclcompress.kernel import ops
+from seclcompress.kernel import by_native
 from seclcompress.timing import Timing, alternate, describe_machine
 
 TARGETS = {  # (N, layers) -> ratio aimed at with 784 positions
@@ -127,8 +127,8 @@ def main() -> None:
         parser.exit(
             1, "The compiled kernel is not there: install a C++ compiler, then pip install .\n"
         )
-    ops._instruction_set = arguments.instruction_set
-    used = arguments.instruction_set or ops._native.kernels()[0]
+    by_native.instruction_set = arguments.instruction_set
+    used = arguments.instruction_set or by_native.instruction_sets()[0]
     print(f"{describe_machine()}, kernel {used}, float32")
     for threads in arguments.threads:
         torch.set_num_threads(threads)

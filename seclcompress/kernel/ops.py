@@ -7,34 +7,23 @@ and on GPUs, `by_fft` does.
 
 from __future__ import annotations
 
-import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seclcompress.kernel import by_fft, layout
+from seclcompress.kernel import by_fft, by_native, layout
 from seclcompress.kernel.checks import TYPES, check_parameter, check_stack, refuse
 from seclcompress.kernel.watched import beyond_backward, nobody_watches
 
-try:
-    from seclcompress.kernel import _native
-except ImportError:  # installed without a compiler, or built for another platform
-    _native = None  # type: ignore[assignment]
-_unwanted = os.environ.get("SECLCOMPRESS_KERNEL") == "0"
-if _unwanted:
-    _native = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
-    from torch import Tensor
+    from types import ModuleType
 
-# The instruction set to use, None for the best one. Only the tests change it.
-_instruction_set: str | None = None
+    from torch import Tensor
 
 
 def available() -> bool:
     """Whether the compiled kernel was built and can be loaded."""
-    return _native is not None
+    return bool(by_native.instruction_sets())
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -54,7 +43,7 @@ def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
         not beyond_backward()
         and dtype in TYPES
         and torch.device(device).type == "cpu"
-        and _has_plan(n)
+        and by_native.has_plan(n)
     )
 
 
@@ -62,19 +51,16 @@ def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
 def worthwhile(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
     """Whether layers should run a stack by the operator: the compiled kernel, or on a GPU.
 
-    There it is no quicker than the same transforms one by one, but needs no memory for each layer.
+    There, unlike the same transforms one by one, it needs no memory for each layer. (How quick it is on
+    a GPU has not been measured.)
 
     Args:
         n: as in `supports`.
         dtype: of the input.
         device: of the input.
     """
-    on_gpu = torch.device(device).type == "cuda" and dtype in TYPES and not _unwanted
+    on_gpu = torch.device(device).type == "cuda" and dtype in TYPES and not by_native.UNWANTED
     return (on_gpu and not beyond_backward()) or supports(n, dtype, device)
-
-
-def _has_plan(n: int) -> bool:
-    return _native is not None and 0 < n < 2**31 and _native.supports(n)
 
 
 def acdc_stack(
@@ -147,26 +133,9 @@ def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> T
     return weight.to(a.dtype)
 
 
-def _parameter(value: Tensor, x: Tensor) -> Tensor:
-    """Value as the kernel reads it: contiguous, in the dtype that is computed with."""
-    return value.detach().to(TYPES[x.dtype][1]).contiguous()
-
-
-def _common_arguments(x: Tensor, a: Tensor, d: Tensor) -> tuple[Any, ...]:
-    """What both native calls begin with. The caller keeps x, a and d alive."""
-    layers, n = a.shape
-    positions = math.prod(x.shape[2:])
-    return (
-        _instruction_set,
-        TYPES[x.dtype][0],
-        n,
-        layers,
-        torch.get_num_threads(),
-        x.shape[0],
-        positions,
-        a.data_ptr(),
-        d.data_ptr(),
-    )
+def _backend(x: Tensor, a: Tensor) -> ModuleType:
+    """The module that runs the operator on these operands."""
+    return by_native if x.is_cpu and by_native.has_plan(a.shape[1]) else by_fft
 
 
 def _forward(
@@ -179,17 +148,7 @@ def _forward(
     transposed: bool,
 ) -> Tensor:
     check_stack(x, a, d, out_channels, bias=bias, scale=scale)
-    if _native is None or not x.is_cpu or not _has_plan(a.shape[1]):
-        return by_fft.forward(x, a, d, out_channels, bias, scale, transposed)
-    x = layout.readable(x)
-    a, d = _parameter(a, x), _parameter(d, x)
-    affine = [None if value is None else _parameter(value, x) for value in (scale, bias)]
-    common = _common_arguments(x, a, d)
-    y = layout.empty_like(x, out_channels)
-    if y.numel() > 0:
-        factor, summand = (0 if value is None else value.data_ptr() for value in affine)
-        _native.forward(common, layout.view(x), layout.view(y), factor, summand, transposed)
-    return y
+    return _backend(x, a).forward(x, a, d, out_channels, bias, scale, transposed)
 
 
 def _forward_fake(
@@ -216,25 +175,7 @@ def _backward(
         )
     check_stack(x, a, d, grad.shape[1])
     check_parameter("the output's gradient", grad, x)
-    if _native is None or not x.is_cpu or not _has_plan(a.shape[1]):
-        return by_fft.backward(grad, x, a, d, input_grad)
-    x, grad = layout.readable(x), layout.readable(grad.to(x.dtype))
-    a_dtype, d_dtype = a.dtype, d.dtype
-    a, d = _parameter(a, x), _parameter(d, x)
-    common = _common_arguments(x, a, d)
-    x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
-    a_grad, d_grad = torch.zeros_like(a), torch.zeros_like(d)
-    if x.numel() > 0:
-        x_view = layout.view(x_grad) if input_grad else layout.NO_TENSOR
-        _native.backward(
-            common,
-            layout.view(x),
-            layout.view(grad),
-            x_view,
-            a_grad.data_ptr(),
-            d_grad.data_ptr(),
-        )
-    return x_grad, a_grad.to(a_dtype), d_grad.to(d_dtype)
+    return _backend(x, a).backward(grad, x, a, d, input_grad)
 
 
 def _backward_fake(

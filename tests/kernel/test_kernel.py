@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seclcompress import kernel
-from seclcompress.kernel import by_fft, ops
+from seclcompress.kernel import by_fft, by_native
+from seclcompress.kernel import layout as layouts
 
 pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
 
-INSTRUCTION_SETS = ops._native.kernels() if kernel.available() else []
+INSTRUCTION_SETS = by_native.instruction_sets()
 # Every radix as first, middle and last stage, odd lengths, single stages, and one that splits
 # its blocks more than once.
 LENGTHS = [
@@ -36,10 +37,10 @@ TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-14, torch.bfloat16: 6e-3}
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test once with each instruction set of this machine, and with what GPUs run."""
     if request.param == "fft":
-        monkeypatch.setattr(ops, "_has_plan", lambda n: False)
+        monkeypatch.setattr(by_native, "has_plan", lambda n: False)
         monkeypatch.setattr(by_fft, "SCRATCH_BYTES", 2**16)
     else:
-        monkeypatch.setattr(ops, "_instruction_set", request.param)
+        monkeypatch.setattr(by_native, "instruction_set", request.param)
     return str(request.param)
 
 
@@ -272,7 +273,7 @@ def test_a_strided_image_is_read_where_it_lies(
     a, d = random_stack(48, 2, torch.float32)
     image = LAYOUTS[layout](torch.randn(3, 40, 9, 37)).requires_grad_()
     x = image[:, :, :: steps[0], :: steps[1]]
-    assert (ops.layout.readable(x) is x) == (layout == "channels_last")
+    assert (layouts.readable(x) is x) == (layout == "channels_last")
     y = kernel.acdc_stack(x, a, d, 37)
     expected = reference(x, a, d, 37)
     assert error(y, expected) < 2e-6
@@ -659,7 +660,7 @@ def test_lengths_without_a_plan(n: int) -> None:
 )
 def test_parts_of_any_size(scratch: int, shape: tuple[int, ...], monkeypatch) -> None:
     """However few vectors torch.fft is given at a time, all are done, once."""
-    monkeypatch.setattr(ops, "_has_plan", lambda n: False)
+    monkeypatch.setattr(by_native, "has_plan", lambda n: False)
     monkeypatch.setattr(by_fft, "SCRATCH_BYTES", scratch)
     a, d = (factor.requires_grad_() for factor in random_stack(12, 2, torch.float64))
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
@@ -674,7 +675,7 @@ def test_parts_of_any_size(scratch: int, shape: tuple[int, ...], monkeypatch) ->
 
 def test_memory_by_fft_does_not_grow_with_the_depth(monkeypatch) -> None:
     """Of what autograd keeps, and of the parts: as many tensors of a part's size fit in as asked."""
-    monkeypatch.setattr(ops, "_has_plan", lambda n: False)
+    monkeypatch.setattr(by_native, "has_plan", lambda n: False)
     monkeypatch.setattr(by_fft, "SCRATCH_BYTES", 2**20)
     largest: dict[int, int] = {}
     for depth in (2, 24):
@@ -737,7 +738,7 @@ def test_supports() -> None:
 def test_without_the_compiled_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Import and shapes still work; torch.fft runs the operator."""
     expected = kernel.acdc_stack(*SMALL)
-    monkeypatch.setattr(ops, "_native", None)
+    monkeypatch.setattr(by_native, "_native", None)
     assert not kernel.available()
     assert not kernel.supports(64, torch.float32, "cpu")
     assert not kernel.worthwhile(64, torch.float32, "cpu")
@@ -754,7 +755,7 @@ def test_without_the_compiled_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fuzz(data: st.DataObject) -> None:
     """Any sizes, layouts and alignments: values and gradients are those of the dense product."""
     draw = data.draw
-    n = draw(st.sampled_from([n for n in range(1, 200) if ops._native.supports(n)]))
+    n = draw(st.sampled_from([n for n in range(1, 200) if by_native.has_plan(n)]))
     c_in, c_out = draw(st.integers(1, n)), draw(st.integers(1, n))
     layers, batch = draw(st.integers(1, 4)), draw(st.integers(0, 9))
     spatial = draw(st.lists(st.integers(0, 9), max_size=3))

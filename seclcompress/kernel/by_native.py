@@ -1,0 +1,103 @@
+"""The operator by the compiled kernel, where it was built and has a plan for a length."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seclcompress.kernel import layout
+from seclcompress.kernel.checks import TYPES
+
+try:
+    from seclcompress.kernel import _native
+except ImportError:  # installed without a compiler, or built for another platform
+    _native = None  # type: ignore[assignment]
+
+#: Whether somebody asked for plain torch.fft, which can be differentiated twice.
+UNWANTED = os.environ.get("SECLCOMPRESS_KERNEL") == "0"
+if UNWANTED:
+    _native = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: The instruction set to use, None for the best one. Only tests and benchmarks change it.
+instruction_set: str | None = None
+
+
+def instruction_sets() -> list[str]:
+    """Those that were compiled and run here, the best first; none where the kernel is not there."""
+    return [] if _native is None else _native.kernels()
+
+
+def has_plan(n: int) -> bool:
+    """Whether the compiled kernel is there and runs stacks of a length."""
+    return _native is not None and 0 < n < 2**31 and _native.supports(n)
+
+
+def forward(
+    x: Tensor,
+    a: Tensor,
+    d: Tensor,
+    out_channels: int,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    transposed: bool,
+) -> Tensor:
+    """The operator, see `kernel.acdc_stack`; its operands have been checked, and `has_plan` of N."""
+    assert _native is not None
+    x = layout.readable(x)
+    a, d = _parameter(a, x), _parameter(d, x)
+    affine = [None if value is None else _parameter(value, x) for value in (scale, bias)]
+    y = layout.empty_like(x, out_channels)
+    if y.numel() > 0:
+        factor, summand = (0 if value is None else value.data_ptr() for value in affine)
+        views = layout.view(x), layout.view(y)
+        _native.forward(_common_arguments(x, a, d), *views, factor, summand, transposed)
+    return y
+
+
+def backward(
+    grad: Tensor, x: Tensor, a: Tensor, d: Tensor, input_grad: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x (empty where it is not wanted), a and d; operands have been checked."""
+    assert _native is not None
+    x, grad = layout.readable(x), layout.readable(grad.to(x.dtype))
+    a_dtype, d_dtype = a.dtype, d.dtype
+    a, d = _parameter(a, x), _parameter(d, x)
+    x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
+    a_grad, d_grad = torch.zeros_like(a), torch.zeros_like(d)
+    if x.numel() > 0:
+        _native.backward(
+            _common_arguments(x, a, d),
+            layout.view(x),
+            layout.view(grad),
+            layout.view(x_grad) if input_grad else layout.NO_TENSOR,
+            a_grad.data_ptr(),
+            d_grad.data_ptr(),
+        )
+    return x_grad, a_grad.to(a_dtype), d_grad.to(d_dtype)
+
+
+def _parameter(value: Tensor, x: Tensor) -> Tensor:
+    """Value as the kernel reads it: contiguous, in the dtype that is computed with."""
+    return value.detach().to(TYPES[x.dtype][1]).contiguous()
+
+
+def _common_arguments(x: Tensor, a: Tensor, d: Tensor) -> tuple[Any, ...]:
+    """What both native calls begin with. The caller keeps x, a and d alive."""
+    layers, n = a.shape
+    return (
+        instruction_set,
+        TYPES[x.dtype][0],
+        n,
+        layers,
+        torch.get_num_threads(),
+        x.shape[0],
+        math.prod(x.shape[2:]),
+        a.data_ptr(),
+        d.data_ptr(),
+    )
