@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli import planning
 from seclcompress.cli.app import err_console
 from seclcompress.errors import UsageError
 
@@ -43,9 +44,9 @@ def bench(
     Every variant runs as for inference: layers that run dense as plain convolutions, batch norm
     folded into what stands before it. Weights do not matter and are fresh.
     """
-    o.check_plan_alone(context, plan)
+    planning.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
-    wanted = o.plan_options(
+    wanted = planning.plan_options(
         substitution, depth, option, keep, only, stem, linear, head, min_channels, cost_model
     )
     import torch
@@ -68,14 +69,14 @@ def bench(
             "bench runs images, channels×height×width, or clips, channels×frames×height×width; got "
             f"{source.input_size}."
         )
-    saved = o.saved_plan(context, source, plan)
-    skeleton, traced, decided = o.planned(
+    saved = planning.saved_plan(context, source, plan)
+    skeleton, traced, decided = planning.planned(
         source, wanted, plan, saved=saved, may_be_empty=True, batch=batch_size
     )
     first, last = LAYOUTS[len(source.input_size) + 1]
     plans = {first: decided, last: decided}
     if plan is None and saved is None and cost_model == o.CostModel.measured:
-        plans[last] = o.measured_plan(
+        plans[last] = planning.measured_plan(
             skeleton, traced, wanted, may_be_empty=True, batch=batch_size, channels_last=True
         )
     kept = tuple(layer.name for layer in decided.layers if layer.on_demand)

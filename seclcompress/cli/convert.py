@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli import planning
 from seclcompress.cli.app import err_console
 from seclcompress.errors import UsageError
 
@@ -73,9 +74,9 @@ def convert(
         raise UsageError(
             "Where to? Give a folder with --output-dir/-o, or only plan with --dry-run."
         )
-    o.check_plan_alone(context, plan)
+    planning.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
-    wanted = o.plan_options(
+    wanted = planning.plan_options(
         substitution, depth, option, keep, only, stem, linear, head, min_channels, cost_model
     )
     from rich.console import Console
@@ -101,14 +102,14 @@ def convert(
     )
     if source.config is not None and source.config.plan is not None:
         raise UsageError(f"{network} is converted already. Convert the network it was made from.")
-    skeleton, traced, decided = o.planned(source, wanted, plan, channels_last=channels_last)
+    skeleton, traced, decided = planning.planned(source, wanted, plan, channels_last=channels_last)
     counted = count_network(skeleton, traced, decided)
     check_rewritten(rewrite_network(skeleton, decided, seed=seed), counted)
     console = Console(highlight=False, emoji=False)
     console.print(report.layers_table(counted, console.width))
     console.print()
     console.print(report.count_table(network, counted, decided, {}, console.width))
-    o.say_without_kernel(decided)
+    planning.say_without_kernel(decided)
     if not dry_run:
         assert output_dir is not None
         built, fresh = source.load(seed=seed)

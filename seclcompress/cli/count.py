@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli import planning
 from seclcompress.cli.app import err_console
 from seclcompress.errors import UsageError
 
@@ -47,9 +48,9 @@ def count(
     """
     if json and csv:
         raise UsageError("--json and --csv exclude each other.")
-    o.check_plan_alone(context, plan)
+    planning.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
-    wanted = o.plan_options(
+    wanted = planning.plan_options(
         substitution, depth, option, keep, only, stem, linear, head, min_channels, cost_model
     )
     from dataclasses import replace
@@ -61,8 +62,8 @@ def count(
     from seclcompress.resolve import locate
 
     source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
-    saved = o.saved_plan(context, source, plan)
-    skeleton, traced, decided = o.planned(
+    saved = planning.saved_plan(context, source, plan)
+    skeleton, traced, decided = planning.planned(
         source, wanted, plan, saved=saved, may_be_empty=True, channels_last=channels_last
     )
     accuracies = _accuracies(source.config.metrics) if saved and source.config else {}

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli import planning
 from seclcompress.errors import NetworkError
 
 
@@ -24,7 +25,7 @@ def survey(
     min_channels: o.MinChannelsOption = 1,
 ) -> None:
     """Say what a rewrite would do to all of torchvision's networks, one line each."""
-    wanted = o.plan_options(
+    wanted = planning.plan_options(
         substitution,
         depth,
         option,
