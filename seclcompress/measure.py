@@ -29,8 +29,9 @@ from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
 from seclcompress.timing import Timing, alternate, processor
 
 _ROUNDS = 21
-#: Two medians of so many rounds differ by more than this part of the middle half's width by chance
-#: one time in twenty: 1.96 √2 · 1.253 σ / √rounds, and that width is 1.349 σ of normal noise.
+#: Two medians of so many independent rounds differ by more than this part of the wider middle half by
+#: chance about one time in twenty: 1.96 √2 · 1.253 σ / √rounds, and that half is 1.349 σ wide where
+#: the noise is normal. (Noise that lasts for several rounds makes it more often.)
 _NOISE = 1.96 * math.sqrt(2) * 1.253 / 1.349 / math.sqrt(_ROUNDS)
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by dimensions
 _MIN_SECONDS = 0.002  # a round of one candidate; below this the clock and the caller are measured

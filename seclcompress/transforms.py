@@ -53,13 +53,14 @@ def _cached_table(make: _Table) -> _Table:
     """Keeps one table a length, dtype and device, unless it would outlive the mode it was made in.
 
     A tensor made under inference mode could not be used in training later, and one made while a
-    graph is being traced belongs to that graph.
+    graph is being traced, or a CUDA graph captured, belongs to that graph.
     """
     tables: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
 
     @wraps(make)
     def table(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        if torch.compiler.is_compiling():
+        capturing = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+        if torch.compiler.is_compiling() or capturing:
             return make(n, dtype, device)
         key = (n, dtype, device)
         found = tables.get(key)
@@ -207,7 +208,7 @@ def filter_gradients_ordered(x: Tensor, gain: Tensor, grad: Tensor) -> tuple[Ten
     turn, mirror = _turn(n, x.dtype, x.device), _mirror(n, x.dtype, x.device)
     of_x, of_grad = (torch.view_as_real(torch.fft.rfft(v) * turn) for v in (x, grad))
     # By Parseval; the half spectrum holds all but the first and, for even N, the last entry twice.
-    products = (of_x * of_grad).flatten(0, -3).sum(0) * (2 / n)
+    products = (of_x * of_grad).reshape(-1, *of_x.shape[-2:]).sum(0) * (2 / n)
     products[0] /= 2
     if n % 2 == 0:
         products[-1] /= 2

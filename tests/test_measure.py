@@ -12,6 +12,7 @@ from torch import nn
 
 from seclcompress import artefact, substitutions
 from seclcompress.measure import Stopwatch, default_cache
+from seclcompress.substitutions.acdc import AcdcPointwise
 from seclcompress.timing import Timing, alternate, describe_machine
 
 ACDC = substitutions.get("acdc")
@@ -177,15 +178,24 @@ def test_on_the_command_line(invoke: Invoke, tmp_path: Path, monkeypatch) -> Non
 def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> None:
     """What comes out has the layout of what went in; dense is plain layers."""
     outputs: dict[str, torch.Tensor] = {}
+    stacks: list[str] = []
+    map_channels = AcdcPointwise.map_channels
 
     def watch(candidates, **how) -> dict[str, Timing]:
-        outputs.update({name: run() for name, run in candidates.items()})
+        for name, run in candidates.items():
+            monkeypatch.setattr(
+                AcdcPointwise,
+                "map_channels",
+                lambda layer, x, name=name: stacks.append(name) or map_channels(layer, x),
+            )
+            outputs[name] = run()
         return dict.fromkeys(candidates, Timing(1.0, 0.0))
 
     monkeypatch.setattr("seclcompress.measure.alternate", watch)
     for channels_last in (False, True):
         Stopwatch(channels_last=channels_last).choose(conv, ACDC, CONFIG, {size: 1})
         torch.testing.assert_close(outputs["dense"], outputs["fast"])
+        assert set(stacks) == {"fast"}
         for name, y in outputs.items():
             assert y.is_inference()
             if y.dim() == 5 and name == "dense":

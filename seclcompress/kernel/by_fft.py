@@ -1,8 +1,9 @@
 """The operator by torch.fft: on GPUs, and on CPUs where the compiled kernel has no plan for a length.
 
 Vectors go through it some at a time, as many as keep its own memory below `SCRATCH_BYTES`, and the
-backward pass runs the layers forward again: what it needs does not grow with the number of positions,
-and no call leaves anything behind but its result. The vectors stay in Makhoul's order from layer to
+backward pass runs the layers forward again: what it needs does not grow with the number of positions
+(an input with rows and columns left out is copied once), and no call leaves anything behind but its
+result. The vectors stay in Makhoul's order from layer to
 layer; A is brought into it once.
 """
 
@@ -86,7 +87,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x (empty where it is not wanted), a and d; operands have been checked."""
     wide, (layers, n) = TYPES[x.dtype][1], a.shape
-    ordered, gains = enter_order(a.to(wide)), d.to(wide)
+    ordered, gains = enter_order(a.to(wide)), d.to(wide).contiguous()
     x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
     operands = (x, grad, x_grad) if input_grad else (x, grad)
     a_grad, d_grad = torch.zeros_like(ordered), torch.zeros_like(gains)

@@ -253,7 +253,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _refuse_second_derivative(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
     raise NotImplementedError(
         "seclcompress.kernel.acdc_stack: it can be differentiated once, not twice. For second "
-        "derivatives set SECLCOMPRESS_KERNEL=0, which leaves torch.fft."
+        "derivatives call seclcompress.stack.apply_stack; layers do with SECLCOMPRESS_KERNEL=0."
     )
 
 

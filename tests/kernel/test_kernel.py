@@ -15,9 +15,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seclcompress import kernel
-from seclcompress.kernel import by_fft, by_native
+from seclcompress.kernel import by_fft, by_native, ops
 from seclcompress.kernel import layout as layouts
 
 pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
@@ -555,6 +556,7 @@ def test_opcheck(
     x = torch.randn(2, 10, 3, 5, dtype=dtype)
     if channels_last:
         x = x.to(memory_format=torch.channels_last)
+        a, d = a.mT.contiguous().mT, d.mT.contiguous().mT
     leaves = [leaf.requires_grad_() for leaf in (x, a, d)]
     bias, scale = (torch.randn(15, dtype=dtype).requires_grad_() if affine else None for _ in "bs")
     arguments = (*leaves, 15, bias, scale, transposed)
@@ -654,6 +656,33 @@ def test_lengths_without_a_plan(n: int) -> None:
     assert error(kernel.acdc_stack(x, a, d, 9), reference(x, a, d, 9)) < 1e-13
 
 
+def test_it_is_registered_for_gpus() -> None:
+    """Forward and backward, so that no tensor's address on a GPU is given to the compiled code."""
+    for name in ("acdc_stack", "acdc_stack_backward"):
+        for key in ("CPU", "CUDA"):
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(f"seclcompress::{name}", key)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("n", [20, 21, 22])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_on_a_gpu_that_is_not_there(n: int, dtype: torch.dtype, transposed: bool) -> None:
+    """No operand and no table is on another device; the results are as the fake ones promise."""
+    with FakeTensorMode():
+        a, d = torch.empty(2, 3, n, dtype=dtype, device="cuda").unbind()
+        x = torch.empty(2, 8, 3, 5, dtype=dtype, device="cuda")
+        assert ops._backend(x, a) is by_fft
+        arguments = (x, a, d, 9, torch.empty_like(a[0, :9]), torch.empty_like(a[0, :9]), transposed)
+        for run in (ops._forward, ops._forward_fake):
+            y = run(*arguments)
+            assert (y.shape, y.dtype, y.device.type) == ((2, 9, 3, 5), dtype, "cuda")
+        found = ops._backward(y, x, a, d, True)
+        promised = ops._backward_fake(y, x, a, d, True)
+        for one, other in zip(found, promised, strict=True):
+            assert (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+            assert one.stride() == other.stride()
+
+
 @pytest.mark.parametrize("scratch", [1, 2**9, 2**11, 2**14, 2**28])
 @pytest.mark.parametrize(
     "shape", [(1, 6, 1), (3, 6, 5, 7), (7, 6), (2, 6, 2, 2, 3), (0, 6, 3), (3, 6, 0)]
@@ -710,7 +739,7 @@ def test_backward_checks_its_sizes() -> None:
         torch.ops.seclcompress.acdc_stack_backward(torch.randn(2, 9, 4), x, a, d, True)
 
 
-def test_supports() -> None:
+def test_supports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactly the lengths without a prime factor above 7."""
     cpu = torch.device("cpu")
     smooth = [n for n in range(1, 400) if kernel.supports(n, torch.float32, cpu)]
@@ -731,6 +760,13 @@ def test_supports() -> None:
     assert kernel.worthwhile(64, torch.float32, "cuda")
     assert kernel.worthwhile(22, torch.bfloat16, "cuda:1"), "by torch.fft, which knows any length"
     assert not kernel.worthwhile(64, torch.float16, "cuda")
+    beyond: list[bool] = []
+    torch.func.grad(lambda x: beyond.append(kernel.worthwhile(64, x.dtype, "cuda")) or x.sum())(
+        torch.ones(3)
+    )
+    assert beyond == [False]
+    monkeypatch.setattr(by_native, "UNWANTED", True)
+    assert not kernel.worthwhile(64, torch.float32, "cuda")
     assert not kernel.worthwhile(22, torch.float32, "cpu")
     assert not kernel.supports(64, torch.float32, "meta")
 
