@@ -663,16 +663,24 @@ def test_it_is_registered_for_gpus() -> None:
             assert torch._C._dispatch_has_kernel_for_dispatch_key(f"seclcompress::{name}", key)
 
 
+def _fakes_gpus() -> bool:
+    """Whether this torch does without a driver; 2.8 asks it even about fake tensors."""
+    try:
+        with FakeTensorMode():
+            torch.fft.rfft(torch.empty(2, 4, device="cuda")[0, :3])
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _fakes_gpus(), reason="neither a GPU nor a torch that fakes one")
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("n", [20, 21, 22])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_on_a_gpu_that_is_not_there(n: int, dtype: torch.dtype, transposed: bool) -> None:
     """No operand and no table is on another device; the results are as the fake ones promise."""
     with FakeTensorMode():
-        try:
-            a, d = torch.empty(2, 3, n, dtype=dtype, device="cuda").unbind()
-        except RuntimeError as error:
-            pytest.skip(f"this torch needs a driver even for fake tensors: {error}")
+        a, d = torch.empty(2, 3, n, dtype=dtype, device="cuda").unbind()
         x = torch.empty(2, 8, 3, 5, dtype=dtype, device="cuda")
         assert ops._backend(x, a) is by_fft
         arguments = (x, a, d, 9, torch.empty_like(a[0, :9]), torch.empty_like(a[0, :9]), transposed)
