@@ -79,6 +79,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/training_route.py
 	$(BIN)/python benchmarks/kernel.py --threads 1 2
+	$(BIN)/python benchmarks/lengths.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) mutants build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
