@@ -99,10 +99,13 @@ def acdc_stack(
         ValueError: shapes, dtypes or devices that do not fit together.
     """
     arguments = (x, a, d, out_channels, bias, scale, transposed)
-    run = (
-        _Eager.apply if nobody_watches(x, a, d, bias, scale) else torch.ops.seclcompress.acdc_stack
-    )
-    result: Tensor = run(*arguments)
+    operands = (x, a, d, bias, scale)
+    if not nobody_watches(*operands):
+        result: Tensor = torch.ops.seclcompress.acdc_stack(*arguments)
+    elif torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands):
+        result = _Eager.apply(*arguments)
+    else:
+        result = _forward(*arguments)
     return result
 
 
