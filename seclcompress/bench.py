@@ -13,14 +13,15 @@ from torch import nn
 
 from seclcompress.artefact import weights_bytes
 from seclcompress.inference import for_inference, to_memory_format
+from seclcompress.kernel.layout import CHANNELS_LAST
 from seclcompress.networks.tasks import task_of
 from seclcompress.timing import Timing, alternate
 from seclcompress.trace import floating_dtype
 
 #: Memory layouts to compare, by the number of dimensions of a batch.
 LAYOUTS = {
-    4: {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last},
-    5: {"NCDHW": torch.contiguous_format, "NDHWC": torch.channels_last_3d},
+    4: {"NCHW": torch.contiguous_format, "NHWC": CHANNELS_LAST[4]},
+    5: {"NCDHW": torch.contiguous_format, "NDHWC": CHANNELS_LAST[5]},
 }
 
 
@@ -84,8 +85,8 @@ def variants(
     if structured:
         one = next(iter(structured.values()))
         found |= {execution: same(one, execution) for execution in ("dense", "fast")}
-        ready = {id(each): for_inference(each, input_size) for each in structured.values()}
-        chosen = {layout: ready[id(structured[layout])] for layout in layouts}
+        ready = {network: for_inference(network, input_size) for network in structured.values()}
+        chosen = {layout: ready[structured[layout]] for layout in layouts}
         found["auto"] = Variant(chosen, found["dense"].file_bytes)
     return found
 

@@ -23,6 +23,7 @@ from seclcompress import kernel
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import ArtefactError, SeclcompressWarning
 from seclcompress.files import write_file
+from seclcompress.kernel.layout import CHANNELS_LAST
 from seclcompress.plan.decide import Choice, Sizes
 from seclcompress.substitutions import Substitution, SubstitutionConfig
 from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
@@ -33,7 +34,6 @@ _ROUNDS = 21
 #: chance about one time in twenty: 1.96 √2 · 1.253 σ / √rounds, and that half is 1.349 σ wide where
 #: the noise is normal. (Noise that lasts for several rounds makes it more often.)
 _NOISE = 1.96 * math.sqrt(2) * 1.253 / 1.349 / math.sqrt(_ROUNDS)
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by dimensions
 _MIN_SECONDS = 0.002  # a round of one candidate; below this the clock and the caller are measured
 
 
@@ -114,7 +114,7 @@ class Stopwatch:
         # As `inference.for_inference` runs them: dense is plain layers.
         built.execution = "fast"
         candidates = {"dense": built.to_dense(), "fast": built}
-        last = _CHANNELS_LAST.get(x.dim()) if self.channels_last else None
+        last = CHANNELS_LAST.get(x.dim()) if self.channels_last else None
         if last is not None:
             x = x.contiguous(memory_format=last)
             for candidate in candidates.values():

@@ -59,15 +59,15 @@ def _cached_table(make: _Table) -> _Table:
 
     @wraps(make)
     def table(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        capturing = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
-        if torch.compiler.is_compiling() or capturing:
+        if torch.compiler.is_compiling():
             return make(n, dtype, device)
         key = (n, dtype, device)
         found = tables.get(key)
         if found is None:
             with torch.inference_mode(False):
                 found = make(n, dtype, device)
-            if type(found) is Tensor:  # not a FakeTensor
+            capturing = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+            if type(found) is Tensor and not capturing:  # nor a FakeTensor
                 tables[key] = found
         return found
 
@@ -185,12 +185,18 @@ def filter_ordered(x: Tensor, gain: Tensor) -> Tensor:
     Returns:
         Shape (..., N), in the same order.
     """
-    n = x.shape[-1]
-    turn = _turn(n, x.dtype, x.device)
-    gains = gain[_mirror(n, x.dtype, x.device)]
-    turned = torch.view_as_real(torch.fft.rfft(x) * turn) * gains
-    turned_back = torch.view_as_complex(turned) * _turn_back(n, x.dtype, x.device)
-    return torch.fft.irfft(turned_back, n=n)
+    return _leave_spectrum(_spectrum(x) * gain[_mirror(x.shape[-1], x.dtype, x.device)], x)
+
+
+def _spectrum(x: Tensor) -> Tensor:
+    """The turned half spectrum of ordered entries, shape (..., N // 2 + 1, 2): where `_mirror` says."""
+    return torch.view_as_real(torch.fft.rfft(x) * _turn(x.shape[-1], x.dtype, x.device))
+
+
+def _leave_spectrum(parts: Tensor, x: Tensor) -> Tensor:
+    """The inverse of `_spectrum`, to the shape and dtype of x."""
+    turned_back = torch.view_as_complex(parts) * _turn_back(x.shape[-1], x.dtype, x.device)
+    return torch.fft.irfft(turned_back, n=x.shape[-1])
 
 
 def filter_gradients_ordered(x: Tensor, gain: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,16 +211,15 @@ def filter_gradients_ordered(x: Tensor, gain: Tensor, grad: Tensor) -> tuple[Ten
         The gradient of x, which is the filtered `grad`, and that of the gain, shape (N,).
     """
     n = x.shape[-1]
-    turn, mirror = _turn(n, x.dtype, x.device), _mirror(n, x.dtype, x.device)
-    of_x, of_grad = (torch.view_as_real(torch.fft.rfft(v) * turn) for v in (x, grad))
+    mirror = _mirror(n, x.dtype, x.device)
+    of_x, of_grad = _spectrum(x), _spectrum(grad)
     # By Parseval; the half spectrum holds all but the first and, for even N, the last entry twice.
     products = (of_x * of_grad).reshape(-1, *of_x.shape[-2:]).sum(0) * (2 / n)
     products[0] /= 2
     if n % 2 == 0:
         products[-1] /= 2
     of_gain = torch.zeros_like(gain).index_add_(0, mirror.flatten(), products.flatten())
-    turned_back = torch.view_as_complex(of_grad * gain[mirror]) * _turn_back(n, x.dtype, x.device)
-    return torch.fft.irfft(turned_back, n=n), of_gain
+    return _leave_spectrum(of_grad * gain[mirror], x), of_gain
 
 
 def enter_order(x: Tensor) -> Tensor:

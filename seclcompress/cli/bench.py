@@ -91,8 +91,9 @@ def bench(
     separable = rewrite_network(original(), plain) if plain.rewritten else None
     structured = {}
     if decided.rewritten:
-        network_of = {id(by): rewrite_network(original(), by) for by in plans.values()}
-        structured = {layout: network_of[id(by)] for layout, by in plans.items()}
+        structured = dict.fromkeys(plans, rewrite_network(original(), decided))
+        if plans[last] is not decided:
+            structured[last] = rewrite_network(original(), plans[last])
     with err_console.status("Timing all variants in turn …"):
         measured = run(
             variants(original(), separable, structured, source.input_size),

@@ -77,7 +77,17 @@ def convert(
     planning.check_plan_alone(context, plan)
     size = o.parse_input_size(input_size)
     wanted = planning.plan_options(
-        substitution, depth, option, keep, only, stem, linear, head, min_channels, cost_model
+        substitution,
+        depth,
+        option,
+        keep,
+        only,
+        stem,
+        linear,
+        head,
+        min_channels,
+        cost_model,
+        channels_last,
     )
     from rich.console import Console
 

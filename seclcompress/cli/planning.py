@@ -52,6 +52,7 @@ def plan_options(
     head: bool,
     min_channels: int,
     cost_model: CostModel,
+    channels_last: bool = False,
 ) -> PlanOptions:
     """The planning options of a command line, checked.
 
@@ -60,6 +61,8 @@ def plan_options(
     """
     if head and not linear:
         raise UsageError("--head rewrites the last Linear layer; say --linear as well.")
+    if channels_last and cost_model != CostModel.measured:
+        raise UsageError("--channels-last is about what is measured: add --cost-model measured.")
     from seclcompress import substitutions
     from seclcompress.plan import PlanOptions
 
@@ -138,10 +141,6 @@ def planned(
     if read is not None:
         return network, traced, fit_plan(read, network, traced, str(plan_file))
     if options.cost_model == "paper":
-        if channels_last:
-            raise UsageError(
-                "--channels-last is about what is measured: add --cost-model measured."
-            )
         plan = make_plan(network, traced, options, may_be_empty=may_be_empty)
         return network, traced, plan
     plan = measured_plan(

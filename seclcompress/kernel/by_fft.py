@@ -3,8 +3,7 @@
 Vectors go through it some at a time, as many as keep its own memory below `SCRATCH_BYTES`, and the
 backward pass runs the layers forward again: what it needs does not grow with the number of positions
 (an input with rows and columns left out is copied once), and no call leaves anything behind but its
-result. The vectors stay in Makhoul's order from layer to
-layer; A is brought into it once.
+result. The vectors stay in Makhoul's order from layer to layer; A is brought into it once.
 """
 
 from __future__ import annotations
@@ -49,8 +48,13 @@ def run_layers(y: Tensor, a: Tensor, d: Tensor) -> Tensor:
         Shape (..., N), in Makhoul's order.
     """
     for a_l, d_l in zip(enter_order(a), d, strict=True):
-        y = riffle_ordered(filter_ordered(y * a_l, d_l))
+        y = _layer(y, a_l, d_l)
     return y
+
+
+def _layer(y: Tensor, a: Tensor, d: Tensor) -> Tensor:
+    """One layer; y and a in Makhoul's order."""
+    return riffle_ordered(filter_ordered(y * a, d))
 
 
 def run_transposed_layers(y: Tensor, a: Tensor, d: Tensor) -> Tensor:
@@ -94,7 +98,7 @@ def backward(
     for part, outer, *result in _parts(operands, n, tensors=layers + _TEMPORARIES):
         inputs = [enter_order(expand(part.to(wide), n))]
         for a_l, d_l in zip(ordered[:-1], gains[:-1], strict=True):
-            inputs.append(riffle_ordered(filter_ordered(inputs[-1] * a_l, d_l)))
+            inputs.append(_layer(inputs[-1], a_l, d_l))
         g = enter_order(expand(outer.to(wide), n))
         for layer in reversed(range(layers)):
             y = inputs.pop()

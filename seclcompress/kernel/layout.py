@@ -8,12 +8,13 @@ import torch
 
 View = tuple[int, int, int, int, int, int, int]
 
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+#: By the number of dimensions of a batch.
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def memory_format(x: torch.Tensor) -> torch.memory_format:
     """The format of x: channels last only where x has it and is not contiguous as well."""
-    channels_last = _CHANNELS_LAST.get(x.dim())
+    channels_last = CHANNELS_LAST.get(x.dim())
     if channels_last is None or x.is_contiguous():
         return torch.contiguous_format
     # A strided slice of a channels-last image has gaps, but the layout is still meant.
