@@ -4,27 +4,41 @@
     python benchmarks/kernel.py --sizes 320 640 --positions 49 --layers 4
     python benchmarks/kernel.py --weight --sizes 1024
 
-A ratio is dense time / fused time: above 1 the kernel is faster. Each number is the median of its
-runs; ± is the width of the middle half of the runs. Lengths without a plan are raised to the
-next one that has one, and the dense layer keeps the length asked for.
+A ratio is dense time / fused time: above 1 the kernel is faster. Each process takes the median of its
+runs; shown are the medians of the processes, and of the ratio the least and the most. Lengths without
+a plan are raised to the next one that has one, and the dense layer keeps the length asked for.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
-from collections.abc import Callable
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
+from own_process import in_process, spread
 
 from seclcompress import kernel
 from seclcompress.kernel import by_native
-from seclcompress.timing import Timing, alternate, describe_machine
+from seclcompress.timing import alternate, describe_machine
 
 TARGETS = {  # (N, layers) -> ratio aimed at with 784 positions
     **{(256, 12): 0.6, (512, 12): 1.1, (1024, 12): 2.0, (2048, 12): 3.5, (4096, 12): 6.0},
     **{(256, 4): 2.0, (512, 4): 3.2, (1024, 4): 5.5, (2048, 4): 10.0, (4096, 4): 17.0},
 }
+
+
+class Line(NamedTuple):
+    """What was timed, median seconds of both, and the ratio aimed at."""
+
+    name: str
+    dense: float
+    fused: float
+    target: float | None
 
 
 def next_length(n: int) -> int:
@@ -34,24 +48,24 @@ def next_length(n: int) -> int:
     return n
 
 
-def in_turns(functions: dict[str, Callable[[], object]], seconds: float) -> dict[str, Timing]:
-    """Times functions warm and in turn, as many rounds as fit, but at least 7."""
+def settle_allocator() -> None:
+    """Brings the C library's allocator to where a process is that has run a network.
+
+    glibc gives large blocks back to the system until it has seen a larger one freed; the faults of
+    mapping them anew would be timed, and differ with what ran before. (A torchvision network that
+    has run three times has next to none.)
+    """
+    torch.empty(30 << 20, dtype=torch.uint8)
+
+
+def in_turns(functions: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Medians of functions timed warm and in turn, as many rounds as fit, but at least 7."""
     once = sum(timing.median for timing in alternate(functions, rounds=2, warm_ups=2).values())
-    return alternate(functions, rounds=max(7, min(99, round(seconds / once))))
+    rounds = max(7, min(99, round(seconds / once / 2)))
+    return {name: timing.median for name, timing in alternate(functions, rounds=rounds).items()}
 
 
-def report(name: str, dense: Timing, fused: Timing, target: float | None) -> None:
-    """Prints one line."""
-    aim = "" if target is None else f"  target {target:5.1f}"
-    print(
-        f"{name:42s} dense {dense.median * 1e3:8.2f} ms (± {dense.spread / dense.median:4.0%})"
-        f"  fused {fused.median * 1e3:8.2f} ms (± {fused.spread / fused.median:4.0%})"
-        f"  ratio {dense.median / fused.median:6.2f}{aim}",
-        flush=True,
-    )
-
-
-def bench_layer(n: int, layers: int, positions: int, channels_last: bool, seconds: float) -> None:
+def bench_layer(n: int, layers: int, positions: int, channels_last: bool, seconds: float) -> Line:
     """A stack against Conv2d(n, n, 1) on one image of that many positions."""
     side = math.isqrt(positions)
     x = torch.randn(1, n, side, positions // side)
@@ -69,16 +83,12 @@ def bench_layer(n: int, layers: int, positions: int, channels_last: bool, second
         )
     padded = "" if length == n else f" (as {length})"
     layout = " NHWC" if channels_last else ""
+    name = f"N={n}{padded} L={layers} positions={positions}{layout}"
     target = TARGETS.get((n, layers)) if positions == 784 and not channels_last else None
-    report(
-        f"N={n}{padded} L={layers} positions={positions}{layout}",
-        times["dense"],
-        times["fused"],
-        target,
-    )
+    return Line(name, times["dense"], times["fused"], target)
 
 
-def bench_weight(n: int, layers: int, seconds: float) -> None:
+def bench_weight(n: int, layers: int, seconds: float) -> list[Line]:
     """Making W, and W with its gradient, against `layers` dense n x n products."""
     length = next_length(n)
     a, d = (1 + 0.1 * torch.randn(2, layers, length)).unbind()
@@ -101,13 +111,36 @@ def bench_weight(n: int, layers: int, seconds: float) -> None:
     times = in_turns(
         {"products": products, "weight": weight, "gradient": weight_and_gradient}, seconds
     )
-    wanted = n == 1024 and layers == 12
-    report(f"W, N={n} L={layers}", times["products"], times["weight"], 20.0 if wanted else None)
-    report(
-        f"W and its gradient, N={n} L={layers}",
-        times["products"],
-        times["gradient"],
-        10.0 if wanted else None,
+    known = n == 1024 and layers == 12
+    case, dense = f"N={n} L={layers}", times["products"]
+    return [
+        Line(f"W, {case}", dense, times["weight"], 20.0 if known else None),
+        Line(f"W and its gradient, {case}", dense, times["gradient"], 10.0 if known else None),
+    ]
+
+
+def bench_all(arguments: argparse.Namespace, threads: int) -> Iterator[Line]:
+    """Every case of the command line on so many threads, in this process."""
+    torch.set_num_threads(threads)
+    by_native.instruction_set = arguments.instruction_set
+    settle_allocator()
+    for n in arguments.sizes:
+        for layers in arguments.layers:
+            if arguments.weight:
+                yield from bench_weight(n, layers, arguments.seconds)
+                continue
+            for positions in arguments.positions:
+                yield bench_layer(n, layers, positions, arguments.channels_last, arguments.seconds)
+
+
+def report(lines: list[Line]) -> None:
+    """Prints one case, of which each process has measured a line."""
+    name, _, _, target = lines[0]
+    dense, fused = (statistics.median(line[i] for line in lines) * 1e3 for i in (1, 2))
+    ratio = spread(line.dense / line.fused for line in lines)
+    aim = "" if target is None else f"  target {target:4.1f}"
+    print(
+        f"{name:38s} dense {dense:7.2f} ms  fused {fused:6.2f} ms  ratio {ratio:24s}{aim}".rstrip()
     )
 
 
@@ -122,24 +155,25 @@ def main() -> None:
     parser.add_argument("--weight", action="store_true", help="time dense_weight instead")
     parser.add_argument("--instruction-set", choices=["avx512", "avx2", "baseline"])
     parser.add_argument("--seconds", type=float, default=0.5, help="least time for each line")
+    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--lines", type=int, metavar="THREADS", help="as JSON, in this process")
     arguments = parser.parse_args()
     if not kernel.available():
         parser.exit(
             1, "The compiled kernel is not there: install a C++ compiler, then pip install .\n"
         )
-    by_native.instruction_set = arguments.instruction_set
+    if arguments.lines is not None:
+        print(json.dumps(list(bench_all(arguments, arguments.lines))))
+        return
     used = arguments.instruction_set or by_native.instruction_sets()[0]
     print(f"{describe_machine()}, kernel {used}, float32")
+    print(f"Medians of {arguments.processes} processes, from the least to the most.")
     for threads in arguments.threads:
-        torch.set_num_threads(threads)
-        print(f"{threads} thread{'s' if threads > 1 else ''}")
-        for n in arguments.sizes:
-            for layers in arguments.layers:
-                if arguments.weight:
-                    bench_weight(n, layers, arguments.seconds)
-                    continue
-                for positions in arguments.positions:
-                    bench_layer(n, layers, positions, arguments.channels_last, arguments.seconds)
+        print(f"{threads} thread{'s' if threads > 1 else ''}", flush=True)
+        same = [*sys.argv[1:], "--lines", str(threads)]
+        measured = [in_process(__file__, *same) for _ in range(arguments.processes)]
+        for lines in zip(*measured, strict=True):
+            report([Line(*line) for line in lines])
 
 
 if __name__ == "__main__":

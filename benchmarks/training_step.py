@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+from own_process import in_process, spread
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -147,21 +144,16 @@ def main() -> None:
             continue
         times, memory = [], []
         for _ in range(chosen.processes):
-            times.append(in_process(*common, "--times-of", name))
-            memory.append({k: in_process(*common, "--memory-of", name, k) for k in KINDS[name]})
+            times.append(in_process(__file__, *common, "--times-of", name))
+            memory.append(
+                {k: in_process(__file__, *common, "--memory-of", name, k) for k in KINDS[name]}
+            )
         for kind in KINDS[name][1:]:
             print(f"| {name}, {batch} | {kind} | {ratio(times, kind)} | {ratio(memory, kind)} |")
 
 
-def in_process(*arguments: str) -> Any:
-    """What this script prints in a process of its own."""
-    command = [sys.executable, __file__, *arguments]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-
-
 def ratio(measured: list[dict[str, float]], kind: str) -> str:
-    ratios = sorted(one[kind] / one["separable"] for one in measured)
-    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    return spread(one[kind] / one["separable"] for one in measured)
 
 
 if __name__ == "__main__":

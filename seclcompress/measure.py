@@ -29,7 +29,7 @@ from seclcompress.substitutions import Substitution, SubstitutionConfig
 from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
 from seclcompress.timing import Timing, alternate, processor
 
-_ROUNDS = 21
+_ROUNDS = 11
 #: Two medians of so many independent rounds differ by more than this part of the wider middle half by
 #: chance about one time in twenty: 1.96 √2 · 1.253 σ / √rounds, and that half is 1.349 σ wide where
 #: the noise is normal. (Noise that lasts for several rounds makes it more often.)

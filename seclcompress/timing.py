@@ -34,12 +34,12 @@ def alternate(
 ) -> dict[str, Timing]:
     """Times candidates warm and in turn, so that a noisy neighbour disturbs all of them alike.
 
-    Every second round goes backwards: what follows a candidate that has just given back a lot of
-    memory pays for having it mapped again.
+    A round goes there and back, and counts as one: what comes before a candidate decides what it
+    finds in the caches, and where its memory lies.
 
     Args:
         candidates: Functions by name.
-        rounds: How often each is timed; at least 2.
+        rounds: How often each is timed, there and back; at least 2.
         min_seconds: A candidate that is quicker is repeated in each round until it takes this long.
         warm_ups: Untimed calls of each before the first round.
 
@@ -52,9 +52,13 @@ def alternate(
             run()
         repeats[name] = max(1, round(min_seconds / max(_seconds(run, 1), 1e-9)))
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for turn in range(rounds):
-        for name, run in list(candidates.items())[:: 1 if turn % 2 == 0 else -1]:
-            times[name].append(_seconds(run, repeats[name]) / repeats[name])
+    there = list(candidates)
+    for _ in range(rounds):
+        total = dict.fromkeys(there, 0.0)
+        for name in (*there, *reversed(there)):
+            total[name] += _seconds(candidates[name], repeats[name]) / repeats[name]
+        for name in there:
+            times[name].append(total[name] / 2)
     timings = {}
     for name, values in times.items():
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")

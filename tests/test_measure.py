@@ -38,8 +38,8 @@ def told(monkeypatch: pytest.MonkeyPatch, dense: Timing, fast: Timing) -> list[s
         (Timing(3.0, 0.1), Timing(2.0, 0.1), "fast"),
         (Timing(2.0, 0.1), Timing(3.0, 0.1), "dense"),
         (Timing(3.0, 0.1), Timing(2.9, 0.2), "dense"),
-        (Timing(3.0, 1.9), Timing(2.0, 0.1), "dense"),
-        (Timing(3.0, 1.7), Timing(2.0, 0.1), "fast"),
+        (Timing(3.0, 1.4), Timing(2.0, 0.1), "dense"),
+        (Timing(3.0, 1.2), Timing(2.0, 0.1), "fast"),
         (Timing(2.0, 0.0), Timing(2.0, 0.0), "dense"),
     ],
 )
@@ -210,6 +210,6 @@ def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> Non
 def test_alternating() -> None:
     order: list[str] = []
     times = alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
-    assert order[-6:] == [*"ab", *"ba", *"ab"], "neither always behind the other"
+    assert order[-12:] == [*"abba"] * 3, "neither always behind the other"
     assert all(timing.median >= 0 and timing.spread >= 0 for timing in times.values())
     assert "threads" in describe_machine()

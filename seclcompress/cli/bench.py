@@ -21,7 +21,8 @@ def bench(
         typer.Option("--threads", min=1, help="Of torch.  [default: torch's own choice]"),
     ] = None,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=3, help="How often each variant is timed, in turn.")
+        int,
+        typer.Option("--rounds", min=3, help="How often each variant is timed, there and back."),
     ] = 9,
     json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
     input_size: o.InputSizeOption = None,

@@ -84,7 +84,10 @@ def backward(
 
 def _parameter(value: Tensor, x: Tensor) -> Tensor:
     """Value as the kernel reads it: contiguous, in the dtype that is computed with."""
-    return value.detach().to(TYPES[x.dtype][1]).contiguous()
+    dtype = TYPES[x.dtype][1]
+    if value.dtype == dtype and value.is_contiguous():
+        return value
+    return value.detach().to(dtype).contiguous()
 
 
 def _common_arguments(x: Tensor, a: Tensor, d: Tensor) -> tuple[Any, ...]:

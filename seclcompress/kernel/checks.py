@@ -24,6 +24,8 @@ def refuse(what: str, why: str, remedy: str) -> ValueError:
 
 def check_parameter(name: str, value: Tensor, x: Tensor) -> None:
     """Raises ValueError unless the dtype and device of a parameter go with those of x."""
+    if value.dtype == x.dtype and value.device == x.device:
+        return
     allowed = [x.dtype] if x.dtype not in TYPES else sorted({x.dtype, TYPES[x.dtype][1]}, key=str)
     if value.dtype not in allowed:
         names = " or ".join(map(str, allowed))
@@ -41,22 +43,28 @@ def check_parameter(name: str, value: Tensor, x: Tensor) -> None:
 
 
 def check_stack(
-    x: Tensor, a: Tensor, d: Tensor, out_channels: int, **affine: Tensor | None
+    x: Tensor,
+    a: Tensor,
+    d: Tensor,
+    out_channels: int,
+    bias: Tensor | None = None,
+    scale: Tensor | None = None,
 ) -> None:
-    """Raises ValueError unless the operands fit together; `affine` by name, as `bias`."""
+    """Raises ValueError unless the operands fit together."""
     if x.dtype not in TYPES:
         known = ", ".join(map(str, TYPES))
         raise refuse(f"x is {x.dtype}", f"the kernel knows {known}", "Convert x")
-    if a.dim() != 2 or a.shape != d.shape or a.shape[0] < 1:
+    factors, image = a.shape, x.shape
+    if len(factors) != 2 or factors != d.shape or factors[0] < 1:
         raise refuse(
-            f"a has shape {tuple(a.shape)} and d {tuple(d.shape)}",
+            f"a has shape {tuple(factors)} and d {tuple(d.shape)}",
             "both must be (layers, N) with at least one layer",
             "Stack the diagonals of the layers along dimension 0",
         )
-    n = a.shape[1]
-    if x.dim() < 2 or not 1 <= x.shape[1] <= n:
+    n = factors[1]
+    if len(image) < 2 or not 1 <= image[1] <= n:
         raise refuse(
-            f"x has shape {tuple(x.shape)}",
+            f"x has shape {tuple(image)}",
             f"it must be (batch, channels, *spatial) with 1 to N = {n} channels",
             "Give the stack a larger N or x fewer channels",
         )
@@ -66,13 +74,15 @@ def check_stack(
             f"it must be 1 to N = {n}",
             "Give the stack a larger N",
         )
-    for name, value in affine.items():
-        if value is not None and (value.dim() != 1 or value.shape[0] != out_channels):
+    check_parameter("a", a, x)
+    check_parameter("d", d, x)
+    for name, value in (("bias", bias), ("scale", scale)):
+        if value is None:
+            continue
+        if value.shape != (out_channels,):
             raise refuse(
                 f"{name} has shape {tuple(value.shape)}",
                 f"it must be (out_channels,) = ({out_channels},)",
                 "Pass one number for each output channel",
             )
-    for name, value in {"a": a, "d": d, **affine}.items():
-        if value is not None:
-            check_parameter(name, value, x)
+        check_parameter(name, value, x)

@@ -14,8 +14,10 @@ CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 def memory_format(x: torch.Tensor) -> torch.memory_format:
     """The format of x: channels last only where x has it and is not contiguous as well."""
+    if x.is_contiguous():
+        return torch.contiguous_format
     channels_last = CHANNELS_LAST.get(x.dim())
-    if channels_last is None or x.is_contiguous():
+    if channels_last is None:
         return torch.contiguous_format
     # A strided slice of a channels-last image has gaps, but the layout is still meant.
     return channels_last if x.stride(1) == 1 else torch.contiguous_format
@@ -33,7 +35,9 @@ def readable(x: torch.Tensor) -> torch.Tensor:
 
 
 def empty_like(x: torch.Tensor, channels: int) -> torch.Tensor:
-    """An uninitialised tensor like x (batch, c, *spatial), with another number of channels."""
+    """An uninitialised tensor like x (batch, c, *spatial), with so many channels."""
+    if channels == x.shape[1] and x.is_contiguous():
+        return torch.empty_like(x)  # the quickest way to call torch
     return torch.empty(
         (x.shape[0], channels, *x.shape[2:]),
         dtype=x.dtype,
@@ -44,16 +48,18 @@ def empty_like(x: torch.Tensor, channels: int) -> torch.Tensor:
 
 def view(x: torch.Tensor) -> View:
     """Describes a tensor (batch, c, *spatial) that `readable` returned to the compiled kernel."""
-    channels, positions = x.shape[1], math.prod(x.shape[2:])
+    shape = x.shape
+    channels, positions = shape[1], math.prod(shape[2:])
+    if x.is_contiguous():
+        return x.data_ptr(), channels, channels * positions, positions, 1, positions, 0
     image, channel, *space = x.stride()
     width, row = positions, 0
-    if x.dim() > 4:  # dense; the strides of dimensions of size 1 may be anything
-        last = memory_format(x) != torch.contiguous_format
-        image, channel, step = channels * positions, *((1, channels) if last else (positions, 1))
+    if x.dim() > 4:  # dense, so in channels last; strides of dimensions of size 1 may be anything
+        image, channel, step = channels * positions, 1, channels
     else:
         step = space[-1] if space else 1
-        if x.dim() == 4 and space[0] != x.shape[3] * step:
-            width, row = x.shape[3], space[0]
+        if x.dim() == 4 and space[0] != shape[3] * step:
+            width, row = shape[3], space[0]
     return x.data_ptr(), channels, image, channel, step, width, row
 
 

@@ -42,7 +42,7 @@ def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
     return (
         not beyond_backward()
         and dtype in TYPES
-        and torch.device(device).type == "cpu"
+        and _kind(device) == "cpu"
         and by_native.has_plan(n)
     )
 
@@ -59,8 +59,13 @@ def worthwhile(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
         dtype: of the input.
         device: of the input.
     """
-    on_gpu = torch.device(device).type == "cuda" and dtype in TYPES and not by_native.UNWANTED
-    return (on_gpu and not beyond_backward()) or supports(n, dtype, device)
+    if _kind(device) == "cuda":
+        return dtype in TYPES and not by_native.UNWANTED and not beyond_backward()
+    return supports(n, dtype, device)
+
+
+def _kind(device: torch.device | str) -> str:
+    return device.type if isinstance(device, torch.device) else torch.device(device).type
 
 
 def acdc_stack(
@@ -150,7 +155,7 @@ def _forward(
     scale: Tensor | None,
     transposed: bool,
 ) -> Tensor:
-    check_stack(x, a, d, out_channels, bias=bias, scale=scale)
+    check_stack(x, a, d, out_channels, bias, scale)
     return _backend(x, a).forward(x, a, d, out_channels, bias, scale, transposed)
 
 
@@ -163,7 +168,7 @@ def _forward_fake(
     scale: Tensor | None,
     transposed: bool,  # noqa: ARG001
 ) -> Tensor:
-    check_stack(x, a, d, out_channels, bias=bias, scale=scale)
+    check_stack(x, a, d, out_channels, bias, scale)
     return layout.empty_like(x, out_channels)
 
 

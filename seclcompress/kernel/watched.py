@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,29 +25,32 @@ def nobody_watches(*tensors: Tensor | None) -> bool:
     The dispatcher's way to an operator that is written in Python takes 0.1 ms there and back, more
     than a small stack: eager calls on plain tensors do without. Which tensors are plain their
     dispatch keys say: sparse, batched (`is_grads_batched`), negated, zero and fake ones have others.
+    Tracers, modes and transforms of torch.func have included keys of theirs for this thread.
     """
-    return (
-        not torch.compiler.is_compiling()  # the first, so that nothing below is traced
-        and all(_is_plain(tensor) for tensor in tensors if tensor is not None)
-        and torch._C._get_tracing_state() is None
-        and torch._C._len_torch_function_stack() == 0
-        and _get_current_dispatch_mode() is None
-        and torch._ops._len_torch_dispatch_stack_pre_dispatch() == 0
-        and not beyond_backward()
-    )
+    if (
+        torch.compiler.is_dynamo_compiling()  # the first, so that nothing below is traced
+        or torch._C._dispatch_tls_local_include_set().raw_repr() not in _QUIET
+        or torch._C._len_torch_function_stack() > 0
+        or torch.autograd.forward_ad._current_level >= 0
+    ):
+        return False
+    for tensor in tensors:
+        if tensor is not None and not (
+            type(tensor) in _ORDINARY and torch._C._dispatch_keys(tensor).raw_repr() in _PLAIN
+        ):
+            return False
+    return True
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    ordinary = type(tensor) in (torch.Tensor, torch.nn.Parameter)
-    return ordinary and torch._C._dispatch_keys(tensor).raw_repr() in _PLAIN
-
-
-def _plain_keys() -> frozenset[int]:
-    """Of tensors in the CPU's memory, made outside and inside of inference mode."""
-    keys = [torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr()]
+def _keys_outside_and_inside_of_inference_mode(keys: Callable[[], Any]) -> frozenset[int]:
+    outside = keys().raw_repr()
     with torch.inference_mode():
-        keys.append(torch._C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr())
-    return frozenset(keys)
+        return frozenset((outside, keys().raw_repr()))
 
 
-_PLAIN = _plain_keys()
+_ORDINARY = (torch.Tensor, torch.nn.Parameter)
+# Of tensors in the CPU's memory, and of a thread that does nothing but compute.
+_PLAIN = _keys_outside_and_inside_of_inference_mode(
+    lambda: torch._C._dispatch_keys(torch.empty(0, device="cpu"))
+)
+_QUIET = _keys_outside_and_inside_of_inference_mode(torch._C._dispatch_tls_local_include_set)

@@ -88,14 +88,18 @@ class AcdcPointwise(FactoredPointwise):
 
     def map_channels(self, x: Tensor) -> Tensor:
         """The stack at every position, by the operator where that gains something."""
-        if self.extra_riffle or not kernel.worthwhile(self.a.shape[1], x.dtype, self.a.device):
+        a, bias, scale = self.a, self.bias, self.output_scale
+        if self.extra_riffle or not kernel.worthwhile(a.shape[1], x.dtype, a.device):
             return super().map_channels(x)
-        with _full_precision(x):
-            wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-            factors = self.a.to(wide), self.d.to(wide)
-            bias = None if self.bias is None else self.bias.to(wide)
-            scale = None if self.output_scale is None else self.output_scale.to(wide)
-            return kernel.acdc_stack(x, *factors, self.out_channels, bias, scale=scale)
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return kernel.acdc_stack(
+            x,
+            _in(wide, a),
+            _in(wide, self.d),
+            self.out_channels,
+            None if bias is None else _in(wide, bias),
+            scale=None if scale is None else _in(wide, scale),
+        )
 
     def _fused(self, dtype: torch.dtype) -> bool:
         """Whether the fused kernel can run this stack on inputs of a dtype."""
@@ -196,6 +200,11 @@ def _initial_energy(conv: Convolution, length: int, config: AcdcConfig) -> float
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _in(dtype: torch.dtype, value: Tensor) -> Tensor:
+    # .to() takes a microsecond to find that there is nothing to do, many times that in a cold cache.
+    return value if value.dtype == dtype else value.to(dtype)
 
 
 def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:

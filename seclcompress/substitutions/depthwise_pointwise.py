@@ -51,8 +51,10 @@ class DepthwisePointwise(StructuredConv):
             weight = self.pointwise.scaled(self.pointwise.weight()).to(x.dtype)
             kernel = weight.reshape(*weight.shape, *[1] * dimensions)
             return _CONVOLVE[dimensions](x, kernel, self.pointwise.bias, stride=stride)
-        every: tuple[Any, ...] = (..., *[slice(None, None, step) for step in stride])
-        return self.pointwise.map_channels(x[every])
+        if any(step != 1 for step in stride):
+            every: tuple[Any, ...] = (..., *[slice(None, None, step) for step in stride])
+            x = x[every]
+        return self.pointwise.map_channels(x)
 
     def _padded(self, x: Tensor) -> Tensor:
         if isinstance(self.padding, str) or not any(self.padding):  # 'same' pads 1×1 by nothing

@@ -265,6 +265,21 @@ def test_layouts(layout: str, size: tuple[int, int], instruction_set: str) -> No
         assert error(grad, torch.einsum("oi,bo...->bi...", weight, outer.double())) < 2e-5
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("channels", [(1000, 1024), (700, 400)], ids=str)
+def test_large_images(channels: tuple[int, int], dtype: torch.dtype, instruction_set: str) -> None:
+    """Whose memory is asked for ahead, and lies in large pages where there are any."""
+    c_in, c_out = channels
+    a, d = random_stack(1024, 2, dtype)
+    x = torch.randn(1, c_in, 27, 29, dtype=torch.float64).to(dtype).requires_grad_()
+    y = kernel.acdc_stack(x, a, d, c_out)
+    expected = reference(x, a, d, c_out)
+    assert error(y, expected) < TOLERANCE[dtype]
+    outer = torch.randn(y.shape, dtype=torch.float64).to(dtype)
+    (grad,), (want,) = (torch.autograd.grad(out, x, outer) for out in (y, expected))
+    assert error(grad, want) < 10 * TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("steps", [(2, 2), (1, 3), (3, 1), (9, 9)], ids=str)
 def test_a_strided_image_is_read_where_it_lies(

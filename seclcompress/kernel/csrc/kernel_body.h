@@ -9,6 +9,7 @@ namespace {
 #include "butterflies.h"
 #include "passes.h"
 #include "tile_io.h"
+#include "ahead.h"
 #include "stack.h"
 #include "stack_backward.h"
 

@@ -11,6 +11,7 @@
 
 #include "flush.h"
 #include "kernel.h"
+#include "pages.h"
 #include "plan.h"
 #include "scratch.h"
 #include "threads.h"

@@ -1,5 +1,5 @@
 // A stack of layers over a tile, and over all tiles of a call. Included once for each instruction
-// set, after simd.h, butterflies.h, passes.h and tile_io.h.
+// set, after simd.h, butterflies.h, passes.h, tile_io.h and ahead.h.
 
 // Calls f(std::integral_constant<int, R>) for the radix R.
 template <class F>
@@ -71,7 +71,8 @@ struct GradientSums {
 template <class T>
 class TileStack {
  public:
-  TileStack(const Plan<T>& p, const Parameters<T>& q) : plan(p), parameters(q) {}
+  TileStack(const Plan<T>& p, const Parameters<T>& q, Ahead* soon = nullptr)
+      : plan(p), parameters(q), ahead(soon) {}
 
   // input -> output, which may be the same tile. With kRecord the spectrum goes to `kept`.
   template <Spectrum MODE>
@@ -138,6 +139,7 @@ class TileStack {
   void middle(int layer, Row<T>* work, Row<T>* kept, Vector<T>* products, T* sums) const {
     const T* matrices = parameters.matrices + static_cast<size_t>(layer) * 3 * plan.pairs.size();
     for (const Instruction& step : plan.programme) {
+      if (ahead != nullptr) ahead->step();
       const Stage& stage = plan.stages[step.stage];
       const T* twiddles = plan.twiddles.data() + stage.twiddles;
       if (step.step == Step::kForward) {
@@ -176,6 +178,7 @@ class TileStack {
 
   const Plan<T>& plan;
   const Parameters<T>& parameters;
+  Ahead* const ahead;  // may be null
 };
 
 // A thread's tiles, and what the calling thread prepares for all of them.
@@ -206,6 +209,7 @@ class ForwardCall {
 
   void run() {
     const int64_t total = call.batch * call.positions;
+    advise_large_pages(call.output.data, sizeof(E) * total * call.output.channels);
     const int64_t tiles = (total + kTile - 1) / kTile;
     run_parallel(call.threads, tiles, [](void* self, int64_t i) {
       static_cast<ForwardCall*>(self)->run_task(i);
@@ -232,7 +236,8 @@ class ForwardCall {
     const TileOfTensor<T, E> to(call.output, call.positions, first, count);
     const int32_t* row_of_channel = plan.row_of_channel.data();
     load_tile<T>(from, call.n, row_of_channel, tile);
-    const TileStack<T> stack(plan, parameters);
+    Ahead ahead = what_comes_after(to, first + kTile);
+    const TileStack<T> stack(plan, parameters, &ahead);
     Row<T>* const work = tile + plan.rows;
     for (int i = 0; i < call.layers; i++) {
       if (call.transposed) {
@@ -250,6 +255,25 @@ class ForwardCall {
       run_tile(tile, first, kLanes<T>);
       run_tile(tile, first + kLanes<T>, count - kLanes<T>);
     }
+  }
+
+  // Nothing for small tiles and images: their memory comes in time, and asking costs more than it
+  // gains.
+  Ahead what_comes_after(const TileOfTensor<T, E>& output, int64_t next) const {
+    constexpr size_t kLargeTile = 96 << 10;
+    constexpr int64_t kLargeImage = 2 << 10;  // bytes of one channel
+    Ahead ahead;
+    const int64_t steps = call.layers * static_cast<int64_t>(plan.programme.size());
+    if (plan.rows * sizeof(Row<T>) < kLargeTile || steps == 0) return ahead;
+    const int64_t in_time = steps - steps / 4;
+    if (output.dense && output.pitch() >= kLargeImage) ahead.output = RowsAhead(output, in_time);
+    if (next + kTile <= call.batch * call.positions) {
+      const TileOfTensor<T, const E> input(call.input, call.positions, next, kTile);
+      if (input.dense && input.pitch() >= kLargeImage) {
+        ahead.next_input = RowsAhead(input, in_time);
+      }
+    }
+    return ahead;
   }
 
   const Call& call;

@@ -11,15 +11,41 @@ namespace {
 
 constexpr int kMaxWorkers = 255;
 
-struct Job {
-  void (*task)(void*, int64_t);
-  void* context;
-  int64_t count;
-  std::atomic<int64_t> next{0};
+// Each thread has a range of indices of its own, so that it reads and writes memory side by side,
+// and then helps with those of the others.
+class Job {
+ public:
+  Job(void (*task)(void*, int64_t), void* context, int64_t count, int threads)
+      : task_(task), context_(context), threads_(threads) {
+    int64_t begin = 0;
+    for (int t = 0; t < threads; t++) {  // the larger ones first: the caller begins before the others
+      ranges_[t].next.store(begin, std::memory_order_relaxed);
+      begin = (count * (t + 1) + threads - 1) / threads;
+      ranges_[t].end = begin;
+    }
+  }
 
   void work() {
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(context, i);
+    const int first = arrived_.fetch_add(1, std::memory_order_relaxed);
+    for (int t = 0; t < threads_; t++) {
+      Range& range = ranges_[(first + t) % threads_];
+      for (int64_t i; (i = range.next.fetch_add(1, std::memory_order_relaxed)) < range.end;) {
+        task_(context_, i);
+      }
+    }
   }
+
+ private:
+  struct alignas(64) Range {  // a cache line each
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+
+  void (*const task_)(void*, int64_t);
+  void* const context_;
+  const int threads_;
+  std::atomic<int> arrived_{0};
+  Range ranges_[kMaxWorkers + 1];  // those of `threads` are set
 };
 
 // torch's own threads, where torch brought GNU OpenMP along (Linux). After a parallel region they
@@ -102,7 +128,7 @@ void run_on_pool(Pool* p, int threads, Job* job) {
   const std::lock_guard<std::mutex> owner(p->owner, std::adopt_lock);
   {
     const std::lock_guard<std::mutex> lock(p->state);
-    const int helpers = threads - 1 < kMaxWorkers ? threads - 1 : kMaxWorkers;
+    const int helpers = threads - 1;
     // Where no thread can be started the caller simply does more itself.
     while (p->workers < helpers && start_worker(p)) p->workers++;
     p->job = job;
@@ -118,9 +144,13 @@ void run_on_pool(Pool* p, int threads, Job* job) {
 }  // namespace
 
 void run_parallel(int threads, int64_t count, void (*task)(void*, int64_t), void* context) {
-  Job job{task, context, count};
   if (threads > count) threads = static_cast<int>(count);
-  if (threads <= 1) return job.work();
+  if (threads > kMaxWorkers + 1) threads = kMaxWorkers + 1;
+  if (threads <= 1) {
+    for (int64_t i = 0; i < count; i++) task(context, i);
+    return;
+  }
+  Job job(task, context, count, threads);
   Pool* const p = pool();  // registers the handlers that openmp_parallel relies on, too
   if (const OpenMpParallel parallel = openmp_parallel()) {
     parallel([](void* j) { static_cast<Job*>(j)->work(); }, &job, threads, 0);

@@ -83,7 +83,22 @@ struct TileOfTensor {
   }
 
   E& at(int l, int64_t channel) const { return lane[l][channel * view.channel_stride]; }
+
+  // Bytes from one channel to the next.
+  int64_t pitch() const { return view.channel_stride * static_cast<int64_t>(sizeof(E)); }
 };
+
+// Channels of a large image lie far apart, which no processor fetches ahead by itself: loads and
+// stores then ask for the rows of so many channels later.
+constexpr int64_t kAhead = 32;
+constexpr int64_t kFarApart = 512;  // bytes
+
+template <bool WRITE>
+ACDC_INLINE void fetch(const void* row, size_t bytes) {
+  for (size_t i = 0; i < bytes; i += 64) {
+    __builtin_prefetch(static_cast<const char*>(row) + i, WRITE ? 1 : 0, 3);
+  }
+}
 
 // Writes channel c to the rows of all expanded channels i with i = c modulo `channels`.
 template <class T>
@@ -108,7 +123,13 @@ void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_chan
   const int64_t channels = from.view.channels;
   int64_t c = 0;
   if (from.dense) {
+    const bool ask = from.pitch() >= kFarApart;
     for (; c < channels; c++) {
+      const int64_t later = c + kAhead < channels ? c + kAhead : channels - 1;
+      if (ask) {
+        fetch<false>(&from.at(0, later), 2 * kWidth * sizeof(E));
+        fetch<true>(&tile[row_of_channel[later]], sizeof(Row<T>));
+      }
       const E* p = &from.at(0, c);
       put_channel<T>({load_lanes<T>(p), load_lanes<T>(p + kWidth)}, c, channels, n,
                      row_of_channel, tile);
@@ -151,7 +172,10 @@ bool store_tile(const TileOfTensor<T, E>& to, int n, const int32_t* row_of_chann
     return row;
   };
   if (to.dense) {
+    const bool ask = to.pitch() >= kFarApart;
     for (; c < channels; c++) {
+      const int64_t later = c + kAhead < channels ? c + kAhead : channels - 1;
+      if (ask) fetch<true>(&to.at(0, later), 2 * kWidth * sizeof(E));
       const Row<T> row = folded(c);
       E* p = &to.at(0, c);
       store_lanes<T>(p, row.re);
