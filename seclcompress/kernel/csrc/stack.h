@@ -260,7 +260,7 @@ class ForwardCall {
   // Nothing for small tiles and images: their memory comes in time, and asking costs more than it
   // gains.
   Ahead what_comes_after(const TileOfTensor<T, E>& output, int64_t next) const {
-    constexpr size_t kLargeTile = 96 << 10;
+    constexpr size_t kLargeTile = 48 << 10;
     constexpr int64_t kLargeImage = 2 << 10;  // bytes of one channel
     Ahead ahead;
     const int64_t steps = call.layers * static_cast<int64_t>(plan.programme.size());
