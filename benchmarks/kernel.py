@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from own_process import in_process, spread
+from own_process import in_process, median_and_range
 
 from seclcompress import kernel
 from seclcompress.kernel import by_native
@@ -137,7 +137,7 @@ def report(lines: list[Line]) -> None:
     """Prints one case, of which each process has measured a line."""
     name, _, _, target = lines[0]
     dense, fused = (statistics.median(line[i] for line in lines) * 1e3 for i in (1, 2))
-    ratio = spread(line.dense / line.fused for line in lines)
+    ratio = median_and_range(line.dense / line.fused for line in lines)
     aim = "" if target is None else f"  target {target:4.1f}"
     print(
         f"{name:38s} dense {dense:7.2f} ms  fused {fused:6.2f} ms  ratio {ratio:24s}{aim}".rstrip()

@@ -16,7 +16,7 @@ def in_process(script: str, *arguments: str) -> Any:
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
-def spread(ratios: Iterable[float]) -> str:
-    """The median of one number for each process, from the least to the most."""
+def median_and_range(ratios: Iterable[float]) -> str:
+    """The median of one number for each process, and in brackets the least and the most."""
     ordered = sorted(ratios)
     return f"{statistics.median(ordered):.2f} ({ordered[0]:.2f} to {ordered[-1]:.2f})"

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from own_process import in_process, spread
+from own_process import in_process, median_and_range
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -153,7 +153,7 @@ def main() -> None:
 
 
 def ratio(measured: list[dict[str, float]], kind: str) -> str:
-    return spread(one[kind] / one["separable"] for one in measured)
+    return median_and_range(one[kind] / one["separable"] for one in measured)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def bench(
         networks: From `variants`, the original among them.
         input_size: (channels, *spatial), images or clips.
         batch: Images at once.
-        rounds: How often each is timed.
+        rounds: How often each is timed, there and back.
     """
     x = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0))
     x = x.to(floating_dtype(next(iter(networks["original"].networks.values()))))

@@ -29,12 +29,12 @@ from seclcompress.substitutions import Substitution, SubstitutionConfig
 from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
 from seclcompress.timing import Timing, alternate, processor
 
-_ROUNDS = 11
+_ROUNDS = 21
 #: Two medians of so many independent rounds differ by more than this part of the wider middle half by
 #: chance about one time in twenty: 1.96 √2 · 1.253 σ / √rounds, and that half is 1.349 σ wide where
 #: the noise is normal. (Noise that lasts for several rounds makes it more often.)
 _NOISE = 1.96 * math.sqrt(2) * 1.253 / 1.349 / math.sqrt(_ROUNDS)
-_MIN_SECONDS = 0.002  # a round of one candidate; below this the clock and the caller are measured
+_MIN_SECONDS = 0.002  # of one candidate, each way; below this the clock and the caller are measured
 
 
 def default_cache() -> Path:
@@ -152,7 +152,7 @@ class Stopwatch:
             "batch": self.batch,
             "channels_last": self.channels_last,
             "dense": "plain layers",
-            "rounds": _ROUNDS,
+            "there and back": _ROUNDS,
         }
         return json.dumps(about, sort_keys=True)
 

@@ -35,12 +35,13 @@ def alternate(
     """Times candidates warm and in turn, so that a noisy neighbour disturbs all of them alike.
 
     A round goes there and back, and counts as one: what comes before a candidate decides what it
-    finds in the caches, and where its memory lies.
+    finds in the caches, and where its memory lies. (So the first and the last come after themselves
+    once in a round; others never.)
 
     Args:
         candidates: Functions by name.
         rounds: How often each is timed, there and back; at least 2.
-        min_seconds: A candidate that is quicker is repeated in each round until it takes this long.
+        min_seconds: A candidate that is quicker is repeated, each way, until it takes this long.
         warm_ups: Untimed calls of each before the first round.
 
     Returns:

@@ -38,8 +38,8 @@ def told(monkeypatch: pytest.MonkeyPatch, dense: Timing, fast: Timing) -> list[s
         (Timing(3.0, 0.1), Timing(2.0, 0.1), "fast"),
         (Timing(2.0, 0.1), Timing(3.0, 0.1), "dense"),
         (Timing(3.0, 0.1), Timing(2.9, 0.2), "dense"),
-        (Timing(3.0, 1.4), Timing(2.0, 0.1), "dense"),
-        (Timing(3.0, 1.2), Timing(2.0, 0.1), "fast"),
+        (Timing(3.0, 1.9), Timing(2.0, 0.1), "dense"),
+        (Timing(3.0, 1.7), Timing(2.0, 0.1), "fast"),
         (Timing(2.0, 0.0), Timing(2.0, 0.0), "dense"),
     ],
 )

@@ -49,10 +49,13 @@ def forward(
 ) -> Tensor:
     """The operator, see `kernel.acdc_stack`; its operands have been checked, and `has_plan` of N."""
     assert _native is not None
+    if out_channels == x.shape[1] and x.is_contiguous():
+        y = torch.empty_like(x)  # the quickest way to memory
+    else:
+        y = layout.empty_like(x, out_channels)
     x = layout.readable(x)
     a, d = _parameter(a, x), _parameter(d, x)
     affine = [None if value is None else _parameter(value, x) for value in (scale, bias)]
-    y = layout.empty_like(x, out_channels)
     if y.numel() > 0:
         factor, summand = (0 if value is None else value.data_ptr() for value in affine)
         views = layout.view(x), layout.view(y)
@@ -65,10 +68,10 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x (empty where it is not wanted), a and d; operands have been checked."""
     assert _native is not None
+    x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
     x, grad = layout.readable(x), layout.readable(grad.to(x.dtype))
     a_dtype, d_dtype = a.dtype, d.dtype
     a, d = _parameter(a, x), _parameter(d, x)
-    x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
     a_grad, d_grad = torch.zeros_like(a), torch.zeros_like(d)
     if x.numel() > 0:
         _native.backward(

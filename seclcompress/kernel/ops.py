@@ -132,7 +132,7 @@ def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> T
     dtype = TYPES[a.dtype][1] if a.dtype in TYPES else a.dtype
     identity = torch.eye(min(in_channels, out_channels), dtype=dtype, device=a.device)
     factors = a.to(dtype), d.to(dtype)
-    if in_channels <= out_channels:
+    if in_channels < out_channels:
         weight = acdc_stack(identity.unsqueeze(0), *factors, out_channels).squeeze(0)
     else:  # an image of one row in channels last, so that W's rows lie as they should
         image = identity[None, None].movedim(-1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,15 +43,19 @@ def nobody_watches(*tensors: Tensor | None) -> bool:
     return True
 
 
-def _keys_outside_and_inside_of_inference_mode(keys: Callable[[], Any]) -> frozenset[int]:
-    outside = keys().raw_repr()
-    with torch.inference_mode():
-        return frozenset((outside, keys().raw_repr()))
+def _outside_and_inside_of_inference_mode(keys: Callable[[], Any]) -> frozenset[int]:
+    def both() -> frozenset[int]:
+        outside = keys().raw_repr()
+        with torch.inference_mode():
+            return frozenset((outside, keys().raw_repr()))
+
+    with ThreadPoolExecutor(1) as new_thread:  # this one may be in some mode at present
+        return new_thread.submit(both).result()
 
 
 _ORDINARY = (torch.Tensor, torch.nn.Parameter)
 # Of tensors in the CPU's memory, and of a thread that does nothing but compute.
-_PLAIN = _keys_outside_and_inside_of_inference_mode(
+_PLAIN = _outside_and_inside_of_inference_mode(
     lambda: torch._C._dispatch_keys(torch.empty(0, device="cpu"))
 )
-_QUIET = _keys_outside_and_inside_of_inference_mode(torch._C._dispatch_tls_local_include_set)
+_QUIET = _outside_and_inside_of_inference_mode(torch._C._dispatch_tls_local_include_set)

@@ -6,6 +6,8 @@ import functools
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from seclcompress import kernel
 from seclcompress.kernel import by_fft, by_native, ops
 from seclcompress.kernel import layout as layouts
+from seclcompress.kernel.watched import nobody_watches
 
 pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
 
@@ -268,10 +272,10 @@ def test_layouts(layout: str, size: tuple[int, int], instruction_set: str) -> No
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("channels", [(1000, 1024), (700, 400)], ids=str)
 def test_large_images(channels: tuple[int, int], dtype: torch.dtype, instruction_set: str) -> None:
-    """Whose memory is asked for ahead, and lies in large pages where there are any."""
+    """Whose memory is asked for ahead, where vectors are long, and lies in large pages."""
     c_in, c_out = channels
     a, d = random_stack(1024, 2, dtype)
-    x = torch.randn(1, c_in, 27, 29, dtype=torch.float64).to(dtype).requires_grad_()
+    x = torch.randn(1, c_in, 36, 41, dtype=torch.float64).to(dtype).requires_grad_()
     y = kernel.acdc_stack(x, a, d, c_out)
     expected = reference(x, a, d, c_out)
     assert error(y, expected) < TOLERANCE[dtype]
@@ -354,9 +358,54 @@ def test_who_looks_on_sees_the_operator() -> None:
         )(x)
         assert "seclcompress.acdc_stack" in traced.code
         torch.testing.assert_close(traced(2 * x), kernel.acdc_stack(2 * x, a, d, 6))
+    traced = torch.jit.trace(lambda x: kernel.acdc_stack(x, a, d, 6), x)
+    assert "acdc_stack" in str(traced.graph)
     with torch._subclasses.FakeTensorMode():
         fake = kernel.acdc_stack(torch.randn(4, 6), torch.randn(2, 6), torch.randn(2, 6), 5)
     assert isinstance(fake, torch._subclasses.FakeTensor)
+
+
+def test_who_looks_on_is_noticed() -> None:
+    """Also around tensors that show nothing of it, and after an import in the midst of it."""
+    x, quiet = torch.randn(4, 6), []
+
+    def ask(z: Tensor) -> Tensor:
+        quiet.append(nobody_watches(x))
+        return z
+
+    ask(x)
+    with torch.inference_mode():
+        ask(x)
+    torch.func.vmap(ask)(torch.ones(2))
+    torch.func.grad(lambda z: ask(z).sum())(torch.ones(2))
+    with FlopCounterMode(display=False):
+        ask(x)
+    assert quiet == [True, True, False, False, False]
+    for mode in ("torch.inference_mode()", "FlopCounterMode(display=False)"):
+        code = f"""
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+with {mode}:
+    from seclcompress.kernel.watched import nobody_watches
+x = torch.ones(2)
+print(nobody_watches(x))
+with FlopCounterMode(display=False):
+    print(nobody_watches(x))
+"""
+        command = [sys.executable, "-c", code]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert said.split() == ["True", "False"]
+
+
+def test_one_channel_of_a_clip_has_the_layout_that_the_compiler_expects() -> None:
+    """A copy of it is both contiguous and channels last; the output is what x is."""
+    a, d = random_stack(8, 2, torch.float32)
+    x = torch.randn(2, 4, 6, 8, 1).movedim(-1, 1)[..., ::2].requires_grad_()
+    y = kernel.acdc_stack(x, a, d, 5)
+    assert y.is_contiguous(memory_format=torch.channels_last_3d)
+    assert error(y, reference(x, a, d, 5)) < 2e-6
+    operator = torch.ops.seclcompress.acdc_stack.default
+    torch.library.opcheck(operator, (x.detach(), a, d, 5, None, None, False))
 
 
 @pytest.mark.parametrize("shape", [(0, 6, 4, 4), (2, 6, 0, 4), (0, 6), (3, 6, 0)], ids=str)

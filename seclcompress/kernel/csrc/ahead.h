@@ -1,5 +1,5 @@
 // Memory that a large tile needs soon is asked for a little at every step of its programme, so that
-// it comes while the processor computes. Included once for each instruction set.
+// it comes while the processor computes; forward only. Included once for each instruction set.
 
 // Rows of a tensor, from the first channel to the last.
 class RowsAhead {
@@ -9,22 +9,24 @@ class RowsAhead {
   // All of them in so many steps.
   template <class T, class E>
   RowsAhead(const TileOfTensor<T, E>& tile, int64_t steps)
-      : row_(reinterpret_cast<const char*>(&tile.at(0, 0))),
+      : tile_row_(reinterpret_cast<uintptr_t>(&tile.at(0, 0))),
         pitch_(tile.pitch()),
-        bytes_(2 * kLanes<T> * static_cast<int64_t>(sizeof(E))),
+        bytes_(2 * kLanes<T> * sizeof(E)),
         left_(tile.view.channels),
         share_((left_ + steps - 1) / steps) {}
 
   void step() {
     for (int64_t i = 0; i < share_ && left_ > 0; i++, left_--) {
-      for (int64_t b = 0; b < bytes_; b += 64) __builtin_prefetch(row_ + b, 0, 2);
-      row_ += pitch_;
+      fetch<false, 2>(reinterpret_cast<const void*>(tile_row_), bytes_);
+      tile_row_ += pitch_;
     }
   }
 
  private:
-  const char* row_ = nullptr;
-  int64_t pitch_ = 0, bytes_ = 0, left_ = 0, share_ = 0;
+  uintptr_t tile_row_ = 0;
+  int64_t pitch_ = 0;
+  size_t bytes_ = 0;
+  int64_t left_ = 0, share_ = 0;
 };
 
 // What a tile will be stored to, and where the next one will be loaded from.

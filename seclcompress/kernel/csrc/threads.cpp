@@ -18,9 +18,9 @@ class Job {
   Job(void (*task)(void*, int64_t), void* context, int64_t count, int threads)
       : task_(task), context_(context), threads_(threads) {
     int64_t begin = 0;
-    for (int t = 0; t < threads; t++) {  // the larger ones first: the caller begins before the others
+    for (int t = 0; t < threads; t++) {  // the longer ones first: the caller mostly arrives first
       ranges_[t].next.store(begin, std::memory_order_relaxed);
-      begin = (count * (t + 1) + threads - 1) / threads;
+      begin += count / threads + (t < count % threads ? 1 : 0);
       ranges_[t].end = begin;
     }
   }
@@ -144,8 +144,9 @@ void run_on_pool(Pool* p, int threads, Job* job) {
 }  // namespace
 
 void run_parallel(int threads, int64_t count, void (*task)(void*, int64_t), void* context) {
-  if (threads > count) threads = static_cast<int>(count);
   if (threads > kMaxWorkers + 1) threads = kMaxWorkers + 1;
+  const int team = threads;
+  if (threads > count) threads = static_cast<int>(count);
   if (threads <= 1) {
     for (int64_t i = 0; i < count; i++) task(context, i);
     return;
@@ -153,7 +154,9 @@ void run_parallel(int threads, int64_t count, void (*task)(void*, int64_t), void
   Job job(task, context, count, threads);
   Pool* const p = pool();  // registers the handlers that openmp_parallel relies on, too
   if (const OpenMpParallel parallel = openmp_parallel()) {
-    parallel([](void* j) { static_cast<Job*>(j)->work(); }, &job, threads, 0);
+    // All of torch's threads, also where some find nothing to do: GNU OpenMP ends those that a
+    // region leaves out, and the next region would have to start them again.
+    parallel([](void* j) { static_cast<Job*>(j)->work(); }, &job, team, 0);
   } else if (p->owner.try_lock()) {
     run_on_pool(p, threads, &job);
   } else {

@@ -8,8 +8,8 @@
 
 namespace acdc {
 
-// Calls task(context, i) for every i in [0, count), on up to `threads` threads, the caller's
-// included. Which thread takes which i is not defined. If another thread has our pool already,
+// Calls task(context, i) for every i in [0, count), on up to `threads` threads (256 at most), the
+// caller's included. Which thread takes which i is not defined. If another thread has our pool already,
 // the caller does all the work itself. The task must not throw.
 void run_parallel(int threads, int64_t count, void (*task)(void*, int64_t), void* context);
 

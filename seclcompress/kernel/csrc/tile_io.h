@@ -93,10 +93,12 @@ struct TileOfTensor {
 constexpr int64_t kAhead = 32;
 constexpr int64_t kFarApart = 512;  // bytes
 
-template <bool WRITE>
+// Asks for the cache lines of a row: into the nearest cache, or the second.
+template <bool WRITE, int NEAR = 3>
 ACDC_INLINE void fetch(const void* row, size_t bytes) {
-  for (size_t i = 0; i < bytes; i += 64) {
-    __builtin_prefetch(static_cast<const char*>(row) + i, WRITE ? 1 : 0, 3);
+  const uintptr_t first = reinterpret_cast<uintptr_t>(row), line = 64;
+  for (uintptr_t p = first / line * line; p < first + bytes; p += line) {
+    __builtin_prefetch(reinterpret_cast<const void*>(p), WRITE ? 1 : 0, NEAR);
   }
 }
 
