@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -561,6 +562,28 @@ def test_survives_fork() -> None:
         thread.join()
     assert codes == [0] * 5
     assert torch.equal(kernel.acdc_stack(x, a, d, 128), y)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="where threads have numbers")
+def test_a_small_call_leaves_torchs_threads_alive() -> None:
+    """GNU OpenMP ends those that a smaller team leaves out; torch would start them again."""
+    code = """
+import os, torch
+from seclcompress import kernel
+torch.set_num_threads(6)
+product, small, (a, d) = torch.randn(700, 700), torch.randn(1, 24, 49), torch.randn(2, 1, 24)
+def threads():
+    return set(os.listdir("/proc/self/task"))
+product @ product
+before = threads()
+for _ in range(3):
+    kernel.acdc_stack(small, a, d, 24)
+    product @ product
+print(len(before) >= 6, len(before - threads()))
+"""
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["True", "0"]
 
 
 def test_concurrent_calls_agree() -> None:
