@@ -124,7 +124,7 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
   call.layers = static_cast<int>(between(1, 4));
   call.threads = static_cast<int>(between(1, 4));
   call.batch = between(1, 5);
-  const int64_t rows = between(1, 9), width = between(1, between(1, large ? 90 : 30));
+  const int64_t rows = between(1, 9), width = between(1, between(1, large ? 48 : 30));
   call.positions = rows * width;
   Tensor<T> a(1, call.layers, 1, call.n, false), d(1, call.layers, 1, call.n, false);
   a.fill_normal(1, 0.3);
