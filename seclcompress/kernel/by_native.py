@@ -50,7 +50,8 @@ def forward(
     """The operator, see `kernel.acdc_stack`; its operands have been checked, and `has_plan` of N."""
     assert _native is not None
     if out_channels == x.shape[1] and x.is_contiguous():
-        y = torch.empty_like(x)  # the quickest way to memory
+        # The quickest way to memory; not in layout.empty_like, which compilers' symbols go through.
+        y = torch.empty_like(x)
     else:
         y = layout.empty_like(x, out_channels)
     x = layout.readable(x)

@@ -118,6 +118,12 @@ def random_stack(n: int, layers: int, dtype: torch.dtype, seed: int = 0) -> tupl
     return (a * signs[0]).to(dtype), (d * signs[1]).to(dtype)
 
 
+def words_of_a_new_process(code: str) -> list[str]:
+    """What code prints in a Python of its own."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("n", LENGTHS)
 def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_set: str) -> None:
@@ -393,9 +399,7 @@ print(nobody_watches(x))
 with FlopCounterMode(display=False):
     print(nobody_watches(x))
 """
-        command = [sys.executable, "-c", code]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        assert said.split() == ["True", "False"]
+        assert words_of_a_new_process(code) == ["True", "False"]
 
 
 def test_one_channel_of_a_clip_has_the_layout_that_the_compiler_expects() -> None:
@@ -581,9 +585,7 @@ for _ in range(3):
     product @ product
 print(len(before) >= 6, len(before - threads()))
 """
-    command = [sys.executable, "-c", code]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.split() == ["True", "0"]
+    assert words_of_a_new_process(code) == ["True", "0"]
 
 
 def test_concurrent_calls_agree() -> None:

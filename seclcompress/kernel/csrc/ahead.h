@@ -11,7 +11,7 @@ class RowsAhead {
   RowsAhead(const TileOfTensor<T, E>& tile, int64_t steps)
       : tile_row_(reinterpret_cast<uintptr_t>(&tile.at(0, 0))),
         pitch_(tile.pitch()),
-        bytes_(2 * kLanes<T> * sizeof(E)),
+        bytes_(tile.kRowBytes),
         left_(tile.view.channels),
         share_((left_ + steps - 1) / steps) {}
 

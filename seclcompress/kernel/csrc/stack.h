@@ -197,6 +197,12 @@ inline void* reserve_or_throw(Scratch& scratch, size_t bytes) {
   return memory;
 }
 
+// For a tensor of E that a call writes; nothing where it has none.
+template <class E>
+void advise_large_pages_for(const View& written, const Call& call) {
+  advise_large_pages(written.data, sizeof(E) * call.batch * call.positions * written.channels);
+}
+
 // E is what the tensors hold and T what is computed with.
 template <class T, class E>
 class ForwardCall {
@@ -208,8 +214,8 @@ class ForwardCall {
                    reserve_or_throw(call_scratch(), Parameters<T>::bytes(plan, c.layers))) {}
 
   void run() {
+    advise_large_pages_for<E>(call.output, call);
     const int64_t total = call.batch * call.positions;
-    advise_large_pages(call.output.data, sizeof(E) * total * call.output.channels);
     const int64_t tiles = (total + kTile - 1) / kTile;
     run_parallel(call.threads, tiles, [](void* self, int64_t i) {
       static_cast<ForwardCall*>(self)->run_task(i);

@@ -16,10 +16,7 @@ class BackwardCall {
                                   Parameters<T>::bytes(plan, c.layers))) {}
 
   void run() {
-    if (call.input_grad.data != nullptr) {
-      const int64_t total = call.batch * call.positions;
-      advise_large_pages(call.input_grad.data, sizeof(E) * total * call.input_grad.channels);
-    }
+    advise_large_pages_for<E>(call.input_grad, call);
     run_parallel(call.threads, chunks, [](void* self, int64_t i) {
       static_cast<BackwardCall*>(self)->run_chunk(i);
     }, this);

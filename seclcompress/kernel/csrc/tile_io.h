@@ -55,6 +55,7 @@ ACDC_INLINE void store_lanes(E* p, const Vector<T>& v) {
 template <class T, class E>
 struct TileOfTensor {
   static constexpr int kWidth = kLanes<T>;
+  static constexpr size_t kRowBytes = 2 * kWidth * sizeof(E);  // of a full, dense tile
   const View& view;
   int count;
   bool dense;           // all positions of a full tile side by side in one row
@@ -93,6 +94,10 @@ struct TileOfTensor {
 constexpr int64_t kAhead = 32;
 constexpr int64_t kFarApart = 512;  // bytes
 
+inline int64_t channel_ahead(int64_t c, int64_t channels) {
+  return c + kAhead < channels ? c + kAhead : channels - 1;
+}
+
 // Asks for the cache lines of a row: into the nearest cache, or the second.
 template <bool WRITE, int NEAR = 3>
 ACDC_INLINE void fetch(const void* row, size_t bytes) {
@@ -127,9 +132,9 @@ void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_chan
   if (from.dense) {
     const bool ask = from.pitch() >= kFarApart;
     for (; c < channels; c++) {
-      const int64_t later = c + kAhead < channels ? c + kAhead : channels - 1;
       if (ask) {
-        fetch<false>(&from.at(0, later), 2 * kWidth * sizeof(E));
+        const int64_t later = channel_ahead(c, channels);
+        fetch<false>(&from.at(0, later), from.kRowBytes);
         fetch<true>(&tile[row_of_channel[later]], sizeof(Row<T>));
       }
       const E* p = &from.at(0, c);
@@ -176,8 +181,7 @@ bool store_tile(const TileOfTensor<T, E>& to, int n, const int32_t* row_of_chann
   if (to.dense) {
     const bool ask = to.pitch() >= kFarApart;
     for (; c < channels; c++) {
-      const int64_t later = c + kAhead < channels ? c + kAhead : channels - 1;
-      if (ask) fetch<true>(&to.at(0, later), 2 * kWidth * sizeof(E));
+      if (ask) fetch<true>(&to.at(0, channel_ahead(c, channels)), to.kRowBytes);
       const Row<T> row = folded(c);
       E* p = &to.at(0, c);
       store_lanes<T>(p, row.re);
