@@ -166,6 +166,52 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
   return true;
 }
 
+// The identity that is not there against one that is, bit for bit.
+bool identity_round(const Kernel& kernel) {
+  Call call = {};
+  call.type = Type::kFloat32;
+  do {
+    call.n = static_cast<int>(between(1, 300));
+  } while (!acdc::plan_exists(call.n));
+  call.layers = static_cast<int>(between(1, 4));
+  call.threads = static_cast<int>(between(1, 4));
+  call.batch = 1;
+  call.positions = between(1, call.n);
+  Tensor<float> a(1, call.layers, 1, call.n, false), d(1, call.layers, 1, call.n, false);
+  a.fill_normal(1, 0.3);
+  d.fill_normal(1, 0.3);
+  call.a = a.data();
+  call.d = d.data();
+  Tensor<float> eye(1, call.positions, 1, call.positions, between(0, 1));
+  eye.fill_normal(0, 0);
+  for (int64_t i = 0; i < call.positions; i++) eye.at(0, i, i) = 1;
+  const View nothing = {nullptr, call.positions, 0, 0, 0, call.positions, 0};
+  Tensor<float> grad(1, between(1, call.n), 1, call.positions, between(0, 1));
+  grad.fill_normal(0, 1);
+  std::vector<float> results[2];
+  const bool on_input = between(0, 1);
+  call.transposed = between(0, 1);
+  for (int run = 0; run < 2; run++) {
+    const View identity = run == 0 ? eye.view : nothing;
+    Tensor<float> y(1, grad.view.channels, 1, call.positions, false);
+    Tensor<float> a_grad(1, call.layers, 1, call.n, false), d_grad(1, call.layers, 1, call.n, false);
+    call.input = identity;
+    call.output = y.view;
+    kernel.forward(call);
+    call.input = on_input ? identity : grad.view;
+    call.output = on_input ? grad.view : identity;
+    call.a_grad = a_grad.data();
+    call.d_grad = d_grad.data();
+    kernel.backward(call);
+    for (Tensor<float>* result : {&y, &a_grad, &d_grad}) {
+      results[run].insert(results[run].end(), result->data(), result->data() + result->size());
+    }
+  }
+  if (results[0] == results[1]) return true;
+  std::fprintf(stderr, "n=%d layers=%d: the identity made no identity\n", call.n, call.layers);
+  return false;
+}
+
 bool rounds(int count, bool large) {
   for (int i = 0; i < count; i++) {
     for (const char* name : {"avx512", "avx2", "baseline"}) {
@@ -173,7 +219,8 @@ bool rounds(int count, bool large) {
       if (kernel == nullptr) continue;
       if (!round_of<float, float>(*kernel, Type::kFloat32, large) ||
           !round_of<double, double>(*kernel, Type::kFloat64, large) ||
-          !round_of<uint16_t, float>(*kernel, Type::kBFloat16, large)) {
+          !round_of<uint16_t, float>(*kernel, Type::kBFloat16, large) ||
+          !identity_round(*kernel)) {
         return false;
       }
     }

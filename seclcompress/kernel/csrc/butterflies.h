@@ -10,6 +10,25 @@ ACDC_INLINE Row<T> operator-(const Row<T>& x, const Row<T>& y) {
   return {x.re - y.re, x.im - y.im};
 }
 
+// x + y and x - y, with SHARE by the multipliers where there are any beside the adders: FMA with a
+// factor of one rounds as the sum does. For passes in which multipliers would wait for adders.
+template <bool SHARE, class T>
+ACDC_INLINE Row<T> sum(const Row<T>& x, const Row<T>& y) {
+  if constexpr (SHARE && ACDC_SEPARATE_ADDERS) {
+    const Vector<T> one = hidden_one<T>();
+    return {x.re * one + y.re, x.im * one + y.im};
+  }
+  return x + y;
+}
+template <bool SHARE, class T>
+ACDC_INLINE Row<T> difference(const Row<T>& x, const Row<T>& y) {
+  if constexpr (SHARE && ACDC_SEPARATE_ADDERS) {
+    const Vector<T> one = hidden_one<T>();
+    return {x.re * one - y.re, x.im * one - y.im};
+  }
+  return x - y;
+}
+
 // x -> x - i y (forward) or x + i y (inverse), and the other way round for `plus`.
 template <bool INVERSE, class T>
 ACDC_INLINE Row<T> minus_i(const Row<T>& x, const Row<T>& y) {
@@ -51,7 +70,8 @@ constexpr double odd_sin(int m) {
   return m <= R / 2 ? OddRoots<R>::sin[m] : -OddRoots<R>::sin[R - m];
 }
 
-template <int R, bool INVERSE, class T>
+// With SHARE a butterfly of 4 leaves half of its sums to the multipliers.
+template <int R, bool INVERSE, bool SHARE = false, class T>
 ACDC_INLINE void butterfly(Row<T>* x) {
   if constexpr (R == 1) {
     return;
@@ -60,9 +80,10 @@ ACDC_INLINE void butterfly(Row<T>* x) {
     x[0] = a + b;
     x[1] = a - b;
   } else if constexpr (R == 4) {
-    const Row<T> a = x[0] + x[2], b = x[0] - x[2], c = x[1] + x[3], d = x[1] - x[3];
-    x[0] = a + c;
-    x[2] = a - c;
+    const Row<T> a = x[0] + x[2], b = x[0] - x[2];
+    const Row<T> c = sum<SHARE>(x[1], x[3]), d = difference<SHARE>(x[1], x[3]);
+    x[0] = sum<SHARE>(a, c);
+    x[2] = difference<SHARE>(a, c);
     x[1] = minus_i<INVERSE>(b, d);
     x[3] = plus_i<INVERSE>(b, d);
   } else if constexpr (R == 8) {

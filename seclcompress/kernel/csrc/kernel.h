@@ -8,7 +8,8 @@ namespace acdc {
 enum class Type : int32_t { kFloat32, kFloat64, kBFloat16 };
 
 // A tensor (batch, channels, rows, width); strides in elements. Where it is written no two elements
-// may overlap. Positions that all lie at one distance are one row.
+// may overlap. Positions that all lie at one distance are one row. One that is read may have no data:
+// then it is the identity, a single batch in which position p is 1 in channel p and 0 in all others.
 struct View {
   void* data;
   int64_t channels, batch_stride, channel_stride, position_stride;

@@ -12,6 +12,7 @@
 #endif
 
 #define ACDC_VECTOR_BYTES 32
+#define ACDC_SEPARATE_ADDERS 1
 #define ACDC_KERNEL kAvx2Kernel
 #define ACDC_KERNEL_NAME "avx2"
 #include "kernel_body.h"

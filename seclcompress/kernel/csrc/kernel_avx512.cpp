@@ -12,6 +12,7 @@
 #endif
 
 #define ACDC_VECTOR_BYTES 64
+#define ACDC_SEPARATE_ADDERS 1
 #define ACDC_KERNEL kAvx512Kernel
 #define ACDC_KERNEL_NAME "avx512"
 #include "kernel_body.h"

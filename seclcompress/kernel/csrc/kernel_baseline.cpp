@@ -2,6 +2,7 @@
 #include "kernel_headers.h"
 
 #define ACDC_VECTOR_BYTES 16
+#define ACDC_SEPARATE_ADDERS 0
 #define ACDC_KERNEL kBaselineKernel
 #define ACDC_KERNEL_NAME "baseline"
 #include "kernel_body.h"

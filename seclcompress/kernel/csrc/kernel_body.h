@@ -1,5 +1,5 @@
 // The kernel, compiled once for each instruction set. The including file switches the compiler to
-// it and defines ACDC_VECTOR_BYTES, ACDC_KERNEL and ACDC_KERNEL_NAME. The standard library's headers
+// it and defines what simd.h asks for, ACDC_KERNEL and ACDC_KERNEL_NAME. The standard library's headers
 // and ours that are not specific to it were included before, by kernel_headers.h.
 
 namespace acdc {

@@ -2,6 +2,7 @@
 // is switched to one, so that nothing in it is compiled for processors that may lack it.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>

@@ -1,8 +1,10 @@
 // The passes of one layer over a tile. Included once for each instruction set.
 //
 // A layer reads the tile of its input once (first pass: its reordering, the product with A and the
-// first stage of the forward FFT), works in place on blocks that stay in cache (Plan::programme)
-// and writes the tile of its output once (last pass: the last stage of the inverse FFT).
+// first stage of the forward FFT) and writes another, the tile of its output. There it works in
+// place: on blocks that stay in cache (Plan::programme), then once more on all of it (last pass: the
+// last stage of the inverse FFT). The transposed layer and the gradient begin in place, and their
+// last pass writes the other tile.
 
 // x times w = c + i s, or times its conjugate.
 template <bool CONJUGATE, class T>
@@ -46,8 +48,9 @@ void stage_pass(Row<T>* rows, int blocks, int span, const T* twiddles) {
   }
 }
 
-// Input tile -> work tile. `pitch` is the span with padding. With input_row, row n comes from
-// input_row[n] and is multiplied by a[n]; without (gradients) rows are taken as they stand.
+// Input tile -> work tile. `pitch` is the span with padding. With REORDER row n comes from
+// input_row[n] and is multiplied by a[n]; without (gradients) rows are taken as they stand, and both
+// tiles may be the same.
 template <int R, bool REORDER, class T>
 void first_pass(const Row<T>* input, Row<T>* work, const int32_t* input_row, const T* a, int span,
                 int pitch, const T* w) {
@@ -70,16 +73,17 @@ void first_pass(const Row<T>* input, Row<T>* work, const int32_t* input_row, con
 }
 
 enum class Last {
-  kPlain,      // forward
+  kPlain,      // forward: both tiles may be the same
   kTranspose,  // the transpose of first_pass's reordering: times A, and to input_row[n]
-  kGradients,  // the same, and products[n] receives, lane by lane, what A's gradient is made of
+  kGradients,  // the same, and A's gradient is added to sums
 };
 
-// Work tile -> output tile. `layer_input` is what first_pass read; both it and products are for
-// kGradients alone.
+// Work tile -> output tile. `layer_input`, what first_pass read, and sums are for kGradients alone.
 template <int R, Last MODE, class T>
 void last_pass(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
-               const Row<T>* layer_input, Vector<T>* products, int span, int pitch, const T* w) {
+               const Row<T>* layer_input, T* sums, int span, int pitch, const T* w) {
+  constexpr int kColumns = MODE == Last::kGradients ? kLanes<T> : 1;
+  Vector<T> products[R][kColumns];  // of the columns up to j, summed when there is a vector of them
   for (int j = 0; j < span; j++, w += 2 * (R - 1)) {
     Row<T> x[R];
     ACDC_UNROLL
@@ -92,9 +96,17 @@ void last_pass(const Row<T>* work, Row<T>* output, const int32_t* input_row, con
       } else {
         const int n = j + m * span, row = input_row[n];
         if constexpr (MODE == Last::kGradients) {
-          products[n] = x[m].re * layer_input[row].re + x[m].im * layer_input[row].im;
+          products[m][j % kColumns] =
+              x[m].re * layer_input[row].re + x[m].im * layer_input[row].im;
         }
         output[row] = {x[m].re * a[n], x[m].im * a[n]};
+      }
+    }
+    if constexpr (MODE == Last::kGradients) {
+      const int column = j % kColumns;
+      if (column + 1 < kColumns && j + 1 < span) continue;
+      for (int m = 0; m < R; m++) {
+        add_lane_sums<T>(products[m], column + 1, sums + m * span + j - column);
       }
     }
   }
@@ -111,11 +123,10 @@ enum class Spectrum {
 template <class T>
 ACDC_INLINE void multiply_pair(Row<T>& z, Row<T>& y, const T* matrix) {
   const Vector<T> ar = z.re + y.re, ai = z.im - y.im, br = z.im + y.im, bi = y.re - z.re;
-  // With (vr, vi) the matrix times (ar, ai): z = (vr - ui, ur + vi), y = (vr + ui, ur - vi).
-  // Written as multiply-adds throughout: the butterflies around it keep the adders busy.
+  const Vector<T> vr = matrix[0] * ar + matrix[1] * ai, vi = matrix[1] * ar + matrix[2] * ai;
   const Vector<T> ur = matrix[0] * br + matrix[1] * bi, ui = matrix[1] * br + matrix[2] * bi;
-  z = {matrix[0] * ar + (matrix[1] * ai - ui), matrix[1] * ar + (matrix[2] * ai + ur)};
-  y = {matrix[0] * ar + (matrix[1] * ai + ui), (ur - matrix[2] * ai) - matrix[1] * ar};
+  z = {vr - ui, ur + vi};
+  y = {vr + ui, ur - vi};
 }
 
 // Products of a kept pair (z, y) with a gradient's pair (g, h), of which lane sums and Plan::pairs
@@ -130,68 +141,94 @@ ACDC_INLINE void pair_products(const Row<T>& z, const Row<T>& y, const Row<T>& g
   products[2] = ai * ci + bi * di;
 }
 
-// The last stage of the forward FFT, D, and the first stage of the inverse, on mirror blocks.
-// `matrices` and `products` advance by three for each pair, in the order of Plan::pairs.
+// The last stage of the forward FFT, D, and the first stage of the inverse, on a block that is its
+// own mirror image. `matrices` and `products` advance by three for each pair.
+template <int R, Spectrum MODE, bool HAS_ZERO, class T>
+void own_mirror(Row<T>* rows, Row<T>* kept, const T*& matrices, Vector<T>*& products) {
+  Row<T> x[R];
+  ACDC_UNROLL
+  for (int m = 0; m < R; m++) x[m] = rows[m];
+  butterfly<R, false>(x);
+  if constexpr (MODE == Spectrum::kRecord) {
+    ACDC_UNROLL
+    for (int m = 0; m < R; m++) kept[m] = x[m];
+  }
+  ACDC_UNROLL
+  for (int m = 0; m < R; m++) {
+    const int mirror = HAS_ZERO ? (R - m) % R : R - 1 - m;
+    if (mirror < m) continue;
+    if constexpr (MODE == Spectrum::kReplay) {
+      if (mirror == m) {
+        products[0] = kept[m].re * x[m].re + kept[m].im * x[m].im;
+        products[1] = products[2] = Vector<T>{};
+      } else {
+        pair_products(kept[m], kept[mirror], x[m], x[mirror], products);
+      }
+      products += 3;
+    }
+    if (mirror == m) {
+      x[m] = {x[m].re * matrices[0], x[m].im * matrices[0]};
+    } else {
+      multiply_pair(x[m], x[mirror], matrices);
+    }
+    matrices += 3;
+  }
+  butterfly<R, true>(x);
+  ACDC_UNROLL
+  for (int m = 0; m < R; m++) rows[m] = x[m];
+}
+
+// The same on two blocks that are each other's. The products with D keep adders and multipliers
+// equally busy, and are too many for the processor to look beyond them: so the butterflies before
+// and after them share their sums.
+template <int R, Spectrum MODE, class T>
+ACDC_INLINE void mirror_pair(Row<T>* a, Row<T>* b, Row<T>* kept_a, Row<T>* kept_b,
+                             const T*& matrices, Vector<T>*& products) {
+  Row<T> x[R], y[R];
+  ACDC_UNROLL
+  for (int m = 0; m < R; m++) x[m] = a[m];
+  butterfly<R, false, true>(x);
+  ACDC_UNROLL
+  for (int m = 0; m < R; m++) y[m] = b[m];
+  butterfly<R, false, true>(y);
+  if constexpr (MODE == Spectrum::kRecord) {
+    ACDC_UNROLL
+    for (int m = 0; m < R; m++) {
+      kept_a[m] = x[m];
+      kept_b[m] = y[m];
+    }
+  }
+  ACDC_UNROLL
+  for (int m = 0; m < R; m++, matrices += 3) {
+    if constexpr (MODE == Spectrum::kReplay) {
+      pair_products(kept_a[m], kept_b[R - 1 - m], x[m], y[R - 1 - m], products);
+      products += 3;
+    }
+    multiply_pair(x[m], y[R - 1 - m], matrices);
+  }
+  butterfly<R, true, true>(y);
+  ACDC_UNROLL
+  for (int m = 0; m < R; m++) b[m] = y[m];
+  butterfly<R, true, true>(x);
+  ACDC_UNROLL
+  for (int m = 0; m < R; m++) a[m] = x[m];
+}
+
+// Both, on `count` mirror blocks, in the order of Plan::pairs.
 template <int R, Spectrum MODE, class T>
 void spectrum_pass(Row<T>* work, Row<T>* kept, const MirrorBlocks* mirrors, int count,
                    const T* matrices, Vector<T>* products) {
   for (const MirrorBlocks* block = mirrors; block < mirrors + count; block++) {
-    Row<T>*const a = work + block->first, *const b = work + block->second;
-    Row<T> x[R];
-    ACDC_UNROLL
-    for (int m = 0; m < R; m++) x[m] = a[m];
-    butterfly<R, false>(x);
-    if constexpr (MODE == Spectrum::kRecord) {
-      ACDC_UNROLL
-      for (int m = 0; m < R; m++) kept[block->first + m] = x[m];
-    }
-    if (block->first == block->second) {
-      for (int m = 0; m < R; m++) {
-        const int mirror = block->has_zero ? (R - m) % R : R - 1 - m;
-        if (mirror < m) continue;
-        if constexpr (MODE == Spectrum::kReplay) {
-          const Row<T>*const z = kept + block->first;
-          if (mirror == m) {
-            products[0] = z[m].re * x[m].re + z[m].im * x[m].im;
-            products[1] = products[2] = Vector<T>{};
-          } else {
-            pair_products(z[m], z[mirror], x[m], x[mirror], products);
-          }
-          products += 3;
-        }
-        if (mirror == m) {
-          x[m] = {x[m].re * matrices[0], x[m].im * matrices[0]};
-        } else {
-          multiply_pair(x[m], x[mirror], matrices);
-        }
-        matrices += 3;
-      }
+    const int a = block->first, b = block->second;
+    Row<T>* const kept_a = MODE == Spectrum::kPlain ? nullptr : kept + a;
+    Row<T>* const kept_b = MODE == Spectrum::kPlain ? nullptr : kept + b;
+    if (a != b) {
+      mirror_pair<R, MODE>(work + a, work + b, kept_a, kept_b, matrices, products);
+    } else if (block->has_zero) {
+      own_mirror<R, MODE, true>(work + a, kept_a, matrices, products);
     } else {
-      Row<T> y[R];
-      ACDC_UNROLL
-      for (int m = 0; m < R; m++) y[m] = b[m];
-      butterfly<R, false>(y);
-      if constexpr (MODE == Spectrum::kRecord) {
-        ACDC_UNROLL
-        for (int m = 0; m < R; m++) kept[block->second + m] = y[m];
-      }
-      ACDC_UNROLL
-      for (int m = 0; m < R; m++) {
-        if constexpr (MODE == Spectrum::kReplay) {
-          pair_products(kept[block->first + m], kept[block->second + R - 1 - m], x[m],
-                        y[R - 1 - m], products + 3 * m);
-        }
-        multiply_pair(x[m], y[R - 1 - m], matrices + 3 * m);
-      }
-      matrices += 3 * R;
-      if constexpr (MODE == Spectrum::kReplay) products += 3 * R;
-      butterfly<R, true>(y);
-      ACDC_UNROLL
-      for (int m = 0; m < R; m++) b[m] = y[m];
+      own_mirror<R, MODE, false>(work + a, kept_a, matrices, products);
     }
-    butterfly<R, true>(x);
-    ACDC_UNROLL
-    for (int m = 0; m < R; m++) a[m] = x[m];
   }
 }
 
@@ -205,7 +242,8 @@ void copy_in(const Row<T>* input, Row<T>* work, const int32_t* input_row, const 
 }
 template <Last MODE, class T>
 void copy_out(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
-              const Row<T>* layer_input, Vector<T>* products, int n) {
+              const Row<T>* layer_input, T* sums, int n) {
+  Vector<T> products[7];
   for (int i = 0; i < n; i++) {
     if constexpr (MODE == Last::kPlain) {
       output[i] = work[i];
@@ -217,4 +255,5 @@ void copy_out(const Row<T>* work, Row<T>* output, const int32_t* input_row, cons
       output[row] = {work[i].re * a[i], work[i].im * a[i]};
     }
   }
+  if constexpr (MODE == Last::kGradients) add_lane_sums<T>(products, n, sums);
 }

@@ -3,10 +3,15 @@
 // unnamed namespace: a template compiled for AVX-512 must never be merged by the linker with the
 // same template compiled for the baseline.
 //
-// The including file defines ACDC_VECTOR_BYTES.
+// The including file defines ACDC_VECTOR_BYTES, and ACDC_SEPARATE_ADDERS as 1 where processors may
+// have adders beside their multipliers, and FMA.
 
 typedef float FloatV __attribute__((vector_size(ACDC_VECTOR_BYTES)));
 typedef double DoubleV __attribute__((vector_size(ACDC_VECTOR_BYTES)));
+// What lanes are summed in: halves, where those are vectors still. Two halves are added at once.
+constexpr int kSumBytes = ACDC_VECTOR_BYTES > 16 ? ACDC_VECTOR_BYTES / 2 : ACDC_VECTOR_BYTES;
+typedef float FloatSumV __attribute__((vector_size(kSumBytes)));
+typedef double DoubleSumV __attribute__((vector_size(kSumBytes)));
 
 #define ACDC_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
@@ -20,10 +25,12 @@ struct VectorOf;
 template <>
 struct VectorOf<float> {
   using type = FloatV;
+  using to_sum = FloatSumV;
 };
 template <>
 struct VectorOf<double> {
   using type = DoubleV;
+  using to_sum = DoubleSumV;
 };
 template <class T>
 using Vector = typename VectorOf<T>::type;
@@ -49,67 +56,94 @@ ACDC_INLINE void store_vector(T* p, const Vector<T>& v) {
   std::memcpy(p, &v, sizeof(v));
 }
 
+// A vector of ones that the compiler does not know to be ones.
+template <class T>
+ACDC_INLINE Vector<T> hidden_one() {
+  Vector<T> one = Vector<T>{} + static_cast<T>(1);
+#if ACDC_SEPARATE_ADDERS
+  asm("" : "+v"(one));
+#endif
+  return one;
+}
+
+template <class V>
+constexpr int kLanesOf = sizeof(V) / sizeof(V{}[0]);
+template <class V>
+using LanesOf = std::make_integer_sequence<int, kLanesOf<V>>;
+
 // Exchanges lane groups of width W between two vectors: the step of which both the transpose and
 // the lane sums below are made.
 //   low:  a's lanes with bit W clear; into the others go b's lanes W places to the left
 //   high: b's lanes with bit W set;   into the others go a's lanes W places to the right
-template <class T, int W, int... I>
-ACDC_INLINE Vector<T> exchange_low(const Vector<T>& a, const Vector<T>& b,
-                                   std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, ((I & W) ? kLanes<T> + I - W : I)...);
+template <int W, class V, int... I>
+ACDC_INLINE V exchange_low(const V& a, const V& b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, ((I & W) ? kLanesOf<V> + I - W : I)...);
 }
-template <class T, int W, int... I>
-ACDC_INLINE Vector<T> exchange_high(const Vector<T>& a, const Vector<T>& b,
-                                    std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, ((I & W) ? kLanes<T> + I : I + W)...);
+template <int W, class V, int... I>
+ACDC_INLINE V exchange_high(const V& a, const V& b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, ((I & W) ? kLanesOf<V> + I : I + W)...);
 }
 
-// Transposes a square of kLanes vectors in place.
-template <class T, int W = 1>
-ACDC_INLINE void transpose(Vector<T>* v) {
-  if constexpr (W < kLanes<T>) {
-    using Lanes = std::make_integer_sequence<int, kLanes<T>>;
+// Transposes a square of as many vectors as they have lanes, in place.
+template <int W = 1, class V>
+ACDC_INLINE void transpose(V* v) {
+  if constexpr (W < kLanesOf<V>) {
     ACDC_UNROLL
-    for (int i = 0; i < kLanes<T>; i++) {
+    for (int i = 0; i < kLanesOf<V>; i++) {
       if ((i & W) == 0) {
-        const Vector<T> a = v[i], b = v[i + W];
-        v[i] = exchange_low<T, W>(a, b, Lanes{});
-        v[i + W] = exchange_high<T, W>(a, b, Lanes{});
+        const V a = v[i], b = v[i + W];
+        v[i] = exchange_low<W>(a, b, LanesOf<V>{});
+        v[i + W] = exchange_high<W>(a, b, LanesOf<V>{});
       }
     }
-    transpose<T, 2 * W>(v);
+    transpose<2 * W>(v);
   }
 }
 
 // Lane i of the result is the sum of the lanes of v[i]. Overwrites v.
-template <class T, int W = 1>
-ACDC_INLINE Vector<T> lane_sums(Vector<T>* v) {
-  if constexpr (W == kLanes<T>) {
+template <int W = 1, class V>
+ACDC_INLINE V lane_sums(V* v) {
+  if constexpr (W == kLanesOf<V>) {
     return v[0];
   } else {
-    using Lanes = std::make_integer_sequence<int, kLanes<T>>;
     ACDC_UNROLL
-    for (int i = 0; i < kLanes<T> / W; i += 2) {
-      v[i / 2] = exchange_low<T, W>(v[i], v[i + 1], Lanes{}) +
-                 exchange_high<T, W>(v[i], v[i + 1], Lanes{});
+    for (int i = 0; i < kLanesOf<V> / W; i += 2) {
+      v[i / 2] = exchange_low<W>(v[i], v[i + 1], LanesOf<V>{}) +
+                 exchange_high<W>(v[i], v[i + 1], LanesOf<V>{});
     }
-    return lane_sums<T, 2 * W>(v);
+    return lane_sums<2 * W>(v);
   }
+}
+
+// The sum of a vector's halves, or where it is a vector of sums already itself.
+template <class V, class T>
+ACDC_INLINE V sum_of_halves(const Vector<T>& vector) {
+  V sum;
+  std::memcpy(&sum, &vector, sizeof(V));
+  if constexpr (sizeof(V) < sizeof(vector)) {
+    V upper;
+    std::memcpy(&upper, reinterpret_cast<const char*>(&vector) + sizeof(V), sizeof(V));
+    sum += upper;
+  }
+  return sum;
 }
 
 // sums[i] += the sum of the lanes of rows[i].
 template <class T>
 void add_lane_sums(const Vector<T>* rows, int count, T* sums) {
-  constexpr int kWidth = kLanes<T>;
-  for (int i = 0; i < count; i += kWidth) {
-    Vector<T> v[kWidth];
-    const int here = count - i < kWidth ? count - i : kWidth;
-    for (int j = 0; j < kWidth; j++) v[j] = j < here ? rows[i + j] : Vector<T>{};
-    const Vector<T> total = lane_sums<T>(v);
-    if (here == kWidth) {
-      store_vector<T>(sums + i, load_vector<T>(sums + i) + total);
-    } else {
-      for (int j = 0; j < here; j++) sums[i + j] += total[j];
-    }
+  using V = typename VectorOf<T>::to_sum;
+  constexpr int kWidth = kLanesOf<V>;
+  int i = 0;
+  for (; i + kWidth <= count; i += kWidth) {
+    V v[kWidth], before;
+    ACDC_UNROLL
+    for (int j = 0; j < kWidth; j++) v[j] = sum_of_halves<V, T>(rows[i + j]);
+    std::memcpy(&before, sums + i, sizeof(V));
+    before += lane_sums(v);
+    std::memcpy(sums + i, &before, sizeof(V));
+  }
+  for (; i < count; i++) {
+    const V v = sum_of_halves<V, T>(rows[i]);
+    for (int l = 0; l < kWidth; l++) sums[i] += v[l];
   }
 }

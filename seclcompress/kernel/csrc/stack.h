@@ -74,38 +74,35 @@ class TileStack {
   TileStack(const Plan<T>& p, const Parameters<T>& q, Ahead* soon = nullptr)
       : plan(p), parameters(q), ahead(soon) {}
 
-  // input -> output, which may be the same tile. With kRecord the spectrum goes to `kept`.
+  // input -> output, another tile. With kRecord the spectrum goes to `kept`.
   template <Spectrum MODE>
-  void forward_layer(int layer, const Row<T>* input, Row<T>* output, Row<T>* work,
-                     Row<T>* kept) const {
-    const int32_t* input_row = plan.input_row.data();
-    const T* a = parameters.a + static_cast<size_t>(layer) * plan.n;
-    begin<true>(input, work, input_row, a);
-    middle<MODE>(layer, work, kept, nullptr, nullptr);
-    end<Last::kPlain>(work, output, input_row, a, nullptr, nullptr);
+  void forward_layer(int layer, const Row<T>* input, Row<T>* output, Row<T>* kept) const {
+    begin<true>(input, output, plan.input_row.data(), a_of(layer));
+    middle<MODE>(layer, output, kept, nullptr, nullptr);
+    end<Last::kPlain>(output, output, nullptr, nullptr, nullptr, nullptr);
   }
 
-  // The transpose of forward_layer, in place.
-  void transposed_layer(int layer, Row<T>* tile, Row<T>* work) const {
-    const T* a = parameters.a + static_cast<size_t>(layer) * plan.n;
-    begin<false>(tile, work, nullptr, nullptr);
-    middle<Spectrum::kPlain>(layer, work, nullptr, nullptr, nullptr);
-    end<Last::kTranspose>(work, tile, plan.input_row.data(), a, nullptr, nullptr);
+  // The transpose of forward_layer; overwrites the input, too.
+  void transposed_layer(int layer, Row<T>* input, Row<T>* output) const {
+    begin<false>(input, input, nullptr, nullptr);
+    middle<Spectrum::kPlain>(layer, input, nullptr, nullptr, nullptr);
+    end<Last::kTranspose>(input, output, plan.input_row.data(), a_of(layer), nullptr, nullptr);
   }
 
-  // The gradient of a layer's output becomes that of its input, in place; sums receives A's and
-  // D's unless it is null. `layer_input` and `kept` are what forward_layer read and recorded;
-  // products has room for plan.n and for 3 * plan.max_pairs vectors.
-  void backward_layer(int layer, const Row<T>* layer_input, Row<T>* kept, Row<T>* gradient,
-                      Row<T>* work, Vector<T>* products, T* sums) const {
-    const T* a = parameters.a + static_cast<size_t>(layer) * plan.n;
-    begin<false>(gradient, work, nullptr, nullptr);
-    middle<Spectrum::kReplay>(layer, work, kept, products, sums ? sums + plan.n : nullptr);
-    end<Last::kGradients>(work, gradient, plan.input_row.data(), a, layer_input, products);
-    if (sums) add_lane_sums<T>(products, plan.n, sums);
+  // From the gradient of a layer's output, which is overwritten, that of its input; to sums A's and
+  // D's are added. `layer_input` and `kept` are what forward_layer read and recorded; products has
+  // room for 3 * plan.max_pairs vectors.
+  void backward_layer(int layer, const Row<T>* layer_input, Row<T>* kept, Row<T>* output_grad,
+                      Row<T>* input_grad, Vector<T>* products, T* sums) const {
+    begin<false>(output_grad, output_grad, nullptr, nullptr);
+    middle<Spectrum::kReplay>(layer, output_grad, kept, products, sums + plan.n);
+    end<Last::kGradients>(output_grad, input_grad, plan.input_row.data(), a_of(layer), layer_input,
+                          sums);
   }
 
  private:
+  const T* a_of(int layer) const { return parameters.a + static_cast<size_t>(layer) * plan.n; }
+
   int pitch() const {
     const Stage& top = plan.stages.front();
     return top.span + (plan.rows - plan.n) / (top.radix - 1);
@@ -123,13 +120,13 @@ class TileStack {
 
   template <Last MODE>
   void end(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
-           const Row<T>* layer_input, Vector<T>* products) const {
+           const Row<T>* layer_input, T* sums) const {
     if (plan.stages.size() == 1) {
-      return copy_out<MODE>(work, output, input_row, a, layer_input, products, plan.n);
+      return copy_out<MODE>(work, output, input_row, a, layer_input, sums, plan.n);
     }
     const Stage& top = plan.stages.front();
     with_radix(top.radix, [&](auto radix) {
-      last_pass<decltype(radix)::value, MODE>(work, output, input_row, a, layer_input, products,
+      last_pass<decltype(radix)::value, MODE>(work, output, input_row, a, layer_input, sums,
                                               top.span, pitch(),
                                               plan.twiddles.data() + top.twiddles);
     });
@@ -154,7 +151,7 @@ class TileStack {
         });
       } else {
         spectrum<MODE>(stage.radix, work, kept, step, matrices + 3 * step.pair, products);
-        if (MODE == Spectrum::kReplay && sums) {
+        if constexpr (MODE == Spectrum::kReplay) {
           add_lane_sums<T>(products, 3 * step.pair_count, sums + 3 * step.pair);
         }
       }
@@ -203,7 +200,18 @@ void advise_large_pages_for(const View& written, const Call& call) {
   advise_large_pages(written.data, sizeof(E) * call.batch * call.positions * written.channels);
 }
 
-// E is what the tensors hold and T what is computed with.
+// What a call reads, expanded. E is what the tensors hold and T what is computed with.
+template <class T, class E>
+void load_view(const View& view, const Call& call, const Plan<T>& plan, int64_t first, int count,
+               Row<T>* tile) {
+  const int32_t* row_of_channel = plan.row_of_channel.data();
+  if (view.data == nullptr) {
+    return load_identity<T>(view.channels, first, count, call.n, row_of_channel, plan.rows, tile);
+  }
+  load_tile<T>(TileOfTensor<T, const E>(view, call.positions, first, count), call.n,
+               row_of_channel, tile);
+}
+
 template <class T, class E>
 class ForwardCall {
  public:
@@ -238,23 +246,21 @@ class ForwardCall {
   }
 
   void run_tile(Row<T>* tile, int64_t first, int count) {
-    const TileOfTensor<T, const E> from(call.input, call.positions, first, count);
     const TileOfTensor<T, E> to(call.output, call.positions, first, count);
-    const int32_t* row_of_channel = plan.row_of_channel.data();
-    load_tile<T>(from, call.n, row_of_channel, tile);
+    load_view<T, E>(call.input, call, plan, first, count, tile);
     Ahead ahead = what_comes_after(to, first + kTile);
     const TileStack<T> stack(plan, parameters, &ahead);
-    Row<T>* const work = tile + plan.rows;
-    for (int i = 0; i < call.layers; i++) {
+    Row<T>*input = tile, *output = tile + plan.rows;
+    for (int i = 0; i < call.layers; i++, std::swap(input, output)) {
       if (call.transposed) {
-        stack.transposed_layer(call.layers - 1 - i, tile, work);
+        stack.transposed_layer(call.layers - 1 - i, input, output);
       } else {
-        stack.template forward_layer<Spectrum::kPlain>(i, tile, tile, work, nullptr);
+        stack.template forward_layer<Spectrum::kPlain>(i, input, output, nullptr);
       }
     }
     const bool finite =
-        store_tile<T>(to, call.n, row_of_channel, tile, static_cast<const T*>(call.scale),
-                      static_cast<const T*>(call.bias));
+        store_tile<T>(to, call.n, plan.row_of_channel.data(), input,
+                      static_cast<const T*>(call.scale), static_cast<const T*>(call.bias));
     // What is not finite in one group of positions spreads to the other, because one FFT
     // transforms both. Alone, each keeps its own.
     if (!finite && count > kLanes<T>) {
@@ -273,7 +279,7 @@ class ForwardCall {
     if (plan.rows * sizeof(Row<T>) < kLargeTile || steps == 0) return ahead;
     const int64_t in_time = steps - steps / 4;
     if (output.dense && output.pitch() >= kLargeImage) ahead.output = RowsAhead(output, in_time);
-    if (next + kTile <= call.batch * call.positions) {
+    if (call.input.data != nullptr && next + kTile <= call.batch * call.positions) {
       const TileOfTensor<T, const E> input(call.input, call.positions, next, kTile);
       if (input.dense && input.pitch() >= kLargeImage) {
         ahead.next_input = RowsAhead(input, in_time);

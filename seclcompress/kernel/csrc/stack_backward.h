@@ -42,11 +42,10 @@ class BackwardCall {
     const FlushSubnormals flush;
     T* const chunk_sums = sums + chunk * sums_size;
     std::memset(chunk_sums, 0, sizeof(T) * sums_size);
-    // Each layer's input and spectrum, the gradient, the work tile, and the products.
+    // Each layer's input and spectrum, the last one's output, two gradients, and the products.
     const size_t tile_count = 2 * static_cast<size_t>(call.layers) + 3;
-    const size_t products = plan.n > 3 * plan.max_pairs ? plan.n : 3 * plan.max_pairs;
     auto* tile = static_cast<Row<T>*>(tile_scratch().reserve(
-        tile_count * plan.rows * sizeof(Row<T>) + products * sizeof(Vector<T>)));
+        tile_count * plan.rows * sizeof(Row<T>) + 3 * plan.max_pairs * sizeof(Vector<T>)));
     if (tile == nullptr) {
       out_of_memory = true;
       return;
@@ -58,41 +57,49 @@ class BackwardCall {
     }
   }
 
-  // chunk_sums may be null: then only the gradient of the input is wanted.
   void run_tile(Row<T>* tile, int64_t first, int count, T* chunk_sums) {
     const size_t rows = plan.rows;
-    Row<T>* const inputs = tile;                              // of layer 0 .. layers
+    Row<T>* const inputs = tile;  // of layer 0 .. layers
     Row<T>* const spectra = inputs + (call.layers + 1) * rows;
-    Row<T>* const gradient = spectra + call.layers * rows;
-    Row<T>* const work = gradient + rows;
-    auto* const products = reinterpret_cast<Vector<T>*>(work + rows);
-    const int32_t* row_of_channel = plan.row_of_channel.data();
+    Row<T>* gradient = spectra + call.layers * rows;
+    Row<T>* next = gradient + rows;
+    auto* const products = reinterpret_cast<Vector<T>*>(next + rows);
     const TileStack<T> stack(plan, parameters);
 
-    load_tile<T>(TileOfTensor<T, const E>(call.input, call.positions, first, count), call.n,
-                 row_of_channel, inputs);
+    load_view<T, E>(call.input, call, plan, first, count, inputs);
     for (int layer = 0; layer < call.layers; layer++) {
       Row<T>* const input = inputs + layer * rows;
-      stack.template forward_layer<Spectrum::kRecord>(layer, input, input + rows, work,
+      stack.template forward_layer<Spectrum::kRecord>(layer, input, input + rows,
                                                       spectra + layer * rows);
     }
-    load_tile<T>(TileOfTensor<T, const E>(call.output, call.positions, first, count), call.n,
-                 row_of_channel, gradient);
-    for (int layer = call.layers - 1; layer >= 0; layer--) {
-      stack.backward_layer(layer, inputs + layer * rows, spectra + layer * rows, gradient, work,
-                           products, chunk_sums == nullptr
-                                         ? nullptr
-                                         : chunk_sums + layer * GradientSums<T>::layer_size(plan));
+    load_view<T, E>(call.output, call, plan, first, count, gradient);
+    for (int layer = call.layers - 1; layer >= 0; layer--, std::swap(gradient, next)) {
+      stack.backward_layer(layer, inputs + layer * rows, spectra + layer * rows, gradient, next,
+                           products, chunk_sums + layer * GradientSums<T>::layer_size(plan));
     }
     if (call.input_grad.data == nullptr) return;
-    const bool finite = store_tile<T, E>(
-        TileOfTensor<T, E>(call.input_grad, call.positions, first, count), call.n, row_of_channel,
-        gradient, nullptr, nullptr);
-    if (!finite && count > kLanes<T>) {
+    if (!store_gradient(gradient, first, count) && count > kLanes<T>) {
       // See ForwardCall::run_tile. The sums over positions are not finite either way.
-      run_tile(tile, first, kLanes<T>, nullptr);
-      run_tile(tile, first + kLanes<T>, count - kLanes<T>, nullptr);
+      run_input_grad(tile, first, kLanes<T>);
+      run_input_grad(tile, first + kLanes<T>, count - kLanes<T>);
     }
+  }
+
+  // Without the gradients of A and D.
+  void run_input_grad(Row<T>* tile, int64_t first, int count) {
+    const TileStack<T> stack(plan, parameters);
+    Row<T>*gradient = tile, *next = tile + plan.rows;
+    load_view<T, E>(call.output, call, plan, first, count, gradient);
+    for (int layer = call.layers - 1; layer >= 0; layer--, std::swap(gradient, next)) {
+      stack.transposed_layer(layer, gradient, next);
+    }
+    store_gradient(gradient, first, count);
+  }
+
+  // Returns whether it was finite.
+  bool store_gradient(const Row<T>* tile, int64_t first, int count) const {
+    return store_tile<T, E>(TileOfTensor<T, E>(call.input_grad, call.positions, first, count),
+                            call.n, plan.row_of_channel.data(), tile, nullptr, nullptr);
   }
 
   void reduce_layer(int layer) {

@@ -148,8 +148,8 @@ void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_chan
         re[l] = l < from.count ? load_lanes<T>(from.lane[l] + c) : Vector<T>{};
         im[l] = kWidth + l < from.count ? load_lanes<T>(from.lane[kWidth + l] + c) : Vector<T>{};
       }
-      transpose<T>(re);
-      transpose<T>(im);
+      transpose(re);
+      transpose(im);
       for (int l = 0; l < kWidth; l++) {
         put_channel<T>({re[l], im[l]}, c + l, channels, n, row_of_channel, tile);
       }
@@ -160,6 +160,21 @@ void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_chan
     for (int l = 0; l < from.count; l++) lanes[l] = widen<T>(from.at(l, c));
     put_channel<T>({load_vector<T>(lanes), load_vector<T>(lanes + kWidth)}, c, channels, n,
                    row_of_channel, tile);
+  }
+}
+
+// A tile of an identity matrix with so many channels: see View.
+template <class T>
+void load_identity(int64_t channels, int64_t first, int count, int n, const int32_t* row_of_channel,
+                   int rows, Row<T>* tile) {
+  constexpr int kWidth = kLanes<T>;
+  std::fill(tile, tile + rows, Row<T>{});
+  for (int l = 0; l < count; l++) {
+    for (int64_t i = first + l; i < n; i += channels) {
+      Row<T>& row = tile[row_of_channel[i]];
+      Vector<T>& group = l < kWidth ? row.re : row.im;
+      group[l % kWidth] = 1;
+    }
   }
 }
 
@@ -195,8 +210,8 @@ bool store_tile(const TileOfTensor<T, E>& to, int n, const int32_t* row_of_chann
         re[l] = row.re;
         im[l] = row.im;
       }
-      transpose<T>(re);
-      transpose<T>(im);
+      transpose(re);
+      transpose(im);
       for (int l = 0; l < kWidth; l++) {
         if (l < to.count) store_lanes<T>(to.lane[l] + c, re[l]);
         if (kWidth + l < to.count) store_lanes<T>(to.lane[kWidth + l] + c, im[l]);
