@@ -4,6 +4,7 @@ The kernel is optional: where the package was installed without a compiler, `ava
 everything computes the same with torch.fft.
 """
 
-from seclcompress.kernel.ops import acdc_stack, available, dense_weight, supports, worthwhile
+from seclcompress.kernel.matrix import dense_weight
+from seclcompress.kernel.ops import acdc_stack, available, supports, worthwhile
 
 __all__ = ["acdc_stack", "available", "dense_weight", "supports", "worthwhile"]

@@ -112,6 +112,26 @@ def backward(
     return x_grad, leave_order(a_grad).to(a.dtype), d_grad.to(d.dtype)
 
 
+def matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
+    """The operator of `kernel.matrix`; a and d have been checked."""
+    if in_channels < out_channels:
+        columns = torch.eye(in_channels, dtype=a.dtype, device=a.device)
+        return forward(columns[None], a, d, out_channels, None, None, False)[0]
+    rows = torch.eye(out_channels, dtype=a.dtype, device=a.device)
+    return forward(rows[None], a, d, in_channels, None, None, True)[0].mT.contiguous()
+
+
+def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of a and d from that of the matrix; operands have been checked."""
+    out_channels, in_channels = grad.shape
+    identity = torch.eye(min(grad.shape), dtype=grad.dtype, device=grad.device)[None]
+    if in_channels < out_channels:
+        gradients = backward(grad[None], identity, a, d, False)
+    else:  # see by_native
+        gradients = backward(identity, grad.mT[None], a, d, False)
+    return gradients[1:]
+
+
 def _parts(values: tuple[Tensor, ...], n: int, tensors: int) -> Iterator[list[Tensor]]:
     """Views (images, positions, channels) of a few positions of each tensor, one after another."""
     vectors = max(1, SCRATCH_BYTES // (tensors * n * 8))

@@ -19,7 +19,14 @@ TYPES = {
 
 def refuse(what: str, why: str, remedy: str) -> ValueError:
     """The error that says where, what with its values, why, and what to do."""
-    return ValueError(f"seclcompress.kernel.acdc_stack: {what}: {why}. {remedy}")
+    return ValueError(f"seclcompress.kernel: {what}: {why}. {remedy}")
+
+
+def check_dtype(name: str, value: Tensor) -> None:
+    """Raises ValueError unless the kernel knows the dtype."""
+    if value.dtype not in TYPES:
+        known = ", ".join(map(str, TYPES))
+        raise refuse(f"{name} is {value.dtype}", f"the kernel knows {known}", f"Convert {name}")
 
 
 def check_parameter(name: str, value: Tensor, x: Tensor) -> None:
@@ -42,6 +49,18 @@ def check_parameter(name: str, value: Tensor, x: Tensor) -> None:
         )
 
 
+def check_factors(a: Tensor, d: Tensor) -> int:
+    """Returns N; raises ValueError unless a and d are a stack's diagonals by their shapes."""
+    factors = a.shape
+    if len(factors) != 2 or factors != d.shape or factors[0] < 1:
+        raise refuse(
+            f"a has shape {tuple(factors)} and d {tuple(d.shape)}",
+            "both must be (layers, N) with at least one layer",
+            "Stack the diagonals of the layers along dimension 0",
+        )
+    return factors[1]
+
+
 def check_stack(
     x: Tensor,
     a: Tensor,
@@ -51,17 +70,8 @@ def check_stack(
     scale: Tensor | None = None,
 ) -> None:
     """Raises ValueError unless the operands fit together."""
-    if x.dtype not in TYPES:
-        known = ", ".join(map(str, TYPES))
-        raise refuse(f"x is {x.dtype}", f"the kernel knows {known}", "Convert x")
-    factors, image = a.shape, x.shape
-    if len(factors) != 2 or factors != d.shape or factors[0] < 1:
-        raise refuse(
-            f"a has shape {tuple(factors)} and d {tuple(d.shape)}",
-            "both must be (layers, N) with at least one layer",
-            "Stack the diagonals of the layers along dimension 0",
-        )
-    n = factors[1]
+    check_dtype("x", x)
+    n, image = check_factors(a, d), x.shape
     if len(image) < 2 or not 1 <= image[1] <= n:
         raise refuse(
             f"x has shape {tuple(image)}",

@@ -61,4 +61,14 @@ def view(x: torch.Tensor) -> View:
     return x.data_ptr(), channels, image, channel, step, width, row
 
 
+def identity(image: torch.Tensor) -> View:
+    """The view of no tensor but an identity, which the stack or its transpose makes `image` of.
+
+    Args:
+        image: (1, channels, positions).
+    """
+    positions = image.shape[2]
+    return 0, positions, 0, 0, 0, positions, 0
+
+
 NO_TENSOR: View = (0, 0, 0, 0, 0, 1, 0)

@@ -114,36 +114,9 @@ def acdc_stack(
     return result
 
 
-def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
-    """The matrix of a stack: acdc_stack(x, a, d, out_channels) is W x at every position.
-
-    It is the stack applied to the columns of the identity, or the transposed stack to its rows:
-    whichever are fewer.
-
-    Args:
-        a: (layers, N), as in `acdc_stack`.
-        d: (layers, N), as in `acdc_stack`.
-        in_channels: 1 to N.
-        out_channels: 1 to N.
-
-    Returns:
-        (out_channels, in_channels) in the dtype of a. Differentiable once, in a and d.
-    """
-    dtype = TYPES[a.dtype][1] if a.dtype in TYPES else a.dtype
-    identity = torch.eye(min(in_channels, out_channels), dtype=dtype, device=a.device)
-    factors = a.to(dtype), d.to(dtype)
-    if in_channels < out_channels:
-        weight = acdc_stack(identity.unsqueeze(0), *factors, out_channels).squeeze(0)
-    else:  # an image of one row in channels last, so that W's rows lie as they should
-        image = identity[None, None].movedim(-1, 1)
-        rows = acdc_stack(image, *factors, in_channels, transposed=True)
-        weight = rows.squeeze(2).squeeze(0).mT  # unlike [0], a view in backward as well
-    return weight.to(a.dtype)
-
-
-def _backend(x: Tensor, a: Tensor) -> ModuleType:
-    """The module that runs the operator on these operands."""
-    return by_native if x.is_cpu and by_native.has_plan(a.shape[1]) else by_fft
+def backend(a: Tensor) -> ModuleType:
+    """The module that runs stacks with these factors."""
+    return by_native if a.is_cpu and by_native.has_plan(a.shape[1]) else by_fft
 
 
 def _forward(
@@ -156,7 +129,7 @@ def _forward(
     transposed: bool,
 ) -> Tensor:
     check_stack(x, a, d, out_channels, bias, scale)
-    return _backend(x, a).forward(x, a, d, out_channels, bias, scale, transposed)
+    return backend(a).forward(x, a, d, out_channels, bias, scale, transposed)
 
 
 def _forward_fake(
@@ -183,7 +156,7 @@ def _backward(
         )
     check_stack(x, a, d, grad.shape[1])
     check_parameter("the output's gradient", grad, x)
-    return _backend(x, a).backward(grad, x, a, d, input_grad)
+    return backend(a).backward(grad, x, a, d, input_grad)
 
 
 def _backward_fake(
@@ -258,15 +231,16 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-def _refuse_second_derivative(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+def refuse_second_derivative(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+    """The derivative of an operator that computes gradients."""
     raise NotImplementedError(
-        "seclcompress.kernel.acdc_stack: it can be differentiated once, not twice. For second "
+        "seclcompress.kernel: an operator can be differentiated once, not twice. For second "
         "derivatives call seclcompress.stack.apply_stack; layers do with SECLCOMPRESS_KERNEL=0."
     )
 
 
-def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    pass
+def save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """For `refuse_second_derivative`."""
 
 
 _FORWARD = "seclcompress::acdc_stack"
@@ -287,4 +261,4 @@ for _device in ("cpu", "cuda"):
 torch.library.register_fake(_FORWARD, _forward_fake)
 torch.library.register_fake(_BACKWARD, _backward_fake)
 torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save_for_backward)
-torch.library.register_autograd(_BACKWARD, _refuse_second_derivative, setup_context=_save_nothing)
+torch.library.register_autograd(_BACKWARD, refuse_second_derivative, setup_context=save_nothing)

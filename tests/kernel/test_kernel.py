@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import signal
@@ -10,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from dense_reference import TOLERANCE, error, random_stack, reference, reference_weight
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -22,13 +21,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from seclcompress import kernel
-from seclcompress.kernel import by_fft, by_native, ops
+from seclcompress.kernel import by_fft, by_native, matrix, ops
 from seclcompress.kernel import layout as layouts
 from seclcompress.kernel.watched import nobody_watches
 
 pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
 
-INSTRUCTION_SETS = by_native.instruction_sets()
 # Every radix as first, middle and last stage, odd lengths, single stages, and one that splits
 # its blocks more than once.
 LENGTHS = [
@@ -36,86 +34,6 @@ LENGTHS = [
     *(64, 75, 81, 96, 98, 105, 128, 147, 160, 192, 225, 243, 245, 256, 280, 320, 343, 378, 512),
     *(630, 640, 672, 735, 960, 1024, 2048),
 ]
-TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-14, torch.bfloat16: 6e-3}
-
-
-@pytest.fixture(params=[*INSTRUCTION_SETS, "fft"])
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs a test once with each instruction set of this machine, and with what GPUs run."""
-    if request.param == "fft":
-        monkeypatch.setattr(by_native, "has_plan", lambda n: False)
-        monkeypatch.setattr(by_fft, "SCRATCH_BYTES", 2**16)
-    else:
-        monkeypatch.setattr(by_native, "instruction_set", request.param)
-    return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _restore_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@functools.cache
-def dct_matrix(n: int) -> Tensor:
-    """Orthonormal DCT-II as a matrix C: the transform of a column x is C x."""
-    # Reduced modulo a full turn in integers: large angles would cost digits.
-    angles = torch.outer(torch.arange(n), 2 * torch.arange(n) + 1) % (4 * n)
-    c = torch.cos(angles.double() * (math.pi / (2 * n))) * math.sqrt(2 / n)
-    c[0] *= math.sqrt(0.5)
-    return c
-
-
-def riffle(n: int) -> Tensor:
-    """Output channel i is input channel riffle[i]: split in half, interleave."""
-    half = (n + 1) // 2
-    order = torch.empty(n, dtype=torch.long)
-    order[0::2], order[1::2] = torch.arange(half), torch.arange(half, n)
-    return order
-
-
-def reference(
-    x: Tensor,
-    a: Tensor,
-    d: Tensor,
-    out_channels: int,
-    bias: Tensor | None = None,
-    scale: Tensor | None = None,
-) -> Tensor:
-    """The stack by its definition, with dense float64 matrices; differentiable."""
-    layers, n = a.shape
-    c, order, channels = dct_matrix(n), riffle(n), torch.arange(n)
-    y = x.double().movedim(1, -1)[..., channels % x.shape[1]]
-    for layer in range(layers):
-        y = (y * a[layer].double()) @ c.T
-        y = ((y * d[layer].double()) @ c)[..., order]
-    fold = (channels[:, None] % out_channels == torch.arange(out_channels)).double()
-    y = y @ fold
-    y = y if scale is None else y * scale.double()
-    return (y if bias is None else y + bias.double()).movedim(-1, 1)
-
-
-def reference_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
-    """The matrix of a stack."""
-    return reference(torch.eye(in_channels).unsqueeze(0), a, d, out_channels)[0]
-
-
-def error(value: Tensor, expected: Tensor, floor: float = 1e-3) -> float:
-    """Largest difference relative to the largest expected value, or to floor."""
-    assert value.shape == expected.shape
-    if expected.numel() == 0:
-        return 0.0
-    scale = max(expected.abs().max().item(), floor)
-    return ((value.double() - expected.double()).abs().max() / scale).item()
-
-
-def random_stack(n: int, layers: int, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Diagonals that keep the size of what they multiply, near it or with random signs."""
-    generator = torch.Generator().manual_seed(seed)
-    a, d = 1 + 0.3 * torch.randn(2, layers, n, generator=generator, dtype=torch.float64)
-    signs = torch.randint(0, 2, (2, layers, n), generator=generator) * 2.0 - 1
-    return (a * signs[0]).to(dtype), (d * signs[1]).to(dtype)
 
 
 def words_of_a_new_process(code: str) -> list[str]:
@@ -609,29 +527,6 @@ def test_concurrent_calls_agree() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("channels", [(64, 64), (64, 40), (24, 64), (50, 60)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_dense_weight(channels: tuple[int, int], dtype: torch.dtype) -> None:
-    """Values and gradients, square and not."""
-    a, d = random_stack(64, 12, dtype)
-    a.requires_grad_()
-    d.requires_grad_()
-    weight, expected = kernel.dense_weight(a, d, *channels), reference_weight(a, d, *channels)
-    assert weight.dtype == dtype
-    assert error(weight, expected) < 5 * TOLERANCE[dtype]
-    outer = torch.randn_like(weight)
-    got = torch.autograd.grad(weight, (a, d), outer)
-    want = torch.autograd.grad(expected, (a, d), outer.double())
-    assert all(error(g, w) < 20 * TOLERANCE[dtype] for g, w in zip(got, want, strict=True))
-
-
-def test_dense_weight_in_bfloat16_is_rounded_once() -> None:
-    """At the end, not in each layer."""
-    a, d = random_stack(64, 12, torch.bfloat16)
-    weight = kernel.dense_weight(a, d, 64, 64)
-    assert torch.equal(weight, kernel.dense_weight(a.float(), d.float(), 64, 64).bfloat16())
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("affine", [False, True])
@@ -745,9 +640,10 @@ def test_lengths_without_a_plan(n: int) -> None:
     assert error(kernel.acdc_stack(x, a, d, 9), reference(x, a, d, 9)) < 1e-13
 
 
-def test_it_is_registered_for_gpus() -> None:
+def test_they_are_registered_for_gpus() -> None:
     """Forward and backward, so that no tensor's address on a GPU is given to the compiled code."""
-    for name in ("acdc_stack", "acdc_stack_backward"):
+    operators = ("acdc_stack", "acdc_matrix")
+    for name in (*operators, *(f"{operator}_backward" for operator in operators)):
         for key in ("CPU", "CUDA"):
             assert torch._C._dispatch_has_kernel_for_dispatch_key(f"seclcompress::{name}", key)
 
@@ -771,16 +667,31 @@ def test_on_a_gpu_that_is_not_there(n: int, dtype: torch.dtype, transposed: bool
     with FakeTensorMode():
         a, d = torch.empty(2, 3, n, dtype=dtype, device="cuda").unbind()
         x = torch.empty(2, 8, 3, 5, dtype=dtype, device="cuda")
-        assert ops._backend(x, a) is by_fft
+        assert ops.backend(a) is by_fft
         arguments = (x, a, d, 9, torch.empty_like(a[0, :9]), torch.empty_like(a[0, :9]), transposed)
         for run in (ops._forward, ops._forward_fake):
             y = run(*arguments)
             assert (y.shape, y.dtype, y.device.type) == ((2, 9, 3, 5), dtype, "cuda")
         found = ops._backward(y, x, a, d, True)
         promised = ops._backward_fake(y, x, a, d, True)
-        for one, other in zip(found, promised, strict=True):
-            assert (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
-            assert one.stride() == other.stride()
+        _alike(found, promised)
+
+
+def _alike(found: tuple[Tensor, ...], promised: tuple[Tensor, ...]) -> None:
+    for one, other in zip(found, promised, strict=True):
+        assert (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)
+        assert one.stride() == other.stride()
+
+
+@pytest.mark.skipif(not _fakes_gpus(), reason="neither a GPU nor a torch that fakes one")
+@pytest.mark.parametrize("channels", [(20, 20), (9, 20), (20, 9)], ids=str)
+def test_a_matrix_on_a_gpu_that_is_not_there(channels: tuple[int, int]) -> None:
+    with FakeTensorMode():
+        a, d = torch.empty(2, 3, 20, device="cuda").unbind()
+        weights = [run(a, d, *channels) for run in (matrix._forward, matrix._forward_fake)]
+        _alike(weights[:1], weights[1:])
+        outer = weights[0]
+        _alike(matrix._backward(outer, a, d), matrix._backward_fake(outer, a, d))
 
 
 @pytest.mark.parametrize("scratch", [1, 2**9, 2**11, 2**14, 2**28])

@@ -1,0 +1,73 @@
+"""What the kernel computes, by its definition with dense float64 matrices, and what to run it on."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+#: Of `error`, by what the tensors hold.
+TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-14, torch.bfloat16: 6e-3}
+
+
+@functools.cache
+def dct_matrix(n: int) -> Tensor:
+    """Orthonormal DCT-II as a matrix C: the transform of a column x is C x."""
+    # Reduced modulo a full turn in integers: large angles would cost digits.
+    angles = torch.outer(torch.arange(n), 2 * torch.arange(n) + 1) % (4 * n)
+    c = torch.cos(angles.double() * (math.pi / (2 * n))) * math.sqrt(2 / n)
+    c[0] *= math.sqrt(0.5)
+    return c
+
+
+def riffle(n: int) -> Tensor:
+    """Output channel i is input channel riffle[i]: split in half, interleave."""
+    half = (n + 1) // 2
+    order = torch.empty(n, dtype=torch.long)
+    order[0::2], order[1::2] = torch.arange(half), torch.arange(half, n)
+    return order
+
+
+def reference(
+    x: Tensor,
+    a: Tensor,
+    d: Tensor,
+    out_channels: int,
+    bias: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> Tensor:
+    """The stack by its definition, with dense float64 matrices; differentiable."""
+    layers, n = a.shape
+    c, order, channels = dct_matrix(n), riffle(n), torch.arange(n)
+    y = x.double().movedim(1, -1)[..., channels % x.shape[1]]
+    for layer in range(layers):
+        y = (y * a[layer].double()) @ c.T
+        y = ((y * d[layer].double()) @ c)[..., order]
+    fold = (channels[:, None] % out_channels == torch.arange(out_channels)).double()
+    y = y @ fold
+    y = y if scale is None else y * scale.double()
+    return (y if bias is None else y + bias.double()).movedim(-1, 1)
+
+
+def reference_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
+    """The matrix of a stack."""
+    return reference(torch.eye(in_channels).unsqueeze(0), a, d, out_channels)[0]
+
+
+def error(value: Tensor, expected: Tensor, floor: float = 1e-3) -> float:
+    """Largest difference relative to the largest expected value, or to floor."""
+    assert value.shape == expected.shape
+    if expected.numel() == 0:
+        return 0.0
+    scale = max(expected.abs().max().item(), floor)
+    return ((value.double() - expected.double()).abs().max() / scale).item()
+
+
+def random_stack(n: int, layers: int, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Diagonals that keep the size of what they multiply, near it or with random signs."""
+    generator = torch.Generator().manual_seed(seed)
+    a, d = 1 + 0.3 * torch.randn(2, layers, n, generator=generator, dtype=torch.float64)
+    signs = torch.randint(0, 2, (2, layers, n), generator=generator) * 2.0 - 1
+    return (a * signs[0]).to(dtype), (d * signs[1]).to(dtype)

@@ -1,0 +1,194 @@
+"""The matrix of a stack and its gradients, which no identity is made for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dense_reference import TOLERANCE, error, random_stack, reference_weight
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from seclcompress import kernel
+
+pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
+
+CHANNELS = [(64, 64), (64, 40), (24, 64), (50, 60), (1, 64), (64, 1)]
+
+
+@pytest.mark.parametrize("channels", CHANNELS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_values_and_gradients(
+    channels: tuple[int, int], dtype: torch.dtype, instruction_set: str
+) -> None:
+    """Square and not, by every instruction set."""
+    a, d = random_stack(64, 12, dtype)
+    a.requires_grad_()
+    d.requires_grad_()
+    weight, expected = kernel.dense_weight(a, d, *channels), reference_weight(a, d, *channels)
+    assert weight.dtype == dtype
+    assert weight.is_contiguous()
+    assert error(weight, expected) < 5 * TOLERANCE[dtype]
+    outer = torch.randn_like(weight)
+    got = torch.autograd.grad(weight, (a, d), outer)
+    want = torch.autograd.grad(expected, (a, d), outer.double())
+    assert all(error(g, w) < 20 * TOLERANCE[dtype] for g, w in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 9, 20, 35, 48, 105, 256, 640])
+def test_lengths(n: int, instruction_set: str) -> None:
+    """More and fewer columns than a tile, in both directions."""
+    a, d = random_stack(n, 3, torch.float64)
+    for channels in {(n, n), (max(1, n // 2), n), (n, max(1, n - 1))}:
+        assert (
+            error(kernel.dense_weight(a, d, *channels), reference_weight(a, d, *channels)) < 1e-13
+        )
+
+
+def test_bfloat16_is_rounded_once() -> None:
+    """At the end, not in each layer."""
+    a, d = random_stack(64, 12, torch.bfloat16)
+    weight = kernel.dense_weight(a, d, 64, 64)
+    assert torch.equal(weight, kernel.dense_weight(a.float(), d.float(), 64, 64).bfloat16())
+
+
+@pytest.mark.parametrize("channels", [(40, 48), (48, 40), (48, 48)], ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "turned", "expanded", "strided"])
+def test_a_gradient_of_any_layout(channels: tuple[int, int], layout: str) -> None:
+    """As autograd hands them over: those of a sum are expanded."""
+    a, d = (t.requires_grad_() for t in random_stack(48, 3, torch.float32))
+    weight = kernel.dense_weight(a, d, *channels)
+    grad = torch.randn_like(weight)
+    other = {
+        "contiguous": grad,
+        "turned": grad.mT.contiguous().mT,
+        "expanded": torch.ones(1, 1).expand_as(grad),
+        "strided": torch.stack([grad, grad], -1)[..., 0],
+    }[layout]
+    got = torch.autograd.grad(weight, (a, d), other, retain_graph=True)
+    want = torch.autograd.grad(weight, (a, d), other.clone(memory_format=torch.contiguous_format))
+    assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("channels", [(6, 6), (4, 6), (6, 3)], ids=str)
+def test_gradcheck(channels: tuple[int, int]) -> None:
+    a, d = (t.requires_grad_() for t in random_stack(6, 2, torch.float64))
+    assert torch.autograd.gradcheck(lambda a, d: kernel.dense_weight(a, d, *channels), (a, d))
+    (grad,) = torch.autograd.grad(kernel.dense_weight(a, d.detach(), *channels).sum(), a)
+    assert grad.shape == a.shape
+
+
+def test_second_derivative_is_refused() -> None:
+    a, d = (t.requires_grad_() for t in random_stack(6, 2, torch.float64))
+    weight = kernel.dense_weight(a, d, 6, 6).square().sum()
+    (grad,) = torch.autograd.grad(weight, a, create_graph=True)
+    with pytest.raises(NotImplementedError, match="once, not twice"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("channels", [(256, 256), (100, 256)], ids=str)
+def test_threads_do_not_change_a_bit(channels: tuple[int, int]) -> None:
+    results = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        a, d = (t.requires_grad_() for t in random_stack(256, 4, torch.float32))
+        weight = kernel.dense_weight(a, d, *channels)
+        results.append((weight, *torch.autograd.grad(weight.square().sum(), (a, d))))
+    assert all(
+        torch.equal(one, other)
+        for r in results[1:]
+        for one, other in zip(results[0], r, strict=True)
+    )
+
+
+def test_what_is_not_finite_reaches_the_matrix() -> None:
+    """An infinite factor of one input channel its column, one of a frequency everything."""
+    a, d = random_stack(40, 2, torch.float32)
+    a[0, 3] = torch.inf
+    finite = kernel.dense_weight(a, d, 40, 40).isfinite()
+    assert not finite[:, 3].any()
+    assert finite.sum() == 39 * 40
+    a[0, 3], d[0, 3] = 1.0, torch.nan
+    assert not kernel.dense_weight(a, d, 40, 40).isfinite().any()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("n", [20, 22])  # by the kernel, and by torch.fft
+@pytest.mark.parametrize("channels", [(15, 20), (20, 15), (20, 20)], ids=str)
+def test_opcheck(dtype: torch.dtype, n: int, channels: tuple[int, int]) -> None:
+    """Schema, fake implementation, autograd registration, AOT dispatch."""
+    a, d = (t.mT.contiguous().mT.requires_grad_() for t in random_stack(n, 2, dtype))
+    torch.library.opcheck(torch.ops.seclcompress.acdc_matrix.default, (a, d, *channels))
+    grad = torch.randn(channels[1], channels[0], dtype=dtype)
+    plain = (grad, a.detach(), d.detach())  # its own gradient is refused, on purpose
+    torch.library.opcheck(torch.ops.seclcompress.acdc_matrix_backward.default, plain)
+
+
+def test_compile_and_export() -> None:
+    """One graph, one node, the same bits."""
+
+    class Multiply(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            a, d = random_stack(24, 2, torch.float32)
+            self.a, self.d = torch.nn.Parameter(a), torch.nn.Parameter(d)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ kernel.dense_weight(self.a, self.d, 20, 24).mT
+
+    module, x = Multiply(), torch.randn(3, 20)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    compiled(x).square().sum().backward()
+    got = [p.grad.clone() for p in module.parameters()]
+    module.zero_grad()
+    module(x).square().sum().backward()
+    assert torch.equal(compiled(x), module(x))
+    assert all(torch.equal(g, p.grad) for g, p in zip(got, module.parameters(), strict=True))
+    exported = torch.export.export(module, (x,))
+    assert any("acdc_matrix" in str(node.target) for node in exported.graph.nodes)
+    assert torch.equal(exported.module()(x), module(x))
+
+
+def test_who_looks_on_sees_the_operator() -> None:
+    a, d = random_stack(12, 2, torch.float32)
+    with FakeTensorMode() as mode:
+        fake = kernel.dense_weight(mode.from_tensor(a), mode.from_tensor(d), 12, 5)
+    assert fake.shape == (5, 12)
+    traced = torch.fx.experimental.proxy_tensor.make_fx(lambda a: kernel.dense_weight(a, d, 12, 5))(
+        a
+    )
+    assert "seclcompress.acdc_matrix" in traced.code
+    with FlopCounterMode(display=False):
+        assert torch.equal(kernel.dense_weight(a, d, 12, 5), traced(a))
+    meta = kernel.dense_weight(a.to("meta"), d.to("meta"), 12, 5)
+    assert (meta.shape, meta.device.type) == ((5, 12), "meta")
+
+
+FACTORS = torch.randn(3, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((FACTORS, torch.randn(3, 9), 8, 8), r"a has shape \(3, 8\) and d \(3, 9\)"),
+        ((FACTORS[:0], FACTORS[:0], 8, 8), "at least one layer"),
+        ((FACTORS[0], FACTORS[0], 8, 8), r"must be \(layers, N\)"),
+        ((FACTORS.half(), FACTORS.half(), 8, 8), "a is torch.float16: the kernel knows"),
+        ((FACTORS, FACTORS, 9, 8), "in_channels is 9: it must be 1 to N = 8"),
+        ((FACTORS, FACTORS, 8, 0), "out_channels is 0"),
+    ],
+    ids=range(6),
+)
+def test_refusals(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kernel.dense_weight(*arguments)
+
+
+def test_backward_checks_its_sizes() -> None:
+    """A caller of the operator itself must not lead the compiled code astray."""
+    backward = torch.ops.seclcompress.acdc_matrix_backward
+    with pytest.raises(ValueError, match="gradient has shape"):
+        backward(torch.randn(8), FACTORS, FACTORS)
+    with pytest.raises(ValueError, match="in_channels is 9"):
+        backward(torch.randn(8, 9), FACTORS, FACTORS)
+    with pytest.raises(ValueError, match="gradient is torch.float64"):
+        backward(torch.randn(8, 8).double(), FACTORS, FACTORS)
