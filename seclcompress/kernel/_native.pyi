@@ -5,14 +5,15 @@ _View = tuple[int, int, int, int, int, int, int]
 # kernel name or None, type, n, layers, threads, batch, positions, address of a, address of d
 _Call = tuple[str | None, int, int, int, int, int, int, int, int]
 
+# None for a tensor that is read is the identity, with one channel for each position of one image.
 def forward(
-    call: _Call, input: _View, output: _View, scale: int, bias: int, transposed: bool, /
+    call: _Call, input: _View | None, output: _View, scale: int, bias: int, transposed: bool, /
 ) -> None: ...
 def backward(
     call: _Call,
-    input: _View,
-    output_grad: _View,
-    input_grad: _View,
+    input: _View | None,
+    output_grad: _View | None,
+    input_grad: _View | None,
     a_grad: int,
     d_grad: int,
     /,

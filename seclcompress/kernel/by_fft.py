@@ -114,22 +114,19 @@ def backward(
 
 def matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
     """The operator of `kernel.matrix`; a and d have been checked."""
-    if in_channels < out_channels:
-        columns = torch.eye(in_channels, dtype=a.dtype, device=a.device)
-        return forward(columns[None], a, d, out_channels, None, None, False)[0]
-    rows = torch.eye(out_channels, dtype=a.dtype, device=a.device)
-    return forward(rows[None], a, d, in_channels, None, None, True)[0].mT.contiguous()
+    weight = a.new_empty(out_channels, in_channels)
+    image, transposed = layout.matrix_as_image(weight)
+    identity = torch.eye(image.shape[2], dtype=a.dtype, device=a.device)[None]
+    image.copy_(forward(identity, a, d, image.shape[1], None, None, transposed))
+    return weight
 
 
 def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of a and d from that of the matrix; operands have been checked."""
-    out_channels, in_channels = grad.shape
-    identity = torch.eye(min(grad.shape), dtype=grad.dtype, device=grad.device)[None]
-    if in_channels < out_channels:
-        gradients = backward(grad[None], identity, a, d, False)
-    else:  # see by_native
-        gradients = backward(identity, grad.mT[None], a, d, False)
-    return gradients[1:]
+    image, transposed = layout.matrix_as_image(grad)
+    identity = torch.eye(image.shape[2], dtype=grad.dtype, device=grad.device)[None]
+    x, outer = (image, identity) if transposed else (identity, image)  # see by_native
+    return backward(outer, x, a, d, False)[1:]
 
 
 def _parts(values: tuple[Tensor, ...], n: int, tensors: int) -> Iterator[list[Tensor]]:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: The instruction set to use, None for the best one. Only tests and benchmarks change it.
 instruction_set: str | None = None
 
+#: In the place of a tensor that is read, and of one that would be written.
+_IDENTITY = _NOT_WANTED = None
+
 
 def instruction_sets() -> list[str]:
     """Those that were compiled and run here, the best first; none where the kernel is not there."""
@@ -79,7 +82,7 @@ def backward(
             _common_arguments(x, a, d),
             layout.view(x),
             layout.view(grad),
-            layout.view(x_grad) if input_grad else layout.NO_TENSOR,
+            layout.view(x_grad) if input_grad else _NOT_WANTED,
             a_grad.data_ptr(),
             d_grad.data_ptr(),
         )
@@ -90,39 +93,28 @@ def matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
     """The operator of `kernel.matrix`; a and d have been checked, and `has_plan` of N."""
     assert _native is not None
     weight = a.new_empty(out_channels, in_channels)
-    image, transposed = _as_image(weight)
+    image, transposed = layout.matrix_as_image(weight)
     a, d = _parameter(a, weight), _parameter(d, weight)
     common = _common_arguments(image, a, d)
-    _native.forward(common, layout.identity(image), layout.view(image), 0, 0, transposed)
+    _native.forward(common, _IDENTITY, layout.view(image), 0, 0, transposed)
     return weight
 
 
 def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of a and d from that of the matrix; operands have been checked."""
     assert _native is not None
-    image, transposed = _as_image(grad)
+    image, transposed = layout.matrix_as_image(grad)
     image = layout.readable(image)
     a_dtype, d_dtype = a.dtype, d.dtype
     a, d = _parameter(a, grad), _parameter(d, grad)
     a_grad, d_grad = torch.empty_like(a), torch.empty_like(d)
-    views = layout.identity(image), layout.view(image)
+    view = layout.view(image)
     # Of the transposed stack on the identity: that of the stack on the gradient, where the
     # identity is its output's.
-    x, outer = reversed(views) if transposed else views
+    x, outer = (view, _IDENTITY) if transposed else (_IDENTITY, view)
     common = _common_arguments(image, a, d)
-    addresses = a_grad.data_ptr(), d_grad.data_ptr()
-    _native.backward(common, x, outer, layout.NO_TENSOR, *addresses)
+    _native.backward(common, x, outer, _NOT_WANTED, a_grad.data_ptr(), d_grad.data_ptr())
     return a_grad.to(a_dtype), d_grad.to(d_dtype)
-
-
-def _as_image(weight: Tensor) -> tuple[Tensor, bool]:
-    """A matrix as what the stack makes of an identity, or (True) what the transposed stack does.
-
-    Shape (1, channels, positions): the fewer positions of the two.
-    """
-    out_channels, in_channels = weight.shape
-    transposed = out_channels <= in_channels
-    return (weight.mT if transposed else weight)[None], transposed
 
 
 def _parameter(value: Tensor, x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def check_dtype(name: str, value: Tensor) -> None:
         raise refuse(f"{name} is {value.dtype}", f"the kernel knows {known}", f"Convert {name}")
 
 
-def check_parameter(name: str, value: Tensor, x: Tensor) -> None:
+def check_parameter(name: str, value: Tensor, x: Tensor, known_as: str = "x") -> None:
     """Raises ValueError unless the dtype and device of a parameter go with those of x."""
     if value.dtype == x.dtype and value.device == x.device:
         return
@@ -37,13 +37,13 @@ def check_parameter(name: str, value: Tensor, x: Tensor) -> None:
     if value.dtype not in allowed:
         names = " or ".join(map(str, allowed))
         raise refuse(
-            f"{name} is {value.dtype} and x is {x.dtype}",
+            f"{name} is {value.dtype} and {known_as} is {x.dtype}",
             f"{name} must be {names}",
             f"Convert one of them with .to({x.dtype})",
         )
     if value.device != x.device:
         raise refuse(
-            f"{name} is on {value.device} and x on {x.device}",
+            f"{name} is on {value.device} and {known_as} on {x.device}",
             "all operands must be on one device",
             f"Move it with .to({str(x.device)!r})",
         )

@@ -61,14 +61,16 @@ def view(x: torch.Tensor) -> View:
     return x.data_ptr(), channels, image, channel, step, width, row
 
 
-def identity(image: torch.Tensor) -> View:
-    """The view of no tensor but an identity, which the stack or its transpose makes `image` of.
+def matrix_as_image(weight: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """A stack's matrix as the image that comes of an identity.
 
     Args:
-        image: (1, channels, positions).
+        weight: (out_channels, in_channels).
+
+    Returns:
+        A view (1, channels, positions), and whether the transposed stack makes it: the one of the
+        two that has fewer positions to run on.
     """
-    positions = image.shape[2]
-    return 0, positions, 0, 0, 0, positions, 0
-
-
-NO_TENSOR: View = (0, 0, 0, 0, 0, 1, 0)
+    out_channels, in_channels = weight.shape
+    transposed = out_channels <= in_channels
+    return (weight.mT if transposed else weight)[None], transposed

@@ -22,7 +22,7 @@ def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> T
 
     Args:
         a: (layers, N), as in `acdc_stack`.
-        d: (layers, N), as in `acdc_stack`.
+        d: (layers, N), likewise; converted to the dtype of a.
         in_channels: 1 to N.
         out_channels: 1 to N.
 
@@ -30,7 +30,7 @@ def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> T
         (out_channels, in_channels) in the dtype of a. Differentiable once, in a and d.
 
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit together.
+        ValueError: shapes or devices that do not fit together, or a dtype that the kernel does not know.
     """
     dtype = TYPES[a.dtype][1] if a.dtype in TYPES else a.dtype
     arguments = (a.to(dtype), d.to(dtype), in_channels, out_channels)
@@ -61,7 +61,7 @@ def _backward(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
             "Pass the gradient of this operator's output",
         )
     _check(a, d, grad.shape[1], grad.shape[0])
-    check_parameter("the matrix's gradient", grad, a)
+    check_parameter("the matrix's gradient", grad, a, "a")
     return backend(a).matrix_gradients(grad, a, d)
 
 
@@ -80,7 +80,7 @@ def _backward_fake(
 def _check(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> None:
     check_dtype("a", a)
     n = check_factors(a, d)
-    check_parameter("d", d, a)
+    check_parameter("d", d, a, "a")
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
         if not 1 <= channels <= n:
             raise refuse(

@@ -235,7 +235,8 @@ def refuse_second_derivative(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
     """The derivative of an operator that computes gradients."""
     raise NotImplementedError(
         "seclcompress.kernel: an operator can be differentiated once, not twice. For second "
-        "derivatives call seclcompress.stack.apply_stack; layers do with SECLCOMPRESS_KERNEL=0."
+        "derivatives call seclcompress.stack.apply_stack, and dense_matrix beside it, with "
+        "SECLCOMPRESS_KERNEL=0, as layers then do."
     )
 
 

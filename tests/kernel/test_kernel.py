@@ -684,7 +684,7 @@ def _alike(found: tuple[Tensor, ...], promised: tuple[Tensor, ...]) -> None:
 
 
 @pytest.mark.skipif(not _fakes_gpus(), reason="neither a GPU nor a torch that fakes one")
-@pytest.mark.parametrize("channels", [(20, 20), (9, 20), (20, 9)], ids=str)
+@pytest.mark.parametrize("channels", [(20, 20), (9, 20), (20, 9), (20, 1), (1, 20)], ids=str)
 def test_a_matrix_on_a_gpu_that_is_not_there(channels: tuple[int, int]) -> None:
     with FakeTensorMode():
         a, d = torch.empty(2, 3, 20, device="cuda").unbind()

@@ -1,4 +1,4 @@
-"""The matrix of a stack and its gradients, which no identity is made for."""
+"""The matrix of a stack and its gradients: the stack on an identity that need not be there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from seclcompress import kernel
+from seclcompress.kernel import by_native, layout
 
 pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
 
@@ -36,12 +37,27 @@ def test_values_and_gradients(
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 9, 20, 35, 48, 105, 256, 640])
 def test_lengths(n: int, instruction_set: str) -> None:
-    """More and fewer columns than a tile, in both directions."""
-    a, d = random_stack(n, 3, torch.float64)
+    """More and fewer columns than a tile, in both directions; one radix, and odd ones."""
+    a, d = (t.requires_grad_() for t in random_stack(n, 3, torch.float64))
     for channels in {(n, n), (max(1, n // 2), n), (n, max(1, n - 1))}:
-        assert (
-            error(kernel.dense_weight(a, d, *channels), reference_weight(a, d, *channels)) < 1e-13
-        )
+        weight, expected = kernel.dense_weight(a, d, *channels), reference_weight(a, d, *channels)
+        assert error(weight, expected) < 1e-13
+        outer = torch.randn_like(weight)
+        got, want = (torch.autograd.grad(w, (a, d), outer) for w in (weight, expected))
+        assert all(error(g, w) < 1e-12 for g, w in zip(got, want, strict=True))
+
+
+def test_the_operator_takes_bfloat16(instruction_set: str) -> None:
+    """`dense_weight` never hands it on; gradients come in the factors' dtype."""
+    a, d = random_stack(48, 3, torch.bfloat16)
+    weight = torch.ops.seclcompress.acdc_matrix(a, d, 48, 20)
+    wide = kernel.dense_weight(a.float(), d.float(), 48, 20)
+    assert error(weight, wide) < TOLERANCE[torch.bfloat16]
+    outer = torch.randn(20, 48).bfloat16()
+    got = torch.ops.seclcompress.acdc_matrix_backward(outer, a, d)
+    want = torch.ops.seclcompress.acdc_matrix_backward(outer.float(), a.float(), d.float())
+    assert all(g.dtype == torch.bfloat16 for g in got)
+    assert all(error(g, w) < TOLERANCE[torch.bfloat16] for g, w in zip(got, want, strict=True))
 
 
 def test_bfloat16_is_rounded_once() -> None:
@@ -52,16 +68,18 @@ def test_bfloat16_is_rounded_once() -> None:
 
 
 @pytest.mark.parametrize("channels", [(40, 48), (48, 40), (48, 48)], ids=str)
-@pytest.mark.parametrize("layout", ["contiguous", "turned", "expanded", "strided"])
+@pytest.mark.parametrize("layout", ["turned", "expanded", "rows", "columns", "strided", "negated"])
 def test_a_gradient_of_any_layout(channels: tuple[int, int], layout: str) -> None:
     """As autograd hands them over: those of a sum are expanded."""
     a, d = (t.requires_grad_() for t in random_stack(48, 3, torch.float32))
     weight = kernel.dense_weight(a, d, *channels)
     grad = torch.randn_like(weight)
     other = {
-        "contiguous": grad,
         "turned": grad.mT.contiguous().mT,
         "expanded": torch.ones(1, 1).expand_as(grad),
+        "rows": grad[:1].expand_as(grad),
+        "columns": grad[:, :1].expand_as(grad),
+        "negated": torch._neg_view(grad),
         "strided": torch.stack([grad, grad], -1)[..., 0],
     }[layout]
     got = torch.autograd.grad(weight, (a, d), other, retain_graph=True)
@@ -75,6 +93,16 @@ def test_gradcheck(channels: tuple[int, int]) -> None:
     assert torch.autograd.gradcheck(lambda a, d: kernel.dense_weight(a, d, *channels), (a, d))
     (grad,) = torch.autograd.grad(kernel.dense_weight(a, d.detach(), *channels).sum(), a)
     assert grad.shape == a.shape
+
+
+def test_many_gradients_at_once() -> None:
+    """`is_grads_batched` hands over tensors that only the dispatcher can read."""
+    a, d = (t.requires_grad_() for t in random_stack(12, 2, torch.float64))
+    weight, outer = kernel.dense_weight(a, d, 12, 7), torch.randn(3, 7, 12, dtype=torch.float64)
+    together = torch.autograd.grad(weight, (a, d), outer, retain_graph=True, is_grads_batched=True)
+    for i, one in enumerate(outer):
+        alone = torch.autograd.grad(weight, (a, d), one, retain_graph=True)
+        assert all(torch.equal(t[i], g) for t, g in zip(together, alone, strict=True))
 
 
 def test_second_derivative_is_refused() -> None:
@@ -175,8 +203,9 @@ FACTORS = torch.randn(3, 8)
         ((FACTORS.half(), FACTORS.half(), 8, 8), "a is torch.float16: the kernel knows"),
         ((FACTORS, FACTORS, 9, 8), "in_channels is 9: it must be 1 to N = 8"),
         ((FACTORS, FACTORS, 8, 0), "out_channels is 0"),
+        ((FACTORS, FACTORS.to("meta"), 8, 8), "d is on meta and a on cpu"),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_refusals(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -185,10 +214,27 @@ def test_refusals(arguments: tuple[object, ...], message: str) -> None:
 
 def test_backward_checks_its_sizes() -> None:
     """A caller of the operator itself must not lead the compiled code astray."""
+    forward = torch.ops.seclcompress.acdc_matrix
+    with pytest.raises(ValueError, match=r"d is torch\.float64 and a is torch\.float32"):
+        forward(FACTORS, FACTORS.double(), 8, 8)
     backward = torch.ops.seclcompress.acdc_matrix_backward
     with pytest.raises(ValueError, match="gradient has shape"):
         backward(torch.randn(8), FACTORS, FACTORS)
     with pytest.raises(ValueError, match="in_channels is 9"):
         backward(torch.randn(8, 9), FACTORS, FACTORS)
-    with pytest.raises(ValueError, match="gradient is torch.float64"):
+    with pytest.raises(ValueError, match=r"gradient is torch\.float64 and a is torch\.float32"):
         backward(torch.randn(8, 8).double(), FACTORS, FACTORS)
+
+
+def test_a_tensor_without_memory_is_no_identity() -> None:
+    x = torch.randn(1, 8, 4)
+    x.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match="no memory"):
+        kernel.acdc_stack(x, FACTORS, FACTORS, 8)
+    with pytest.raises(ValueError, match="identity of more than one image"):
+        by_native._native.forward(
+            by_native._common_arguments(torch.randn(2, 8, 4), FACTORS, FACTORS),
+            None,
+            layout.view(torch.randn(2, 8, 4)),
+            *(0, 0, False),
+        )

@@ -8,8 +8,7 @@ namespace acdc {
 enum class Type : int32_t { kFloat32, kFloat64, kBFloat16 };
 
 // A tensor (batch, channels, rows, width); strides in elements. Where it is written no two elements
-// may overlap. Positions that all lie at one distance are one row. One that is read may have no data:
-// then it is the identity, a single batch in which position p is 1 in channel p and 0 in all others.
+// may overlap. Positions that all lie at one distance are one row.
 struct View {
   void* data;
   int64_t channels, batch_stride, channel_stride, position_stride;
@@ -26,6 +25,8 @@ struct Call {
   const void *a, *d;  // (layers, n)
   const void *scale, *bias;  // (channels of output), or null; forward only: y * scale + bias
   bool transposed;    // forward only: the transposed stack, its layers run backwards
+  // What is read may have null data: then it is the identity, one batch with a channel for each
+  // position p, which is 1 there and 0 in all others.
   View input;
   View output;      // forward: written; backward: its gradient, read
   View input_grad;  // backward: written unless its data is null

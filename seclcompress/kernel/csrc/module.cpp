@@ -1,5 +1,5 @@
 // The Python module seclcompress.kernel._native. It knows nothing of torch: tensors arrive as
-// addresses, sizes and strides that seclcompress/kernel/ops.py has checked.
+// addresses, sizes and strides that ops.py and matrix.py in seclcompress/kernel have checked.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -27,7 +27,22 @@ bool read_view(PyObject* tuple, View* view) {
                         &row)) {
     return false;
   }
+  if (data == 0) {  // its storage was freed
+    PyErr_SetString(PyExc_ValueError, "a tensor has no memory");
+    return false;
+  }
   *view = {address(data), channels, batch, channel, position, width, row};
+  return true;
+}
+
+// Reads a tensor that is read: None is the identity, see Call.
+bool read_operand(PyObject* object, const Call& call, View* view) {
+  if (object != Py_None) return read_view(object, view);
+  if (call.batch != 1 || call.positions > call.n) {
+    PyErr_SetString(PyExc_ValueError, "an identity of more than one image, or than n positions");
+    return false;
+  }
+  *view = {nullptr, call.positions, 0, 0, 0, call.positions, 0};
   return true;
 }
 
@@ -80,7 +95,7 @@ PyObject* forward(PyObject*, PyObject* arguments) {
   const Kernel* kernel;
   if (!PyArg_ParseTuple(arguments, "OOOKKp", &common, &input, &output, &scale, &bias,
                         &transposed) ||
-      !read_call(common, &call, &kernel) || !read_view(input, &call.input) ||
+      !read_call(common, &call, &kernel) || !read_operand(input, call, &call.input) ||
       !read_view(output, &call.output)) {
     return nullptr;
   }
@@ -97,8 +112,9 @@ PyObject* backward(PyObject*, PyObject* arguments) {
   const Kernel* kernel;
   if (!PyArg_ParseTuple(arguments, "OOOOKK", &common, &input, &output, &input_grad, &a_grad,
                         &d_grad) ||
-      !read_call(common, &call, &kernel) || !read_view(input, &call.input) ||
-      !read_view(output, &call.output) || !read_view(input_grad, &call.input_grad)) {
+      !read_call(common, &call, &kernel) || !read_operand(input, call, &call.input) ||
+      !read_operand(output, call, &call.output) ||
+      (input_grad != Py_None && !read_view(input_grad, &call.input_grad))) {
     return nullptr;
   }
   call.a_grad = address(a_grad);

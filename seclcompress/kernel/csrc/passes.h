@@ -49,8 +49,7 @@ void stage_pass(Row<T>* rows, int blocks, int span, const T* twiddles) {
 }
 
 // Input tile -> work tile. `pitch` is the span with padding. With REORDER row n comes from
-// input_row[n] and is multiplied by a[n]; without (gradients) rows are taken as they stand, and both
-// tiles may be the same.
+// input_row[n] and is multiplied by a[n]; without (gradients) both tiles are one.
 template <int R, bool REORDER, class T>
 void first_pass(const Row<T>* input, Row<T>* work, const int32_t* input_row, const T* a, int span,
                 int pitch, const T* w) {
@@ -73,7 +72,7 @@ void first_pass(const Row<T>* input, Row<T>* work, const int32_t* input_row, con
 }
 
 enum class Last {
-  kPlain,      // forward: both tiles may be the same
+  kPlain,      // forward: both tiles are one
   kTranspose,  // the transpose of first_pass's reordering: times A, and to input_row[n]
   kGradients,  // the same, and A's gradient is added to sums
 };
@@ -232,12 +231,13 @@ void spectrum_pass(Row<T>* work, Row<T>* kept, const MirrorBlocks* mirrors, int 
   }
 }
 
-// Lengths that are a single radix have no first and last stage: these take their place.
-template <bool REORDER, class T>
+// Lengths that are a single radix have no first and last stage: these take the place of those that
+// write another tile.
+template <class T>
 void copy_in(const Row<T>* input, Row<T>* work, const int32_t* input_row, const T* a, int n) {
   for (int i = 0; i < n; i++) {
-    const Row<T>& source = input[REORDER ? input_row[i] : i];
-    work[i] = REORDER ? Row<T>{source.re * a[i], source.im * a[i]} : source;
+    const Row<T>& source = input[input_row[i]];
+    work[i] = {source.re * a[i], source.im * a[i]};
   }
 }
 template <Last MODE, class T>
@@ -245,15 +245,11 @@ void copy_out(const Row<T>* work, Row<T>* output, const int32_t* input_row, cons
               const Row<T>* layer_input, T* sums, int n) {
   Vector<T> products[7];
   for (int i = 0; i < n; i++) {
-    if constexpr (MODE == Last::kPlain) {
-      output[i] = work[i];
-    } else {
-      const int row = input_row[i];
-      if constexpr (MODE == Last::kGradients) {
-        products[i] = work[i].re * layer_input[row].re + work[i].im * layer_input[row].im;
-      }
-      output[row] = {work[i].re * a[i], work[i].im * a[i]};
+    const int row = input_row[i];
+    if constexpr (MODE == Last::kGradients) {
+      products[i] = work[i].re * layer_input[row].re + work[i].im * layer_input[row].im;
     }
+    output[row] = {work[i].re * a[i], work[i].im * a[i]};
   }
   if constexpr (MODE == Last::kGradients) add_lane_sums<T>(products, n, sums);
 }

@@ -89,6 +89,19 @@ class TileStack {
     end<Last::kTranspose>(input, output, plan.input_row.data(), a_of(layer), nullptr, nullptr);
   }
 
+  // All layers, or their transposes backwards, from one tile to the other and back. Returns the tile
+  // that holds the result.
+  Row<T>* run(int layers, bool transposed, Row<T>* tile, Row<T>* other) const {
+    for (int i = 0; i < layers; i++, std::swap(tile, other)) {
+      if (transposed) {
+        transposed_layer(layers - 1 - i, tile, other);
+      } else {
+        forward_layer<Spectrum::kPlain>(i, tile, other, nullptr);
+      }
+    }
+    return tile;
+  }
+
   // From the gradient of a layer's output, which is overwritten, that of its input; to sums A's and
   // D's are added. `layer_input` and `kept` are what forward_layer read and recorded; products has
   // room for 3 * plan.max_pairs vectors.
@@ -110,7 +123,10 @@ class TileStack {
 
   template <bool REORDER>
   void begin(const Row<T>* input, Row<T>* work, const int32_t* input_row, const T* a) const {
-    if (plan.stages.size() == 1) return copy_in<REORDER>(input, work, input_row, a, plan.n);
+    if (plan.stages.size() == 1) {
+      if constexpr (REORDER) copy_in(input, work, input_row, a, plan.n);
+      return;
+    }
     const Stage& top = plan.stages.front();
     with_radix(top.radix, [&](auto radix) {
       first_pass<decltype(radix)::value, REORDER>(input, work, input_row, a, top.span, pitch(),
@@ -122,7 +138,10 @@ class TileStack {
   void end(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
            const Row<T>* layer_input, T* sums) const {
     if (plan.stages.size() == 1) {
-      return copy_out<MODE>(work, output, input_row, a, layer_input, sums, plan.n);
+      if constexpr (MODE != Last::kPlain) {
+        copy_out<MODE>(work, output, input_row, a, layer_input, sums, plan.n);
+      }
+      return;
     }
     const Stage& top = plan.stages.front();
     with_radix(top.radix, [&](auto radix) {
@@ -250,16 +269,9 @@ class ForwardCall {
     load_view<T, E>(call.input, call, plan, first, count, tile);
     Ahead ahead = what_comes_after(to, first + kTile);
     const TileStack<T> stack(plan, parameters, &ahead);
-    Row<T>*input = tile, *output = tile + plan.rows;
-    for (int i = 0; i < call.layers; i++, std::swap(input, output)) {
-      if (call.transposed) {
-        stack.transposed_layer(call.layers - 1 - i, input, output);
-      } else {
-        stack.template forward_layer<Spectrum::kPlain>(i, input, output, nullptr);
-      }
-    }
+    const Row<T>* const result = stack.run(call.layers, call.transposed, tile, tile + plan.rows);
     const bool finite =
-        store_tile<T>(to, call.n, plan.row_of_channel.data(), input,
+        store_tile<T>(to, call.n, plan.row_of_channel.data(), result,
                       static_cast<const T*>(call.scale), static_cast<const T*>(call.bias));
     // What is not finite in one group of positions spreads to the other, because one FFT
     // transforms both. Alone, each keeps its own.

@@ -42,8 +42,8 @@ class BackwardCall {
     const FlushSubnormals flush;
     T* const chunk_sums = sums + chunk * sums_size;
     std::memset(chunk_sums, 0, sizeof(T) * sums_size);
-    // Each layer's input and spectrum, the last one's output, two gradients, and the products.
-    const size_t tile_count = 2 * static_cast<size_t>(call.layers) + 3;
+    // Each layer's input and spectrum, two gradients, and the products.
+    const size_t tile_count = 2 * static_cast<size_t>(call.layers) + 2;
     auto* tile = static_cast<Row<T>*>(tile_scratch().reserve(
         tile_count * plan.rows * sizeof(Row<T>) + 3 * plan.max_pairs * sizeof(Vector<T>)));
     if (tile == nullptr) {
@@ -59,8 +59,8 @@ class BackwardCall {
 
   void run_tile(Row<T>* tile, int64_t first, int count, T* chunk_sums) {
     const size_t rows = plan.rows;
-    Row<T>* const inputs = tile;  // of layer 0 .. layers
-    Row<T>* const spectra = inputs + (call.layers + 1) * rows;
+    Row<T>* const inputs = tile;  // of each layer; what the last one makes is not needed
+    Row<T>* const spectra = inputs + call.layers * rows;
     Row<T>* gradient = spectra + call.layers * rows;
     Row<T>* next = gradient + rows;
     auto* const products = reinterpret_cast<Vector<T>*>(next + rows);
@@ -69,7 +69,8 @@ class BackwardCall {
     load_view<T, E>(call.input, call, plan, first, count, inputs);
     for (int layer = 0; layer < call.layers; layer++) {
       Row<T>* const input = inputs + layer * rows;
-      stack.template forward_layer<Spectrum::kRecord>(layer, input, input + rows,
+      Row<T>* const output = layer + 1 < call.layers ? input + rows : gradient;
+      stack.template forward_layer<Spectrum::kRecord>(layer, input, output,
                                                       spectra + layer * rows);
     }
     load_view<T, E>(call.output, call, plan, first, count, gradient);
@@ -88,12 +89,8 @@ class BackwardCall {
   // Without the gradients of A and D.
   void run_input_grad(Row<T>* tile, int64_t first, int count) {
     const TileStack<T> stack(plan, parameters);
-    Row<T>*gradient = tile, *next = tile + plan.rows;
-    load_view<T, E>(call.output, call, plan, first, count, gradient);
-    for (int layer = call.layers - 1; layer >= 0; layer--, std::swap(gradient, next)) {
-      stack.transposed_layer(layer, gradient, next);
-    }
-    store_gradient(gradient, first, count);
+    load_view<T, E>(call.output, call, plan, first, count, tile);
+    store_gradient(stack.run(call.layers, true, tile, tile + plan.rows), first, count);
   }
 
   // Returns whether it was finite.

@@ -163,7 +163,7 @@ void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_chan
   }
 }
 
-// A tile of an identity matrix with so many channels: see View.
+// A tile of an identity matrix with so many channels: see Call.
 template <class T>
 void load_identity(int64_t channels, int64_t first, int count, int n, const int32_t* row_of_channel,
                    int rows, Row<T>* tile) {
