@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
+
+from seclcompress.kernel import by_fft, by_native
 
 # The machines are shared: a deadline would test their mood.
 settings.register_profile(
@@ -88,3 +90,22 @@ def invoke(
         return result
 
     return run
+
+
+@pytest.fixture(params=[*by_native.instruction_sets(), "fft"])
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test once with each instruction set of this machine, and with what GPUs run."""
+    if request.param == "fft":
+        monkeypatch.setattr(by_native, "has_plan", lambda n: False)
+        monkeypatch.setattr(by_fft, "SCRATCH_BYTES", 2**16)
+    else:
+        monkeypatch.setattr(by_native, "instruction_set", request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    """Leaves torch as many threads as it had."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

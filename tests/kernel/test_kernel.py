@@ -25,7 +25,10 @@ from seclcompress.kernel import by_fft, by_native, matrix, ops
 from seclcompress.kernel import layout as layouts
 from seclcompress.kernel.watched import nobody_watches
 
-pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
+pytestmark = [
+    pytest.mark.skipif(not kernel.available(), reason="built without a compiler"),
+    pytest.mark.usefixtures("restore_threads"),
+]
 
 # Every radix as first, middle and last stage, odd lengths, single stages, and one that splits
 # its blocks more than once.

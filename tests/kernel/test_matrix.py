@@ -11,7 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from seclcompress import kernel
 from seclcompress.kernel import by_native, layout
 
-pytestmark = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
+pytestmark = [
+    pytest.mark.skipif(not kernel.available(), reason="built without a compiler"),
+    pytest.mark.usefixtures("restore_threads"),
+]
 
 CHANNELS = [(64, 64), (64, 40), (24, 64), (50, 60), (1, 64), (64, 1)]
 
