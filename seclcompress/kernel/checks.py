@@ -61,6 +61,14 @@ def check_factors(a: Tensor, d: Tensor) -> int:
     return factors[1]
 
 
+def check_channels(name: str, channels: int, n: int) -> None:
+    """Raises ValueError unless a stack of length n can have so many."""
+    if not 1 <= channels <= n:
+        raise refuse(
+            f"{name} is {channels}", f"it must be 1 to N = {n}", "Give the stack a larger N"
+        )
+
+
 def check_stack(
     x: Tensor,
     a: Tensor,
@@ -78,12 +86,7 @@ def check_stack(
             f"it must be (batch, channels, *spatial) with 1 to N = {n} channels",
             "Give the stack a larger N or x fewer channels",
         )
-    if not 1 <= out_channels <= n:
-        raise refuse(
-            f"out_channels is {out_channels}",
-            f"it must be 1 to N = {n}",
-            "Give the stack a larger N",
-        )
+    check_channels("out_channels", out_channels, n)
     check_parameter("a", a, x)
     check_parameter("d", d, x)
     for name, value in (("bias", bias), ("scale", scale)):

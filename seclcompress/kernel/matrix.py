@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seclcompress.kernel.checks import TYPES, check_dtype, check_factors, check_parameter, refuse
-from seclcompress.kernel.ops import backend, refuse_second_derivative, save_nothing
+from seclcompress.kernel.checks import (
+    TYPES,
+    check_channels,
+    check_dtype,
+    check_factors,
+    check_parameter,
+    refuse,
+)
+from seclcompress.kernel.ops import backend
+from seclcompress.kernel.registration import empty_gradients, register
 from seclcompress.kernel.watched import nobody_watches
 
 if TYPE_CHECKING:
@@ -70,36 +78,15 @@ def _backward_fake(
     a: Tensor,
     d: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    contiguous = torch.contiguous_format
-    return (
-        torch.empty_like(a, memory_format=contiguous),
-        torch.empty_like(d, memory_format=contiguous),
-    )
+    return empty_gradients(a, d)
 
 
 def _check(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> None:
     check_dtype("a", a)
     n = check_factors(a, d)
     check_parameter("d", d, a, "a")
-    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if not 1 <= channels <= n:
-            raise refuse(
-                f"{name} is {channels}", f"it must be 1 to N = {n}", "Give the stack a larger N"
-            )
-
-
-class _Eager(torch.autograd.Function):
-    """The operator without the dispatcher."""
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        weight = _forward(*arguments)
-        _save_for_backward(ctx, arguments, weight)
-        return weight
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _differentiate(ctx, grad)
+    check_channels("in_channels", in_channels, n)
+    check_channels("out_channels", out_channels, n)
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -116,17 +103,14 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (*(gradient if need else None for gradient, need in wanted), None, None)
 
 
-_FORWARD = "seclcompress::acdc_matrix"
-_BACKWARD = "seclcompress::acdc_matrix_backward"
-
-torch.library.define(
-    _FORWARD, "(Tensor a, Tensor d, SymInt in_channels, SymInt out_channels) -> Tensor"
+_Eager = register(
+    "acdc_matrix",
+    "(Tensor a, Tensor d, SymInt in_channels, SymInt out_channels) -> Tensor",
+    "(Tensor grad, Tensor a, Tensor d) -> (Tensor, Tensor)",
+    forward=_forward,
+    forward_fake=_forward_fake,
+    backward=_backward,
+    backward_fake=_backward_fake,
+    save_for_backward=_save_for_backward,
+    differentiate=_differentiate,
 )
-torch.library.define(_BACKWARD, "(Tensor grad, Tensor a, Tensor d) -> (Tensor, Tensor)")
-for _device in ("cpu", "cuda"):
-    torch.library.impl(_FORWARD, _device, _forward)
-    torch.library.impl(_BACKWARD, _device, _backward)
-torch.library.register_fake(_FORWARD, _forward_fake)
-torch.library.register_fake(_BACKWARD, _backward_fake)
-torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save_for_backward)
-torch.library.register_autograd(_BACKWARD, refuse_second_derivative, setup_context=save_nothing)

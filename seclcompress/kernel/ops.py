@@ -13,6 +13,7 @@ import torch
 
 from seclcompress.kernel import by_fft, by_native, layout
 from seclcompress.kernel.checks import TYPES, check_parameter, check_stack, refuse
+from seclcompress.kernel.registration import empty_gradients, register
 from seclcompress.kernel.watched import beyond_backward, nobody_watches
 
 if TYPE_CHECKING:
@@ -167,26 +168,7 @@ def _backward_fake(
     input_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
-    contiguous = torch.contiguous_format
-    return (
-        x_grad,
-        torch.empty_like(a, memory_format=contiguous),
-        torch.empty_like(d, memory_format=contiguous),
-    )
-
-
-class _Eager(torch.autograd.Function):
-    """The operator without the dispatcher."""
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        y = _forward(*arguments)
-        _save_for_backward(ctx, arguments, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _differentiate(ctx, grad)
+    return (x_grad, *empty_gradients(a, d))
 
 
 def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -231,35 +213,15 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-def refuse_second_derivative(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-    """The derivative of an operator that computes gradients."""
-    raise NotImplementedError(
-        "seclcompress.kernel: an operator can be differentiated once, not twice. For second "
-        "derivatives call seclcompress.stack.apply_stack, and dense_matrix beside it, with "
-        "SECLCOMPRESS_KERNEL=0, as layers then do."
-    )
-
-
-def save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """For `refuse_second_derivative`."""
-
-
-_FORWARD = "seclcompress::acdc_stack"
-_BACKWARD = "seclcompress::acdc_stack_backward"
-
-torch.library.define(
-    _FORWARD,
+_Eager = register(
+    "acdc_stack",
     "(Tensor x, Tensor a, Tensor d, SymInt out_channels, Tensor? bias, Tensor? scale, "
     "bool transposed) -> Tensor",
-)
-torch.library.define(
-    _BACKWARD,
     "(Tensor grad, Tensor x, Tensor a, Tensor d, bool input_grad) -> (Tensor, Tensor, Tensor)",
+    forward=_forward,
+    forward_fake=_forward_fake,
+    backward=_backward,
+    backward_fake=_backward_fake,
+    save_for_backward=_save_for_backward,
+    differentiate=_differentiate,
 )
-for _device in ("cpu", "cuda"):
-    torch.library.impl(_FORWARD, _device, _forward)
-    torch.library.impl(_BACKWARD, _device, _backward)
-torch.library.register_fake(_FORWARD, _forward_fake)
-torch.library.register_fake(_BACKWARD, _backward_fake)
-torch.library.register_autograd(_FORWARD, _differentiate, setup_context=_save_for_backward)
-torch.library.register_autograd(_BACKWARD, refuse_second_derivative, setup_context=save_nothing)

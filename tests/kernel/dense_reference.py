@@ -1,4 +1,4 @@
-"""What the kernel computes, by its definition with dense float64 matrices, and what to run it on."""
+"""What the kernel computes, by its definition with dense float64 matrices, and how to compare."""
 
 from __future__ import annotations
 
@@ -71,3 +71,14 @@ def random_stack(n: int, layers: int, dtype: torch.dtype, seed: int = 0) -> tupl
     a, d = 1 + 0.3 * torch.randn(2, layers, n, generator=generator, dtype=torch.float64)
     signs = torch.randint(0, 2, (2, layers, n), generator=generator) * 2.0 - 1
     return (a * signs[0]).to(dtype), (d * signs[1]).to(dtype)
+
+
+def assert_compiled_alike(module: torch.nn.Module, x: Tensor) -> None:
+    """One graph without breaks: the same bits, in the gradients of the parameters as well."""
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    compiled(x).square().sum().backward()
+    got = [p.grad.clone() for p in module.parameters()]
+    module.zero_grad()
+    module(x).square().sum().backward()
+    assert torch.equal(compiled(x), module(x))
+    assert all(torch.equal(g, p.grad) for g, p in zip(got, module.parameters(), strict=True))

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from dense_reference import TOLERANCE, error, random_stack, reference, reference_weight
+from dense_reference import (
+    TOLERANCE,
+    assert_compiled_alike,
+    error,
+    random_stack,
+    reference,
+    reference_weight,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -573,14 +580,7 @@ class Stack(torch.nn.Module):
 
 def test_compile_forward_and_backward() -> None:
     """One graph, no breaks, the same bits."""
-    module, x = Stack(), torch.randn(2, 20, 5, 5)
-    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
-    compiled(x).square().sum().backward()
-    got = [p.grad.clone() for p in module.parameters()]
-    module.zero_grad()
-    module(x).square().sum().backward()
-    assert torch.equal(compiled(x), module(x))
-    assert all(torch.equal(g, p.grad) for g, p in zip(got, module.parameters(), strict=True))
+    assert_compiled_alike(Stack(), torch.randn(2, 20, 5, 5))
 
 
 def test_export_with_a_dynamic_batch() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dense_reference import TOLERANCE, error, random_stack, reference_weight
+from dense_reference import TOLERANCE, assert_compiled_alike, error, random_stack, reference_weight
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -167,13 +167,7 @@ def test_compile_and_export() -> None:
             return x @ kernel.dense_weight(self.a, self.d, 20, 24).mT
 
     module, x = Multiply(), torch.randn(3, 20)
-    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
-    compiled(x).square().sum().backward()
-    got = [p.grad.clone() for p in module.parameters()]
-    module.zero_grad()
-    module(x).square().sum().backward()
-    assert torch.equal(compiled(x), module(x))
-    assert all(torch.equal(g, p.grad) for g, p in zip(got, module.parameters(), strict=True))
+    assert_compiled_alike(module, x)
     exported = torch.export.export(module, (x,))
     assert any("acdc_matrix" in str(node.target) for node in exported.graph.nodes)
     assert torch.equal(exported.module()(x), module(x))
