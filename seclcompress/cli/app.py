@@ -13,12 +13,11 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from seclcompress import interrupt
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
 
 #: Results go to stdout, everything else to stderr, so that output can be piped.
 err_console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
-
-_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
 class _Group(TyperGroup):
@@ -37,8 +36,7 @@ class _Group(TyperGroup):
             _say("Error", "red", str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _say("Interrupted", "yellow", "nothing is half-written.")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise _interrupted() from None
         except BrokenPipeError:
             # `seclcompress … | head` closed the pipe: not our error, and nothing more to say.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,6 +46,8 @@ class _Group(TyperGroup):
         except Exception as error:
             if ctx.params.get("debug") or _is_click_error(error):
                 raise
+            if interrupt.has_arrived():
+                raise _interrupted() from None
             _say(
                 "Internal error",
                 "red",
@@ -55,6 +55,12 @@ class _Group(TyperGroup):
                 "This is a bug in seclcompress. `seclcompress --debug …` shows where; please report it.",
             )
             raise typer.Exit(1) from None
+
+
+def _interrupted() -> typer.Exit:
+    title, _, words = interrupt.WORDS.partition(": ")
+    _say(title, "yellow", words)
+    return typer.Exit(interrupt.EXIT_CODE)
 
 
 def _is_click_error(error: Exception) -> bool:
@@ -115,7 +121,7 @@ def root(
 
 
 def main() -> None:
-    """The console script."""
+    """Runs the command that stands in `sys.argv`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that knows no `×` gets a question mark, not an internal error.
