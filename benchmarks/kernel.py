@@ -48,16 +48,6 @@ def next_length(n: int) -> int:
     return n
 
 
-def settle_allocator() -> None:
-    """Brings the C library's allocator to where a process is that has run a network.
-
-    glibc gives large blocks back to the system until it has seen a larger one freed; the faults of
-    mapping them anew would be timed, and differ with what ran before. (A torchvision network that
-    has run three times has next to none.)
-    """
-    torch.empty(30 << 20, dtype=torch.uint8)
-
-
 def in_turns(functions: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
     """Medians of functions timed warm and in turn, as many rounds as fit, but at least 7."""
     once = sum(timing.median for timing in alternate(functions, rounds=2, warm_ups=2).values())
@@ -123,7 +113,6 @@ def bench_all(arguments: argparse.Namespace, threads: int) -> Iterator[Line]:
     """Every case of the command line on so many threads, in this process."""
     torch.set_num_threads(threads)
     by_native.instruction_set = arguments.instruction_set
-    settle_allocator()
     for n in arguments.sizes:
         for layers in arguments.layers:
             if arguments.weight:

@@ -153,6 +153,7 @@ class Stopwatch:
             "channels_last": self.channels_last,
             "dense": "plain layers",
             "there and back": _ROUNDS,
+            "allocator": "settled",
         }
         return json.dumps(about, sort_keys=True)
 
