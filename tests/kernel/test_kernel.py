@@ -422,6 +422,22 @@ def test_what_is_not_finite_stays_at_its_position(
         assert error(y.where(~hit, 0), expected.where(~hit, 0)) < 2e-6
 
 
+@pytest.mark.parametrize("size", [(3, 3), (5, 5), (7, 7)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_what_is_not_finite_stays_in_its_image(
+    size: tuple[int, int], dtype: torch.dtype, instruction_set: str
+) -> None:
+    """Tiles reach over images, and what lies around a tile's positions is read with them."""
+    a, d = random_stack(32, 3, dtype)
+    x = torch.randn(5, 20, *size).to(dtype)
+    expected = reference(x, a, d, 24)
+    x[[0, 2, 4]] = math.nan
+    y = kernel.acdc_stack(x, a, d, 24)
+    assert y[[0, 2, 4]].isnan().all()
+    bound = 2e-2 if dtype == torch.bfloat16 else 2e-6
+    assert error(y[[1, 3]], expected[[1, 3]]) < bound
+
+
 def test_a_nan_gradient_stays_at_its_position(instruction_set: str) -> None:
     """As in the forward direction."""
     a, d = random_stack(32, 3, torch.float32)

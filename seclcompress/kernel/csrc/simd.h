@@ -8,6 +8,7 @@
 
 typedef float FloatV __attribute__((vector_size(ACDC_VECTOR_BYTES)));
 typedef double DoubleV __attribute__((vector_size(ACDC_VECTOR_BYTES)));
+typedef int BitsV __attribute__((vector_size(ACDC_VECTOR_BYTES)));
 // What lanes are summed in: halves, where those are vectors still. Two halves are added at once.
 constexpr int kSumBytes = ACDC_VECTOR_BYTES > 16 ? ACDC_VECTOR_BYTES / 2 : ACDC_VECTOR_BYTES;
 typedef float FloatSumV __attribute__((vector_size(kSumBytes)));
@@ -51,9 +52,24 @@ ACDC_INLINE Vector<T> load_vector(const T* p) {
   std::memcpy(&v, p, sizeof(v));
   return v;
 }
+// a where the bits of one mask are set, b where those of the other are, and zero elsewhere.
+template <class V>
+ACDC_INLINE V choose(const V& a, const V& in_a, const V& b, const V& in_b) {
+  return (V)(((BitsV)a & (BitsV)in_a) | ((BitsV)b & (BitsV)in_b));
+}
 template <class T>
 ACDC_INLINE void store_vector(T* p, const Vector<T>& v) {
   std::memcpy(p, &v, sizeof(v));
+}
+
+// All bits set in the lanes [begin, end), none in the others.
+template <class T>
+ACDC_INLINE Vector<T> lanes_between(int begin, int end) {
+  T lanes[kLanes<T>];
+  for (int l = 0; l < kLanes<T>; l++) {
+    std::memset(lanes + l, begin <= l && l < end ? 0xff : 0, sizeof(T));
+  }
+  return load_vector<T>(lanes);
 }
 
 // A vector of ones that the compiler does not know to be ones.

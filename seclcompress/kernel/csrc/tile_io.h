@@ -58,7 +58,9 @@ struct TileOfTensor {
   static constexpr size_t kRowBytes = 2 * kWidth * sizeof(E);  // of a full, dense tile
   const View& view;
   int count;
-  bool dense;           // all positions of a full tile side by side in one row
+  int split = 0;        // positions side by side from the first one on
+  bool two_runs;        // those behind `split`, if any, are side by side as well
+  bool dense;           // all positions of a full tile are
   E* lane[2 * kWidth];  // channel 0 of each position; beyond count: of the last
 
   TileOfTensor(const View& tensor, int64_t positions, int64_t first, int positions_here)
@@ -66,7 +68,6 @@ struct TileOfTensor {
     const int64_t rows = positions / view.width;
     int64_t image = first / positions, row = first % positions / view.width;
     int64_t column = first % view.width;
-    dense = view.position_stride == 1 && count == 2 * kWidth && column + count <= view.width;
     E* const data = static_cast<E*>(view.data);
     E* here = data;
     for (int l = 0; l < 2 * kWidth; l++) {
@@ -81,6 +82,23 @@ struct TileOfTensor {
       row = 0;
       image++;
     }
+    while (split < count && lane[split] == lane[0] + split) split++;
+    int end = split;
+    while (end < count && lane[end] == lane[split] + (end - split)) end++;
+    two_runs = end == count && split > 1;
+    dense = split == 2 * kWidth;
+  }
+
+  // Where lane 0 would lie if all lay side by side with the second run; the first if there is none.
+  E* second_run() const { return split < count ? lane[split] - split : lane[0]; }
+
+  // From how many channels a vector of each run may be read whole, with what lies around the run in
+  // the tensor's own memory.
+  int64_t channels_read_whole() const {
+    E* const second = second_run();
+    if (!two_runs || second < lane[0] || view.channel_stride < 1) return 0;
+    const int64_t room = &at(count - 1, view.channels - 1) + 1 - (second + 2 * kWidth);
+    return room < 0 ? 0 : std::min(view.channels, room / view.channel_stride + 1);
   }
 
   E& at(int l, int64_t channel) const { return lane[l][channel * view.channel_stride]; }
@@ -140,6 +158,20 @@ void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_chan
       const E* p = &from.at(0, c);
       put_channel<T>({load_lanes<T>(p), load_lanes<T>(p + kWidth)}, c, channels, n,
                      row_of_channel, tile);
+    }
+  } else if (from.two_runs) {
+    const int first = from.split, all = from.count;
+    const Vector<T> re_first = lanes_between<T>(0, first), re_second = lanes_between<T>(first, all),
+                    im_first = lanes_between<T>(-kWidth, first - kWidth),
+                    im_second = lanes_between<T>(first - kWidth, all - kWidth);
+    const E *p = from.lane[0], *q = from.second_run();
+    for (const int64_t whole = from.channels_read_whole(); c < whole; c++) {
+      put_channel<T>({choose(load_lanes<T>(p), re_first, load_lanes<T>(q), re_second),
+                      choose(load_lanes<T>(p + kWidth), im_first, load_lanes<T>(q + kWidth),
+                             im_second)},
+                     c, channels, n, row_of_channel, tile);
+      p += from.view.channel_stride;
+      q += from.view.channel_stride;
     }
   } else if (from.view.channel_stride == 1) {
     for (; c + kWidth <= channels; c += kWidth) {
@@ -201,6 +233,17 @@ bool store_tile(const TileOfTensor<T, E>& to, int n, const int32_t* row_of_chann
       E* p = &to.at(0, c);
       store_lanes<T>(p, row.re);
       store_lanes<T>(p + kWidth, row.im);
+    }
+  } else if (to.two_runs) {
+    for (; c < channels; c++) {
+      const Row<T> row = folded(c);
+      E lanes[2 * kWidth];
+      store_lanes<T>(lanes, row.re);
+      store_lanes<T>(lanes + kWidth, row.im);
+      std::memcpy(&to.at(0, c), lanes, to.split * sizeof(E));
+      if (to.split < to.count) {
+        std::memcpy(&to.at(to.split, c), lanes + to.split, (to.count - to.split) * sizeof(E));
+      }
     }
   } else if (to.view.channel_stride == 1) {
     for (; c + kWidth <= channels; c += kWidth) {
