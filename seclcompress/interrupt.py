@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,9 @@ from typing import Any
 EXIT_CODE = 130
 
 WORDS = "Interrupted: nothing is half-written."
+
+#: They import for seconds, drop what goes wrong meanwhile, and are used without what they miss.
+_SWALLOWING = ("torch", "torchvision")
 
 _arrived = False
 
@@ -25,18 +30,23 @@ def has_arrived() -> bool:
 
 @contextlib.contextmanager
 def ends_the_program() -> Iterator[None]:
-    """Runs a whole program in which no Ctrl-C is lost.
+    """Runs a whole program in which a Ctrl-C does what it should, also where it raises nothing.
 
     A KeyboardInterrupt need not arrive. While torch looks for NumPy it drops what goes wrong, and NumPy
-    then fails the second import ("cannot load module more than once per process"); in a destructor or a
-    weak reference Python prints it and goes on. So each Ctrl-C is noted before it becomes an exception.
-    After the block the work is done and only Python's own end is left: a Ctrl-C there ends the process
-    at once. Where Ctrl-C is ignored, as under nohup, it stays ignored.
+    then fails the second import ("cannot load module more than once per process"), or is missing: while
+    torch is being imported, when no file is open for writing, a Ctrl-C ends the process at once. In a
+    destructor or a weak reference Python prints it and goes on: it is raised again. Elsewhere it is
+    noted, so that what fails because of it is known for that. After the block the work is done and only
+    Python's own end is left: a Ctrl-C there ends the process at once. Where Ctrl-C is ignored, as under
+    nohup, it stays ignored; outside the main thread nothing is changed.
 
     Raises:
-        SystemExit: With 130 instead of another error's code, if there was a Ctrl-C before it.
+        SystemExit: With 130 instead of another error or its code, if there was a Ctrl-C before it.
     """
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
     if ours:
         signal.signal(signal.SIGINT, _note)
         sys.unraisablehook = _raise_again
@@ -49,6 +59,13 @@ def ends_the_program() -> Iterator[None]:
         if end.code and has_arrived():
             sys.exit(EXIT_CODE)
         raise
+    except Exception:  # shown by the command line already, but for --debug and its own import
+        if not has_arrived():
+            raise
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        sys.stderr.write(WORDS + "\n")
+        sys.exit(EXIT_CODE)
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -57,7 +74,15 @@ def ends_the_program() -> Iterator[None]:
 def _note(number: int, frame: Any) -> None:
     global _arrived
     _arrived = True
+    if any(map(_being_imported, _SWALLOWING)):
+        os.write(2, f"{WORDS}\n".encode())
+        os._exit(EXIT_CODE)
     signal.default_int_handler(number, frame)
+
+
+def _being_imported(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))  # as importlib itself asks
 
 
 def _raise_again(unraisable: Any) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from seclcompress.cli import training
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
 
 #: A command that needs no torch, with a Ctrl-C at a place of the test's choice.
@@ -28,7 +30,7 @@ class Dropped:
 
 {setting}
 
-sys.argv = ["seclcompress", "recipes"]
+sys.argv = ["seclcompress", *{arguments}]
 main()
 """
 
@@ -59,6 +61,14 @@ def drops():
 recipes.names = drops
 """
 
+WHILE_TORCH_IS_IMPORTED = """
+class Finder:
+    def find_spec(name, *arguments):
+        if name == "{module}":
+            ctrl_c()
+sys.meta_path.insert(0, Finder)
+"""
+
 WHILE_PARSING = """
 app.info.cls.parse_args = ctrl_c
 """
@@ -83,12 +93,14 @@ recipes.names = lambda: [Faulty()] and []
 """
 
 
-def run(setting: str, *, ignored: bool = False) -> subprocess.CompletedProcess[str]:
+def run(setting: str, *arguments: str, ignored: bool = False) -> subprocess.CompletedProcess[str]:
+    program = PROGRAM.replace("{setting}", setting)
+    program = program.replace("{arguments}", repr(arguments or ("recipes",)))
     # A shell that starts a job in the background hands SIGINT on as ignored; so does nohup.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
     try:
         return subprocess.run(
-            [sys.executable, "-c", PROGRAM.replace("{setting}", setting)],
+            [sys.executable, "-c", program],
             capture_output=True,
             text=True,
             check=False,
@@ -121,6 +133,39 @@ def test_while_the_command_line_is_imported() -> None:
     result = run(WHILE_THE_COMMAND_LINE_IS_IMPORTED)
     assert result.stderr == "Interrupted: nothing is half-written.\n"
     assert result.returncode == 130
+
+
+@pytest.mark.parametrize("module", ["numpy", "torch.nn", "torchvision.models"])
+def test_while_torch_is_imported(module: str) -> None:
+    """It drops what goes wrong while it looks for NumPy, and the table would come all the same."""
+    result = run(WHILE_TORCH_IS_IMPORTED.replace("{module}", module), "count", "wrn10_1")
+    assert result.stderr == "Interrupted: nothing is half-written.\n"
+    assert result.stdout == ""
+    assert result.returncode == 130
+
+
+def test_debug_shows_what_failed_because_of_it() -> None:
+    result = run(SWALLOWED, "--debug", "recipes")
+    assert "Traceback" in result.stderr
+    assert result.stderr.endswith("Interrupted: nothing is half-written.\n")
+    assert result.returncode == 130
+
+
+def test_a_run_of_hours_does_not_begin_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seclcompress.interrupt._arrived", True)
+    with pytest.raises(KeyboardInterrupt), training._stopping_softly(None, None):  # type: ignore[arg-type]
+        raise AssertionError("it began")
+
+
+def test_in_a_thread() -> None:
+    """Where Python takes no signals."""
+    program = (
+        "import threading\nthread = threading.Thread(target=main)\nthread.start()\nthread.join()"
+    )
+    setting = f"sys.argv = ['seclcompress', 'recipes']\n{program}"
+    result = run(setting)
+    assert result.stdout.count("secl-cifar") == 2
+    assert result.stderr == ""
 
 
 def test_while_the_arguments_are_read() -> None:

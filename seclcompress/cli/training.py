@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seclcompress import interrupt
 from seclcompress.cli.app import err_console
 from seclcompress.cli.settings import DISTILLATION
 from seclcompress.errors import ArtefactError, SeclcompressError, TrainingError, UsageError
@@ -328,13 +329,16 @@ def _stopping_softly(trainer: Trainer, time_limit: float | None) -> Iterator[Non
 
     A second Ctrl-C does not wait.
     """
+    if interrupt.has_arrived():  # and was swallowed on the way here: a run takes hours
+        raise KeyboardInterrupt
+    before = signal.getsignal(signal.SIGINT)
 
     def stop(number: int, frame: Any) -> None:
         del frame
         trainer.stop()
         if number == signal.SIGINT:
             say("Stopping after this step; Ctrl-C again does not wait.")
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, before)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if time_limit is not None and hasattr(signal, "SIGALRM"):

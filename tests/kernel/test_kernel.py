@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
 import os
 import signal
 import subprocess
@@ -436,6 +438,41 @@ def test_what_is_not_finite_stays_in_its_image(
     assert y[[0, 2, 4]].isnan().all()
     bound = 2e-2 if dtype == torch.bfloat16 else 2e-6
     assert error(y[[1, 3]], expected[[1, 3]]) < bound
+
+
+def between_forbidden_pages(x: torch.Tensor, *, at_the_end: bool) -> torch.Tensor:
+    """A copy of x that begins or ends where memory begins or ends that may be read."""
+    page, size = mmap.PAGESIZE, x.numel() * x.element_size()
+    pages = -(-size // page)
+    memory = mmap.mmap(-1, (pages + 2) * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for forbidden in (start, start + (pages + 1) * page):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(forbidden), page, 0) == 0
+    offset = page + (pages * page - size if at_the_end else 0)
+    flat = torch.frombuffer(memory, dtype=x.dtype, count=x.numel(), offset=offset)
+    return flat.view(x.shape).copy_(x)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forbids pages as Linux does")
+@pytest.mark.parametrize("at_the_end", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 33), (2, 1, 40), (3, 20, 5), (3, 20, 25), (2, 20, 49)], ids=str
+)
+def test_nothing_beside_a_tensor_is_read(
+    shape: tuple[int, ...], dtype: torch.dtype, at_the_end: bool, instruction_set: str
+) -> None:
+    """Vectors of a tile that ends early are read whole where that stays inside the tensor."""
+    a, d = random_stack(32, 2, dtype)
+    x, outer = torch.randn(shape).to(dtype), torch.randn(shape[0], 24, *shape[2:]).to(dtype)
+    for which in (0, 1):
+        operands = [x, outer]
+        operands[which] = between_forbidden_pages(operands[which], at_the_end=at_the_end)
+        inside, grad = operands
+        inside.requires_grad_()
+        y = kernel.acdc_stack(inside, a, d, 24)
+        assert torch.equal(y.detach(), kernel.acdc_stack(x.detach(), a, d, 24))
+        torch.autograd.grad(y, inside, grad)  # a fault would end the process
 
 
 def test_a_nan_gradient_stays_at_its_position(instruction_set: str) -> None:

@@ -59,7 +59,7 @@ struct TileOfTensor {
   const View& view;
   int count;
   int split = 0;        // positions side by side from the first one on
-  bool two_runs;        // those behind `split`, if any, are side by side as well
+  bool two_runs;        // those behind `split`, if any, are side by side as well, and in rows
   bool dense;           // all positions of a full tile are
   E* lane[2 * kWidth];  // channel 0 of each position; beyond count: of the last
 
@@ -85,18 +85,18 @@ struct TileOfTensor {
     while (split < count && lane[split] == lane[0] + split) split++;
     int end = split;
     while (end < count && lane[end] == lane[split] + (end - split)) end++;
-    two_runs = end == count && split > 1;
+    two_runs = end == count && view.position_stride == 1 && view.channel_stride > 1;
     dense = split == 2 * kWidth;
   }
 
   // Where lane 0 would lie if all lay side by side with the second run; the first if there is none.
   E* second_run() const { return split < count ? lane[split] - split : lane[0]; }
 
-  // From how many channels a vector of each run may be read whole, with what lies around the run in
-  // the tensor's own memory.
+  // Of two runs: from how many channels a vector of each may be read whole, with what lies around
+  // the run in the tensor's own memory.
   int64_t channels_read_whole() const {
     E* const second = second_run();
-    if (!two_runs || second < lane[0] || view.channel_stride < 1) return 0;
+    if (second < lane[0]) return 0;
     const int64_t room = &at(count - 1, view.channels - 1) + 1 - (second + 2 * kWidth);
     return room < 0 ? 0 : std::min(view.channels, room / view.channel_stride + 1);
   }
