@@ -15,7 +15,7 @@ from typing import Any
 #: What a shell reports for a program that Ctrl-C ended.
 EXIT_CODE = 130
 
-WORDS = "Interrupted: nothing is half-written."
+TITLE, WORDS = "Interrupted", "nothing is half-written."
 
 #: They import for seconds, drop what goes wrong meanwhile, and are used without what they miss.
 _SWALLOWING = ("torch", "torchvision")
@@ -53,7 +53,7 @@ def ends_the_program() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write(WORDS + "\n")
+        _say()
         sys.exit(EXIT_CODE)
     except SystemExit as end:
         if end.code and has_arrived():
@@ -64,18 +64,22 @@ def ends_the_program() -> Iterator[None]:
             raise
         if "--debug" in sys.argv:
             traceback.print_exc()
-        sys.stderr.write(WORDS + "\n")
+        _say()
         sys.exit(EXIT_CODE)
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _say() -> None:
+    os.write(2, f"{TITLE}: {WORDS}\n".encode())  # at once: os._exit flushes nothing
+
+
 def _note(number: int, frame: Any) -> None:
     global _arrived
     _arrived = True
     if any(map(_being_imported, _SWALLOWING)):
-        os.write(2, f"{WORDS}\n".encode())
+        _say()
         os._exit(EXIT_CODE)
     signal.default_int_handler(number, frame)
 

@@ -58,8 +58,7 @@ class _Group(TyperGroup):
 
 
 def _interrupted() -> typer.Exit:
-    title, _, words = interrupt.WORDS.partition(": ")
-    _say(title, "yellow", words)
+    _say(interrupt.TITLE, "yellow", interrupt.WORDS)
     return typer.Exit(interrupt.EXIT_CODE)
 
 

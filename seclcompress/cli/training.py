@@ -39,7 +39,7 @@ class Execution(str, Enum):
 class InterruptedRunError(SeclcompressError):
     """Ctrl-C in a run that can be resumed."""
 
-    exit_code = 130
+    exit_code = interrupt.EXIT_CODE
 
 
 DataOption = Annotated[
