@@ -21,7 +21,7 @@ from torchvision.datasets import ImageFolder
 import seclcompress
 from seclcompress.data import Augmentation, Data, View, load_data
 from seclcompress.data.folders import Reading, open_folder
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.timing import alternate, describe_machine
 from seclcompress.train.objective import Objective
 from seclcompress.train.teacher import Teacher
@@ -55,7 +55,7 @@ def distillation_step(network: str) -> Callable[[], object]:
     seclcompress.rewrite_network(student, seclcompress.make_plan(student, trace, options))
     student.train().to(memory_format=torch.channels_last)
     teacher.to(memory_format=torch.channels_last)
-    settings = Settings(taps=TAPS)
+    settings = TrainingSettings(taps=TAPS)
     objective = Objective(student, student, settings, 10, Teacher(teacher, TAPS)).__enter__()
     data = load_data("digits", SIZE)
     view = View(SIZE, data.preprocessing)

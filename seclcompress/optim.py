@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import structured_layers
 
 
@@ -28,7 +28,7 @@ def factor_decay_by_ratio(weight_decay: float, parameters: int, original_paramet
 FIXED_FACTOR_DECAY = 8.8e-6
 
 
-def factor_decay(settings: Settings, parameters: int, original_parameters: int) -> float:
+def factor_decay(settings: TrainingSettings, parameters: int, original_parameters: int) -> float:
     """The weight decay that an optimiser applies to the structured factors.
 
     Args:
@@ -50,7 +50,7 @@ def structured_factors(network: nn.Module) -> set[nn.Parameter]:
 
 
 def make_optimizers(
-    network: nn.Module, settings: Settings, factor_decay: float
+    network: nn.Module, settings: TrainingSettings, factor_decay: float
 ) -> list[torch.optim.Optimizer]:
     """One optimiser for everything, or a second one for the structured factors.
 
@@ -82,7 +82,7 @@ def make_optimizers(
 
 
 def _optimizer(
-    kind: str, groups: list[dict[str, Any]], settings: Settings
+    kind: str, groups: list[dict[str, Any]], settings: TrainingSettings
 ) -> torch.optim.Optimizer:
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, foreach=True)
@@ -90,7 +90,7 @@ def _optimizer(
 
 
 def set_learning_rate(
-    optimizers: list[torch.optim.Optimizer], settings: Settings, done: float
+    optimizers: list[torch.optim.Optimizer], settings: TrainingSettings, done: float
 ) -> float:
     """Sets every group's learning rate.
 

@@ -8,16 +8,18 @@ from typing import Any
 
 from rich.table import Table
 
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 
 
-def settings_table(settings: Settings, width: int, leave_out: Collection[str] = ()) -> Table:
+def settings_table(
+    settings: TrainingSettings, width: int, leave_out: Collection[str] = ()
+) -> Table:
     """All settings of a run, in as many columns as the terminal has room for.
 
     Args:
         settings: Of the run.
         width: Of the terminal.
-        leave_out: Settings that this run has no use for.
+        leave_out: TrainingSettings that this run has no use for.
     """
     pairs = [(name, _shown(value)) for name, value in settings if name not in leave_out]
     columns = next(n for n in (3, 2, 1) if n == 1 or _needed(pairs, n) <= width)

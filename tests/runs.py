@@ -12,7 +12,7 @@ from torch import nn
 from seclcompress import substitutions
 from seclcompress.data import Data, load_data
 from seclcompress.preprocessing import Preprocessing
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Trainer
 
 
@@ -70,7 +70,7 @@ def digits() -> Data:
 
 
 def trainer(folder: Path, data: Data, observer: Silent | None = None, **settings: Any) -> Trainer:
-    chosen = Settings(**{"epochs": 3, "batch_size": 50, "lr": 0.05, **settings})
+    chosen = TrainingSettings(**{"epochs": 3, "batch_size": 50, "lr": 0.05, **settings})
     made = Trainer(small(), data, chosen, folder, observer=observer or Silent())
     if isinstance(observer, Stopping):
         observer.trainer = made

@@ -66,6 +66,7 @@ def test_python_blocks_run(block: Block, tmp_path: Path, monkeypatch: pytest.Mon
 
 def check_example_substitution(names: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of CONTRIBUTING must pass the contract like any other family."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "substitutions"))
     import test_substitution_contract as contract
 
     from seclcompress import substitutions
@@ -119,7 +120,8 @@ def test_every_promise_names_a_test_that_is_there() -> None:
     named = re.findall(r"`(test_\w+\.py)::([\w:]+)`", text)
     assert len(named) > 40
     for file, test in named:
-        scope = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8")).body
+        [path] = (ROOT / "tests").rglob(file)
+        scope = ast.parse(path.read_text(encoding="utf-8")).body
         for name in test.split("::"):
             found = [node for node in scope if getattr(node, "name", None) == name]
             assert found, f"{file}::{test}"

@@ -9,14 +9,14 @@ import pytest
 from seclcompress import recipes
 from seclcompress.cli.settings import make_settings
 from seclcompress.errors import UsageError
-from seclcompress.recipes import INCIDENTAL, Settings
+from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 
 
 def test_the_recipes_that_come_along() -> None:
     assert recipes.names() == ["quick", "secl-cifar", "secl-imagenet"]
     for name in recipes.names():
         assert recipes.describe(name).endswith(".")
-        assert recipes.make_settings(name, {}) == Settings(**recipes.read_recipe(name))
+        assert recipes.make_settings(name, {}) == TrainingSettings(**recipes.read_recipe(name))
 
 
 def test_the_papers_recipe_says_all_that_the_paper_says() -> None:
@@ -28,7 +28,7 @@ def test_the_papers_recipe_says_all_that_the_paper_says() -> None:
     assert (found.factor_lr, found.factor_optimizer) == (1, "same")
     assert (found.crop, found.flip, found.cutout) == (True, True, 0)
     given = recipes.read_recipe("secl-cifar")
-    learns = set(Settings.model_fields) - INCIDENTAL
+    learns = set(TrainingSettings.model_fields) - INCIDENTAL
     # A default that changes must not change the paper's recipe.
     assert (
         {"factor_lr", "factor_optimizer", "factor_decay", "alpha", "beta"} <= given.keys() <= learns
@@ -40,7 +40,7 @@ def test_a_file_and_the_command_line(tmp_path: Path) -> None:
     path.write_text('lr = 0.3\nfactor_decay = 1e-6\ntaps = ["a", "b"]\ncrop = false\n')
     found = recipes.make_settings(str(path), {"lr": 0.2})
     assert (found.lr, found.factor_decay, found.taps, found.crop) == (0.2, 1e-6, ("a", "b"), False)
-    assert found.epochs == Settings().epochs
+    assert found.epochs == TrainingSettings().epochs
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,11 @@ from importlib import metadata
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from seclcompress import interrupt
+from seclcompress.cli.console import err_console
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
-
-#: Results go to stdout, everything else to stderr, so that output can be piped.
-err_console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 class _Group(TyperGroup):

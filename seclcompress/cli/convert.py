@@ -10,7 +10,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import planning
-from seclcompress.cli.app import err_console
+from seclcompress.cli.console import err_console
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.app import err_console
+from seclcompress.cli.console import err_console
 from seclcompress.cli.settings import make_settings, with_settings
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seclcompress.cli.app import err_console
+from seclcompress.cli.console import err_console
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from seclcompress.cli.app import err_console
+from seclcompress.cli.console import err_console
 from seclcompress.cli.options import CostModel
 from seclcompress.errors import UsageError
 

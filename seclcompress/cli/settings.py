@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from seclcompress.errors import UsageError
-from seclcompress.recipes.settings import Settings
+from seclcompress.settings.training import TrainingSettings
 
 #: Only `distill` has a teacher.
 DISTILLATION = ("alpha", "temperature", "beta", "taps")
@@ -28,7 +28,7 @@ _PANELS = {
 def with_settings(
     leave_out: tuple[str, ...] = (), only: tuple[str, ...] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command an option for each field of `Settings`.
+    """Gives a command an option for each field of `TrainingSettings`.
 
     The command gets those that stand on the command line as a dictionary, `given`.
 
@@ -40,7 +40,7 @@ def with_settings(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         fields = [
             name
-            for name in Settings.model_fields
+            for name in TrainingSettings.model_fields
             if name not in leave_out and (only is None or name in only)
         ]
 
@@ -68,7 +68,7 @@ def with_settings(
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    field = Settings.model_fields[name]
+    field = TrainingSettings.model_fields[name]
     flag = "--" + name.replace("_", "-")
     kind, metavar = _kind(field.annotation)
     default = _shown(field.default)
@@ -91,7 +91,7 @@ def _parameter(name: str) -> inspect.Parameter:
 
 
 def _panel(name: str) -> str:
-    fields = list(Settings.model_fields)
+    fields = list(TrainingSettings.model_fields)
     begun = [first for first in _PANELS if fields.index(first) <= fields.index(name)]
     return _PANELS[begun[-1]]
 
@@ -121,7 +121,7 @@ def _shown(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def make_settings(recipe: str | None, given: dict[str, Any]) -> Settings:
+def make_settings(recipe: str | None, given: dict[str, Any]) -> TrainingSettings:
     """The recipe's settings with the command line's in their place.
 
     Raises:
@@ -133,7 +133,7 @@ def make_settings(recipe: str | None, given: dict[str, Any]) -> Settings:
         return make(recipe, given)
     except UsageError as error:
         words = str(error)
-        for name in Settings.model_fields:
+        for name in TrainingSettings.model_fields:
             if words.startswith((f"{name}:", f"{name}.")):
                 words = "--" + name.replace("_", "-") + words[len(name) :]
         raise UsageError(words) from error

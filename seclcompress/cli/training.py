@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seclcompress import interrupt
-from seclcompress.cli.app import err_console
+from seclcompress.cli.console import err_console
 from seclcompress.cli.settings import DISTILLATION
 from seclcompress.errors import ArtefactError, SeclcompressError, TrainingError, UsageError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from seclcompress.data import Data
     from seclcompress.preprocessing import Preprocessing
     from seclcompress.processes import Processes
-    from seclcompress.recipes import Settings
+    from seclcompress.settings.training import TrainingSettings
     from seclcompress.train import Trainer
 
 
@@ -133,7 +133,7 @@ def open_data(
     name: str,
     input_size: tuple[int, ...],
     preprocessing: Preprocessing | None,
-    settings: Settings,
+    settings: TrainingSettings,
     *,
     data_dir: Path | None,
     download: bool,
@@ -175,7 +175,7 @@ def left_out(teacher: object) -> set[str]:
     return set(DISTILLATION) if teacher is None else set()
 
 
-def show(settings: Settings, data: Data, processes: Processes, leave_out: set[str]) -> None:
+def show(settings: TrainingSettings, data: Data, processes: Processes, leave_out: set[str]) -> None:
     """Prints the settings of a run before it begins."""
     from seclcompress.training_report import settings_table
 
@@ -193,7 +193,7 @@ def show(settings: Settings, data: Data, processes: Processes, leave_out: set[st
 def run(
     network: nn.Module,
     data: Data,
-    settings: Settings,
+    settings: TrainingSettings,
     output_dir: Path,
     config: ArtefactConfig,
     *,

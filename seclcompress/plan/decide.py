@@ -11,7 +11,8 @@ from seclcompress import substitutions
 from seclcompress.cost import LayerCost
 from seclcompress.errors import PlanError
 from seclcompress.plan.layers import bound_layers, check_pattern, matches, plannable, running_order
-from seclcompress.plan.model import LayerPlan, Plan, PlanOptions
+from seclcompress.plan.model import LayerPlan, Plan
+from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions import Substitution, SubstitutionConfig
 from seclcompress.substitutions.contract import (
     CONVOLUTION_KINDS,

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from seclcompress.errors import PlanError
-from seclcompress.plan.model import PlanOptions
+from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions.contract import CONVOLUTION_KINDS, LINEAR_KINDS
 from seclcompress.trace import Trace
 

@@ -8,37 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from seclcompress.cost import LayerCost
+from seclcompress.settings.planning import CostModel
 
 #: Words from a file that end up on a terminal: no control characters, no end of them.
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-
-
-class PlanOptions(BaseModel):
-    """What a person asks of a plan.
-
-    Attributes:
-        substitution: The family to rewrite as.
-        config: Options of that family by name.
-        keep: Patterns of layers to leave alone.
-        only: Patterns of the only layers to rewrite; empty for all.
-        stem: Whether to rewrite the first convolution too (the authors lost about 4 points by it).
-        linear: Whether to rewrite Linear layers as well.
-        head: Whether to rewrite the last Linear layer, the classifier, too.
-        min_channels: Layers with fewer input or output channels are kept.
-        cost_model: How `auto` chooses between dense and fast.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    substitution: str = "acdc"
-    config: dict[str, Any] = {}
-    keep: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    stem: bool = False
-    linear: bool = False
-    head: bool = False
-    min_channels: int = Field(default=1, ge=1)
-    cost_model: Literal["paper", "measured"] = "paper"
 
 
 class LayerPlan(BaseModel):
@@ -104,7 +77,7 @@ class Plan(BaseModel):
 
     schema_version: Literal[1] = 1
     input_size: tuple[int, ...]
-    cost_model: Literal["paper", "measured"] = "paper"
+    cost_model: CostModel = "paper"
     linear: bool = False
     layers: list[LayerPlan]
 

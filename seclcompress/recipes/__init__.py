@@ -1,6 +1,6 @@
 """Recipes by name or from a TOML file: settings, some of them given, the others at their defaults.
 
-A recipe is a TOML file with `Settings`' keys and a `description`. A new one is a new file here.
+A recipe is a TOML file with `TrainingSettings`' keys and a `description`. A new one is a new file here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from seclcompress.errors import UsageError, describe_validation_error
-from seclcompress.recipes.settings import INCIDENTAL, Settings
+from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["INCIDENTAL", "Settings", "describe", "make_settings", "names", "read_recipe"]
+__all__ = ["INCIDENTAL", "TrainingSettings", "describe", "make_settings", "names", "read_recipe"]
 
 _LARGEST = 2**20  # bytes
 
@@ -64,28 +64,28 @@ def read_recipe(name: str) -> dict[str, Any]:
             raise UsageError(f"Cannot read the recipe {path}: {error}.") from error
     values = _parse(text, name)
     values.pop("description", None)
-    unknown = sorted(values.keys() - Settings.model_fields.keys())
+    unknown = sorted(values.keys() - TrainingSettings.model_fields.keys())
     if unknown:
         raise UsageError(
             f"The recipe {name} has unknown settings: {', '.join(unknown)}. "
-            f"There are: {', '.join(Settings.model_fields)}."
+            f"There are: {', '.join(TrainingSettings.model_fields)}."
         )
     return values
 
 
-def make_settings(recipe: str | None, given: Mapping[str, Any]) -> Settings:
+def make_settings(recipe: str | None, given: Mapping[str, Any]) -> TrainingSettings:
     """A recipe's settings, with what was given on the command line in their place.
 
     Args:
         recipe: A recipe's name or file; None for the defaults.
-        given: Settings by name; they win.
+        given: TrainingSettings by name; they win.
 
     Raises:
         UsageError: If a value is out of range.
     """
     values = {**(read_recipe(recipe) if recipe else {}), **given}
     try:
-        return Settings.model_validate(values)
+        return TrainingSettings.model_validate(values)
     except ValidationError as error:
         raise UsageError(f"{describe_validation_error(error)}.") from error
 

@@ -1,7 +1,7 @@
 """Structured replacements of convolutions and Linears, one file each.
 
 A file in this folder that defines `SUBSTITUTION` is registered under its `name` by being here: there
-is no list to edit. The contract is in `contract.py`; `tests/test_substitution_contract.py` runs over
+is no list to edit. The contract is in `contract.py`; `tests/substitutions/` runs over
 all that are registered.
 """
 

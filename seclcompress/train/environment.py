@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from seclcompress.data import Data
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 
 
 @contextlib.contextmanager
@@ -27,13 +27,13 @@ def flushed_subnormals() -> Iterator[None]:
         torch.set_flush_denormal(flushed_before)
 
 
-def layout(settings: Settings, data: Data) -> torch.memory_format:
+def layout(settings: TrainingSettings, data: Data) -> torch.memory_format:
     """The layout of images and of 4-dimensional weights."""
     flat = len(data.input_size) == 3
     return torch.channels_last if settings.channels_last and flat else torch.contiguous_format
 
 
-def lay_out(network: nn.Module, settings: Settings, data: Data) -> nn.Module:
+def lay_out(network: nn.Module, settings: TrainingSettings, data: Data) -> nn.Module:
     """The network with its 4-dimensional weights in the images' layout."""
     wanted = layout(settings, data)
     for parameter in network.parameters():

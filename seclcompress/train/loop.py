@@ -1,4 +1,4 @@
-"""The training loop. What a run is stands in `Settings`, what happens is told to an `Observer`.
+"""The training loop. What a run is stands in `TrainingSettings`, what happens is told to an `Observer`.
 
 A run is a function of its settings, its data and its networks: the order of the images, their
 augmentation and dropout come from the seed, the epoch and the step. So it can stop after any step and
@@ -33,7 +33,7 @@ from seclcompress.optim import (
     structured_factors,
 )
 from seclcompress.processes import Processes
-from seclcompress.recipes import INCIDENTAL, Settings
+from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 from seclcompress.trace import floating_dtype
 from seclcompress.train import batch_norm
 from seclcompress.train.diagnosis import where_not_finite
@@ -90,7 +90,7 @@ class Trainer:
         self,
         network: nn.Module,
         data: Data,
-        settings: Settings,
+        settings: TrainingSettings,
         folder: Path,
         *,
         teacher: nn.Module | None = None,

@@ -16,14 +16,14 @@ from seclcompress.losses import (
     knowledge_distillation,
     product_decay,
 )
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import structured_layers
 from seclcompress.taps import Taps
 from seclcompress.train.evaluation import logits
 from seclcompress.train.teacher import Lesson, Teacher
 
 
-def mix(batch: Batch, settings: Settings, classes: int) -> Batch:
+def mix(batch: Batch, settings: TrainingSettings, classes: int) -> Batch:
     """Mixup or CutMix of a batch, one of them at random where both are on; targets become shares.
 
     Args:
@@ -57,7 +57,7 @@ class Objective:
         self,
         network: nn.Module,
         forward: nn.Module,
-        settings: Settings,
+        settings: TrainingSettings,
         classes: int,
         teacher: Teacher | None,
     ) -> None:

@@ -405,7 +405,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert result.returncode == 0, result.stderr
     assert "refused" in result.stdout
@@ -439,7 +439,7 @@ def test_processes_that_write_to_one_place_at_once(tmp_path: Path, how: str) -> 
     in_one_step = system.exchange(tmp_path / "one", tmp_path / "other")
     for name in ("one", "other"):
         (tmp_path / name).rmdir()
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), str(who), how],

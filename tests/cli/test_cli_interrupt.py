@@ -12,7 +12,7 @@ import pytest
 
 from seclcompress.cli import training
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 #: A command that needs no torch, with a Ctrl-C at a place of the test's choice.
 PROGRAM = """

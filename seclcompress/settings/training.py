@@ -36,7 +36,7 @@ def _rule_or_number(value: Any) -> Any:
 INCIDENTAL = frozenset({"device", "workers", "cache_images", "checkpoint_seconds", "tensorboard"})
 
 
-class Settings(BaseModel):
+class TrainingSettings(BaseModel):
     """How to train. Every field is an option of `train` and `distill` and a key in a TOML recipe.
 
     The defaults are what the study in docs/training.md found best; `secl-cifar` is the authors' recipe.
@@ -139,7 +139,7 @@ class Settings(BaseModel):
         default=False, description="Write TensorBoard events beside metrics.jsonl."
     )
 
-    def resolved(self, *, crop: bool, flip: bool) -> Settings:
+    def resolved(self, *, crop: bool, flip: bool) -> TrainingSettings:
         """The settings with what suits the data in the place of what was left to it."""
         chosen = {
             "crop": crop if self.crop is None else self.crop,

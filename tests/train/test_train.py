@@ -17,7 +17,7 @@ from seclcompress.data import Data, load_data
 from seclcompress.data.images import Decoded
 from seclcompress.errors import ArtefactError, DataError, TrainingError
 from seclcompress.processes import Processes
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Stopped, Trainer, accuracy_before, evaluate
 
 
@@ -27,7 +27,7 @@ def data() -> Data:
 
 
 def distiller(folder: Path, data: Data, observer: Silent | None = None, **settings: Any) -> Trainer:
-    chosen = Settings(**{"epochs": 1, "batch_size": 50, **settings})
+    chosen = TrainingSettings(**{"epochs": 1, "batch_size": 50, **settings})
     teacher = small(structured=False)
     return Trainer(small(), data, chosen, folder, teacher=teacher, observer=observer or Silent())
 
@@ -128,7 +128,7 @@ class TestTheSameBytes:
         """Starting to read must draw nothing from the random numbers that dropout uses."""
         write_noise(tmp_path / "data", ["cat", "dog"], 10, 70, "png")
         data = load_data(f"imagefolder:{tmp_path / 'data'}", (3, 70, 70))
-        settings = Settings(epochs=2, batch_size=4, lr=0.01, mixup=0.4, cutout=9)
+        settings = TrainingSettings(epochs=2, batch_size=4, lr=0.01, mixup=0.4, cutout=9)
 
         def run(folder: str, observer: Silent) -> Trainer:
             torch.manual_seed(0)
@@ -159,7 +159,7 @@ class TestTheSameBytes:
             torch.manual_seed(0)
             network = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.Flatten(), nn.LazyLinear(2))
             network(torch.zeros(1, 3, side, side))
-            settings = Settings(
+            settings = TrainingSettings(
                 epochs=3, batch_size=4, lr=0.01, workers=workers, cache_images="never",
                 randaugment=9, cutout=4,
             )  # fmt: skip
@@ -194,7 +194,7 @@ def test_resume_wants_the_same_run(tmp_path: Path, data: Data) -> None:
     other = small()
     with torch.no_grad():
         other[0].pointwise.a.mul_(2)
-    settings = Settings(epochs=1, batch_size=50, lr=0.05)
+    settings = TrainingSettings(epochs=1, batch_size=50, lr=0.05)
     run = Trainer(other, data, settings, tmp_path, observer=Silent())
     with pytest.raises(TrainingError, match=r"network was '\w+', not '\w+'"):
         run.resume()
@@ -331,7 +331,7 @@ class WithHeads(nn.Module):
 def test_auxiliary_heads_are_trained(tmp_path: Path, data: Data) -> None:
     network = WithHeads()
     before = network.side.weight.detach().clone()
-    Trainer(network, data, Settings(epochs=1), tmp_path, observer=Silent()).run()
+    Trainer(network, data, TrainingSettings(epochs=1), tmp_path, observer=Silent()).run()
     assert not torch.equal(before, network.side.weight)
 
 
@@ -408,7 +408,7 @@ def test_every_setting_changes_what_is_learnt(tmp_path: Path, settings: dict[str
 
 
 def test_the_ratio_rule_knows_the_original(tmp_path: Path, data: Data) -> None:
-    settings = Settings(weight_decay=1e-3)
+    settings = TrainingSettings(weight_decay=1e-3)
     network = small()
     mine = sum(p.numel() for p in network.parameters())
     run = Trainer(
@@ -427,7 +427,7 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path, data: Data) -> 
         torch.manual_seed(0)
         network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
         observer = Silent()
-        chosen = Settings(epochs=2, lr=0.05, **settings)
+        chosen = TrainingSettings(epochs=2, lr=0.05, **settings)
         Trainer(network, data, chosen, tmp_path / name, observer=observer).run()
         ends.append(observer.steps)
     assert len(ends[0]) == 8  # 200 images in steps of 60, 60, 60 and 20, twice
@@ -442,7 +442,7 @@ def test_half_precision(tmp_path: Path, data: Data, amp: str) -> None:
 
 def test_a_network_in_double_precision(tmp_path: Path, data: Data) -> None:
     network = WithHeads().double()
-    history = Trainer(network, data, Settings(epochs=1), tmp_path, observer=Silent()).run()
+    history = Trainer(network, data, TrainingSettings(epochs=1), tmp_path, observer=Silent()).run()
     assert network.main.weight.dtype == torch.float64
     assert history[-1]["accuracy"] > 0
 
@@ -473,7 +473,7 @@ def test_too_few_images(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
     tested = evaluate(network, data)
     assert (tested.accuracy, tested.top5_accuracy, tested.images) == (100, 100, 1)
-    run = Trainer(network, data, Settings(epochs=1), tmp_path, observer=Silent())
+    run = Trainer(network, data, TrainingSettings(epochs=1), tmp_path, observer=Silent())
     run.run()  # one image is a batch, where no batch norm forbids it
 
 
@@ -482,7 +482,7 @@ def test_a_last_step_has_images_for_every_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
     observer = Silent()
-    settings = Settings(epochs=1, batch_size=8, accumulate=2)
+    settings = TrainingSettings(epochs=1, batch_size=8, accumulate=2)
     Trainer(network, data, settings, tmp_path, observer=observer).run()
     assert len(observer.steps) == 1  # three images are too few for two batches
     evaluated = load_data("digits", (3, 8, 8), train_images=17)
@@ -501,7 +501,7 @@ def test_images_that_are_left_out_do_not_count(tmp_path: Path) -> None:
     ):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-        settings = Settings(epochs=1, batch_size=len(train), lr=0.01)
+        settings = TrainingSettings(epochs=1, batch_size=len(train), lr=0.01)
         data = data_of(train, Decoded(pixels, labels), ["a", "b"], (3, 8, 8))
         run = Trainer(network, data, settings, tmp_path / name, observer=Silent())
         ends.append((run.run()[0]["train_loss"], network[1].weight.detach()))
@@ -514,23 +514,23 @@ def test_layers_of_other_dimensions(tmp_path: Path, data: Data) -> None:
     network = nn.Sequential(
         nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)
     )
-    Trainer(network, data, Settings(epochs=1), tmp_path, observer=Silent()).run()
+    Trainer(network, data, TrainingSettings(epochs=1), tmp_path, observer=Silent()).run()
 
 
 def test_what_cannot_be_trained(tmp_path: Path, data: Data) -> None:
     frozen = small().requires_grad_(False)
     with pytest.raises(TrainingError, match="parameters are frozen"):
-        Trainer(frozen, data, Settings(), tmp_path, observer=Silent())
+        Trainer(frozen, data, TrainingSettings(), tmp_path, observer=Silent())
     pixels = torch.zeros(4, 3, 8, 8)
     whole = Decoded(pixels, torch.arange(4))
     strange = data_of(whole, whole, ["a", "b"], (3, 8, 8))
     with pytest.raises(DataError, match="training images with labels from 0 to 3, but 2 classes"):
-        Trainer(small(), strange, Settings(), tmp_path, observer=Silent())
+        Trainer(small(), strange, TrainingSettings(), tmp_path, observer=Silent())
     none = data_of(whole, Decoded(pixels[:0], torch.arange(0)), list("abcd"), (3, 8, 8))
     with pytest.raises(DataError, match="has no test images"):
-        Trainer(small(), none, Settings(), tmp_path, observer=Silent())
+        Trainer(small(), none, TrainingSettings(), tmp_path, observer=Silent())
     one = data_of(Decoded(pixels[:1], torch.zeros(1).long()), whole, list("abcd"), (3, 8, 8))
-    accumulated = Trainer(small(), one, Settings(accumulate=2), tmp_path, observer=Silent())
+    accumulated = Trainer(small(), one, TrainingSettings(accumulate=2), tmp_path, observer=Silent())
     with pytest.raises(TrainingError, match=r"too few training images \(1\)"):
         accumulated.run()
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.training_report import curves_png, settings_table, training_table
 
 HISTORY = [
@@ -26,9 +26,9 @@ def printed(table: object, width: int) -> str:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_every_setting_is_shown_at_any_width(width: int) -> None:
-    settings = Settings(taps=("layer1", "layer2"), lr=0.025)
+    settings = TrainingSettings(taps=("layer1", "layer2"), lr=0.025)
     words = printed(settings_table(settings, width), width)
-    for name in Settings.model_fields:
+    for name in TrainingSettings.model_fields:
         assert name in words
     assert "layer1,layer2" in words
     assert "0.025" in words

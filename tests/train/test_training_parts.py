@@ -22,7 +22,7 @@ from seclcompress.optim import (
     make_optimizers,
     set_learning_rate,
 )
-from seclcompress.recipes import Settings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.taps import Taps, find_taps
 from seclcompress.trace import trace_network
 
@@ -133,7 +133,7 @@ class TestOptim:
 
     def test_the_diagonals_have_their_own_decay_and_rate(self) -> None:
         network = self.network()
-        settings = Settings(lr=0.1, weight_decay=5e-4, factor_lr=3, factor_optimizer="same")
+        settings = TrainingSettings(lr=0.1, weight_decay=5e-4, factor_lr=3, factor_optimizer="same")
         [optimizer] = make_optimizers(network, settings, 1e-6)
         rest, factors = optimizer.param_groups
         assert (rest["weight_decay"], factors["weight_decay"]) == (5e-4, 1e-6)
@@ -146,11 +146,11 @@ class TestOptim:
         assert len(alone.param_groups) == 1
 
     def test_the_diagonals_can_have_their_own_optimiser(self) -> None:
-        settings = Settings(lr=0.1)
+        settings = TrainingSettings(lr=0.1)
         assert (settings.factor_optimizer, settings.factor_lr_share) == ("adamw", 0.1)
-        assert Settings(factor_optimizer="same").factor_lr_share == 1
-        assert Settings(optimizer="adamw").factor_lr_share == 1
-        assert Settings(factor_lr=2).factor_lr_share == 2
+        assert TrainingSettings(factor_optimizer="same").factor_lr_share == 1
+        assert TrainingSettings(optimizer="adamw").factor_lr_share == 1
+        assert TrainingSettings(factor_lr=2).factor_lr_share == 2
         first, second = make_optimizers(self.network(), settings, 0)
         assert isinstance(first, torch.optim.SGD)
         assert isinstance(second, torch.optim.AdamW)
@@ -158,7 +158,7 @@ class TestOptim:
         set_learning_rate([first, second], settings, 0)
         assert second.param_groups[0]["lr"] == pytest.approx(0.01)
         both = make_optimizers(
-            self.network(), Settings(optimizer="adamw", factor_optimizer="adamw"), 0
+            self.network(), TrainingSettings(optimizer="adamw", factor_optimizer="adamw"), 0
         )
         assert len(both) == 1
         assert isinstance(both[0], torch.optim.AdamW)
@@ -166,7 +166,7 @@ class TestOptim:
     def test_the_decay_rules(self) -> None:
         assert factor_decay_by_ratio(5e-4, 100_202, 2_243_546) == pytest.approx(2.233e-5, rel=1e-3)
         found = [
-            factor_decay(Settings(weight_decay=5e-4, factor_decay=rule), 1, 10)
+            factor_decay(TrainingSettings(weight_decay=5e-4, factor_decay=rule), 1, 10)
             for rule in ("ratio", "fixed", "product", 0.25)
         ]
         assert found == pytest.approx([5e-5, 8.8e-6, 0, 0.25])
@@ -179,7 +179,7 @@ class TestOptim:
         assert found == pytest.approx([1, 1, 0.2, 0.2, 0.04, 0.008, 0.008])
 
     def test_warming_up(self) -> None:
-        settings = Settings(lr=0.1, epochs=100, warmup_epochs=2)
+        settings = TrainingSettings(lr=0.1, epochs=100, warmup_epochs=2)
         optimizers = make_optimizers(nn.Linear(2, 2), settings, 0)
         found = [set_learning_rate(optimizers, settings, done) for done in (0, 1, 2)]
         assert 0 < found[0] < 1e-4

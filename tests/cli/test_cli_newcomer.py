@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import Invoke
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
 
 

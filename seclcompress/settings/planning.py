@@ -1,0 +1,68 @@
+"""What a person asks of a plan: one model from which the command line and Python callers are served."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CostModel = Literal["paper", "measured"]
+
+
+class Assignment(BaseModel):
+    """Layers that are rewritten as another family than the rest.
+
+    Attributes:
+        pattern: Which layers, as in `--keep`.
+        substitution: The family to rewrite them as.
+        config: Options of that family by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pattern: str
+    substitution: str
+    config: dict[str, Any] = {}
+
+
+class PlanOptions(BaseModel):
+    """What is asked of a plan. Every field but `config` and `assign` is an option by the same name.
+
+    The descriptions of the fields are the words of `--help`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    substitution: str = Field(
+        default="acdc", description="The family to rewrite as; see `seclcompress substitutions`."
+    )
+    config: dict[str, Any] = Field(
+        default={}, description="An option of the substitution, as init=paper."
+    )
+    assign: tuple[Assignment, ...] = Field(
+        default=(),
+        description="Rewrite these layers as another family: layer4=separable, or with its options "
+        "'layer4=acdc:depth=4,init=paper'. The first pattern that matches counts.",
+    )
+    keep: tuple[str, ...] = Field(
+        default=(), description="Leave these layers alone, as layer4 or '*.downsample.*'."
+    )
+    only: tuple[str, ...] = Field(default=(), description="Rewrite nothing but these layers.")
+    stem: bool = Field(
+        default=False, description="Rewrite the first convolution too; it costs accuracy."
+    )
+    linear: bool = Field(default=False, description="Rewrite Linear layers too.")
+    head: bool = Field(
+        default=False, description="With --linear: rewrite the last one, the classifier, too."
+    )
+    min_channels: int = Field(
+        default=1, ge=1, description="Keep layers with fewer channels in or out."
+    )
+    cost_model: CostModel = Field(
+        default="paper",
+        description="What chooses between a layer's executions: Mult-Adds, or the clock.",
+    )
+    channels_last: bool = Field(
+        default=False,
+        description="With --cost-model measured: in torch's channels_last layout.",
+    )
