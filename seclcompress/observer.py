@@ -38,7 +38,7 @@ class Observer:
             A function that is told how many of how many are done.
         """
         del words, total
-        yield lambda done, whole: None
+        yield lambda *_: None
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
         """A run of `epochs` epochs of `steps` steps begins, `finished` of all steps done before."""
