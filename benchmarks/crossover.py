@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from seclcompress import kernel
-from seclcompress.cost import acdc_mult_adds
+from seclcompress.stack import stack_mult_adds
 from seclcompress.timing import alternate, describe_machine
 
 SIZES = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048)
@@ -53,7 +53,7 @@ def main() -> None:
     print(describe_machine())
     curves: dict[int, dict[str, dict[int, float]]] = {}
     for depth in DEPTHS:
-        predicted = {n: n * n / acdc_mult_adds(n, depth) for n in SIZES}
+        predicted = {n: n * n / stack_mult_adds(n, depth) for n in SIZES}
         found = {n: measured(n, depth) for n in SIZES}
         curves[depth] = {"formula": predicted, "measured": found}
         print(

@@ -93,10 +93,10 @@ def bench_weight(n: int, layers: int, seconds: float) -> list[Line]:
 
     @torch.no_grad()
     def weight() -> None:
-        kernel.dense_weight(a, d, n, n)
+        kernel.make_weight(a, d, n, n)
 
     def weight_and_gradient() -> None:
-        torch.autograd.grad(kernel.dense_weight(a, d, n, n), (a, d), outer)
+        torch.autograd.grad(kernel.make_weight(a, d, n, n), (a, d), outer)
 
     times = in_turns(
         {"products": products, "weight": weight, "gradient": weight_and_gradient}, seconds
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--positions", type=int, nargs="+", default=[784])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--weight", action="store_true", help="time dense_weight instead")
+    parser.add_argument("--weight", action="store_true", help="time make_weight instead")
     parser.add_argument("--instruction-set", choices=["avx512", "avx2", "baseline"])
     parser.add_argument("--seconds", type=float, default=0.5, help="least time for each line")
     parser.add_argument("--processes", type=int, default=5)

@@ -14,7 +14,7 @@ from unittest import mock
 import torch
 
 from seclcompress import kernel, stack
-from seclcompress.cost import acdc_mult_adds
+from seclcompress.stack import stack_mult_adds
 from seclcompress.timing import alternate, describe_machine
 
 DEPTH = 12
@@ -42,7 +42,7 @@ def measure(length: int) -> tuple[float, float, float, float]:
             "kernel": lambda: kernel.acdc_stack(positions, *frozen, length),
         }
     )
-    macs = {"stack": acdc_mult_adds(length, DEPTH), "kernel": acdc_mult_adds(length, DEPTH)}
+    macs = {"stack": stack_mult_adds(length, DEPTH), "kernel": stack_mult_adds(length, DEPTH)}
     dense = times["matmul"].median / length**3
     cost = {name: times[name].median / (length * count) / dense for name, count in macs.items()}
     spread = max(timing.spread / timing.median for timing in times.values())

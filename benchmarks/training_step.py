@@ -53,7 +53,7 @@ def use_chain(pointwise: AcdcPointwise) -> None:
     matrix = dct(torch.eye(length))
     shuffled = riffle(torch.arange(length))
 
-    def dense_weight() -> Tensor:
+    def make_weight() -> Tensor:
         w = torch.eye(length)
         for a, d in zip(pointwise.a, pointwise.d, strict=True):
             w = ((w * a) @ matrix * d) @ matrix.mT
@@ -65,7 +65,7 @@ def use_chain(pointwise: AcdcPointwise) -> None:
             0, columns, w.mT
         )
 
-    pointwise.dense_weight = dense_weight  # type: ignore[method-assign]
+    pointwise.make_weight = make_weight  # type: ignore[method-assign]
     pointwise.quickest_in_training = lambda _positions: "dense"  # type: ignore[method-assign]
 
 

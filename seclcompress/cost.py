@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: The ways to execute a structured layer: its dense matrix, or its fast transform.
+#: The ways to execute a layer: multiplied out, or by a fast transform. A family names those it has.
 EXECUTIONS = ("dense", "fast")
 
 
@@ -21,22 +21,24 @@ class LayerCost:
 
     Attributes:
         parameters: Trainable numbers, the bias included.
-        dense: Mult-Adds an image when the layer's matrices are multiplied out.
-        fast: Mult-Adds an image when its transform is used; `dense` for a layer that has none.
+        mult_adds: Mult-Adds an image by execution, one or more of `EXECUTIONS`; the first is what a
+            layer runs that is asked for an execution it has not.
+        note: What a reader of the plan should know of how the layer is built, such as a length that
+            was rounded up; may be empty.
     """
 
     parameters: int
-    dense: int
-    fast: int
+    mult_adds: dict[str, int]
+    note: str = ""
 
-    def mult_adds(self, execution: str) -> int:
-        """Mult-Adds an image under `execution`, `dense` or `fast`."""
-        return self.dense if execution == "dense" else self.fast
+    def under(self, execution: str) -> int:
+        """Mult-Adds an image when this execution is asked for."""
+        return self.mult_adds.get(execution, next(iter(self.mult_adds.values())))
 
     @property
     def cheapest(self) -> str:
-        """The execution with fewer Mult-Adds; `dense` where they are equal."""
-        return "fast" if self.fast < self.dense else "dense"
+        """The execution with the fewest Mult-Adds; the first of those that are equal."""
+        return min(self.mult_adds, key=lambda execution: self.mult_adds[execution])
 
 
 def convolution_parameters(
@@ -52,41 +54,19 @@ def convolution_mult_adds(
     out_channels: int,
     kernel_size: Sequence[int],
     groups: int,
-    output_size: Sequence[int],
+    positions: int,
 ) -> int:
-    """One weight is used once at each output position: weights × Π output_size.
+    """One weight is used once at each output position: weights × positions.
 
     Args:
         in_channels: Input channels.
         out_channels: Output channels.
         kernel_size: One number a spatial dimension.
         groups: Groups; each output channel sees `in_channels ÷ groups` inputs.
-        output_size: The output's spatial size.
+        positions: Output positions of an image, `Π output_size`.
 
     Returns:
         Mult-Adds an image.
     """
     weights = convolution_parameters(in_channels, out_channels, kernel_size, groups, bias=False)
-    return weights * math.prod(output_size)
-
-
-def acdc_parameters(length: int, depth: int) -> int:
-    """The diagonals A and D of `depth` ACDC layers: `2 N L` (SECL paper, equation 2)."""
-    return 2 * length * depth
-
-
-def acdc_mult_adds(length: int, depth: int) -> int:
-    """Mult-Adds of a stack of ACDC layers at one position, run by fast transforms.
-
-    SECL paper, section 4.1: `4N + 5N log₂ N` a layer. Where N is no power of two the logarithm is
-    not whole; a layer is then rounded up, so that the figure never flatters.
-
-    Args:
-        length: The length N of the transforms.
-        depth: The number L of ACDC layers.
-
-    Returns:
-        Mult-Adds a position.
-    """
-    transform = math.ceil(5 * length * math.log2(length))  # log2 is exact for powers of two
-    return depth * (4 * length + transform)
+    return weights * positions

@@ -6,19 +6,30 @@ or run to know them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
+from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
 from seclcompress.rewrite import to_dense
 from seclcompress.trace import Trace, trace_network
 
-#: The five columns of every report. Without the second, a saving that any separable network has
-#: would be claimed for the structured family.
-COLUMNS = ("original", "separable", "dense", "fast", "auto")
+
+def column_names(executions: Sequence[str]) -> tuple[str, ...]:
+    """The columns of every report.
+
+    Without the second, a saving that any separable network has would be claimed for the structured
+    family. A third and a fourth are there where the layers can be executed in more than one way.
+
+    Args:
+        executions: Those that the rewritten layers have, some of `cost.EXECUTIONS`.
+    """
+    ways = EXECUTIONS if len(executions) > 1 else ("dense",)
+    return ("original", "separable", *ways, "auto")
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Row:
-    """One layer in all five columns.
+    """One layer in all columns.
 
     Attributes:
         name: Where it is in the network.
@@ -44,7 +55,6 @@ class Row:
         action: `rewrite` or `keep`.
         reason: Why.
         substitution: The family it is rewritten as, if it is.
-        length: The transform's length N, where there is one.
         execution: The choice for this layer.
         columns: Totals of this layer by column.
     """
@@ -54,7 +64,6 @@ class Row:
     action: str
     reason: str
     substitution: str | None
-    length: int | None
     execution: str
     columns: dict[str, Totals]
 
@@ -65,7 +74,7 @@ class Count:
 
     Attributes:
         input_size: (channels, *spatial).
-        columns: Totals of the network by column.
+        columns: Totals of the network by column, `column_names` of the plan's executions.
         rows: Every convolution, every other module with contractions, and the rest: the columns of
             the rows add up to `columns`.
         uncounted: How often each operation runs that by convention counts nothing.
@@ -93,25 +102,26 @@ class Count:
 
 
 def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
-    """Counts a network in all five columns.
+    """Counts a network in all columns.
 
     Args:
         network: The original network that was traced; a skeleton will do.
         trace: Its trace.
         plan: What becomes of its convolutions.
     """
-    rows = [_layer_row(layer) for layer in plan.layers]
-    rows += _other_rows(network, trace, plan)
-    columns = {
+    names = column_names(plan.executions)
+    rows = [_layer_row(layer, names) for layer in plan.layers]
+    rows += _other_rows(network, trace, plan, names)
+    totals = {
         column: Totals(
             sum(row.columns[column].parameters for row in rows),
             sum(row.columns[column].mult_adds for row in rows),
         )
-        for column in COLUMNS
+        for column in names
     }
     return Count(
         trace.input_size,
-        columns,
+        totals,
         rows,
         dict(trace.uncounted),
         dict(trace.unknown),
@@ -144,13 +154,13 @@ def check_rewritten(network: nn.Module, counted: Count) -> None:
         )
 
 
-def _layer_row(layer: LayerPlan) -> Row:
-    columns = {
-        "original": Totals(layer.original.parameters, layer.original.dense),
-        "separable": Totals(layer.separable.parameters, layer.separable.dense),
-        "dense": Totals(layer.cost.parameters, layer.cost.dense),
-        "fast": Totals(layer.cost.parameters, layer.cost.fast),
-        "auto": Totals(layer.cost.parameters, layer.mult_adds),
+def _layer_row(layer: LayerPlan, names: Sequence[str]) -> Row:
+    parameters = layer.cost.parameters
+    figures = {name: Totals(parameters, layer.cost.under(name)) for name in names}
+    figures |= {
+        "original": Totals(layer.original.parameters, layer.original.under("dense")),
+        "separable": Totals(layer.separable.parameters, layer.separable.under("dense")),
+        "auto": Totals(parameters, layer.mult_adds),
     }
     return Row(
         layer.name,
@@ -158,13 +168,12 @@ def _layer_row(layer: LayerPlan) -> Row:
         layer.action,
         layer.reason,
         layer.substitution,
-        layer.length,
         layer.execution,
-        columns,
+        figures,
     )
 
 
-def _other_rows(network: nn.Module, trace: Trace, plan: Plan) -> list[Row]:
+def _other_rows(network: nn.Module, trace: Trace, plan: Plan, columns: Sequence[str]) -> list[Row]:
     """Modules with contractions that the plan does not name, and everything else in one row."""
     planned = {layer.name for layer in plan.layers}
     planned_parameters = sum(layer.original.parameters for layer in plan.layers)
@@ -181,15 +190,16 @@ def _other_rows(network: nn.Module, trace: Trace, plan: Plan) -> list[Row]:
         seen.update(own)
         title = type(module).__name__
         totals = Totals(sum(p.numel() for p in own), mult_adds)
-        rows.append(_kept_row(name, title, totals, f"none of the {plan.kind} of the plan"))
+        rows.append(_kept_row(name, title, totals, f"none of the {plan.kind} of the plan", columns))
     counted = sum(row.columns["original"].parameters for row in rows) + planned_parameters
     rest = sum(p.numel() for p in network.parameters()) - counted
     if rest:  # negative where parameters are shared: the rows count each use, the total counts one
         title = "normalisation and other parameters" if rest > 0 else "shared, counted once"
-        rows.append(_kept_row("(the rest)", title, Totals(rest, 0), "not counted in Mult-Adds"))
+        rows.append(
+            _kept_row("(the rest)", title, Totals(rest, 0), "not counted in Mult-Adds", columns)
+        )
     return rows
 
 
-def _kept_row(name: str, layer: str, totals: Totals, reason: str) -> Row:
-    columns = dict.fromkeys(COLUMNS, totals)
-    return Row(name, layer, "keep", reason, None, None, "dense", columns)
+def _kept_row(name: str, layer: str, totals: Totals, reason: str, columns: Sequence[str]) -> Row:
+    return Row(name, layer, "keep", reason, None, "dense", dict.fromkeys(columns, totals))

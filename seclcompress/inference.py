@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
-from torch.utils._pytree import tree_leaves
 
 from seclcompress.networks.tasks import task_of
 from seclcompress.rewrite import replace_module
-from seclcompress.substitutions import StructuredConv, StructuredLayer, plain, structured_layers
+from seclcompress.substitutions import StructuredConv, StructuredLayer, structured_layers
+from seclcompress.torch_private import has_forward_hooks, tree_leaves
 from seclcompress.trace import floating_dtype
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -24,10 +24,10 @@ def for_inference(
 ) -> nn.Module:
     """A copy that computes the same in eval mode, faster.
 
-    Layers that run dense become plain convolutions, those that run fast stay structured. Batch norm
-    right behind a convolution is folded into it, a structured one included. A trace shows where;
-    because a trace can miss what a network decides in Python, the folded network is run beside the
-    other on random images and given up if they differ.
+    Layers that run dense become plain layers, those that run fast stay structured. Batch norm right
+    behind a convolution is folded into it, in a plain block and behind a structured layer, too. A trace
+    shows where; because a trace can miss what a network decides in Python, the folded network is run
+    beside the other on random images and given up if they differ.
 
     Args:
         network: Any network; it stays as it is.
@@ -40,10 +40,7 @@ def for_inference(
     ready = copy.deepcopy(network).eval().requires_grad_(False)
     for layer in structured_layers(ready):
         runs = layer.planned_execution if execution == "auto" else execution
-        if runs == "dense":
-            replace_module(ready, layer, plain(layer))
-        else:
-            layer.execution = "fast"
+        replace_module(ready, layer, layer.ready(runs))
     ready = ready.eval().requires_grad_(False)
     try:
         folded = _fold_batch_norm(copy.deepcopy(ready))
@@ -118,7 +115,7 @@ def _fold(network: nn.Module, conv: nn.Module, norm: Any) -> bool:
 
 def _plain(conv: nn.Module, norm: nn.Module) -> bool:
     """Whether nothing but their forwards happens when the two run."""
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
+    hooked = has_forward_hooks(conv) or has_forward_hooks(norm)
     return norm.running_mean is not None and not norm.training and not hooked
 
 

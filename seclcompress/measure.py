@@ -24,9 +24,9 @@ from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import ArtefactError, SeclcompressWarning
 from seclcompress.files import write_file
 from seclcompress.kernel.layout import CHANNELS_LAST
-from seclcompress.plan.decide import Choice, Sizes
-from seclcompress.substitutions import Substitution, SubstitutionConfig
-from seclcompress.substitutions.contract import CONVOLUTIONS, Convolution
+from seclcompress.plan import Choice
+from seclcompress.substitutions import CallSize, Site, Substitution, SubstitutionConfig
+from seclcompress.substitutions.site import Convolution, convolution_of
 from seclcompress.timing import Timing, alternate, processor
 
 _ROUNDS = 21
@@ -41,6 +41,16 @@ def default_cache() -> Path:
     """`$XDG_CACHE_HOME/seclcompress/timings.json`, or below `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
     return Path(base) / "seclcompress" / "timings.json"
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is timed: a family's replacement of a convolution, on inputs of one size."""
+
+    conv: Convolution
+    substitution: Substitution
+    config: SubstitutionConfig
+    size: CallSize
 
 
 @dataclass
@@ -65,55 +75,40 @@ class Stopwatch:
     def __post_init__(self) -> None:
         self._known = _read(self.cache)
 
-    def choose(
-        self,
-        conv: Convolution,
-        substitution: Substitution,
-        config: SubstitutionConfig,
-        sizes: Sizes,
-    ) -> Choice:
-        """The faster execution by the median; dense where the difference is within the noise."""
-        seconds = dict.fromkeys(EXECUTIONS, 0.0)
+    def choose(self, site: Site, substitution: Substitution, config: SubstitutionConfig) -> Choice:
+        """The faster execution by the median; the first where the difference is within the noise."""
+        seconds = dict.fromkeys(substitution.executions, 0.0)
         noise = 0.0
-        for size, times in sizes.items():
-            timings = self._timings(conv, substitution, config, size)
+        for size, times in site.calls.items():
+            timings = self._timings(_Case(site.convolution, substitution, config, size))
             for execution, timing in timings.items():
                 seconds[execution] += times * timing.median
             noise += times * _NOISE * max(timing.spread for timing in timings.values())
-        fast = seconds["fast"] + noise < seconds["dense"]
-        return Choice("fast" if fast else "dense", seconds)
+        first = substitution.executions[0]
+        fastest = min(seconds, key=lambda execution: seconds[execution])
+        chosen = fastest if seconds[fastest] + noise < seconds[first] else first
+        return Choice(chosen, seconds)
 
-    def _timings(
-        self,
-        conv: Convolution,
-        substitution: Substitution,
-        config: SubstitutionConfig,
-        size: tuple[int, ...],
-    ) -> dict[str, Timing]:
-        key = self._key(conv, substitution, config, size)
+    def _timings(self, case: _Case) -> dict[str, Timing]:
+        key = self._key(case)
         if key not in self._known:
-            self.on_measure(f"{substitution.name} for {conv} at {'×'.join(map(str, size))}")
-            timings = self._measure(conv, substitution, config, size)
+            output_size = "×".join(map(str, case.size.output))
+            self.on_measure(f"{case.substitution.name} for {case.conv} at {output_size}")
+            timings = self._measure(case)
             self.measured += 1
             self._known[key] = {name: [t.median, t.spread] for name, t in timings.items()}
             self._write()
         return {name: Timing(*values) for name, values in self._known[key].items()}
 
-    def _measure(
-        self,
-        conv: Convolution,
-        substitution: Substitution,
-        config: SubstitutionConfig,
-        size: tuple[int, ...],
-    ) -> dict[str, Timing]:
+    def _measure(self, case: _Case) -> dict[str, Timing]:
+        conv, substitution = case.conv, case.substitution
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            built = substitution.build(_like(conv), config).eval()
-            x = torch.randn(self.batch, conv.in_channels, *_input_size(conv, size))
+            built = substitution.build(_with_values(conv), case.config).eval()
+            x = torch.randn(self.batch, conv.in_channels, *case.size.input)
             x = x.to(conv.weight.dtype)
         # As `inference.for_inference` runs them: dense is plain layers.
-        built.execution = "fast"
-        candidates = {"dense": built.to_dense(), "fast": built}
+        candidates = {way: built.ready(way) for way in substitution.executions}
         last = CHANNELS_LAST.get(x.dim()) if self.channels_last else None
         if last is not None:
             x = x.contiguous(memory_format=last)
@@ -125,18 +120,12 @@ class Stopwatch:
 
         with torch.inference_mode():
             return alternate(
-                {execution: runner(candidates[execution]) for execution in EXECUTIONS},
+                {way: runner(candidate) for way, candidate in candidates.items()},
                 rounds=_ROUNDS,
                 min_seconds=_MIN_SECONDS,
             )
 
-    def _key(
-        self,
-        conv: Convolution,
-        substitution: Substitution,
-        config: SubstitutionConfig,
-        size: tuple[int, ...],
-    ) -> str:
+    def _key(self, case: _Case) -> str:
         """Everything that changes the seconds."""
         about: dict[str, Any] = {
             "processor": processor(),
@@ -144,11 +133,11 @@ class Stopwatch:
             "torch": torch.__version__,
             "seclcompress": metadata.version("seclcompress"),
             "kernel": kernel.available(),
-            "layer": f"{type(conv).__name__}({conv.extra_repr()})",
-            "size": size,
-            "dtype": str(conv.weight.dtype),
-            "substitution": substitution.name,
-            "config": config.model_dump(mode="json"),
+            "layer": f"{type(case.conv).__name__}({case.conv.extra_repr()})",
+            "size": case.size,
+            "dtype": str(case.conv.weight.dtype),
+            "substitution": case.substitution.name,
+            "config": case.config.model_dump(mode="json"),
             "batch": self.batch,
             "channels_last": self.channels_last,
             "dense": "plain layers",
@@ -185,7 +174,7 @@ def _read(path: Path | None) -> dict[str, dict[str, list[float]]]:
 def _sound(value: object) -> bool:
     return (
         isinstance(value, Mapping)
-        and set(value) == set(EXECUTIONS)
+        and set(value) <= set(EXECUTIONS)
         and all(
             isinstance(pair, list)
             and len(pair) == 2
@@ -195,30 +184,9 @@ def _sound(value: object) -> bool:
     )
 
 
-def _like(conv: Convolution) -> Convolution:
+def _with_values(conv: Convolution) -> Convolution:
     """A convolution of the same shape with values on the CPU; a plan's are often skeletons."""
-    return CONVOLUTIONS[len(conv.kernel_size)](
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        stride=conv.stride,  # type: ignore[arg-type]
-        padding=conv.padding,  # type: ignore[arg-type]
-        dilation=conv.dilation,  # type: ignore[arg-type]
-        groups=conv.groups,
-        bias=conv.bias is not None,
-        padding_mode=conv.padding_mode,
-        dtype=conv.weight.dtype,
-    )
-
-
-def _input_size(conv: Convolution, output_size: tuple[int, ...]) -> list[int]:
-    """The largest input that gives this output; reflecting pads want more than the smallest."""
-    sizes = []
-    for dimension, size in enumerate(output_size):
-        reach = conv.dilation[dimension] * (conv.kernel_size[dimension] - 1)
-        if conv.padding == "same":
-            sizes.append(size)
-            continue
-        padding = 0 if isinstance(conv.padding, str) else conv.padding[dimension]
-        sizes.append(max(1, size * conv.stride[dimension] + reach - 2 * padding))
-    return sizes
+    weight = torch.randn(conv.weight.shape).mul_(conv.weight[0].numel() ** -0.5)
+    weight = weight.to(conv.weight.dtype)
+    bias = None if conv.bias is None else weight.new_zeros(conv.out_channels)
+    return convolution_of(weight, bias, conv, conv.groups)

@@ -46,7 +46,11 @@ def factor_decay(settings: TrainingSettings, parameters: int, original_parameter
 
 def structured_factors(network: nn.Module) -> set[nn.Parameter]:
     """The structured factors among a network's parameters."""
-    return {parameter for layer in structured_layers(network) for parameter in layer.factors()}
+    return {
+        parameter
+        for layer in structured_layers(network)
+        for parameter in layer.parameter_groups().get("factors", ())
+    }
 
 
 def make_optimizers(

@@ -11,8 +11,14 @@ from torch import nn
 from seclcompress import substitutions
 from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
-from seclcompress.substitutions import StructuredLayer, plain, structured_layers
-from seclcompress.substitutions.contract import as_convolution
+from seclcompress.substitutions import (
+    Fit,
+    StructuredLayer,
+    plain,
+    structure_kept,
+    structured_layers,
+)
+from seclcompress.torch_private import children_by_name
 
 
 def rewrite_network(
@@ -20,7 +26,7 @@ def rewrite_network(
     plan: Plan,
     *,
     seed: int = 0,
-    on_fit: Callable[[str, float | None], None] | None = None,
+    on_fit: Callable[[str, Fit | None], None] | None = None,
 ) -> nn.Module:
     """Replaces the planned layers in place; everything else keeps its weights.
 
@@ -29,7 +35,7 @@ def rewrite_network(
         plan: What becomes of each convolution.
         seed: Of the new layers' initial values. torch's global random numbers are left as they are.
         on_fit: Where given, each new layer is fitted to the weights of the one that it replaces, and
-            this is told the layer and what `StructuredConv.fit` returns.
+            this is told the layer and what `StructuredLayer.fit` returns.
 
     Returns:
         The same network.
@@ -47,7 +53,7 @@ def rewrite_network(
 
 
 def _rewrite_layer(
-    network: nn.Module, layer: LayerPlan, on_fit: Callable[[str, float | None], None] | None
+    network: nn.Module, layer: LayerPlan, on_fit: Callable[[str, Fit | None], None] | None
 ) -> None:
     if layer.substitution is None:
         raise PlanError(f"The plan rewrites {layer.name}, but names no substitution to do it with.")
@@ -59,35 +65,48 @@ def _rewrite_layer(
     built = substitution.build(old, substitution.config(layer.config))
     built.planned_execution = layer.execution
     if on_fit is not None:
-        on_fit(layer.name, built.fit(as_convolution(old)))
+        on_fit(layer.name, built.fit(old))
     if layer.name == "":
         raise PlanError("The network itself is one convolution; put it into an nn.Sequential.")
     replace_module(network, old, built)
 
 
-def to_dense(network: nn.Module) -> nn.Module:
-    """A copy in which every structured layer is multiplied out to plain torch layers.
+def to_plain(network: nn.Module) -> nn.Module:
+    """A copy in torch's own layers, the structure kept where torch can express it.
 
-    It computes the same, needs nothing of this package, and can go wherever torch networks go; its
-    parameters are those of a plain depthwise-separable network.
+    A product of two matrices stays two layers, a block of several layers its layers. It computes what
+    the network computes in eval mode, and needs nothing of this package.
 
     Args:
         network: A rewritten network; it stays as it is.
-
-    Returns:
-        A copy without structured layers.
     """
+    return _converted(network, structure_kept)
+
+
+def to_dense(network: nn.Module) -> nn.Module:
+    """A copy in torch's own layers, factors multiplied out.
+
+    It computes the same, needs nothing of this package, and can go wherever torch networks go. A layer
+    that cannot be multiplied out, because it is not affine, becomes its plain layers (`to_plain`).
+
+    Args:
+        network: A rewritten network; it stays as it is.
+    """
+    return _converted(network, plain)
+
+
+def _converted(network: nn.Module, convert: Callable[[StructuredLayer], nn.Module]) -> nn.Module:
     if isinstance(network, StructuredLayer):
-        return plain(network)
-    dense = copy.deepcopy(network)
-    for layer in structured_layers(dense):
-        replace_module(dense, layer, plain(layer))
-    return dense
+        return convert(network)
+    copied = copy.deepcopy(network)
+    for layer in structured_layers(copied):
+        replace_module(copied, layer, convert(layer))
+    return copied
 
 
 def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Puts `new` wherever `old` stands; a shared module stands in several places."""
     for parent in list(network.modules()):
-        for name, child in list(parent._modules.items()):  # named_children passes over second names
+        for name, child in list(children_by_name(parent).items()):
             if child is old:
                 setattr(parent, name, new)

@@ -10,11 +10,12 @@ that agree modulo the number of output channels. Both are linear, so the whole i
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from seclcompress import kernel
-from seclcompress.cost import acdc_mult_adds
 from seclcompress.kernel import by_fft
 from seclcompress.transforms import (
     dct,
@@ -35,6 +36,28 @@ from seclcompress.transforms import (
 FFT_FROM_LENGTH = 256
 FFT_MULT_ADD_COST = 5
 KERNEL_MULT_ADD_COST = 1
+
+
+def stack_parameters(length: int, depth: int) -> int:
+    """The diagonals A and D of `depth` ACDC layers: `2 N L` (SECL paper, equation 2)."""
+    return 2 * length * depth
+
+
+def stack_mult_adds(length: int, depth: int) -> int:
+    """Mult-Adds of a stack of ACDC layers at one position, run by fast transforms.
+
+    SECL paper, section 4.1: `4N + 5N log₂ N` a layer. Where N is no power of two the logarithm is
+    not whole; a layer is then rounded up, so that the figure never flatters.
+
+    Args:
+        length: The length N of the transforms.
+        depth: The number L of ACDC layers.
+
+    Returns:
+        Mult-Adds a position.
+    """
+    transform = math.ceil(5 * length * math.log2(length))  # log2 is exact for powers of two
+    return depth * (4 * length + transform)
 
 
 def apply_stack(
@@ -61,7 +84,7 @@ def apply_stack(
     return fold(y, out_channels)
 
 
-def dense_matrix(
+def stack_matrix(
     a: Tensor, d: Tensor, in_channels: int, out_channels: int, *, extra_riffle: bool = False
 ) -> Tensor:
     """Multiplies the stack out to the matrix W with `apply_stack(x) == x @ W.T`.
@@ -97,10 +120,10 @@ def vector_cost(length: int, depth: int, *, fused: bool) -> int:
         fused: Whether the fused kernel runs it.
     """
     if fused:
-        return KERNEL_MULT_ADD_COST * acdc_mult_adds(length, depth)
+        return KERNEL_MULT_ADD_COST * stack_mult_adds(length, depth)
     if length < FFT_FROM_LENGTH:
         return 2 * depth * length * length
-    return FFT_MULT_ADD_COST * acdc_mult_adds(length, depth)
+    return FFT_MULT_ADD_COST * stack_mult_adds(length, depth)
 
 
 def run_stack(

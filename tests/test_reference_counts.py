@@ -7,7 +7,7 @@ import math
 import pytest
 
 from seclcompress import resolve
-from seclcompress.cost import acdc_mult_adds
+from seclcompress.stack import stack_mult_adds
 from seclcompress.count import count_network
 from seclcompress.plan import Plan, PlanOptions, make_plan
 from seclcompress.trace import Trace, trace_network
@@ -37,14 +37,14 @@ def by_the_log(name: str, depth: int, *, square: bool, at_input: bool) -> int:
     for layer in plan.rewritten:
         assert layer.length is not None
         sizes = layer.output_sizes
-        pointwise = acdc_mult_adds(layer.length, depth)
+        pointwise = stack_mult_adds(layer.length, depth)
         if square:
             pointwise = min(pointwise, layer.length**2)
         strided = at_input and "stride=(2, 2)" in layer.layer
         positions = math.prod(sizes[0]) * (4 if strided else 1)
         c_in = layer.separable.dense - layer.cost.dense
         assert c_in == 0  # dense execution costs exactly a plain separable convolution
-        depthwise = layer.cost.fast - acdc_mult_adds(layer.length, depth) * math.prod(sizes[0])
+        depthwise = layer.cost.fast - stack_mult_adds(layer.length, depth) * math.prod(sizes[0])
         total += depthwise + pointwise * positions - layer.original.dense
     return total
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seclcompress.plan import Plan
+    from seclcompress.substitutions import Fit
 
 
 class Start(str, Enum):
@@ -151,10 +152,12 @@ def _rewrite(network: nn.Module, plan: Plan, seed: int, start: Start) -> None:
         return
     with err_console.status("Fitting …") as status:
 
-        def told(layer: str, left: float | None) -> None:
+        def told(layer: str, fit: Fit | None) -> None:
             status.update(f"Fitting {layer}")
-            words = "has no such start" if left is None else f"{100 * (1 - left**2):.1f} %"
-            err_console.print(f"{layer}: {words} of the pointwise weights' energy taken over")
+            words = "starts at random: its family cannot take over weights"
+            if fit is not None:
+                words = f"{100 * fit.energy:.1f} % of {fit.of}' energy taken over"
+            err_console.print(f"{layer}: {words}")
 
         rewrite_network(network, plan, seed=seed, on_fit=told)
 

@@ -5,12 +5,15 @@ layer), and given back; everything else in it is derived and is computed anew wh
 """
 
 from seclcompress.plan.decide import make_plan
+from seclcompress.plan.entries import Choice, Chooser
 from seclcompress.plan.given import check_plan, fit_plan, read_plan
 from seclcompress.plan.layers import convolutions, matches
 from seclcompress.plan.model import LayerPlan, Plan
 from seclcompress.settings.planning import PlanOptions
 
 __all__ = [
+    "Choice",
+    "Chooser",
     "LayerPlan",
     "Plan",
     "PlanOptions",

@@ -9,9 +9,11 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.errors import PlanError, describe_validation_error
-from seclcompress.plan.decide import NOT_RUN, Choice, describe, layer_plan, nothing_to_do
+from seclcompress.plan.decide import nothing_to_do
+from seclcompress.plan.entries import Choice, Layer, describe, kept, known_layer, rewritten
 from seclcompress.plan.layers import bound_layers, plannable, running_order
-from seclcompress.plan.model import Plan
+from seclcompress.plan.model import LayerPlan, Plan
+from seclcompress.plan.reasons import NOT_RUN
 from seclcompress.trace import Trace
 
 
@@ -54,39 +56,41 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
             f"{'×'.join(map(str, trace.input_size))}. Say --input-size or make a new plan."
         )
     bound = bound_layers(network, found, trace)
-    layers = []
-    for name in running_order(found, trace):
-        wanted, module = decided[name], found[name]
-        if wanted.action == "keep":
-            edited = wanted.substitution is not None
-            words = "kept by the plan" if edited else wanted.reason
-            on_demand = edited or wanted.on_demand
-            layers.append(
-                layer_plan(
-                    name, module, trace, None, words, on_demand=on_demand, bound=name in bound
-                )
-            )
-            continue
-        if wanted.substitution is None:
-            raise PlanError(
-                f"{source}, {name}: it is to be rewritten, but no substitution is named."
-            )
-        substitution = substitutions.get(wanted.substitution)
-        config = substitution.config(wanted.config)
-        reason = bound.get(name) or substitution.refuse(module, config)
-        if reason is None and not trace.output_sizes(name):
-            reason = NOT_RUN
-        if reason is not None:
-            raise PlanError(
-                f"{source}, {name}: cannot rewrite {wanted.layer} as '{wanted.substitution}': "
-                f'{reason}. Set its action to "keep".'
-            )
-        chosen = Choice(wanted.execution, wanted.seconds)
-        layers.append(layer_plan(name, module, trace, (wanted.substitution, config), None, chosen))
+    layers = [
+        _taken_over(decided[name], known_layer(name, found[name], trace, bound.get(name)), source)
+        for name in running_order(found, trace)
+    ]
     fitted = plan.model_copy(update={"layers": layers})
     if not fitted.rewritten:
         raise PlanError(nothing_to_do(fitted))
     return fitted
+
+
+def _taken_over(wanted: LayerPlan, layer: Layer, source: str) -> LayerPlan:
+    """What was decided for a layer, with figures computed anew."""
+    if wanted.action == "keep":
+        edited = wanted.substitution is not None
+        words = "kept by the plan" if edited else wanted.reason
+        return kept(layer, words, on_demand=edited or wanted.on_demand)
+    where = f"{source}, {wanted.name}:"
+    if wanted.substitution is None:
+        raise PlanError(f"{where} it is to be rewritten, but no substitution is named.")
+    substitution = substitutions.get(wanted.substitution)
+    config = substitution.config(wanted.config)
+    reason = layer.bound or substitution.refuse(layer.site, config)
+    if reason is None and not layer.runs:
+        reason = NOT_RUN
+    if reason is not None:
+        raise PlanError(
+            f"{where} cannot rewrite {wanted.layer} as '{wanted.substitution}': "
+            f'{reason}. Set its action to "keep".'
+        )
+    if wanted.execution not in substitution.executions:
+        raise PlanError(
+            f"{where} '{wanted.substitution}' has no execution '{wanted.execution}'. It has: "
+            f"{', '.join(substitution.executions)}."
+        )
+    return rewritten(layer, substitution, config, Choice(wanted.execution, wanted.seconds))
 
 
 def check_plan(plan: Plan, network: nn.Module, source: str) -> None:

@@ -10,7 +10,8 @@ from torch import nn
 
 from seclcompress.errors import PlanError
 from seclcompress.settings.planning import PlanOptions
-from seclcompress.substitutions.contract import CONVOLUTION_KINDS, LINEAR_KINDS
+from seclcompress.substitutions import structured_layers
+from seclcompress.substitutions.site import CONVOLUTION_KINDS, LINEAR_KINDS
 from seclcompress.trace import Trace
 
 
@@ -20,7 +21,7 @@ def convolutions(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def plannable(network: nn.Module, *, linear: bool) -> dict[str, nn.Module]:
-    """Every layer that a plan says something of, by name.
+    """Every layer that a plan says something of, by name; what structured layers are made of is not.
 
     Args:
         network: Any module.
@@ -30,7 +31,17 @@ def plannable(network: nn.Module, *, linear: bool) -> dict[str, nn.Module]:
 
 
 def _modules(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
-    return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+    inside = {
+        id(part)
+        for layer in structured_layers(network)
+        for part in layer.modules()
+        if part is not layer
+    }
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, kinds) and id(module) not in inside
+    }
 
 
 def bound_layers(

@@ -13,16 +13,23 @@ import pkgutil
 from functools import cache
 
 from seclcompress.errors import UsageError
-from seclcompress.substitutions.contract import Substitution, SubstitutionConfig, set_execution
+from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
+from seclcompress.substitutions.fitting import Fit
+from seclcompress.substitutions.linear import StructuredLinear
+from seclcompress.substitutions.site import CallSize, Site
 from seclcompress.substitutions.structured import (
     StructuredConv,
     StructuredLayer,
-    StructuredLinear,
     plain,
+    set_execution,
+    structure_kept,
     structured_layers,
 )
 
 __all__ = [
+    "CallSize",
+    "Fit",
+    "Site",
     "StructuredConv",
     "StructuredLayer",
     "StructuredLinear",
@@ -32,6 +39,7 @@ __all__ = [
     "names",
     "plain",
     "set_execution",
+    "structure_kept",
     "structured_layers",
 ]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -16,15 +15,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from seclcompress import kernel
-from seclcompress.cost import LayerCost, acdc_mult_adds, acdc_parameters
-from seclcompress.stack import apply_stack, dense_matrix, vector_cost
-from seclcompress.substitutions.contract import Convolution, Substitution, SubstitutionConfig
-from seclcompress.substitutions.depthwise_pointwise import (
-    DepthwisePointwise,
-    split_cost,
-    white_gain,
+from seclcompress.cost import EXECUTIONS, LayerCost
+from seclcompress.stack import (
+    apply_stack,
+    stack_matrix,
+    stack_mult_adds,
+    stack_parameters,
+    vector_cost,
 )
-from seclcompress.substitutions.pointwise import FactoredPointwise
+from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
+from seclcompress.substitutions.shapes import FactoredPointwise, SplitConv, split_cost, white_gain
+from seclcompress.substitutions.site import Convolution, Site
 from seclcompress.transforms import next_fast_length, riffle
 
 _WIDEST = 2**20
@@ -57,6 +58,8 @@ class AcdcPointwise(FactoredPointwise):
         extra_riffle: As in `AcdcConfig`.
     """
 
+    executions = EXECUTIONS
+
     def __init__(
         self,
         in_channels: int,
@@ -70,11 +73,11 @@ class AcdcPointwise(FactoredPointwise):
         self.a, self.d = nn.Parameter(a), nn.Parameter(d)
         self.extra_riffle = extra_riffle
 
-    def dense_weight(self) -> Tensor:
+    def make_weight(self) -> Tensor:
         """The stack multiplied out, shape (out_channels, in_channels)."""
         with _full_precision(self.a):
             a, d = _at_least_float32(self.a), _at_least_float32(self.d)
-            matrix = dense_matrix(
+            matrix = stack_matrix(
                 a, d, self.in_channels, self.out_channels, extra_riffle=self.extra_riffle
             )
             return matrix.to(self.a.dtype)
@@ -127,36 +130,39 @@ class AcdcSubstitution(Substitution):
     """Depthwise + stacked ACDC pointwise."""
 
     name = "acdc"
+    title = "SECL"
     summary = "depthwise + a stack of ACDC layers: O(N) parameters, dense or by fast DCT"
     Config = AcdcConfig
+    executions = EXECUTIONS
 
-    def length(self, conv: Convolution) -> int:
-        """N: the larger channel count, or the next length without a large prime factor."""
-        return next_fast_length(max(conv.in_channels, conv.out_channels))
-
-    def _refuse(self, conv: Convolution, config: SubstitutionConfig) -> str | None:  # noqa: ARG002
-        widest = max(conv.in_channels, conv.out_channels)
+    def _refuse(self, site: Site, config: AcdcConfig) -> str | None:  # noqa: ARG002
+        widest = _widest(site.convolution)
         if widest > _WIDEST:  # the search for a length would take for ever
             return f"it has {widest:,} channels; a stack takes at most {_WIDEST:,}"
         return None
 
-    def cost(self, conv: Convolution, config: AcdcConfig, output_size: Sequence[int]) -> LayerCost:
+    def cost(self, site: Site, config: AcdcConfig) -> LayerCost:
         """`k·c_in + 2NL` parameters; fast by the paper's `L(4N + 5N log₂ N)` a position."""
-        length = self.length(conv)
+        conv = site.convolution
+        length, widest = stack_length(conv), _widest(conv)
+        padded = f"N is {length}, as {widest} has a large prime factor"
         return split_cost(
-            conv,
-            output_size,
-            parameters=acdc_parameters(length, config.depth),
-            dense=conv.in_channels * conv.out_channels,
-            fast=acdc_mult_adds(length, config.depth),
+            site,
+            stack_parameters(length, config.depth),
+            {
+                "dense": conv.in_channels * conv.out_channels,
+                "fast": stack_mult_adds(length, config.depth),
+            },
+            note="" if length == widest else padded,
         )
 
-    def _build(self, conv: Convolution, config: AcdcConfig) -> DepthwisePointwise:
-        length = self.length(conv)
+    def _build(self, site: Site, config: AcdcConfig) -> SplitConv:
+        conv = site.convolution
+        length = stack_length(conv)
         shape = (2, config.depth, length)
         if conv.weight.is_meta:  # values that nobody will see, of a size that somebody's file says
             a, d = torch.empty(shape, dtype=conv.weight.dtype, device="meta")
-            return self._assemble(conv, config, a, d)
+            return _assemble(conv, config, a, d)
         if config.init == "signs":
             diagonals = torch.randint(0, 2, shape, dtype=torch.float64) * 2 - 1
         else:
@@ -165,20 +171,23 @@ class AcdcSubstitution(Substitution):
         # The gain is spread evenly over the 2L factors, so that none starts far from the others.
         diagonals *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * config.depth))
         a, d = diagonals.to(conv.weight.device, conv.weight.dtype).clone()
-        return self._assemble(conv, config, a, d)
+        return _assemble(conv, config, a, d)
 
-    def _assemble(
-        self, conv: Convolution, config: AcdcConfig, a: Tensor, d: Tensor
-    ) -> DepthwisePointwise:
-        pointwise = AcdcPointwise(
-            conv.in_channels,
-            conv.out_channels,
-            conv.bias,
-            a.clone(),
-            d.clone(),
-            config.extra_riffle,
-        )
-        return DepthwisePointwise(conv, pointwise)
+
+def stack_length(conv: Convolution) -> int:
+    """N: the larger channel count, or the next length without a large prime factor."""
+    return next_fast_length(_widest(conv))
+
+
+def _widest(conv: Convolution) -> int:
+    return max(conv.in_channels, conv.out_channels)
+
+
+def _assemble(conv: Convolution, config: AcdcConfig, a: Tensor, d: Tensor) -> SplitConv:
+    pointwise = AcdcPointwise(
+        conv.in_channels, conv.out_channels, conv.bias, a.clone(), d.clone(), config.extra_riffle
+    )
+    return SplitConv(conv, pointwise)
 
 
 def _initial_energy(conv: Convolution, length: int, config: AcdcConfig) -> float:

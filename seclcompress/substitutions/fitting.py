@@ -7,13 +7,32 @@ factors are then fitted to what remains, the matrix of the pointwise part.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from seclcompress.substitutions.contract import Convolution
+from seclcompress.substitutions.site import Convolution
 
 _STEPS, _LEARNING_RATE = 1000, 0.01
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How much of the original's weights a replacement could take over.
+
+    Attributes:
+        left: What it could not hold, ‖found − target‖ ÷ ‖target‖ (Frobenius).
+        of: What the target was, in words: "the pointwise weights".
+    """
+
+    left: float
+    of: str
+
+    @property
+    def energy(self) -> float:
+        """The share of the target's energy (sum of squares) that is held, from 0 to 1."""
+        return 1 - self.left**2
 
 
 def split_kernel(conv: Convolution) -> tuple[Tensor, Tensor]:

@@ -6,27 +6,21 @@ Whatever any separable network saves must not be claimed for the structured fami
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seclcompress.cost import LayerCost
-from seclcompress.substitutions.contract import Convolution, Substitution, SubstitutionConfig
-from seclcompress.substitutions.depthwise_pointwise import (
-    DepthwisePointwise,
-    split_cost,
-    white_gain,
-)
-from seclcompress.substitutions.pointwise import Pointwise
+from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
+from seclcompress.substitutions.shapes import Pointwise, SplitConv, split_cost, white_gain
+from seclcompress.substitutions.site import Site
 
 
 class SeparableConfig(SubstitutionConfig):
     """A plain separable convolution has no options."""
 
 
-class DensePointwise(Pointwise):
+class MatrixPointwise(Pointwise):
     """A 1×1 convolution's matrix as it is.
 
     Args:
@@ -42,19 +36,15 @@ class DensePointwise(Pointwise):
         super().__init__(in_channels, out_channels, bias)
         self.matrix = nn.Parameter(weight)
 
-    def dense_weight(self) -> Tensor:
+    def make_weight(self) -> Tensor:
         """The matrix, shape (out_channels, in_channels)."""
         return self.matrix
 
-    def fit(self, matrix: Tensor) -> float:
+    def fit_weight(self, target: Tensor) -> float:
         """Takes the matrix as it is."""
         with torch.no_grad():
-            self.matrix.copy_(matrix)
+            self.matrix.copy_(target)
         return 0.0
-
-    def transform(self, x: Tensor) -> Tensor:
-        """The product with the matrix: this family has no other way."""
-        return F.linear(x, self.matrix)
 
 
 class SeparableSubstitution(Substitution):
@@ -64,21 +54,19 @@ class SeparableSubstitution(Substitution):
     summary = "depthwise + dense pointwise: the baseline that every other family must beat"
     Config = SeparableConfig
 
-    def cost(
-        self,
-        conv: Convolution,
-        config: SeparableConfig,  # noqa: ARG002
-        output_size: Sequence[int],
-    ) -> LayerCost:
-        """`k·c_in + c_out·c_in` parameters; dense and fast are the same."""
+    def cost(self, site: Site, config: SeparableConfig) -> LayerCost:  # noqa: ARG002
+        """`k·c_in + c_out·c_in` parameters."""
+        conv = site.convolution
         weights = conv.in_channels * conv.out_channels
-        return split_cost(conv, output_size, weights, weights, weights)
+        return split_cost(site, weights, {"dense": weights})
 
-    def _build(self, conv: Convolution, config: SeparableConfig) -> DepthwisePointwise:  # noqa: ARG002
+    def _build(self, site: Site, config: SeparableConfig) -> SplitConv:  # noqa: ARG002
+        conv = site.convolution
         matrix = conv.weight.new_empty(conv.out_channels, conv.in_channels)
         nn.init.normal_(matrix, std=white_gain(conv) / math.sqrt(conv.in_channels))
-        pointwise = DensePointwise(conv.in_channels, conv.out_channels, conv.bias, matrix)
-        return DepthwisePointwise(conv, pointwise)
+        return SplitConv(
+            conv, MatrixPointwise(conv.in_channels, conv.out_channels, conv.bias, matrix)
+        )
 
 
 SUBSTITUTION = SeparableSubstitution()

@@ -1,29 +1,38 @@
-"""What is put in a layer's place: a convolution's replacement, and a Linear's around it."""
+"""What is put in a layer's place, and what every replacement can be asked."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import UsageError
+from seclcompress.substitutions.fitting import Fit
+from seclcompress.substitutions.site import Convolution
 
-Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 #: What networks read of a convolution, beside its weights.
 _READ = "in_channels out_channels kernel_size stride padding dilation groups padding_mode".split()
-_UNIT_VECTORS = 256  # at a time: 25088 at once would be 5 GB
 
 
 class StructuredLayer(nn.Module, ABC):
     """A built replacement: same input and output shapes as the layer it was built from."""
 
     @property
+    def affine(self) -> bool:
+        """Whether it computes `W x + b`, the same in training as in eval mode."""
+        return True
+
+    @property
+    def executions(self) -> tuple[str, ...]:
+        """The ways it can run, one or more of `cost.EXECUTIONS`; asked for another it runs the first."""
+        return ("dense",)
+
+    @property
     @abstractmethod
     def execution(self) -> str:
-        """`dense`, `fast`, or `auto`: what was planned in eval mode, the cheaper in training."""
+        """One of `cost.EXECUTIONS`, or `auto`: as planned in eval mode, the cheaper in training."""
 
     @execution.setter
     @abstractmethod
@@ -32,41 +41,83 @@ class StructuredLayer(nn.Module, ABC):
     @property
     @abstractmethod
     def planned_execution(self) -> str:
-        """`dense` or `fast`: what `auto` means in eval mode, the plan's choice for this layer."""
+        """What `auto` means in eval mode: the plan's choice for this layer."""
 
     @planned_execution.setter
     @abstractmethod
     def planned_execution(self, value: str) -> None: ...
 
     @abstractmethod
-    def to_dense(self) -> nn.Module:
-        """The same map as plain torch layers with trained dense weights, nothing shared."""
+    def to_plain(self) -> nn.Module:
+        """The same map in torch's own layers, the structure kept where torch can express it.
+
+        Nothing is shared with this layer. It computes what this layer computes in eval mode.
+        """
 
     @abstractmethod
-    def factors(self) -> list[nn.Parameter]:
-        """The structured factors, which train with a weight decay of their own."""
+    def to_dense(self) -> nn.Module | None:
+        """The same map in torch's own layers, factors multiplied out; None where there is no such map.
 
-    def fit(self, conv: Convolution) -> float | None:  # noqa: ARG002
+        Nothing is shared with this layer.
+        """
+
+    def ready(self, execution: str) -> nn.Module:
+        """What inference runs for an execution: plain layers, or a copy that runs its transform.
+
+        Args:
+            execution: One of `cost.EXECUTIONS`.
+        """
+        if execution not in self.executions:
+            execution = self.executions[0]
+        if execution == "dense":
+            return plain(self)
+        running = copy.deepcopy(self)
+        running.execution = execution
+        return running
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that optimisers treat apart, by the group's name; what is in none is the rest.
+
+        The names are those of `settings.training.GROUPS`: `factors` of a product, `gains` that scale
+        what is normalised, the `norms`' own.
+        """
+        return {}
+
+    def fit(self, layer: nn.Module) -> Fit | None:  # noqa: ARG002
         """Takes over from the original's weights what the structure can hold.
 
         Args:
-            conv: The convolution that this layer stands in for; `contract.as_convolution` of a Linear.
+            layer: The layer that this one stands in for.
 
         Returns:
-            The part of the pointwise matrix that it cannot hold, ‖W − target‖ ÷ ‖target‖; None if this
-            family has no such start, and nothing was changed.
+            How much it could not hold, and of what; None if this family has no such start, and nothing
+            was changed.
         """
         return None
 
     def products(self) -> list[Tensor]:
-        """The dense matrices that the factors multiply to, differentiable; those of the last pass.
+        """The tensors that the factors multiply to, differentiable; those of the last pass.
 
         A structured layer without factors has none.
         """
         return []
 
     def keep_product(self, keep: bool) -> None:
-        """Whether a forward pass in training keeps its matrices for `products`."""
+        """Whether a forward pass in training keeps its tensors for `products`."""
+
+    def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:  # noqa: ARG002
+        """Folds `y -> scale * y + shift` into the layer, as a batch norm behind it does in eval mode.
+
+        For networks that are run and not trained.
+
+        Args:
+            scale: One number for each output channel.
+            shift: Likewise.
+
+        Returns:
+            Whether the family can; if not, nothing was changed.
+        """
+        return False
 
 
 class StructuredConv(StructuredLayer):
@@ -94,7 +145,7 @@ class StructuredConv(StructuredLayer):
 
     @property
     def execution(self) -> str:
-        """`dense`, `fast`, or `auto`: what was planned in eval mode, the cheaper in training."""
+        """One of `cost.EXECUTIONS`, or `auto`: as planned in eval mode, the cheaper in training."""
         return self._execution
 
     @execution.setter
@@ -105,7 +156,7 @@ class StructuredConv(StructuredLayer):
 
     @property
     def planned_execution(self) -> str:
-        """`dense` or `fast`: what `auto` means in eval mode, the plan's choice for this layer."""
+        """What `auto` means in eval mode: the plan's choice for this layer."""
         return self._planned_execution
 
     @planned_execution.setter
@@ -114,145 +165,48 @@ class StructuredConv(StructuredLayer):
             raise UsageError(f"Unknown planned execution '{value}'. There are: dense, fast.")
         self._planned_execution = value
 
-    @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size)."""
+        """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size).
+
+        As torch's convolutions do, it takes one image without a batch, too.
+        """
+        if x.dim() == len(self.kernel_size) + 1:
+            return self.convolve(x.unsqueeze(0)).squeeze(0)
+        return self.convolve(x)
 
     @abstractmethod
-    def to_dense(self) -> nn.Module:
-        """The same map as plain torch convolutions with trained dense weights, nothing shared."""
-
-    def factors(self) -> list[nn.Parameter]:
-        """The structured factors, which train with a weight decay of their own. None by default."""
-        return []
-
-    def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:  # noqa: ARG002
-        """Folds `y -> scale * y + shift` into the layer, as a batch norm behind it does in eval mode.
-
-        For networks that are run and not trained.
-
-        Args:
-            scale: One number for each output channel.
-            shift: Likewise.
-
-        Returns:
-            Whether the family can; if not, nothing was changed.
-        """
-        return False
+    def convolve(self, x: Tensor) -> Tensor:
+        """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size)."""
 
     def extra_repr(self) -> str:
         """The convolution's own words, and the execution."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        text += f", stride={self.stride}, execution={self.execution}"
-        return text + (f" ({self.planned_execution})" if self.execution == "auto" else "")
-
-
-class StructuredLinear(StructuredLayer):
-    """The replacement of a Linear: that of a 1×1 convolution, run over all positions.
-
-    The attributes that a network may read of a Linear (`in_features`, `out_features`) are the
-    original's.
-
-    Args:
-        convolution: The replacement of the convolution that `contract.as_convolution` makes of it.
-    """
-
-    def __init__(self, convolution: StructuredConv) -> None:
-        super().__init__()
-        self.in_features, self.out_features = convolution.in_channels, convolution.out_channels
-        self.convolution = convolution
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (..., in_features) to (..., out_features)."""
-        shape = (*x.shape[:-1], self.out_features)
-        if x.numel() == 0:
-            return x.new_zeros(shape)
-        positions = x.reshape(-1, self.in_features).mT
-        y: Tensor = self.convolution(positions[None])
-        return y[0].mT.reshape(shape)
-
-    @property
-    def execution(self) -> str:
-        """As of the convolution inside."""
-        return self.convolution.execution
-
-    @execution.setter
-    def execution(self, value: str) -> None:
-        self.convolution.execution = value
-
-    @property
-    def planned_execution(self) -> str:
-        """As of the convolution inside."""
-        return self.convolution.planned_execution
-
-    @planned_execution.setter
-    def planned_execution(self, value: str) -> None:
-        self.convolution.planned_execution = value
-
-    def to_dense(self) -> nn.Linear:
-        """One matrix, whatever the convolutions are that the family makes of a 1×1 one."""
-        dense = self.convolution.to_dense()
-        example = next(dense.parameters())
-        linear = nn.Linear(
-            self.in_features,
-            self.out_features,
-            bias=any(name.endswith("bias") for name, _ in dense.named_parameters()),
-            device=example.device,
-            dtype=example.dtype,
-        )
-        with torch.no_grad():
-            weight, bias = _matrix(dense, self.in_features)
-            linear.weight.copy_(weight)
-            if linear.bias is not None:
-                linear.bias.copy_(bias)
-        return linear.train(self.training)
-
-    def factors(self) -> list[nn.Parameter]:
-        """Those of the convolution inside, which an optimiser finds by itself."""
-        return self.convolution.factors()
-
-    def fit(self, conv: Convolution) -> float | None:
-        """As of the convolution inside."""
-        return self.convolution.fit(conv)
-
-    def products(self) -> list[Tensor]:
-        """Those of the convolution inside."""
-        return self.convolution.products()
-
-    def keep_product(self, keep: bool) -> None:
-        """As of the convolution inside."""
-        self.convolution.keep_product(keep)
-
-    def extra_repr(self) -> str:
-        """The Linear's own words."""
-        return f"in_features={self.in_features}, out_features={self.out_features}"
+        text += f", stride={self.stride}"
+        if len(self.executions) > 1:
+            text += f", execution={self.execution}"
+            text += f" ({self.planned_execution})" if self.execution == "auto" else ""
+        return text
 
 
 def plain(layer: StructuredLayer) -> nn.Module:
-    """`to_dense`, with the attributes that a network may read of the original layer."""
-    dense = layer.to_dense()
+    """A layer multiplied out, or plain where it cannot be, with what a network may read of the original.
+
+    Args:
+        layer: A built replacement; it stays as it is.
+    """
+    return _readable(layer.to_dense() or layer.to_plain(), layer)
+
+
+def structure_kept(layer: StructuredLayer) -> nn.Module:
+    """`to_plain`, with the attributes that a network may read of the original layer."""
+    return _readable(layer.to_plain(), layer)
+
+
+def _readable(module: nn.Module, layer: StructuredLayer) -> nn.Module:
     for name in _READ:
-        if hasattr(layer, name) and not hasattr(dense, name):
-            setattr(dense, name, getattr(layer, name))
-    return dense
-
-
-def _matrix(dense: nn.Module, in_features: int) -> tuple[Tensor, Tensor]:
-    """The map of plain 1×1 convolutions, shape (out_features, in_features), and its bias."""
-    if isinstance(dense, nn.Conv1d) and dense.groups == 1:
-        bias = dense.weight.new_zeros(1) if dense.bias is None else dense.bias
-        return dense.weight.squeeze(-1), bias
-    # Several in a row: the images of zero and, some at a time, of the unit vectors.
-    exact = dense.double()
-    device = next(exact.parameters()).device
-    bias = exact(torch.zeros(1, in_features, 1, dtype=torch.float64, device=device))[0]
-    columns = []
-    for start in range(0, in_features, _UNIT_VECTORS):
-        number = min(_UNIT_VECTORS, in_features - start)
-        unit = torch.zeros(1, in_features, number, dtype=torch.float64, device=device)
-        unit[0].diagonal(-start).fill_(1)
-        columns.append(exact(unit)[0] - bias)
-    return torch.cat(columns, 1), bias[:, 0]
+        if hasattr(layer, name) and not hasattr(module, name):
+            setattr(module, name, getattr(layer, name))
+    return module
 
 
 def structured_layers(network: nn.Module) -> list[StructuredLayer]:
@@ -260,3 +214,17 @@ def structured_layers(network: nn.Module) -> list[StructuredLayer]:
     found = [module for module in network.modules() if isinstance(module, StructuredLayer)]
     inside = {id(part) for layer in found for part in layer.modules() if part is not layer}
     return [layer for layer in found if id(layer) not in inside]
+
+
+def set_execution(network: nn.Module, execution: str) -> None:
+    """Switches every structured layer of a network.
+
+    Args:
+        network: Any module; one without structured layers stays as it is.
+        execution: `dense`, `fast`, or `auto`. A layer that has not the named one runs what it has.
+
+    Raises:
+        UsageError: If the execution is none of these.
+    """
+    for layer in structured_layers(network):
+        layer.execution = execution

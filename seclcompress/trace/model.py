@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
+from seclcompress.substitutions.site import CallSize
+
 
 @dataclass(frozen=True)
 class ModuleCall:
@@ -15,17 +17,22 @@ class ModuleCall:
         name: Where the module is.
         shape: Of the output, (batch, channels, *spatial); (batch, *positions, channels) where
             `channels_last`.
+        input_shape: Of its first input, likewise; None where that is no tensor.
         channels_last: Whether the last dimension holds the channels, as in a Linear's output.
     """
 
     name: str
     shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | None = None
     channels_last: bool = False
 
     @property
-    def size(self) -> tuple[int, ...]:
-        """The output's size without batch and channels: of a Linear's, its number of positions."""
-        return (math.prod(self.shape[1:-1]),) if self.channels_last else self.shape[2:]
+    def size(self) -> CallSize:
+        """Of input and output without batch and channels; of a Linear its number of positions."""
+        return CallSize(self._spatial(self.input_shape or ()), self._spatial(self.shape))
+
+    def _spatial(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (math.prod(shape[1:-1]),) if self.channels_last else shape[2:]
 
 
 @dataclass
@@ -63,9 +70,9 @@ class Trace:
         own = [call.shape for call in self.calls if call.name == ""]
         return own[-1][1] if own and len(own[-1]) == 2 else 0
 
-    def output_sizes(self, name: str) -> Counter[tuple[int, ...]]:
-        """How often each size occurs among a module's outputs; every call and image counts once."""
-        sizes: Counter[tuple[int, ...]] = Counter()
+    def sizes(self, name: str) -> Counter[CallSize]:
+        """How often a module runs on each size; every call and image counts once."""
+        sizes: Counter[CallSize] = Counter()
         for call in self.calls:
             if call.name == name:
                 sizes[call.size] += call.shape[0]

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from seclcompress.errors import NetworkError
 from seclcompress.networks.tasks import task_of
+from seclcompress.torch_private import ConvNd, own_parameters
 from seclcompress.trace.model import ModuleCall, Trace
 from seclcompress.trace.operations import Counting
 
@@ -100,18 +100,18 @@ def _watch(network: nn.Module, running: list[str], result: Trace) -> Iterator[No
         return hook
 
     def leave(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            del args
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             running.pop()
             if isinstance(output, Tensor):
-                shape = tuple(output.shape)
-                channels_last = isinstance(module, nn.Linear)
-                alone = 1 if channels_last else -1
-                if isinstance(module, _ConvNd):
-                    alone = 1 + len(module.kernel_size)
-                if len(shape) == alone:
-                    shape = (1, *shape)  # torch's layers take one image without a batch, too
-                result.calls.append(ModuleCall(name, shape, channels_last))
+                given = next(iter((*args, *kwargs.values())), None)
+                result.calls.append(
+                    ModuleCall(
+                        name,
+                        _with_batch(module, output),
+                        _with_batch(module, given) if isinstance(given, Tensor) else None,
+                        channels_last=isinstance(module, nn.Linear),
+                    )
+                )
 
         return hook
 
@@ -119,12 +119,20 @@ def _watch(network: nn.Module, running: list[str], result: Trace) -> Iterator[No
     for name, module in network.named_modules():
         # First of all its hooks: what those of others read, the module itself reads.
         handles.append(module.register_forward_pre_hook(enter(name), prepend=True))
-        handles.append(module.register_forward_hook(leave(name)))
+        handles.append(module.register_forward_hook(leave(name), with_kwargs=True))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _with_batch(module: nn.Module, x: Tensor) -> tuple[int, ...]:
+    """A tensor's shape; torch's layers take one image without a batch, too."""
+    alone = 1 if isinstance(module, nn.Linear) else -1
+    if isinstance(module, ConvNd):
+        alone = 1 + len(module.kernel_size)
+    return (1, *x.shape) if x.dim() == alone else tuple(x.shape)
 
 
 @contextlib.contextmanager
@@ -145,7 +153,7 @@ def _readers(network: nn.Module, running: list[str], result: Trace) -> Iterator[
     def noting(module: nn.Module, attribute: str) -> Any:
         value = hand_out(module, attribute)
         # The first name in `running` is there before the network runs: torch puts in the parameters.
-        if isinstance(value, Tensor) and len(running) > 1 and attribute in module._parameters:
+        if isinstance(value, Tensor) and len(running) > 1 and attribute in own_parameters(module):
             name = names.get(id(module))
             if name is not None and running[-1] != name:
                 result.readers.setdefault(name, running[-1])

@@ -76,7 +76,7 @@ def test_a_stack_comes_nearer_than_a_random_one(depth: int) -> None:
     assert left < {4: 0.75, 12: 0.5}[depth]
     space, matrix = split_kernel(conv)
     assert layer.depthwise is not None
-    whole = layer.pointwise.dense_weight().detach()
+    whole = layer.pointwise.make_weight().detach()
     scale = layer.depthwise.weight.detach().norm() / space.norm()
     found = float((whole * scale - matrix).norm() / matrix.norm())
     assert found == pytest.approx(left, rel=1e-3)
@@ -101,10 +101,10 @@ def test_the_stack_keeps_the_size_it_starts_with(size: float) -> None:
     conv.weight.data.mul_(size)
     family = substitutions.get("acdc")
     layer = family.build(conv, family.config({}))
-    before = layer.pointwise.dense_weight().norm()
+    before = layer.pointwise.make_weight().norm()
     left = layer.fit(conv)
     assert left < 0.5
-    assert abs(float((layer.pointwise.dense_weight().norm() / before).detach()) - 1) < left
+    assert abs(float((layer.pointwise.make_weight().norm() / before).detach()) - 1) < left
 
 
 def test_units_do_not_matter() -> None:

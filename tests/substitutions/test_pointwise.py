@@ -32,9 +32,9 @@ def agrees(layer: nn.Module) -> bool:
 
 def test_it_is_kept_in_eval_mode_only(layer: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    make = type(layer.pointwise).dense_weight
+    make = type(layer.pointwise).make_weight
     monkeypatch.setattr(
-        type(layer.pointwise), "dense_weight", lambda self: made.append(1) or make(self)
+        type(layer.pointwise), "make_weight", lambda self: made.append(1) or make(self)
     )
     x = torch.randn(1, 6, 5, 5)
     with torch.no_grad():
@@ -99,13 +99,13 @@ def test_a_copy_carries_no_matrix(layer: nn.Module) -> None:
     layer(x)
     copied = copy.deepcopy(layer)
     [product] = copied.products()
-    torch.testing.assert_close(product, copied.pointwise.dense_weight())
+    torch.testing.assert_close(product, copied.pointwise.make_weight())
 
 
 def test_a_product_is_kept_only_on_demand_and_with_gradients(layer: nn.Module) -> None:
     x = torch.randn(1, 6, 5, 5)
     [product] = layer.products()
-    assert torch.equal(product, layer.pointwise.dense_weight())
+    assert torch.equal(product, layer.pointwise.make_weight())
     layer.execution = "dense"
     layer.train()(x)
     assert layer.pointwise._product is None
@@ -221,11 +221,11 @@ def test_inputs_of_another_dtype_than_the_factors(dtype: torch.dtype, extra: boo
     x = torch.randn(2, 6, 4, 4, dtype=dtype)
     a, d = pointwise.factors()
     w = dense_matrix(a, d, 6, 10, extra_riffle=extra)
-    torch.testing.assert_close(pointwise.dense_weight(), w)
+    torch.testing.assert_close(pointwise.make_weight(), w)
     y = pointwise.map_channels(x)
     assert y.dtype == dtype
     expected = torch.nn.functional.conv2d(
-        x.float(), pointwise.dense_weight()[:, :, None, None], pointwise.bias
+        x.float(), pointwise.make_weight()[:, :, None, None], pointwise.bias
     )
     loose = 0.05 if dtype == torch.bfloat16 else 1e-4
     torch.testing.assert_close(y.float(), expected, atol=loose, rtol=loose)

@@ -25,7 +25,7 @@ from seclcompress.substitutions.contract import (
     SubstitutionConfig,
     as_convolution,
 )
-from seclcompress.substitutions.depthwise_pointwise import white_gain
+from seclcompress.substitutions.shapes import white_gain
 
 #: Options worth testing beside the defaults.
 CONFIGS: dict[str, list[dict[str, Any]]] = {
@@ -592,7 +592,7 @@ def test_the_length_is_smooth_and_enough(c_in: int, c_out: int) -> None:
 def test_random_signs_are_exactly_orthogonal() -> None:
     substitution = substitutions.get("acdc")
     conv = nn.Conv2d(64, 64, 1, bias=False, dtype=torch.float64)
-    w = substitution.build(conv, substitution.config({})).pointwise.dense_weight()
+    w = substitution.build(conv, substitution.config({})).pointwise.make_weight()
     square = w @ w.T / (w @ w.T)[0, 0]
     torch.testing.assert_close(square, torch.eye(64, dtype=torch.float64), atol=1e-9, rtol=0)
 
@@ -608,7 +608,7 @@ def test_the_stack_starts_with_the_size_of_the_old_matrix(
     conv = nn.Conv2d(*shape, 1, dtype=torch.float64)
     config = acdc.config({"init": init, "depth": 3})
     sizes = [
-        acdc.build(conv, config).pointwise.dense_weight().square().sum()
+        acdc.build(conv, config).pointwise.make_weight().square().sum()
         for _ in range(1 if init == "paper" else 300)
     ]
     ratio = float(torch.stack(sizes).detach().mean() / conv.weight.detach().square().sum())

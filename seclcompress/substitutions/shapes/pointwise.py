@@ -1,14 +1,14 @@
-"""A linear map of the channels at every position, held as structured factors or as a matrix."""
+"""The part of a split convolution for channels: a linear map of the channels at every position."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from seclcompress.substitutions.fitting import fit_factors
+from seclcompress.substitutions.shapes.factored import Factored
 
 
 class Pointwise(nn.Module, ABC):
@@ -20,6 +20,8 @@ class Pointwise(nn.Module, ABC):
         bias: The bias to start from, shape (out_channels,); copied.
     """
 
+    #: The ways it can run. One that is `fast` has a transform that is not its matrix.
+    executions: tuple[str, ...] = ("dense",)
     bias: nn.Parameter | None
     #: Shape (out_channels,), see `scale_outputs`.
     output_scale: Tensor | None
@@ -31,11 +33,19 @@ class Pointwise(nn.Module, ABC):
         self.register_buffer("output_scale", None)
 
     @abstractmethod
-    def dense_weight(self) -> Tensor:
+    def make_weight(self) -> Tensor:
         """The map as a matrix, shape (out_channels, in_channels), made anew, differentiable.
 
         Without what `scale_outputs` has folded into the map.
         """
+
+    def plain_matrices(self) -> list[Tensor]:
+        """The matrices of plain layers that compute the map, the first to run first.
+
+        More than one where the structure is a product of matrices that torch can run as they are.
+        Without what `scale_outputs` has folded into the map.
+        """
+        return [self.make_weight()]
 
     def scale_outputs(self, scale: Tensor, shift: Tensor) -> None:
         """Folds `y -> scale * y + shift` into the map, as a batch norm behind it does in eval mode.
@@ -70,11 +80,18 @@ class Pointwise(nn.Module, ABC):
 
     def weight(self) -> Tensor:
         """The map as a matrix, for execution. Shape (out_channels, in_channels)."""
-        return self.dense_weight()
+        return self.make_weight()
 
-    @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
-        """The map on vectors, the bias left out. Shape (..., in_channels) to (..., out_channels)."""
+        """The map on vectors without its matrix, the bias left out; a family that is `fast` has one.
+
+        Args:
+            x: Shape (..., in_channels).
+
+        Returns:
+            Shape (..., out_channels).
+        """
+        return F.linear(x, self.make_weight())
 
     def map_channels(self, x: Tensor) -> Tensor:
         """The map at every position, with the bias, without multiplying it out.
@@ -103,98 +120,23 @@ class Pointwise(nn.Module, ABC):
         return []
 
     @abstractmethod
-    def fit(self, matrix: Tensor) -> float:
+    def fit_weight(self, target: Tensor) -> float:
         """Comes as near a matrix as it can.
 
         Args:
-            matrix: Shape (out_channels, in_channels).
+            target: Shape (out_channels, in_channels).
 
         Returns:
-            What is left: ‖W − matrix‖ ÷ ‖matrix‖.
+            What is left: ‖W − target‖ ÷ ‖target‖.
         """
 
     def product(self) -> Tensor:
         """The map as a matrix, differentiable: the last pass's, where that was kept."""
-        return self.dense_weight()
+        return self.make_weight()
 
     def keep_product(self, keep: bool) -> None:
         """Whether a forward pass in training keeps its matrix for `product`."""
 
 
-class FactoredPointwise(Pointwise):
-    """A map whose matrix is made from factors, and kept while nothing changes them.
-
-    The matrix is kept only where no gradient has to flow through it, and only while the factors have
-    the values that it was made from: they are few, so they are compared at every use. (torch's
-    version counters would miss fused optimisers and writes through `.data`.) A copy starts without.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, bias: Tensor | None) -> None:
-        super().__init__(in_channels, out_channels, bias)
-        self._kept: tuple[list[Tensor], Tensor] | None = None
-        self._keeps_product = False
-        self._product: Tensor | None = None
-
-    def product(self) -> Tensor:
-        """The map as a matrix, differentiable: the last pass's, let go, where that was kept."""
-        product, self._product = self._product, None
-        return self.dense_weight() if product is None else product
-
-    def keep_product(self, keep: bool) -> None:
-        """Whether a forward pass in training keeps its matrix for `product`."""
-        self._keeps_product, self._product = keep, None
-
-    def weight(self) -> Tensor:
-        """The map as a matrix, from memory where that is sound."""
-        factors = self.factors()
-        tracked = torch.is_grad_enabled() and any(factor.requires_grad for factor in factors)
-        if (
-            tracked
-            or self.training
-            or torch.compiler.is_compiling()
-            # Under functional_call, vmap and FakeTensorMode the factors are somebody else's tensors.
-            or any(type(factor) is not nn.Parameter for factor in factors)
-            or any(factor.is_inference() or factor.is_meta for factor in factors)
-        ):
-            made = self.dense_weight()
-            if tracked and self._keeps_product:
-                self._product = made
-            return made
-        if self._kept is not None and _equal(self._kept[0], factors):
-            return self._kept[1]
-        with torch.inference_mode(False), torch.no_grad():
-            weight = self.dense_weight()
-            made_from = [factor.detach().clone() for factor in factors]
-        if type(weight) is Tensor:
-            self._kept = (made_from, weight)
-        return weight
-
-    def fit(self, matrix: Tensor) -> float:
-        """Comes as near a matrix as the factors can be brought by gradient descent."""
-        self.forget_weight()
-        return fit_factors(self.factors(), self.dense_weight, matrix)
-
-    def forget_weight(self) -> None:
-        """Makes the next call of `weight` start from the factors."""
-        self._kept = None
-
-    def train(self, mode: bool = True) -> FactoredPointwise:
-        """Sets the mode; training has no use for a kept matrix."""
-        self.forget_weight()
-        super().train(mode)
-        return self
-
-    def _apply(self, fn: Any, recurse: bool = True) -> FactoredPointwise:
-        self.forget_weight()
-        super()._apply(fn, recurse)
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_product": None}
-
-
-def _equal(kept: list[Tensor], factors: list[nn.Parameter]) -> bool:
-    return all(
-        old.dtype == new.dtype and old.device == new.device and torch.equal(old, new)
-        for old, new in zip(kept, factors, strict=True)
-    )
+class FactoredPointwise(Factored, Pointwise):
+    """A map whose matrix is made from factors, and kept while nothing changes them."""

@@ -1,0 +1,162 @@
+"""One layer's entry in a plan, with its figures, be it kept or rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from seclcompress import substitutions
+from seclcompress.cost import LayerCost
+from seclcompress.plan.model import Calls, LayerPlan
+from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
+from seclcompress.substitutions.site import LINEAR_KINDS
+from seclcompress.trace import Trace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a rewritten layer is to be executed.
+
+    Attributes:
+        execution: One of the family's executions.
+        seconds: What each took, by execution, where it was measured.
+    """
+
+    execution: str
+    seconds: dict[str, float] | None = None
+
+
+#: Decides a layer's execution: where it stands, the family, its options.
+Chooser = Callable[[Site, Substitution, SubstitutionConfig], Choice]
+
+
+def fewest_mult_adds(site: Site, substitution: Substitution, config: SubstitutionConfig) -> Choice:
+    """The paper's cost model: whichever has fewer Mult-Adds, the family's first where they are equal."""
+    return Choice(substitution.cost(site, config).cheapest)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that a plan says something of, and what is known of it before anything is decided.
+
+    Attributes:
+        site: Where it stands, and how often it runs on which sizes.
+        original: What it costs as it is.
+        bound: Why every family must keep it, because others use its weights; None if none do.
+    """
+
+    site: Site
+    original: LayerCost
+    bound: str | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs in eval mode."""
+        return bool(self.site.calls)
+
+
+def known_layer(name: str, module: nn.Module, trace: Trace, bound: str | None) -> Layer:
+    """What a trace tells of a layer.
+
+    Args:
+        name: Where it is.
+        module: The layer.
+        trace: Of its network.
+        bound: As of `Layer`.
+    """
+    original = LayerCost(_parameters(module), {"dense": trace.mult_adds[name]})
+    return Layer(Site(module, trace.sizes(name), name), original, bound)
+
+
+def kept(layer: Layer, reason: str, *, on_demand: bool = False) -> LayerPlan:
+    """The entry of a layer that stays.
+
+    Args:
+        layer: What is known of it.
+        reason: Why it stays.
+        on_demand: Whether because of what was asked.
+    """
+    return LayerPlan(
+        action="keep",
+        reason=reason,
+        on_demand=on_demand,
+        separable=_separable_cost(layer, on_demand=on_demand),
+        cost=layer.original,
+        **_common(layer),
+    )
+
+
+def rewritten(
+    layer: Layer, substitution: Substitution, config: SubstitutionConfig, choice: Choice
+) -> LayerPlan:
+    """The entry of a layer that is rewritten.
+
+    Args:
+        layer: What is known of it.
+        substitution: The family.
+        config: Its options.
+        choice: How it is executed.
+    """
+    cost = substitution.cost(layer.site, config)
+    return LayerPlan(
+        action="rewrite",
+        reason=_reason_to_rewrite(layer.original, cost, choice.execution),
+        substitution=substitution.name,
+        config=config.model_dump(mode="json"),
+        execution=choice.execution,  # type: ignore[arg-type]
+        seconds=choice.seconds,
+        separable=_separable_cost(layer),
+        cost=cost,
+        **_common(layer),
+    )
+
+
+def describe(module: nn.Module) -> str:
+    """A layer's type and geometry in torch's own words."""
+    return f"{type(module).__name__}({module.extra_repr()})"
+
+
+def _common(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.site.name,
+        "layer": describe(layer.site.layer),
+        "calls": [
+            Calls(input_size=size.input, output_size=size.output, times=times)
+            for size, times in layer.site.calls.items()
+        ],
+        "original": layer.original,
+    }
+
+
+def _parameters(layer: nn.Module) -> int:
+    """A layer's parameters, without those of layers inside it, which have entries of their own."""
+    inside = [
+        part for part in layer.modules() if part is not layer and isinstance(part, LINEAR_KINDS)
+    ]
+    theirs = {id(parameter) for part in inside for parameter in part.parameters()}
+    return sum(p.numel() for p in layer.parameters() if id(p) not in theirs)
+
+
+def _separable_cost(layer: Layer, *, on_demand: bool = False) -> LayerCost:
+    """What the baseline makes of a layer, by its own lights: it too keeps what it cannot shrink."""
+    baseline = substitutions.get("separable")
+    config = baseline.config({})
+    if on_demand or layer.bound or not layer.runs or baseline.refuse(layer.site, config):
+        return layer.original
+    cost = baseline.cost(layer.site, config)
+    return cost if cost.parameters < layer.original.parameters else layer.original
+
+
+def _reason_to_rewrite(original: LayerCost, cost: LayerCost, execution: str) -> str:
+    saved = 100 * (1 - cost.parameters / original.parameters)
+    words = f"saves {saved:.1f} % of its parameters"
+    if saved < 0:
+        words = f"asked for, though it adds {-saved:.1f} % to its parameters"
+    if cost.note:
+        words += f"; {cost.note}"
+    if execution != cost.cheapest:
+        words += f"; {execution}, though {cost.cheapest} has fewer Mult-Adds"
+    return words

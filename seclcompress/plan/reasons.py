@@ -1,0 +1,60 @@
+"""Why a layer stays as it is, before any family is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from seclcompress.plan.entries import Layer
+from seclcompress.plan.layers import matches
+from seclcompress.settings.planning import PlanOptions
+from seclcompress.substitutions.site import CONVOLUTION_KINDS
+
+NOT_RUN = "it does not run in eval mode, so it has no size to plan for"
+
+
+def ends(
+    ran: Sequence[str], found: Mapping[str, nn.Module], options: PlanOptions
+) -> dict[str, str]:
+    """Why the first convolution and the last Linear among the layers that ran are kept."""
+    first = [name for name in ran if isinstance(found[name], CONVOLUTION_KINDS)][:1]
+    last = [name for name in ran if isinstance(found[name], nn.Linear)][-1:]
+    kept: dict[str, str] = {}
+    if not options.stem:
+        kept |= dict.fromkeys(first, "the stem (the first convolution); --stem rewrites it too")
+    if not options.head:
+        kept |= dict.fromkeys(last, "the classifier (the last Linear); --head rewrites it too")
+    return kept
+
+
+def asked_to_stay(layer: Layer, end: str | None, options: PlanOptions) -> str | None:
+    """Why what was asked keeps a layer.
+
+    Args:
+        layer: What is known of it.
+        end: Why it stays as the network's first or last, if it is that.
+        options: What was asked.
+    """
+    name, module = layer.site.name, layer.site.layer
+    if layer.bound and not layer.runs:
+        return None  # what binds it also says why it does not run
+    for pattern in options.keep:
+        if matches(pattern, name):
+            return f"kept by --keep {pattern}"
+    if options.only and not any(matches(pattern, name) for pattern in options.only):
+        return "not named by --only"
+    if not layer.runs and not isinstance(module, nn.MultiheadAttention):  # its output is a tuple
+        return NOT_RUN
+    if end is not None:
+        return end
+    narrow = min(_channels(module))
+    if 0 < narrow < options.min_channels:  # without channels every family refuses it
+        return f"it has {narrow} channels, fewer than --min-channels {options.min_channels}"
+    return None
+
+
+def _channels(module: nn.Module) -> tuple[int, ...]:
+    """Input and output channels, whatever a layer calls them."""
+    names = "in_channels out_channels in_features out_features embed_dim".split()
+    return tuple(getattr(module, name) for name in names if hasattr(module, name))

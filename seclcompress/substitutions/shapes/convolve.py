@@ -1,0 +1,57 @@
+"""torch's convolution as a function of the weight, padding modes included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from seclcompress.substitutions.site import Geometry
+
+_CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int = 1
+) -> Tensor:
+    """Convolves a batch as a torch module of this geometry does.
+
+    Args:
+        x: Shape (batch, in_channels, *spatial).
+        weight: Shape (out_channels, in_channels ÷ groups, *kernel_size).
+        bias: Shape (out_channels,), or None.
+        geometry: Stride, padding, dilation and padding mode.
+        groups: As in torch.
+
+    Returns:
+        Shape (batch, out_channels, *output_size).
+    """
+    padding = geometry.padding
+    if geometry.padding_mode != "zeros":
+        x, padding = pad(x, geometry, tuple(weight.shape[2:])), (0,) * len(geometry.stride)
+    return _CONVOLVE[len(geometry.stride)](
+        x, weight, bias, geometry.stride, padding, geometry.dilation, groups
+    )
+
+
+def pad(x: Tensor, geometry: Geometry, kernel_size: tuple[int, ...]) -> Tensor:
+    """Pads a batch as a convolution with this kernel does before it runs.
+
+    Args:
+        x: Shape (batch, channels, *spatial).
+        geometry: Padding, dilation and padding mode.
+        kernel_size: One number a dimension; it decides what `same` is.
+    """
+    sides: list[tuple[int, int]] = []
+    for dimension, size in enumerate(kernel_size):
+        if geometry.padding == "same":  # the odd one goes behind, as in torch
+            total = geometry.dilation[dimension] * (size - 1)
+            sides.append((total // 2, total - total // 2))
+        else:
+            side = 0 if isinstance(geometry.padding, str) else geometry.padding[dimension]
+            sides.append((side, side))
+    if not any(map(sum, sides)):
+        return x
+    mode = "constant" if geometry.padding_mode == "zeros" else geometry.padding_mode
+    return F.pad(x, [side for pair in reversed(sides) for side in pair], mode=mode)

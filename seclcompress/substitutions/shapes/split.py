@@ -1,0 +1,187 @@
+"""A convolution split in two: a depthwise part for space, a pointwise map for channels.
+
+Shared by the families whose structure lies in one of these parts. The depthwise part carries kernel,
+stride, padding and dilation; a 1×1 convolution needs none, its stride is a slice. A grouped convolution
+becomes one depthwise part and one ungrouped pointwise map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seclcompress.cost import LayerCost, convolution_mult_adds, convolution_parameters
+from seclcompress.substitutions.fitting import Fit, split_kernel
+from seclcompress.substitutions.shapes.convolve import pad
+from seclcompress.substitutions.shapes.depthwise import (
+    FactoredDepthwise,
+    Space,
+    new_depthwise,
+    plain_depthwise,
+)
+from seclcompress.substitutions.shapes.pointwise import Pointwise
+from seclcompress.substitutions.site import Convolution, Site, convolution_of
+from seclcompress.substitutions.structured import StructuredConv
+
+_CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+class SplitConv(StructuredConv):
+    """Depthwise, then pointwise, nothing in between.
+
+    Args:
+        conv: The convolution to stand in for.
+        pointwise: The map of the channels.
+        depthwise: The part for space; by default a plain depthwise convolution. A 1×1 convolution has
+            none, whatever is given.
+    """
+
+    depthwise: Space | None
+
+    def __init__(
+        self, conv: Convolution, pointwise: Pointwise, depthwise: Space | None = None
+    ) -> None:
+        super().__init__(conv)
+        self.depthwise = None if is_pointwise(conv) else depthwise or new_depthwise(conv)
+        self.pointwise = pointwise
+
+    @property
+    def executions(self) -> tuple[str, ...]:
+        """Those of the pointwise map."""
+        return self.pointwise.executions
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size)."""
+        dimensions = len(self.kernel_size)
+        if self.depthwise is not None:
+            x, stride = self.depthwise(x), (1,) * dimensions
+        else:
+            x, stride = pad(x, self, self.kernel_size), self.stride
+        if self._runs_dense(x, stride) or x.numel() == 0:  # an FFT of nothing is an error
+            weight = self.pointwise.scaled(self.pointwise.weight()).to(x.dtype)
+            kernel = weight.reshape(*weight.shape, *[1] * dimensions)
+            return _CONVOLVE[dimensions](x, kernel, self.pointwise.bias, stride=stride)
+        if any(step != 1 for step in stride):
+            every: tuple[Any, ...] = (..., *[slice(None, None, step) for step in stride])
+            x = x[every]
+        return self.pointwise.map_channels(x)
+
+    def _runs_dense(self, x: Tensor, stride: Sequence[int]) -> bool:
+        if len(self.executions) == 1 or self.execution != "auto":
+            return self.execution == "dense" or "fast" not in self.executions
+        if not self.training:
+            return self.planned_execution == "dense"
+        sizes = [-(-size // step) for size, step in zip(x.shape[2:], stride, strict=True)]
+        positions = x.shape[0] * math.prod(sizes)
+        return self.pointwise.quickest_in_training(positions) == "dense"
+
+    def to_plain(self) -> nn.Module:
+        """A depthwise convolution and 1×1 ones: several where the map is a product of matrices."""
+        return self._plain(self.pointwise.plain_matrices())
+
+    def to_dense(self) -> nn.Module:
+        """A depthwise convolution and a 1×1 one, or the one 1×1 convolution, as plain modules."""
+        return self._plain([self.pointwise.make_weight()])
+
+    def _plain(self, matrices: Sequence[Tensor]) -> nn.Module:
+        last = len(matrices) - 1
+        ones = [1] * len(self.kernel_size)
+        steps: list[nn.Module] = [] if self.depthwise is None else [plain_depthwise(self.depthwise)]
+        for place, matrix in enumerate(matrices):
+            weight = self.pointwise.scaled(matrix) if place == last else matrix
+            steps.append(
+                convolution_of(
+                    weight.reshape(*weight.shape, *ones),
+                    self.pointwise.bias if place == last else None,
+                    self if not steps else None,  # who is first takes the stride
+                )
+            )
+        whole = steps[0] if len(steps) == 1 else nn.Sequential(*steps)
+        return whole.train(self.training)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The factors of both parts, where they have some."""
+        factors = self.pointwise.factors()
+        if isinstance(self.depthwise, FactoredDepthwise):
+            factors = [*self.depthwise.factors(), *factors]
+        return {"factors": factors} if factors else {}
+
+    def fit(self, layer: nn.Module) -> Fit:
+        """Takes over the nearest filters and, as far as the factors can, the nearest matrix."""
+        assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        space, matrix = split_kernel(layer)
+        of = "the pointwise weights"
+        if self.depthwise is None:  # a grouped 1×1 convolution is a matrix with zeros
+            return Fit(self.pointwise.fit_weight(matrix * space.reshape(-1)), of)
+        with torch.no_grad():
+            # The matrix keeps the size that it was initialised with, from where factors fit best.
+            scale = self.pointwise.make_weight().norm() / matrix.norm().clamp(min=1e-30)
+            space, matrix = space / scale.clamp(min=1e-30), matrix * scale
+            if not isinstance(self.depthwise, FactoredDepthwise):
+                self.depthwise.weight.copy_(space)
+                return Fit(self.pointwise.fit_weight(matrix), of)
+        lost = self.depthwise.fit_weight(space)
+        left = self.pointwise.fit_weight(matrix)
+        return Fit(
+            max(lost, left), "the depthwise and the pointwise weights, whichever fits worse,"
+        )
+
+    def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:
+        """Folds an affine map of each output channel into the pointwise map."""
+        self.pointwise.scale_outputs(scale, shift)
+        return True
+
+    def products(self) -> list[Tensor]:
+        """The tensors that are made from factors: filters, and the pointwise map's matrix."""
+        filters = self.depthwise
+        made = [filters.product()] if isinstance(filters, FactoredDepthwise) else []
+        return [*made, *([self.pointwise.product()] if self.pointwise.factors() else [])]
+
+    def keep_product(self, keep: bool) -> None:
+        """Whether a forward pass in training keeps what is made from factors."""
+        if isinstance(self.depthwise, FactoredDepthwise):
+            self.depthwise.keep_product(keep)
+        self.pointwise.keep_product(keep)
+
+
+def is_pointwise(conv: Convolution) -> bool:
+    """Whether a convolution looks at one position at a time."""
+    return all(size == 1 for size in conv.kernel_size)
+
+
+def split_cost(
+    site: Site,
+    parameters: int,
+    mult_adds: dict[str, int],
+    *,
+    filter_parameters: int | None = None,
+    note: str = "",
+) -> LayerCost:
+    """The cost of depthwise and pointwise together.
+
+    Args:
+        site: Of the layer that is replaced. The stride lies in the depthwise part, so the pointwise map
+            works at the output's resolution.
+        parameters: Those of the pointwise map, the bias left out.
+        mult_adds: Mult-Adds of the pointwise map at one position, by execution.
+        filter_parameters: Those of a channel's depthwise filter; by default its kernel's size.
+        note: As of `LayerCost`.
+    """
+    conv = site.convolution
+    parameters += conv.out_channels if conv.bias is not None else 0
+    space = 0
+    if not is_pointwise(conv):
+        c, kernel = conv.in_channels, conv.kernel_size
+        filters = convolution_parameters(c, c, kernel, c, bias=False)
+        parameters += filters if filter_parameters is None else c * filter_parameters
+        space = convolution_mult_adds(c, c, kernel, c, site.output_positions)
+    return LayerCost(
+        parameters,
+        {way: space + each * site.output_positions for way, each in mult_adds.items()},
+        note,
+    )
