@@ -53,11 +53,11 @@ def bench(
     import torch
     from rich.console import Console
 
-    from seclcompress import report
     from seclcompress.artefact import fresh
     from seclcompress.bench import LAYOUTS, variants
     from seclcompress.bench import bench as run
     from seclcompress.plan import PlanOptions, make_plan
+    from seclcompress.report.bench import bench_json, bench_table
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
     from seclcompress.timing import describe_machine
@@ -104,7 +104,7 @@ def bench(
         )
     heading = f"{network}, batch {batch_size}, input {'×'.join(map(str, source.input_size))}"
     if json:
-        typer.echo(report.bench_json(heading, describe_machine(), measured, plans))
+        typer.echo(bench_json(heading, describe_machine(), measured, plans))
         return
     console = Console(highlight=False, emoji=False)
-    console.print(report.bench_table(heading, describe_machine(), measured, plans, console.width))
+    console.print(bench_table(heading, describe_machine(), measured, plans, console.width))

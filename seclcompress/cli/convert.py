@@ -92,10 +92,11 @@ def convert(
     )
     from rich.console import Console
 
-    from seclcompress import artefact, report
+    from seclcompress import artefact
     from seclcompress.count import check_rewritten, count_network
     from seclcompress.files import check_free, write_file
     from seclcompress.networks.weights import check_finite
+    from seclcompress.report import counts
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
 
@@ -117,9 +118,9 @@ def convert(
     counted = count_network(skeleton, traced, decided)
     check_rewritten(rewrite_network(skeleton, decided, seed=seed), counted)
     console = Console(highlight=False, emoji=False)
-    console.print(report.layers_table(counted, console.width))
+    console.print(counts.layers_table(counted, console.width))
     console.print()
-    console.print(report.count_table(network, counted, decided, {}, console.width))
+    console.print(counts.count_table(network, counted, decided, {}, console.width))
     planning.say_without_kernel(decided)
     if not dry_run:
         assert output_dir is not None

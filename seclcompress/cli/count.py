@@ -67,8 +67,9 @@ def count(
 
     from rich.console import Console
 
-    from seclcompress import report, witness
+    from seclcompress import witness
     from seclcompress.count import count_network
+    from seclcompress.report import counts
     from seclcompress.resolve import locate
 
     source = locate(network, num_classes=num_classes, input_size=size, factory_name=factory)
@@ -83,16 +84,16 @@ def count(
         for column, mult_adds in witness.verify(original, decided, counted).items():
             err_console.print(f"fvcore agrees on '{column}': {mult_adds:,} Mult-Adds.")
     if json:
-        typer.echo(report.count_json(network, counted, decided, accuracies))
+        typer.echo(counts.count_json(network, counted, decided, accuracies))
         return
     if csv:
-        typer.echo(report.count_csv(counted), nl=False)
+        typer.echo(counts.count_csv(counted), nl=False)
         return
     console = Console(highlight=False, emoji=False)
     if per_layer:
-        console.print(report.layers_table(counted, console.width))
+        console.print(counts.layers_table(counted, console.width))
         console.print()
-    console.print(report.count_table(network, counted, decided, accuracies, console.width))
+    console.print(counts.count_table(network, counted, decided, accuracies, console.width))
 
 
 def _accuracies(metrics: dict[str, float]) -> dict[str, float]:

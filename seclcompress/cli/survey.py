@@ -39,7 +39,7 @@ def survey(
     )
     from fnmatch import fnmatchcase
 
-    from seclcompress import report
+    from seclcompress.report.survey import survey_csv, survey_header, survey_line
     from seclcompress.survey import names
     from seclcompress.survey import survey as run
 
@@ -47,12 +47,12 @@ def survey(
     if not found:
         raise NetworkError(f"None of torchvision's {len(names())} networks matches '{pattern}'.")
     if csv:
-        typer.echo(report.survey_csv(), nl=False)
+        typer.echo(survey_csv(), nl=False)
     else:
-        typer.echo(report.survey_header(substitution))
+        typer.echo(survey_header(substitution))
     failed = []
     for surveyed in run(found, wanted):
-        line = report.survey_csv(surveyed) if csv else report.survey_line(surveyed) + "\n"
+        line = survey_csv(surveyed) if csv else survey_line(surveyed) + "\n"
         typer.echo(line, nl=False)
         if surveyed.refused is not None and not surveyed.expected:
             failed.append(surveyed.network)

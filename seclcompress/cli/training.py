@@ -177,7 +177,7 @@ def left_out(teacher: object) -> set[str]:
 
 def show(settings: TrainingSettings, data: Data, processes: Processes, leave_out: set[str]) -> None:
     """Prints the settings of a run before it begins."""
-    from seclcompress.training_report import settings_table
+    from seclcompress.report.training import settings_table
 
     if not processes.first:
         return
@@ -237,8 +237,8 @@ def run(
     from seclcompress.cli.progress import observe
     from seclcompress.files import EVENTS, check_free, remove_ours
     from seclcompress.networks.weights import check_finite
+    from seclcompress.report.training import curves_png, training_table
     from seclcompress.train import BEST, METRICS, Stopped, Trainer
-    from seclcompress.training_report import curves_png, training_table
 
     partial = partial_folder(output_dir)
     settings = settings.resolved(crop=data.crop, flip=data.flip)

@@ -107,7 +107,7 @@ STAGES = [
     "trace.trace_network",
     "plan.make_plan",
     "count.count_network",
-    "report.layers_table",
+    "report.counts.layers_table",
     "rewrite.rewrite_network",
     "artefact.save",
     "files.write.sync_file",

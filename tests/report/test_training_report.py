@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from seclcompress.report.training import curves_png, settings_table, training_table
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.training_report import curves_png, settings_table, training_table
 
 HISTORY = [
     {"epoch": 1, "train_loss": 2.0, "test_loss": 1.9, "accuracy": 40.0, "seconds": 4000.0},

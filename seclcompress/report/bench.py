@@ -1,0 +1,79 @@
+"""What a stopwatch said of a whole network, as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from seclcompress.bench import Measured
+from seclcompress.count import COLUMNS
+from seclcompress.plan import Plan
+from seclcompress.report.tables import column_titles, figures_table, main_family
+
+
+def bench_table(
+    heading: str,
+    machine: str,
+    measured: Mapping[str, Measured],
+    plans: Mapping[str, Plan],
+    width: int,
+) -> RenderableType:
+    """Milliseconds a batch by variant, in the faster layout, with spread, memory and file size.
+
+    Args:
+        heading: Network, batch and input size.
+        machine: Processor, threads, versions.
+        measured: By column.
+        plans: By memory layout.
+        width: Of the terminal.
+    """
+    layout = measured["auto" if "auto" in measured else "original"].layout
+    plan = plans[layout]
+    titles = column_titles(main_family(plan))
+    original = measured["original"].timing.median
+    figures: dict[str, dict[str, str]] = {
+        "ms a batch": {c: f"{1e3 * m.timing.median:.2f}" for c, m in measured.items()},
+        "  middle half ±": {
+            c: f"{50 * m.timing.spread / m.timing.median:.0f} %" for c, m in measured.items()
+        },
+        "  times faster": {c: f"{original / m.timing.median:.2f}" for c, m in measured.items()},
+        "  layout": {c: m.layout for c, m in measured.items()},
+        "  ms in the other": {c: f"{1e3 * m.other.median:.2f}" for c, m in measured.items()},
+        "activations, MB": {
+            c: "–" if m.peak_bytes is None else f"{m.peak_bytes / 1e6:.1f}"
+            for c, m in measured.items()
+        },
+        "weights file, MB": {c: f"{m.file_bytes / 1e6:.2f}" for c, m in measured.items()},
+    }
+    for row in figures.values():
+        for column in COLUMNS:
+            row.setdefault(column, "–")
+    table = figures_table(figures, titles, width)
+    disagree = [layer for layer in plan.rewritten if layer.execution != layer.cost.cheapest]
+    fast = sum(layer.execution == "fast" for layer in plan.rewritten)
+    note = (
+        f"Chosen in {layout}: {fast} of {len(plan.rewritten)} layers run fast; {len(disagree)} run "
+        "otherwise than fewest Mult-Adds would have it."
+    )
+    notes = [Text(note)] if plan.cost_model == "measured" else []
+    return Group(Text(heading, style="bold"), Text(machine, style="dim"), table, *notes)
+
+
+def bench_json(
+    heading: str, machine: str, measured: Mapping[str, Measured], plans: Mapping[str, Plan]
+) -> str:
+    """Every figure of `bench_table` as JSON, in seconds and bytes; the executions by layout."""
+    content = {
+        "network": heading,
+        "machine": machine,
+        "variants": {column: asdict(variant) for column, variant in measured.items()},
+        "executions": {
+            layout: {layer.name: layer.execution for layer in plan.rewritten}
+            for layout, plan in plans.items()
+        },
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)

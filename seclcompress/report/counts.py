@@ -1,0 +1,156 @@
+"""Counts and plans as tables for people, and as JSON and CSV for programs. Figures come as they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from seclcompress.cost import EXECUTIONS
+from seclcompress.count import COLUMNS, Count, Row
+from seclcompress.plan import Plan
+from seclcompress.report.tables import column_titles, figures_table, main_family, occurrences
+
+_NARROW = 76  # terminal columns that a line a layer needs
+
+
+def count_table(
+    label: str, counted: Count, plan: Plan, accuracies: Mapping[str, float], width: int
+) -> RenderableType:
+    """The five columns with totals and ratios.
+
+    Args:
+        label: The network, as the person named it.
+        counted: The figures.
+        plan: Whose layers they are.
+        accuracies: Percent by column, where measured.
+        width: Of the terminal; where the figures need more, each column becomes a paragraph.
+    """
+    titles = column_titles(main_family(plan))
+    figures: dict[str, dict[str, str]] = {
+        "parameters": {c: f"{counted.columns[c].parameters:,}" for c in COLUMNS},
+        "  times smaller": {c: f"{counted.ratio(c, 'parameters'):.2f}" for c in COLUMNS},
+        "float32 bytes": {c: f"{4 * counted.columns[c].parameters:,}" for c in COLUMNS},
+        "Mult-Adds (MACs)": {c: f"{counted.columns[c].mult_adds:,}" for c in COLUMNS},
+        "  times fewer": {c: f"{counted.ratio(c, 'mult_adds'):.2f}" for c in COLUMNS},
+    }
+    if accuracies:
+        figures["accuracy %"] = {
+            c: f"{accuracies[c]:.2f}" if c in accuracies else "–" for c in COLUMNS
+        }
+    table = figures_table(figures, titles, width)
+    heading = Text(f"{label}, batch 1, input {_size(counted.input_size)}", style="bold")
+    return Group(heading, table, *_notes(counted, plan))
+
+
+def _size(size: tuple[int, ...]) -> str:
+    return "×".join(map(str, size))
+
+
+def _notes(counted: Count, plan: Plan) -> list[Text]:
+    rewritten, every = len(plan.rewritten), len(plan.layers)
+    fast = sum(layer.execution == "fast" for layer in plan.rewritten)
+    notes = [
+        f"{rewritten} of {every} {plan.kind} rewritten; chosen by the {plan.cost_model} cost "
+        f"model: {rewritten - fast} dense, {fast} fast."
+    ]
+    if not rewritten:
+        reasons = Counter(layer.reason for layer in plan.layers).most_common(3)
+        listed = "; ".join(f"{reason} (×{times})" for reason, times in reasons)
+        notes = [f"None of {every} {plan.kind} would be rewritten: {listed or 'there is none'}."]
+    if counted.unknown:
+        notes.append(f"Not counted, because nobody here knows how: {occurrences(counted.unknown)}.")
+    if counted.assumed:
+        notes.append(
+            "Sizes that depend on the image were taken at their largest (every box kept, up to the "
+            f"network's own limits): {occurrences(counted.assumed)}."
+        )
+    return [Text(note) for note in notes]
+
+
+def layers_table(counted: Count, width: int) -> RenderableType:
+    """One entry a layer: fate, parameters, Mult-Adds, and why.
+
+    Args:
+        counted: The figures.
+        width: Of the terminal; a narrow one gets a paragraph a layer instead of a line.
+    """
+    if width < _NARROW:
+        return Group(*[_layer_paragraph(row) for row in counted.rows])
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("layer", overflow="fold")
+    table.add_column("becomes", overflow="fold")
+    table.add_column("N", justify="right", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("Mult-Adds", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for row in counted.rows:
+        length = "" if row.length is None else str(row.length)
+        figures = ["\n".join(_changes(row, quantity)) for quantity in ("parameters", "mult_adds")]
+        style = "" if row.substitution else "dim"
+        table.add_row(_name(row), _fate(row), length, *figures, row.reason, style=style)
+    return table
+
+
+def _layer_paragraph(row: Row) -> Text:
+    text = Text(f"{_name(row)}: {_fate(row)}\n", style="" if row.substitution else "dim")
+    for title, quantity in (("parameters", "parameters"), ("Mult-Adds", "mult_adds")):
+        text.append(f"  {title} {', '.join(_changes(row, quantity))}\n")
+    return text.append(f"  {row.reason}")
+
+
+def _name(row: Row) -> str:
+    return row.name or "(the network)"
+
+
+def _fate(row: Row) -> str:
+    return f"{row.substitution}, {row.execution}" if row.substitution else "kept"
+
+
+def _changes(row: Row, quantity: str) -> list[str]:
+    """A quantity before, and after under each execution; the one that runs has the arrow."""
+    before = getattr(row.columns["original"], quantity)
+    lines = [f"{before:,}"]
+    if row.substitution is None:
+        return lines
+    if quantity == "parameters":
+        return [*lines, f"→ {row.columns['auto'].parameters:,}"]
+    for execution in EXECUTIONS:
+        arrow = "→ " if execution == row.execution else ""
+        lines.append(f"{arrow}{execution} {row.columns[execution].mult_adds:,}")
+    return lines
+
+
+def count_json(label: str, counted: Count, plan: Plan, accuracies: Mapping[str, float]) -> str:
+    """Every figure of `count_table` and `layers_table` as JSON."""
+    content: dict[str, Any] = {"network": label, "cost_model": plan.cost_model}
+    content.update(counted.to_dict())
+    content["accuracies"] = dict(accuracies)
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def count_csv(counted: Count) -> str:
+    """One line a layer and a last line `total`; the columns' names are `<column>_<quantity>`."""
+    quantities = ("parameters", "mult_adds")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["name", "layer", "action", "substitution", "length", "execution", "reason"]
+        + [f"{column}_{quantity}" for column in COLUMNS for quantity in quantities]
+    )
+
+    def figures(columns: Mapping[str, Any]) -> list[int]:
+        return [getattr(columns[c], quantity) for c in COLUMNS for quantity in quantities]
+
+    for row in counted.rows:
+        about = [row.name, row.layer, row.action, row.substitution, row.length, row.execution]
+        writer.writerow([*about, row.reason, *figures(row.columns)])
+    writer.writerow(["total", "", "", "", "", "", "", *figures(counted.columns)])
+    return text.getvalue()

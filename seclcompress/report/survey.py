@@ -1,0 +1,66 @@
+"""A survey: one line a network for people, and the same figures as CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from seclcompress.count import COLUMNS
+from seclcompress.report.tables import column_titles, occurrences
+from seclcompress.survey import Surveyed
+
+#: A survey's columns: the five of a count twice, exact, so that a line is long and can be compared.
+_PARAMETERS, _MULT_ADDS, _NAME = 12, 16, 38
+
+
+def survey_header(substitution: str) -> str:
+    """Two lines above the lines of a survey."""
+    short = [title.split()[-1] for title in column_titles(substitution).values()]
+    groups = (
+        f"{'':{_NAME}} {'layers':>11} {'parameters':^{5 * (_PARAMETERS + 1)}}"
+        f"{'Mult-Adds (MACs)':^{5 * (_MULT_ADDS + 1)}}{'chosen: times':>16}"
+    )
+    columns = "".join(f" {title:>{_PARAMETERS}}" for title in short)
+    columns += "".join(f" {title:>{_MULT_ADDS}}" for title in short)
+    heading = f"{'network':{_NAME}} {'now':>5} {'kept':>5}{columns} {'smaller':>7} {'fewer':>7}"
+    return f"{groups.rstrip()}\n{heading} {'s':>5}  kept because"
+
+
+def survey_line(surveyed: Surveyed) -> str:
+    """One network: layers rewritten and kept, five columns twice, ratios, seconds, reasons."""
+    counted = surveyed.counted
+    if counted is None:
+        return f"{surveyed.network:{_NAME}} refused: {surveyed.refused}"
+    figures = "".join(f" {counted.columns[c].parameters:>{_PARAMETERS},}" for c in COLUMNS)
+    figures += "".join(f" {counted.columns[c].mult_adds:>{_MULT_ADDS},}" for c in COLUMNS)
+    smaller, fewer = (counted.ratio("auto", quantity) for quantity in ("parameters", "mult_adds"))
+    kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
+    if counted.unknown:
+        kept += f"; not counted: {occurrences(counted.unknown)}"
+    layers = f"{surveyed.rewritten:>5} {sum(times for _, times in surveyed.kept):>5}"
+    return (
+        f"{surveyed.network:{_NAME}} {layers}{figures} {smaller:>7.2f} {fewer:>7.2f} "
+        f"{surveyed.seconds:>5.1f}  {kept}"
+    )
+
+
+def survey_csv(surveyed: Surveyed | None = None) -> str:
+    """The same as one line of CSV, ended; for None the line with the columns' names."""
+    quantities = ("parameters", "mult_adds")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if surveyed is None:
+        names = [f"{column}_{quantity}" for quantity in quantities for column in COLUMNS]
+        writer.writerow(["network", "input_size", "rewritten", "kept", *names, "seconds", "why"])
+        return text.getvalue()
+    kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
+    counted = surveyed.counted
+    size = "" if counted is None else "x".join(map(str, counted.input_size))
+    numbers: list[int | str] = [""] * (2 * len(COLUMNS))
+    if counted is not None:
+        columns = counted.columns
+        numbers = [getattr(columns[c], quantity) for quantity in quantities for c in COLUMNS]
+    layers = [surveyed.rewritten, sum(times for _, times in surveyed.kept)]
+    why = surveyed.refused or kept
+    writer.writerow([surveyed.network, size, *layers, *numbers, f"{surveyed.seconds:.2f}", why])
+    return text.getvalue()
