@@ -16,7 +16,7 @@ import torch
 from seclcompress import resolve
 from seclcompress.measure import Stopwatch
 from seclcompress.plan import PlanOptions, convolutions, make_plan
-from seclcompress.substitutions import get
+from seclcompress.substitutions import Site, get
 from seclcompress.timing import describe_machine
 from seclcompress.trace import trace_network
 
@@ -40,7 +40,7 @@ def regret(name: str, depth: int, channels_last: bool) -> str:
         substitution = get(layer.substitution or "")
         config = substitution.config(layer.config)
         seconds = again.choose(
-            found[layer.name], substitution, config, trace.output_sizes(layer.name)
+            Site(found[layer.name], trace.sizes(layer.name)), substitution, config
         ).seconds
         assert seconds is not None
         chosen += seconds[layer.execution]

@@ -56,6 +56,7 @@ class Row:
         reason: Why.
         substitution: The family it is rewritten as, if it is.
         execution: The choice for this layer.
+        executions: What there was to choose from; one for a layer that is kept.
         columns: Totals of this layer by column.
     """
 
@@ -65,6 +66,7 @@ class Row:
     reason: str
     substitution: str | None
     execution: str
+    executions: tuple[str, ...]
     columns: dict[str, Totals]
 
 
@@ -94,9 +96,13 @@ class Count:
         """Everything as plain JSON values."""
         return asdict(self)
 
+    def column(self, name: str) -> Totals:
+        """A column by name; for an execution that no layer has, what runs instead."""
+        return self.columns.get(name, self.columns["dense"])
+
     def ratio(self, column: str, quantity: str) -> float:
         """How many times smaller a column's quantity is than the original's; NaN for nothing."""
-        mine = getattr(self.columns[column], quantity)
+        mine = getattr(self.column(column), quantity)
         original = getattr(self.columns["original"], quantity)
         return original / mine if mine else float("nan")
 
@@ -169,6 +175,7 @@ def _layer_row(layer: LayerPlan, names: Sequence[str]) -> Row:
         layer.reason,
         layer.substitution,
         layer.execution,
+        tuple(layer.cost.mult_adds),
         figures,
     )
 
@@ -202,4 +209,6 @@ def _other_rows(network: nn.Module, trace: Trace, plan: Plan, columns: Sequence[
 
 
 def _kept_row(name: str, layer: str, totals: Totals, reason: str, columns: Sequence[str]) -> Row:
-    return Row(name, layer, "keep", reason, None, "dense", dict.fromkeys(columns, totals))
+    return Row(
+        name, layer, "keep", reason, None, "dense", ("dense",), dict.fromkeys(columns, totals)
+    )

@@ -147,7 +147,9 @@ def test_subnormal_vanishing_and_enormous_weights(rewritten: nn.Module, scale: f
     plan = make_plan(network, trace_network(network, (3, 16, 16)), PlanOptions(config={"depth": 2}))
     rewrite_network(network, plan)
     check_finite(network.state_dict(), "the network")
-    assert all(float(f.detach().abs().min()) > 0 for f in network.body[5].factors())
+    assert all(
+        float(f.detach().abs().min()) > 0 for f in network.body[5].parameter_groups()["factors"]
+    )
 
 
 def test_float16_weights_in_a_file(invoke: Invoke) -> None:

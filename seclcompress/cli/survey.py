@@ -46,13 +46,14 @@ def survey(
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:
         raise NetworkError(f"None of torchvision's {len(names())} networks matches '{pattern}'.")
+    families = [substitution]
     if csv:
-        typer.echo(survey_csv(), nl=False)
+        typer.echo(survey_csv(families), nl=False)
     else:
-        typer.echo(survey_header(substitution))
+        typer.echo(survey_header(families))
     failed = []
     for surveyed in run(found, wanted):
-        line = survey_csv(surveyed) if csv else survey_line(surveyed) + "\n"
+        line = survey_csv(families, surveyed) if csv else survey_line(families, surveyed) + "\n"
         typer.echo(line, nl=False)
         if surveyed.refused is not None and not surveyed.expected:
             failed.append(surveyed.network)

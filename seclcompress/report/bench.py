@@ -10,9 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seclcompress.bench import Measured
-from seclcompress.count import COLUMNS
 from seclcompress.plan import Plan
-from seclcompress.report.tables import column_titles, figures_table, main_family
+from seclcompress.report.tables import column_titles, figures_table
 
 
 def bench_table(
@@ -33,7 +32,7 @@ def bench_table(
     """
     layout = measured["auto" if "auto" in measured else "original"].layout
     plan = plans[layout]
-    titles = column_titles(main_family(plan))
+    titles = column_titles(plan.families)
     original = measured["original"].timing.median
     figures: dict[str, dict[str, str]] = {
         "ms a batch": {c: f"{1e3 * m.timing.median:.2f}" for c, m in measured.items()},
@@ -50,7 +49,7 @@ def bench_table(
         "weights file, MB": {c: f"{m.file_bytes / 1e6:.2f}" for c, m in measured.items()},
     }
     for row in figures.values():
-        for column in COLUMNS:
+        for column in titles:
             row.setdefault(column, "–")
     table = figures_table(figures, titles, width)
     disagree = [layer for layer in plan.rewritten if layer.execution != layer.cost.cheapest]

@@ -13,10 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from seclcompress.cost import EXECUTIONS
-from seclcompress.count import COLUMNS, Count, Row
+from seclcompress.count import Count, Row
 from seclcompress.plan import Plan
-from seclcompress.report.tables import column_titles, figures_table, main_family, occurrences
+from seclcompress.report.tables import column_titles, figures_table, occurrences
 
 _NARROW = 76  # terminal columns that a line a layer needs
 
@@ -24,7 +23,7 @@ _NARROW = 76  # terminal columns that a line a layer needs
 def count_table(
     label: str, counted: Count, plan: Plan, accuracies: Mapping[str, float], width: int
 ) -> RenderableType:
-    """The five columns with totals and ratios.
+    """The columns with totals and ratios.
 
     Args:
         label: The network, as the person named it.
@@ -33,17 +32,17 @@ def count_table(
         accuracies: Percent by column, where measured.
         width: Of the terminal; where the figures need more, each column becomes a paragraph.
     """
-    titles = column_titles(main_family(plan))
+    titles = column_titles(plan.families)
     figures: dict[str, dict[str, str]] = {
-        "parameters": {c: f"{counted.columns[c].parameters:,}" for c in COLUMNS},
-        "  times smaller": {c: f"{counted.ratio(c, 'parameters'):.2f}" for c in COLUMNS},
-        "float32 bytes": {c: f"{4 * counted.columns[c].parameters:,}" for c in COLUMNS},
-        "Mult-Adds (MACs)": {c: f"{counted.columns[c].mult_adds:,}" for c in COLUMNS},
-        "  times fewer": {c: f"{counted.ratio(c, 'mult_adds'):.2f}" for c in COLUMNS},
+        "parameters": {c: f"{counted.columns[c].parameters:,}" for c in titles},
+        "  times smaller": {c: f"{counted.ratio(c, 'parameters'):.2f}" for c in titles},
+        "float32 bytes": {c: f"{4 * counted.columns[c].parameters:,}" for c in titles},
+        "Mult-Adds (MACs)": {c: f"{counted.columns[c].mult_adds:,}" for c in titles},
+        "  times fewer": {c: f"{counted.ratio(c, 'mult_adds'):.2f}" for c in titles},
     }
     if accuracies:
         figures["accuracy %"] = {
-            c: f"{accuracies[c]:.2f}" if c in accuracies else "–" for c in COLUMNS
+            c: f"{accuracies[c]:.2f}" if c in accuracies else "–" for c in titles
         }
     table = figures_table(figures, titles, width)
     heading = Text(f"{label}, batch 1, input {_size(counted.input_size)}", style="bold")
@@ -56,10 +55,8 @@ def _size(size: tuple[int, ...]) -> str:
 
 def _notes(counted: Count, plan: Plan) -> list[Text]:
     rewritten, every = len(plan.rewritten), len(plan.layers)
-    fast = sum(layer.execution == "fast" for layer in plan.rewritten)
     notes = [
-        f"{rewritten} of {every} {plan.kind} rewritten; chosen by the {plan.cost_model} cost "
-        f"model: {rewritten - fast} dense, {fast} fast."
+        f"{rewritten} of {every} {plan.kind} rewritten{_by_family(plan)}{_by_execution(plan)}."
     ]
     if not rewritten:
         reasons = Counter(layer.reason for layer in plan.layers).most_common(3)
@@ -75,6 +72,24 @@ def _notes(counted: Count, plan: Plan) -> list[Text]:
     return [Text(note) for note in notes]
 
 
+def _by_family(plan: Plan) -> str:
+    """How many layers become which family, where there are several."""
+    times = Counter(layer.substitution for layer in plan.rewritten)
+    listed = ", ".join(f"{times[family]} as {family}" for family in plan.families)
+    return f": {listed}" if len(times) > 1 else ""
+
+
+def _by_execution(plan: Plan) -> str:
+    """How many layers run which way, where they could run another."""
+    if len(plan.executions) < 2:
+        return ""
+    chosen: list[str] = [
+        layer.execution for layer in plan.rewritten if len(layer.cost.mult_adds) > 1
+    ]
+    listed = ", ".join(f"{chosen.count(way)} {way}" for way in plan.executions)
+    return f"; chosen by the {plan.cost_model} cost model: {listed}"
+
+
 def layers_table(counted: Count, width: int) -> RenderableType:
     """One entry a layer: fate, parameters, Mult-Adds, and why.
 
@@ -87,15 +102,13 @@ def layers_table(counted: Count, width: int) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("layer", overflow="fold")
     table.add_column("becomes", overflow="fold")
-    table.add_column("N", justify="right", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("Mult-Adds", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
     for row in counted.rows:
-        length = "" if row.length is None else str(row.length)
         figures = ["\n".join(_changes(row, quantity)) for quantity in ("parameters", "mult_adds")]
         style = "" if row.substitution else "dim"
-        table.add_row(_name(row), _fate(row), length, *figures, row.reason, style=style)
+        table.add_row(_name(row), _fate(row), *figures, row.reason, style=style)
     return table
 
 
@@ -111,7 +124,9 @@ def _name(row: Row) -> str:
 
 
 def _fate(row: Row) -> str:
-    return f"{row.substitution}, {row.execution}" if row.substitution else "kept"
+    if row.substitution is None:
+        return "kept"
+    return f"{row.substitution}, {row.execution}" if len(row.executions) > 1 else row.substitution
 
 
 def _changes(row: Row, quantity: str) -> list[str]:
@@ -122,7 +137,9 @@ def _changes(row: Row, quantity: str) -> list[str]:
         return lines
     if quantity == "parameters":
         return [*lines, f"→ {row.columns['auto'].parameters:,}"]
-    for execution in EXECUTIONS:
+    if len(row.executions) == 1:
+        return [*lines, f"→ {row.columns['auto'].mult_adds:,}"]
+    for execution in row.executions:
         arrow = "→ " if execution == row.execution else ""
         lines.append(f"{arrow}{execution} {row.columns[execution].mult_adds:,}")
     return lines
@@ -142,15 +159,15 @@ def count_csv(counted: Count) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["name", "layer", "action", "substitution", "length", "execution", "reason"]
-        + [f"{column}_{quantity}" for column in COLUMNS for quantity in quantities]
+        ["name", "layer", "action", "substitution", "execution", "reason"]
+        + [f"{column}_{quantity}" for column in counted.columns for quantity in quantities]
     )
 
     def figures(columns: Mapping[str, Any]) -> list[int]:
-        return [getattr(columns[c], quantity) for c in COLUMNS for quantity in quantities]
+        return [getattr(columns[c], quantity) for c in counted.columns for quantity in quantities]
 
     for row in counted.rows:
-        about = [row.name, row.layer, row.action, row.substitution, row.length, row.execution]
+        about = [row.name, row.layer, row.action, row.substitution, row.execution]
         writer.writerow([*about, row.reason, *figures(row.columns)])
-    writer.writerow(["total", "", "", "", "", "", "", *figures(counted.columns)])
+    writer.writerow(["total", "", "", "", "", "", *figures(counted.columns)])
     return text.getvalue()

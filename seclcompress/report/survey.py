@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
-from seclcompress.count import COLUMNS
 from seclcompress.report.tables import column_titles, occurrences
 from seclcompress.survey import Surveyed
 
-#: A survey's columns: the five of a count twice, exact, so that a line is long and can be compared.
+#: A survey's columns: those of a count twice, exact, so that a line is long and can be compared.
 _PARAMETERS, _MULT_ADDS, _NAME = 12, 16, 38
 
 
-def survey_header(substitution: str) -> str:
-    """Two lines above the lines of a survey."""
-    short = [title.split()[-1] for title in column_titles(substitution).values()]
+def survey_header(families: Sequence[str]) -> str:
+    """Two lines above the lines of a survey.
+
+    Args:
+        families: The names of those that layers are to be rewritten as.
+    """
+    short = [title.split()[-1] for title in column_titles(families).values()]
     groups = (
-        f"{'':{_NAME}} {'layers':>11} {'parameters':^{5 * (_PARAMETERS + 1)}}"
-        f"{'Mult-Adds (MACs)':^{5 * (_MULT_ADDS + 1)}}{'chosen: times':>16}"
+        f"{'':{_NAME}} {'layers':>11} {'parameters':^{len(short) * (_PARAMETERS + 1)}}"
+        f"{'Mult-Adds (MACs)':^{len(short) * (_MULT_ADDS + 1)}}{'chosen: times':>16}"
     )
     columns = "".join(f" {title:>{_PARAMETERS}}" for title in short)
     columns += "".join(f" {title:>{_MULT_ADDS}}" for title in short)
@@ -26,13 +30,14 @@ def survey_header(substitution: str) -> str:
     return f"{groups.rstrip()}\n{heading} {'s':>5}  kept because"
 
 
-def survey_line(surveyed: Surveyed) -> str:
-    """One network: layers rewritten and kept, five columns twice, ratios, seconds, reasons."""
+def survey_line(families: Sequence[str], surveyed: Surveyed) -> str:
+    """One network: layers rewritten and kept, all columns twice, ratios, seconds, reasons."""
     counted = surveyed.counted
     if counted is None:
         return f"{surveyed.network:{_NAME}} refused: {surveyed.refused}"
-    figures = "".join(f" {counted.columns[c].parameters:>{_PARAMETERS},}" for c in COLUMNS)
-    figures += "".join(f" {counted.columns[c].mult_adds:>{_MULT_ADDS},}" for c in COLUMNS)
+    columns = [counted.column(name) for name in column_titles(families)]
+    figures = "".join(f" {totals.parameters:>{_PARAMETERS},}" for totals in columns)
+    figures += "".join(f" {totals.mult_adds:>{_MULT_ADDS},}" for totals in columns)
     smaller, fewer = (counted.ratio("auto", quantity) for quantity in ("parameters", "mult_adds"))
     kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
     if counted.unknown:
@@ -44,22 +49,23 @@ def survey_line(surveyed: Surveyed) -> str:
     )
 
 
-def survey_csv(surveyed: Surveyed | None = None) -> str:
+def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str:
     """The same as one line of CSV, ended; for None the line with the columns' names."""
     quantities = ("parameters", "mult_adds")
+    columns = list(column_titles(families))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if surveyed is None:
-        names = [f"{column}_{quantity}" for quantity in quantities for column in COLUMNS]
+        names = [f"{column}_{quantity}" for quantity in quantities for column in columns]
         writer.writerow(["network", "input_size", "rewritten", "kept", *names, "seconds", "why"])
         return text.getvalue()
     kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
     counted = surveyed.counted
     size = "" if counted is None else "x".join(map(str, counted.input_size))
-    numbers: list[int | str] = [""] * (2 * len(COLUMNS))
+    numbers: list[int | str] = [""] * (2 * len(columns))
     if counted is not None:
-        columns = counted.columns
-        numbers = [getattr(columns[c], quantity) for quantity in quantities for c in COLUMNS]
+        totals = [counted.column(name) for name in columns]
+        numbers = [getattr(column, quantity) for quantity in quantities for column in totals]
     layers = [surveyed.rewritten, sum(times for _, times in surveyed.kept)]
     why = surveyed.refused or kept
     writer.writerow([surveyed.network, size, *layers, *numbers, f"{surveyed.seconds:.2f}", why])

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from seclcompress.count import COLUMNS
-from seclcompress.plan import Plan
+from seclcompress import substitutions
+from seclcompress.cost import EXECUTIONS
 
 
-def column_titles(substitution: str) -> dict[str, str]:
-    """What people read above each column, for a plan of this family."""
-    family = {"acdc": "SECL"}.get(substitution, substitution)
-    return {
-        "original": "original",
-        "separable": "plain separable",
-        "dense": f"{family} dense",
-        "fast": f"{family} fast",
-        "auto": f"{family} chosen",
-    }
+def column_titles(families: Sequence[str]) -> dict[str, str]:
+    """The columns that a report shows, and what people read above each.
 
+    Layers that can be executed in one way only need no column for it beside the chosen one.
 
-def main_family(plan: Plan) -> str:
-    """The family that most rewritten layers belong to."""
-    used = [layer.substitution or "" for layer in plan.rewritten]
-    return max(sorted(set(used)), key=used.count) if used else "acdc"
+    Args:
+        families: The names of those that layers are rewritten as, the main one first; none for a network
+            that stays as it is.
+    """
+    known = [substitutions.get(name) for name in families]
+    titles = [family.title or family.name for family in known] or [""]
+    title = titles[0] if len(titles) == 1 else "mixed"
+    there = {execution for family in known for execution in family.executions}
+    ways = [execution for execution in EXECUTIONS if execution in there]
+    found = {"original": "original", "separable": "plain separable"}
+    if len(ways) < 2:
+        return found | {"auto": title or "as planned"}
+    return found | {way: f"{title} {way}" for way in ways} | {"auto": f"{title} chosen"}
 
 
 def figures_table(
@@ -36,7 +38,7 @@ def figures_table(
 
     Args:
         figures: Words in each column, by the name of the figure.
-        titles: Of the columns.
+        titles: Of the columns, in their order.
         width: Of the terminal; where the columns need more, each becomes a paragraph.
     """
     return _wide(figures, titles) if _fits(figures, titles, width) else _narrow(figures, titles)
@@ -47,7 +49,7 @@ def _fits(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str], w
     names = max(map(len, figures))
     columns = [
         max(*(len(row[c]) for row in figures.values()), *map(len, titles[c].split()))
-        for c in COLUMNS
+        for c in titles
     ]
     return names + sum(columns) + 2 * len(columns) <= width
 
@@ -55,12 +57,12 @@ def _fits(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str], w
 def _wide(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("", no_wrap=True)
-    for column in COLUMNS:
+    for column in titles:
         # Two lines a heading leave room for eleven digits in 80 columns.
         title = titles[column].replace(" ", "\n")
         table.add_column(title, justify="right", vertical="bottom", no_wrap=True)
     for name, row in figures.items():
-        table.add_row(name, *[row[column] for column in COLUMNS])
+        table.add_row(name, *[row[column] for column in titles])
     return table
 
 
@@ -68,7 +70,7 @@ def _narrow(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str])
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
     table.add_column("")
     table.add_column("", justify="right")
-    for column in COLUMNS:
+    for column in titles:
         table.add_row(Text(titles[column], style="bold"), "")
         for name, row in figures.items():
             table.add_row(f" {name.strip()}", row[column])

@@ -13,10 +13,10 @@ from seclcompress.trace import trace_network
 
 def test_sizes_calls_and_mult_adds(awkward_network: nn.Module) -> None:
     found = trace_network(awkward_network, (3, 16, 16))
-    assert found.output_sizes("stem") == {(16, 16): 1}
-    assert found.output_sizes("body.0") == {(8, 16): 1}
-    assert found.output_sizes("twice") == {(4, 8): 2}
-    assert found.output_sizes("unused") == {}
+    assert found.sizes("stem") == {((16, 16), (16, 16)): 1}
+    assert found.sizes("body.0") == {((16, 16), (8, 16)): 1}
+    assert found.sizes("twice") == {((4, 8), (4, 8)): 2}
+    assert found.sizes("unused") == {}
     assert found.outputs == 10
     assert found.mult_adds["stem"] == 16 * 16 * 16 * 3 * 9
     assert found.mult_adds["fc"] == 880
@@ -46,7 +46,7 @@ def test_a_network_that_looks_at_values_is_run_for_real() -> None:
             y = self.conv(x)
             return y if float(y.sum()) > 1e9 else y.relu()
 
-    assert trace_network(Looks(), (3, 8, 8)).output_sizes("conv") == {(6, 6): 1}
+    assert trace_network(Looks(), (3, 8, 8)).sizes("conv") == {((8, 8), (6, 6)): 1}
 
 
 def test_an_operation_that_nobody_counts_is_named() -> None:
