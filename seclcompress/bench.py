@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from seclcompress.artefact import weights_bytes
+from seclcompress.cost import EXECUTIONS
 from seclcompress.inference import for_inference, to_memory_format
 from seclcompress.kernel.layout import CHANNELS_LAST
 from seclcompress.networks.tasks import task_of
+from seclcompress.substitutions import structured_layers
 from seclcompress.timing import Timing, alternate
 from seclcompress.trace import floating_dtype
 
@@ -64,7 +66,7 @@ def variants(
     structured: Mapping[str, nn.Module],
     input_size: tuple[int, ...],
 ) -> dict[str, Variant]:
-    """The five columns of every report as networks that are ready to run.
+    """The columns of every report as networks that are ready to run.
 
     Args:
         original: As it was.
@@ -84,10 +86,13 @@ def variants(
         found["separable"] = same(separable, "auto")
     if structured:
         one = next(iter(structured.values()))
-        found |= {execution: same(one, execution) for execution in ("dense", "fast")}
+        layers = structured_layers(one)
+        ways = [way for way in EXECUTIONS if any(way in layer.executions for layer in layers)]
+        if len(ways) > 1:
+            found |= {execution: same(one, execution) for execution in ways}
         ready = {network: for_inference(network, input_size) for network in structured.values()}
         chosen = {layout: ready[structured[layout]] for layout in layouts}
-        found["auto"] = Variant(chosen, found["dense"].file_bytes)
+        found["auto"] = Variant(chosen, len(weights_bytes(one)))
     return found
 
 

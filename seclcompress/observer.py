@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
+
+from seclcompress.settings.training import TrainingSettings
 
 
 class Observer:
@@ -40,6 +42,17 @@ class Observer:
         del words, total
         yield lambda *_: None
 
+    def decoding(self, data: str, done: int, total: int) -> None:
+        """So many of a data set's images are decoded; all of them where it ends, even by an error."""
+
+    def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
+        """A training run is about to begin.
+
+        Args:
+            settings: Of the run.
+            leave_out: Names of settings that it has no use for.
+        """
+
     def start(self, epochs: int, steps: int, finished: int) -> None:
         """A run of `epochs` epochs of `steps` steps begins, `finished` of all steps done before."""
 
@@ -51,3 +64,67 @@ class Observer:
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done and saved; the record is its line of metrics.jsonl."""
+
+
+#: Listens to nothing.
+SILENT = Observer()
+
+
+class Several(Observer):
+    """Tells several observers, in their order.
+
+    Args:
+        observers: Are told all.
+    """
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def message(self, words: str) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.message(words)
+
+    @contextlib.contextmanager
+    def working(self, words: str) -> Iterator[Callable[[str], object]]:
+        """Tells all."""
+        with contextlib.ExitStack() as stack:
+            told = [stack.enter_context(one.working(words)) for one in self._observers]
+            yield lambda words: [tell(words) for tell in told]
+
+    @contextlib.contextmanager
+    def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
+        """Tells all."""
+        with contextlib.ExitStack() as stack:
+            told = [stack.enter_context(one.counting(words, total)) for one in self._observers]
+            yield lambda done, whole: [tell(done, whole) for tell in told]
+
+    def decoding(self, data: str, done: int, total: int) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.decoding(data, done, total)
+
+    def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.run_begins(settings, leave_out)
+
+    def start(self, epochs: int, steps: int, finished: int) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.start(epochs, steps, finished)
+
+    def before(self, accuracies: dict[str, float]) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.before(accuracies)
+
+    def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.step(epoch, images, loss, lr)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.epoch(record)

@@ -1,16 +1,20 @@
-"""Optimisers and schedules, with a decay and a learning rate of their own for structured factors."""
+"""Optimisers and schedules; structured layers name groups of parameters with their own settings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from seclcompress.settings.training import TrainingSettings
+from seclcompress.errors import UsageError
+from seclcompress.settings.training import GROUPS, TrainingSettings
 from seclcompress.substitutions import structured_layers
+
+#: Parameters that no structured layer named, and those that the `factor_…` settings speak of.
+REST, FACTORS = "rest", "factors"
 
 
 def factor_decay_by_ratio(weight_decay: float, parameters: int, original_parameters: int) -> float:
@@ -44,13 +48,23 @@ def factor_decay(settings: TrainingSettings, parameters: int, original_parameter
     return 0.0 if rule == "product" else float(rule)
 
 
-def structured_factors(network: nn.Module) -> set[nn.Parameter]:
-    """The structured factors among a network's parameters."""
-    return {
-        parameter
-        for layer in structured_layers(network)
-        for parameter in layer.parameter_groups().get("factors", ())
-    }
+def parameter_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """All of a network's parameters by group, each once, in the network's order.
+
+    Returns:
+        `rest` and `factors` first, then the other groups by name. A parameter that several layers
+        share is in the group that the first of them named. Empty groups are left out.
+    """
+    group_of: dict[nn.Parameter, str] = {}
+    for layer in structured_layers(network):
+        for name, parameters in layer.parameter_groups().items():
+            for parameter in parameters:
+                group_of.setdefault(parameter, name)
+    others = sorted(set(group_of.values()) - {REST, FACTORS})
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in (REST, FACTORS, *others)}
+    for parameter in network.parameters():
+        groups[group_of.get(parameter, REST)].append(parameter)
+    return {name: parameters for name, parameters in groups.items() if parameters}
 
 
 def make_optimizers(
@@ -58,31 +72,46 @@ def make_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """One optimiser for everything, or a second one for the structured factors.
 
-    Each parameter group keeps its share of the run's learning rate in `lr_share`.
+    Each named group of parameters is a group of its optimiser, and keeps its share of the run's
+    learning rate in `lr_share`.
 
     Args:
         network: The network to train.
         settings: Which optimisers, learning rates and decays.
         factor_decay: Weight decay of the structured factors.
+
+    Raises:
+        UsageError: If the settings name a group that nobody knows.
     """
-    factors = structured_factors(network)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    rest: dict[str, Any] = {
-        "params": [p for p in trained if p not in factors],
-        "weight_decay": settings.weight_decay,
-        "lr_share": 1.0,
-    }
-    own: dict[str, Any] = {
-        "params": [p for p in trained if p in factors],
-        "weight_decay": factor_decay,
-        "lr_share": settings.factor_lr_share,
-    }
-    apart = settings.factor_optimizer != "same" and settings.factor_optimizer != settings.optimizer
-    if not apart:
-        groups = [group for group in (rest, own) if group["params"]]
-        return [_optimizer(settings.optimizer, groups, settings)]
-    kinds = ((settings.optimizer, rest), (settings.factor_optimizer, own))
-    return [_optimizer(kind, [group], settings) for kind, group in kinds if group["params"]]
+    found = parameter_groups(network)
+    _check_names(settings, found)
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for name, parameters in found.items():
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        kind, decay = settings.optimizer, settings.weight_decay
+        decay, share = settings.group_decay.get(name, decay), settings.group_lr.get(name, 1.0)
+        if name == FACTORS:
+            kind = kind if settings.factor_optimizer == "same" else settings.factor_optimizer
+            decay, share = factor_decay, settings.factor_lr_share
+        if trained:
+            group = {"params": trained, "weight_decay": decay, "lr_share": share}
+            by_kind.setdefault(kind, []).append(group)
+    return [_optimizer(kind, groups, settings) for kind, groups in by_kind.items()]
+
+
+def _check_names(settings: TrainingSettings, found: Mapping[str, object]) -> None:
+    """A group that this network lacks is no mistake where another network could have it."""
+    for flag, given in (
+        ("--group-decay", settings.group_decay),
+        ("--group-lr", settings.group_lr),
+    ):
+        for name in given:
+            if name not in {*found, *GROUPS} - {REST}:
+                there = ", ".join(sorted({*found, *GROUPS} - {REST, FACTORS}))
+                raise UsageError(
+                    f"{flag} {name}: no layer of this network has such a group of parameters. "
+                    f"There are: {there}."
+                )
 
 
 def _optimizer(

@@ -56,6 +56,19 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def check_device(device: str) -> None:
+    """Makes sure that torch has this device.
+
+    Raises:
+        UsageError: If it has not.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"--device {device}: {reason}") from error
+
+
 @contextlib.contextmanager
 def join(device: str) -> Iterator[Processes]:
     """Joins the processes that torchrun started, for as long as the block runs.

@@ -11,12 +11,13 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.data import Data, load_data
+from seclcompress.observer import Observer
 from seclcompress.preprocessing import Preprocessing
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Trainer
 
 
-class Silent:
+class Silent(Observer):
     """Keeps what it is told; `stop_after` steps it behaves like a process that dies."""
 
     def __init__(self, stop_after: int | None = None) -> None:
@@ -31,12 +32,6 @@ class Silent:
         self.steps.append(loss)
         if len(self.steps) == self.stop_after:
             raise KeyboardInterrupt
-
-    def before(self, accuracies: dict[str, float]) -> None:
-        pass
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        pass
 
 
 class Stopping(Silent):

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from seclcompress import resolve
-from seclcompress.stack import stack_mult_adds
 from seclcompress.count import count_network
 from seclcompress.plan import Plan, PlanOptions, make_plan
+from seclcompress.stack import stack_mult_adds
 from seclcompress.trace import Trace, trace_network
 
 

@@ -40,86 +40,24 @@ def distill(
     best.safetensors. The best epoch is chosen on the test images, so its accuracy flatters.
     """
     settings = make_settings(recipe, given)
-    t.check_output(output_dir, resume=resume, overwrite=overwrite)
-    from seclcompress import processes
-    from seclcompress.artefact import ArtefactConfig
-    from seclcompress.data import check_classes
-    from seclcompress.errors import UsageError
-    from seclcompress.networks import check_image_classification
-    from seclcompress.resolve import is_name, locate
-    from seclcompress.taps import check_taps, find_taps
-    from seclcompress.trace import trace_network
+    from seclcompress.workflows.training import distill as run
 
-    found = locate(student, factory_name=factory)
-    guide = locate(
-        teacher,
-        weights=teacher_weights,
-        input_size=found.input_size,
-        num_classes=found.recipe.num_classes if is_name(teacher) else None,
-        factory_name=factory,
-        download=download,
-    )
-    for source in (found, guide):
-        check_image_classification(source.recipe, "distill")
-    if is_name(teacher) and teacher_weights is None:
-        raise UsageError(
-            f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
-            "--teacher-weights."
-        )
-    with processes.join(settings.device) as group:
-        t.check_device(group.device)
-        images = t.open_data(
-            data,
-            found.input_size,
-            found.preprocessing or guide.preprocessing,
-            settings,
+    with t.observing() as observer:
+        result = run(
+            student,
+            teacher=teacher,
+            data=data,
+            output_dir=output_dir,
+            settings=settings,
+            teacher_weights=teacher_weights,
             data_dir=data_dir,
+            factory=factory,
             download=download,
-        )
-        learner, _ = found.load(seed=settings.seed)
-        master, fresh = guide.load(seed=settings.seed)
-        if fresh and settings.alpha > 0:
-            raise UsageError(
-                f"--teacher {teacher}: {', '.join(fresh)} are untrained, for another number of classes "
-                "than its weights were published with, so its scores teach nothing. Train it on "
-                f"{data} first, or only compare attention with --alpha 0."
-            )
-        # The original of a converted network has no structured layers, and tells where groups end.
-        skeleton = guide.skeleton()
-        traced = trace_network(skeleton, found.input_size)
-        check_classes(images, traced.outputs, teacher)
-        mine = trace_network(learner, found.input_size)
-        check_classes(images, mine.outputs, student)
-        if settings.beta > 0:
-            named = "taps" in settings.model_fields_set
-            names = settings.taps if named else tuple(find_taps(skeleton, traced))
-            if not names:
-                raise UsageError(
-                    "No module ends a resolution group here. Name some with --taps, or switch "
-                    "attention transfer off with --beta 0."
-                )
-            check_taps(names, mine, traced)
-            settings = settings.model_copy(update={"taps": names})
-        original = t.original_parameters(learner, found.config)
-        config = ArtefactConfig(
-            recipe=found.recipe,
-            plan=found.config.plan if found.config else None,
-            input_size=found.input_size,
-            seed=found.config.seed if found.config else settings.seed,
-        )
-        last = t.run(
-            learner,
-            images,
-            settings,
-            output_dir,
-            config,
-            processes=group,
-            teacher=master,
-            original=original,
-            new_layers=found.config is None or not found.config.training,
             recipe=recipe,
             resume=resume,
             overwrite=overwrite,
             time_limit=time_limit,
+            stopping=t.stopping_softly,
+            observer=observer,
         )
-    t.say(f"Wrote {output_dir}: {last['accuracy']:.2f} % of the test images right.")
+    t.show_result(result)

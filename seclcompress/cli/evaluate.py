@@ -34,45 +34,22 @@ def evaluate(
     import dataclasses
     from json import dumps
 
-    from seclcompress.cli.progress import counting
-    from seclcompress.data import check_classes
-    from seclcompress.networks import check_image_classification
-    from seclcompress.resolve import locate
-    from seclcompress.substitutions import set_execution
-    from seclcompress.trace import trace_network
-    from seclcompress.train import evaluate as run
+    from seclcompress.cli.progress import ConsoleObserver
+    from seclcompress.workflows.evaluating import evaluate as run
 
-    t.check_device(settings.device)
-    source = locate(
+    found = run(
         network,
+        data=data,
+        settings=settings,
+        execution=execution.value,
         weights=weights,
         num_classes=num_classes,
         input_size=size,
-        factory_name=factory,
-        download=download,
-    )
-    check_image_classification(source.recipe, "evaluate")
-    images = t.open_data(
-        data,
-        source.input_size,
-        source.preprocessing,
-        settings,
         data_dir=data_dir,
+        factory=factory,
         download=download,
+        observer=ConsoleObserver(err_console),
     )
-    built, fresh = source.load()
-    o.say_fresh(fresh)
-    check_classes(images, trace_network(built, source.input_size).outputs, network)
-    set_execution(built, execution.value)
-    with counting(err_console, f"Evaluating on {data}", len(images.test)) as on_batch:
-        found = run(
-            built.to(settings.device),
-            images,
-            batch_size=settings.batch_size,
-            device=settings.device,
-            workers=settings.workers,
-            on_batch=on_batch,
-        )
     if json:
         typer.echo(dumps({"network": network, "data": data, **dataclasses.asdict(found)}))
         return

@@ -11,10 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from seclcompress.errors import UsageError
-from seclcompress.settings.training import TrainingSettings
+from seclcompress.settings.training import TrainingSettings, in_pairs
 
-#: Only `distill` has a teacher.
-DISTILLATION = ("alpha", "temperature", "beta", "taps")
 _SHORT = {"workers": "-j"}
 #: The field that each panel of `--help` begins with, in the model's order.
 _PANELS = {
@@ -108,6 +106,8 @@ def _kind(annotation: Any) -> tuple[Any, str | None]:
         if len(parts) == 1:
             return _kind(parts[0])
         return str, "RULE|NUMBER"
+    if origin is dict:
+        return str, "GROUP=NUMBER,…"
     if annotation in (bool, int, float):
         return annotation, None
     return str, "NAMES" if origin is tuple else None
@@ -116,6 +116,8 @@ def _kind(annotation: Any) -> tuple[Any, str | None]:
 def _shown(default: Any) -> str:
     if default is None or default == () or default == "":
         return ""
+    if isinstance(default, dict):
+        return in_pairs(default)
     if isinstance(default, bool):
         return "on" if default else "off"
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -6,7 +6,8 @@ from typing import Any
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.settings import DISTILLATION, make_settings, with_settings
+from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.settings.training import DISTILLATION
 
 
 @with_settings(leave_out=DISTILLATION)
@@ -32,72 +33,25 @@ def train(
     """
     size = o.parse_input_size(input_size)
     settings = make_settings(recipe, given)
-    t.check_output(output_dir, resume=resume, overwrite=overwrite)
-    from seclcompress import processes
-    from seclcompress.artefact import ArtefactConfig
-    from seclcompress.data import check_classes, usual_input_size
-    from seclcompress.networks import check_image_classification
-    from seclcompress.resolve import is_name, locate
-    from seclcompress.trace import trace_network
+    from seclcompress.workflows.training import train as run
 
-    with processes.join(settings.device) as group:
-        t.check_device(group.device)
-        named = is_name(network)
-        if size is None and weights is None and (named or ":" in network):
-            size = usual_input_size(data)
-        source = locate(
+    with t.observing() as observer:
+        result = run(
             network,
+            data=data,
+            output_dir=output_dir,
+            settings=settings,
             weights=weights,
             num_classes=num_classes,
             input_size=size,
-            factory_name=factory,
-            download=download,
-        )
-        check_image_classification(source.recipe, "train")
-        images = t.open_data(
-            data,
-            source.input_size,
-            source.preprocessing,
-            settings,
             data_dir=data_dir,
+            factory=factory,
             download=download,
-        )
-        if named and num_classes is None:
-            source = locate(
-                network,
-                weights=weights,
-                num_classes=len(images.classes),
-                input_size=source.input_size,
-                download=download,
-            )
-        built, fresh = source.load(seed=settings.seed)
-        check_classes(images, trace_network(built, source.input_size).outputs, network)
-        if group.first:
-            o.say_fresh(fresh)
-        config = ArtefactConfig(
-            recipe=source.recipe,
-            plan=source.config.plan if source.config else None,
-            input_size=source.input_size,
-            seed=settings.seed,
-            metrics=_kept(source.config.metrics) if source.config else {},
-        )
-        last = t.run(
-            built,
-            images,
-            settings,
-            output_dir,
-            config,
-            processes=group,
-            teacher=None,
-            original=t.original_parameters(built, source.config),
-            new_layers=False,
             recipe=recipe,
             resume=resume,
             overwrite=overwrite,
             time_limit=time_limit,
+            stopping=t.stopping_softly,
+            observer=observer,
         )
-    t.say(f"Wrote {output_dir}: {last['accuracy']:.2f} % of the test images right.")
-
-
-def _kept(metrics: dict[str, float]) -> dict[str, float]:
-    return {key: value for key, value in metrics.items() if key == "teacher_accuracy"}
+    t.show_result(result)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from seclcompress.settings.training import TrainingSettings
+from seclcompress.settings.training import TrainingSettings, in_pairs
 
 
 def settings_table(
@@ -48,6 +48,8 @@ def _needed(pairs: Sequence[tuple[str, str]], columns: int) -> int:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value) or "–"
+    if isinstance(value, dict):
+        return in_pairs(value) or "–"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, bool):

@@ -4,6 +4,6 @@ They need no torch, so that the command line can show its help at once.
 """
 
 from seclcompress.settings.planning import Assignment, PlanOptions
-from seclcompress.settings.training import INCIDENTAL, TrainingSettings
+from seclcompress.settings.training import GROUPS, INCIDENTAL, TrainingSettings
 
-__all__ = ["INCIDENTAL", "Assignment", "PlanOptions", "TrainingSettings"]
+__all__ = ["GROUPS", "INCIDENTAL", "Assignment", "PlanOptions", "TrainingSettings"]

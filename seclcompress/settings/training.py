@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    ValidationInfo,
+)
 
 
 def _split(value: Any) -> Any:
@@ -31,9 +41,43 @@ def _rule_or_number(value: Any) -> Any:
     return number
 
 
+#: Groups of parameters that structured layers may name; what is in none of them is the rest.
+GROUPS = ("factors", "gains", "norms", "gates")
+
+
+def _pairs(value: Any) -> Any:
+    """Mappings come as NAME=NUMBER with commas from the command line."""
+    if not isinstance(value, str):
+        return value
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        name, equals, number = (word.strip() for word in part.partition("="))
+        if not (name and equals):
+            raise ValueError("it takes GROUP=NUMBER, several with commas")
+        if name in found:
+            raise ValueError(f"it names {name} twice")
+        found[name] = number
+    return found
+
+
+def _without_factors(value: Mapping[str, float], info: ValidationInfo) -> Mapping[str, float]:
+    if "factors" in value:
+        own = str(info.field_name).replace("group", "--factor").replace("_", "-")
+        raise ValueError(f"the structured factors have a setting of their own, {own}")
+    return value
+
+
+def in_pairs(value: Mapping[str, float]) -> str:
+    """A mapping as it is spelled on the command line: `gains=0,norms=0`."""
+    return ",".join(f"{name}={number:g}" for name, number in value.items())
+
+
 #: Settings that change where and how fast a run is computed, and not what it computes. A resumed run
 #: may have others.
 INCIDENTAL = frozenset({"device", "workers", "cache_images", "checkpoint_seconds", "tensorboard"})
+
+#: Settings that a run without a teacher has no use for.
+DISTILLATION = ("alpha", "temperature", "beta", "taps")
 
 
 class TrainingSettings(BaseModel):
@@ -79,6 +123,16 @@ class TrainingSettings(BaseModel):
         description="Learning rate of the structured factors, × --lr. By default 1, and 0.1 where "
         "AdamW trains them and SGD the rest.",
     )
+    group_decay: Annotated[
+        dict[str, NonNegativeFloat], BeforeValidator(_pairs), AfterValidator(_without_factors)
+    ] = Field(
+        default={"gains": 0.0},
+        description="Weight decay of other groups of parameters that structured layers name "
+        f"({', '.join(GROUPS[1:])}); --weight-decay is that of a group without a number.",
+    )
+    group_lr: Annotated[
+        dict[str, PositiveFloat], BeforeValidator(_pairs), AfterValidator(_without_factors)
+    ] = Field(default={}, description="Learning rate of such groups, × --lr; by default 1.")
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="Share of knowledge distillation; 0 is off."
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
-from seclcompress.train.loop import BEST, METRICS, Observer, Stopped, Trainer
+from seclcompress.train.record import BEST, METRICS
+from seclcompress.train.run import Stopped, Trainer
 
 __all__ = [
     "BEST",
     "METRICS",
     "Evaluation",
-    "Observer",
     "Stopped",
     "Trainer",
     "accuracy_before",

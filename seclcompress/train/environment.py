@@ -1,15 +1,25 @@
-"""Settings of torch that a run changes, and the memory layout that it computes in."""
+"""Settings of torch that a run changes, and the memory layout and precision that it computes in."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 from seclcompress.data import Data
 from seclcompress.settings.training import TrainingSettings
+
+_AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(settings: TrainingSettings, device: str) -> Any:
+    """Half precision where that is safe, while the block runs; nothing with `amp` off."""
+    kind = torch.device(device).type
+    dtype = _AMP.get(settings.amp, torch.bfloat16)
+    return torch.autocast(kind, dtype, enabled=settings.amp != "off")
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def evaluate(
     batch_size: int = 128,
     device: str = "cpu",
     workers: int = 0,
-    on_batch: Callable[[int, int], None] | None = None,
+    on_batch: Callable[[int, int], object] | None = None,
     processes: Processes | None = None,
 ) -> Evaluation:
     """Accuracy and loss on the test images, in eval mode; the network's modes are restored.

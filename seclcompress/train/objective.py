@@ -61,7 +61,7 @@ class Objective:
         classes: int,
         teacher: Teacher | None,
     ) -> None:
-        self._network, self._forward = network, forward
+        self._network, self.forward = network, forward
         self._settings, self._classes = settings, classes
         self._teacher = teacher
         attends = teacher is not None and settings.compares_attention
@@ -86,7 +86,7 @@ class Objective:
         batch = mix(batch, settings, self._classes)
         asked = self._teacher if settings.asks_teacher else None
         lesson = None if asked is None else asked.teach(batch)
-        scores, auxiliary = logits(self._forward(batch.images))
+        scores, auxiliary = logits(self.forward(batch.images))
         features = self._taps.take()
         loss = self._on_classes(scores, batch.targets, lesson)
         if lesson is not None and features:

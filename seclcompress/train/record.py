@@ -1,0 +1,131 @@
+"""What a run leaves in its folder: a line of metrics an epoch, the best weights, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seclcompress.artefact import weights_bytes
+from seclcompress.checkpoint import Progress, write_checkpoint
+from seclcompress.files import write_file
+from seclcompress.train.evaluation import Evaluation
+
+BEST, METRICS = "best.safetensors", "metrics.jsonl"
+
+
+class Record:
+    """How far a run has come, in memory and in its folder.
+
+    Args:
+        folder: Of work in progress.
+        network: Whose weights are saved.
+        optimizers: Whose tensors are saved.
+        scaler: Whose scale is saved.
+        progress: How far the run has come.
+        writes: Whether this process is the one that writes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        scaler: torch.amp.GradScaler,
+        progress: Progress,
+        *,
+        writes: bool,
+    ) -> None:
+        self.folder, self.progress = folder, progress
+        self._network, self._optimizers, self._scaler = network, optimizers, scaler
+        self._writes = writes
+        self._last_saved = time.monotonic()
+
+    @property
+    def seconds_since_save(self) -> float:
+        """How much would be lost if the process died now."""
+        return time.monotonic() - self._last_saved
+
+    def add_step(self, images: int, loss: float, seconds: float, loading: float) -> None:
+        """Counts a step that is done.
+
+        Args:
+            images: How many it was over.
+            loss: The mean over them.
+            seconds: That it took.
+            loading: Of these, waiting for images.
+        """
+        progress = self.progress
+        progress.step += 1
+        progress.images += images
+        progress.loss += loss * images
+        progress.seconds += seconds
+        progress.loading += loading
+
+    def add_epoch(
+        self, epoch: int, tested: Evaluation, lr: float, seconds: float
+    ) -> dict[str, Any]:
+        """Keeps what an epoch reached, and saves the state.
+
+        Args:
+            epoch: That is done.
+            tested: The network on the test images.
+            lr: The learning rate of the last step.
+            seconds: That the test took.
+
+        Returns:
+            The epoch's line of metrics.jsonl.
+
+        Raises:
+            ArtefactError: If it cannot be written.
+        """
+        progress = self.progress
+        line = {
+            "epoch": epoch,
+            "train_loss": progress.loss / progress.images,
+            "test_loss": tested.loss,
+            "accuracy": tested.accuracy,
+            "top5_accuracy": tested.top5_accuracy,
+            "lr": lr,
+            "seconds": round(progress.seconds + seconds, 3),
+            "loading_seconds": round(progress.loading, 3),
+            "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
+        }
+        best = max((earlier["accuracy"] for earlier in progress.history), default=-math.inf)
+        if line["accuracy"] > best and self._writes:
+            write_file(self.folder / BEST, weights_bytes(self._network))
+        progress.history.append(line)
+        progress.step, progress.images, progress.loss = 0, 0, 0.0
+        progress.seconds, progress.loading = 0.0, 0.0
+        if self._writes:
+            lines = "".join(json.dumps(line) + "\n" for line in progress.history)
+            write_file(self.folder / METRICS, lines.encode())
+        # The checkpoint comes last: a run that dies in between does the epoch's test again.
+        self.save()
+        return line
+
+    def save(self) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            ArtefactError: If it cannot be written; the earlier one is still there.
+        """
+        if self._writes:
+            self.progress.scaler = self._scaler.state_dict()
+            write_checkpoint(self.folder, self._network, self._optimizers, self.progress)
+        self._last_saved = time.monotonic()
+
+    def where_it_stands(self) -> str:
+        """A sentence on what is saved, for the message of an error."""
+        history = self.progress.history
+        if not history and not self.progress.step:
+            return "No step had been finished."
+        if not history:
+            return f"What was saved last is in {self.folder}."
+        return f"The last good checkpoint is of epoch {len(history)}, in {self.folder}."

@@ -1,0 +1,261 @@
+"""A run from top to bottom: its epochs, their steps, what is kept of it, and where it can stop.
+
+What a run is stands in `TrainingSettings`; what happens in it is told to an `Observer`.
+
+A run is a function of its settings, its data and its networks: the order of the images, their
+augmentation and dropout come from the seed, the epoch and the step. So it can stop after any step and
+go on from there, and on a CPU it ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seclcompress.checkpoint import Progress
+from seclcompress.data import Data, check_labels
+from seclcompress.errors import TrainingError
+from seclcompress.observer import Observer
+from seclcompress.optim import (
+    FACTORS,
+    factor_decay,
+    make_optimizers,
+    parameter_groups,
+    set_learning_rate,
+)
+from seclcompress.processes import Processes
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.train.environment import flushed_subnormals, lay_out
+from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
+from seclcompress.train.identity import identity
+from seclcompress.train.order import Step, steps_of
+from seclcompress.train.prepare import prepared, training_view
+from seclcompress.train.record import Record
+from seclcompress.train.resume import resume, started_with
+from seclcompress.train.step import NotFinite, Stepper
+from seclcompress.train.teacher import Teacher
+
+
+class Stopped(Exception):  # noqa: N818 (no error)
+    """A run was asked to stop, and its state is saved."""
+
+
+class Trainer:
+    """Trains one network in one folder of work in progress.
+
+    Args:
+        network: The network to train, in place.
+        data: What to train and test on.
+        settings: How; `taps` are taken as they are.
+        folder: Where the checkpoints, the best weights and metrics.jsonl are kept.
+        teacher: The network to distil from; None to train without.
+        original_parameters: Of the network that this one was made from; by default its own.
+        new_layers: Whether layers are untrained, so that batch norm's statistics are of other ones.
+        observer: Is told what happens.
+        processes: Which of how many this is.
+
+    Raises:
+        TrainingError: If nothing can be trained.
+        DataError: If there are no images, or labels that are none of the classes'.
+        UsageError: If the settings name a group of parameters that nobody knows.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Data,
+        settings: TrainingSettings,
+        folder: Path,
+        *,
+        teacher: nn.Module | None = None,
+        original_parameters: int | None = None,
+        new_layers: bool = False,
+        observer: Observer | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        self.processes = processes or Processes(device=settings.device)
+        device = self.processes.device
+        settings = settings.resolved(crop=data.crop, flip=data.flip)
+        self.data, self.settings = data, settings
+        self.observer = observer or Observer()
+        started = started_with(settings, identity(network, teacher, data, self.processes.size))
+        check_labels(data)
+        self.network = lay_out(network.to(device), settings, data)
+        self.teacher: Teacher | None = None
+        if teacher is not None:
+            moved = lay_out(teacher.to(device), settings, data)
+            self.teacher = Teacher(moved, settings.taps if settings.compares_attention else ())
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise TrainingError(
+                "All of the network's parameters are frozen: nothing can be trained."
+            )
+        mine = sum(parameter.numel() for parameter in network.parameters())
+        decay = factor_decay(settings, mine, original_parameters or mine)
+        #: What the optimiser takes off the structured factors; None for a network without any.
+        self.factor_decay = decay if FACTORS in parameter_groups(network) else None
+        self.optimizers = make_optimizers(network, settings, decay)
+        kind = torch.device(device).type
+        self._scaler = torch.amp.GradScaler(kind, enabled=settings.amp == "fp16")
+        self._record = Record(
+            folder,
+            self.network,
+            self.optimizers,
+            self._scaler,
+            Progress(started),
+            writes=self.processes.first,
+        )
+        self._new_layers = new_layers
+        self._stopping, self._deadline = False, math.inf
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run has come."""
+        return self._record.progress
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record a finished epoch."""
+        return self.progress.history
+
+    def stop(self) -> None:
+        """Asks the run to save its state after the step it is in, and to raise `Stopped`."""
+        self._stopping = True
+
+    def resume(self) -> None:
+        """Goes on where the run in this folder stopped.
+
+        Raises:
+            TrainingError: If there is none, or it was started with other settings.
+        """
+        self._record.progress = resume(
+            self._record.folder,
+            self.network,
+            self.optimizers,
+            self._scaler,
+            self.progress.settings,
+        )
+
+    def run(self, time_limit: float | None = None) -> list[dict[str, Any]]:
+        """Trains to the last epoch; the state is saved after each one, and now and then within.
+
+        Args:
+            time_limit: Seconds after which to stop as `stop` does.
+
+        Returns:
+            One record an epoch: epoch, train_loss, test_loss, accuracy, lr, seconds, images_per_second.
+
+        Raises:
+            Stopped: If `stop` was called, or the time is over; the state is saved.
+            TrainingError: If the loss or a gradient is no longer finite.
+            DataError: If an image cannot be read.
+            ArtefactError: If the state cannot be saved.
+        """
+        settings, progress = self.settings, self.progress
+        self._deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+        steps = len(self._steps(1))
+        if steps == 0:
+            raise TrainingError(
+                f"{self.data.name} has too few training images ({len(self.data.train)}) for "
+                f"{self.processes.size} processes that accumulate {settings.accumulate} batches."
+            )
+        self.observer.start(settings.epochs, steps, len(self.history) * steps + progress.step)
+        if self.teacher is not None and not progress.before:
+            progress.before = self._look_before(self.teacher)
+        if progress.before:
+            self.observer.before(progress.before)
+        with (
+            flushed_subnormals(),
+            prepared(self.network, self.teacher, self.data, settings, self.processes) as objective,
+        ):
+            take = Stepper(
+                self.network,
+                objective,
+                self.optimizers,
+                self._scaler,
+                self.data,
+                settings,
+                self.processes,
+            )
+            for epoch in range(len(self.history) + 1, settings.epochs + 1):
+                self._train(epoch, take)
+                self._test(epoch, steps)
+        return self.history
+
+    def _look_before(self, teacher: Teacher) -> dict[str, float]:
+        """What teacher and student get right before the first step, in percent of the test images."""
+        theirs = self._evaluate(teacher.network)
+        mine = accuracy_before(
+            self.network,
+            self.data,
+            self.settings.batch_size,
+            self.processes,
+            estimate_batch_norm=self._new_layers,
+            workers=self.settings.workers,
+        )
+        return {"teacher": theirs.accuracy, "student before": mine.accuracy}
+
+    def _train(self, epoch: int, take: Stepper) -> None:
+        """The steps of an epoch that are still to be done."""
+        steps = self._steps(epoch)
+        left = steps[self.progress.step :]
+        order = [part for step in left for part in step.parts]
+        view = training_view(self.data, self.settings, self.processes.device, epoch)
+        batches = self.data.train.read(order, view)
+        self.network.train()
+        for step in left:
+            began = time.monotonic()
+            done = epoch - 1 + step.index / len(steps)
+            lr = set_learning_rate(self.optimizers, self.settings, done)
+            try:
+                stepped = take(step, batches, self._asked_to_stop)
+            except NotFinite as error:
+                raise TrainingError(
+                    f"{error} Try a smaller --lr (it is {self.settings.lr}), --beta or --factor-lr, "
+                    f"or a --warmup-epochs. {self._record.where_it_stands()}"
+                ) from None
+            seconds = time.monotonic() - began
+            self._record.add_step(stepped.images, stepped.loss, seconds, stepped.loading)
+            self.observer.step(epoch, stepped.images, stepped.loss, lr)
+            # What one process is told, the others learn at the end of the next step.
+            alone = self.processes.size == 1
+            stopping = stepped.stopping or (alone and self._asked_to_stop())
+            if stopping or self._record.seconds_since_save > self.settings.checkpoint_seconds:
+                self._record.save()
+            if stopping:
+                self.processes.wait()
+                raise Stopped
+
+    def _test(self, epoch: int, steps: int) -> None:
+        """The end of an epoch: the test images, and all that is kept of it."""
+        self.processes.share_buffers(self.network)  # without synchronised batch norm they differ
+        began = time.monotonic()
+        tested = self._evaluate(self.network)
+        if not math.isfinite(tested.loss):
+            raise TrainingError(
+                f"The loss on the test images is {tested.loss} after epoch {epoch}. Try a smaller "
+                f"--lr (it is {self.settings.lr}). {self._record.where_it_stands()}"
+            )
+        # Asked anew: a run that goes on here has not done the epoch's last step itself.
+        lr = set_learning_rate(self.optimizers, self.settings, epoch - 1 + (steps - 1) / steps)
+        self.observer.epoch(self._record.add_epoch(epoch, tested, lr, time.monotonic() - began))
+
+    def _steps(self, epoch: int) -> list[Step]:
+        return steps_of(epoch, self.data, self.settings, self.processes)
+
+    def _evaluate(self, network: nn.Module) -> Evaluation:
+        return evaluate(
+            network,
+            self.data,
+            batch_size=self.settings.batch_size,
+            device=self.processes.device,
+            workers=self.settings.workers,
+            processes=self.processes,
+        )
+
+    def _asked_to_stop(self) -> bool:
+        return self._stopping or time.monotonic() > self._deadline

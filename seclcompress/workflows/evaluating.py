@@ -1,0 +1,88 @@
+"""How well a network does on test images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from seclcompress.data import check_classes
+from seclcompress.networks import check_image_classification
+from seclcompress.observer import SILENT, Observer
+from seclcompress.processes import check_device
+from seclcompress.resolve import locate
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.substitutions import set_execution
+from seclcompress.trace import trace_network
+from seclcompress.train import Evaluation
+from seclcompress.train import evaluate as run
+from seclcompress.workflows.opening import open_data, say_fresh
+
+__all__ = ["Evaluation", "evaluate"]
+
+_DEFAULTS = TrainingSettings()
+
+
+def evaluate(
+    network: str | Path,
+    *,
+    data: str,
+    settings: TrainingSettings = _DEFAULTS,
+    execution: Literal["auto", "dense", "fast"] = "auto",
+    weights: str | None = None,
+    num_classes: int | None = None,
+    input_size: tuple[int, ...] | None = None,
+    data_dir: Path | None = None,
+    factory: str | None = None,
+    download: bool = False,
+    observer: Observer = SILENT,
+) -> Evaluation:
+    """Accuracy and loss of a network on a data set's test images.
+
+    Args:
+        network: A network's name, a saved folder, or `package.module:factory`.
+        data: The name of a data set, one of `data.NAMES`.
+        settings: Of these, where and in what batches to compute, and how images are read.
+        execution: How structured layers run.
+        weights: A weights file, or torchvision's name of published ones.
+        num_classes: Outputs of the classifier.
+        input_size: (channels, *spatial); by default the folder's or the network's usual one.
+        data_dir: Where torchvision's data sets lie.
+        factory: The factory to trust when a saved folder was built by it: its code will run.
+        download: Whether published weights or data may be downloaded.
+        observer: Is told what happens.
+
+    Raises:
+        SeclcompressError: Whatever goes wrong, in words.
+    """
+    check_device(settings.device)
+    source = locate(
+        str(network),
+        weights=weights,
+        num_classes=num_classes,
+        input_size=input_size,
+        factory_name=factory,
+        download=download,
+    )
+    check_image_classification(source.recipe, "evaluate")
+    images = open_data(
+        data,
+        source.input_size,
+        source.preprocessing,
+        settings,
+        data_dir=data_dir,
+        download=download,
+        observer=observer,
+    )
+    built, fresh = source.load()
+    say_fresh(fresh, observer)
+    check_classes(images, trace_network(built, source.input_size).outputs, source.label)
+    set_execution(built, execution)
+    with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:
+        return run(
+            built.to(settings.device),
+            images,
+            batch_size=settings.batch_size,
+            device=settings.device,
+            workers=settings.workers,
+            on_batch=on_batch,
+        )

@@ -1,0 +1,236 @@
+"""A training run as a person asks for it: said, begun or gone on with, stopped, saved whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from seclcompress import artefact, interrupt
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.checkpoint import has_checkpoint
+from seclcompress.data import Data
+from seclcompress.errors import SeclcompressError, TrainingError
+from seclcompress.files import EVENTS, remove_ours
+from seclcompress.networks.weights import check_finite
+from seclcompress.observer import Observer, Several
+from seclcompress.processes import Processes
+from seclcompress.report.training import curves_png
+from seclcompress.settings.training import DISTILLATION, TrainingSettings
+from seclcompress.train import BEST, METRICS, Stopped, Trainer
+from seclcompress.train.tensorboard import TensorBoard
+from seclcompress.workflows.output import Output
+
+#: Is given the function that asks a run to stop, and is open while the run lasts.
+Stopping: TypeAlias = Callable[[Callable[[], None]], contextlib.AbstractContextManager[object]]
+
+
+class InterruptedRunError(SeclcompressError):
+    """A run was asked to stop, or its time was over; it can be resumed."""
+
+    exit_code = interrupt.EXIT_CODE
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a run.
+
+    Attributes:
+        history: One record an epoch, as in metrics.jsonl.
+        before: Accuracies in percent from before the first step; only with a teacher.
+        metrics: What the folder's config.json says of it, such as `accuracy` in percent.
+        folder: Holds the trained network.
+    """
+
+    history: list[dict[str, Any]]
+    before: dict[str, float]
+    metrics: dict[str, float]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is over.
+
+    Attributes:
+        network: What to train.
+        data: On what.
+        settings: How.
+        config: Of the folder that is written; what the run reached is added.
+        original_parameters: Of the network that this one was made from.
+        recipe: What the settings came from, for the record.
+        teacher: Whom to learn from.
+        new_layers: Whether the network has untrained ones, made by `convert`.
+    """
+
+    network: nn.Module
+    data: Data
+    settings: TrainingSettings
+    config: ArtefactConfig
+    original_parameters: int
+    recipe: str | None = None
+    teacher: nn.Module | None = None
+    new_layers: bool = False
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The settings that it has no use for."""
+        return DISTILLATION if self.teacher is None else ()
+
+
+def parameters_of_original(network: nn.Module, config: ArtefactConfig | None) -> int:
+    """Parameters of the network that a converted one was made from; its own for any other."""
+    mine = sum(parameter.numel() for parameter in network.parameters())
+    layers = config.plan.layers if config and config.plan else []
+    return mine + sum(layer.original.parameters - layer.cost.parameters for layer in layers)
+
+
+def carry_out(
+    job: Job,
+    output: Output,
+    processes: Processes,
+    *,
+    time_limit: float | None,
+    stopping: Stopping,
+    observer: Observer,
+) -> TrainingResult:
+    """Trains, and writes the output folder whole.
+
+    Args:
+        job: What is trained, on what, how.
+        output: Where the result goes.
+        processes: Which of how many this is; the first one writes.
+        time_limit: Seconds after which to save and stop.
+        stopping: Asks the run to stop, where somebody may.
+        observer: Is told what happens.
+
+    Raises:
+        InterruptedRunError: If it was stopped, with words on how to go on.
+        SeclcompressError: Whatever goes wrong; what was finished is kept.
+    """
+    data, settings = job.data, job.settings.resolved(crop=job.data.crop, flip=job.data.flip)
+    observer.run_begins(settings, job.unused)
+    observer.message(_batches(data, settings, processes))
+    writes_events = settings.tensorboard and processes.first
+    with _observed(observer, output.partial if writes_events else None) as told:
+        trainer = Trainer(
+            job.network,
+            data,
+            settings,
+            output.partial,
+            teacher=job.teacher,
+            original_parameters=job.original_parameters,
+            new_layers=job.new_layers,
+            observer=told,
+            processes=processes,
+        )
+        if processes.first:
+            output.give_up_earlier()  # only now: all else about this run is known to be well
+        if trainer.factor_decay is not None:
+            observer.message(f"Weight decay of the structured factors: {trainer.factor_decay:.3g}.")
+        processes.wait()
+        if output.resume:
+            observer.message(_go_on(trainer, output))
+        _run(trainer, output, time_limit, stopping)
+    history, before = trainer.history, trainer.progress.before
+    metrics = {**job.config.metrics, **_metrics(history, before)}
+    if processes.first:
+        _save(job, trainer, output, metrics)
+        left = remove_ours(output.partial)
+        if left:
+            observer.message(
+                f"Left in {output.partial}, as seclcompress did not write it: {', '.join(left)}."
+            )
+    return TrainingResult(history, before, metrics, output.folder)
+
+
+def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> str:
+    together = settings.batch_size * settings.accumulate * processes.size
+    return (
+        f"{settings.batch_size} images a batch × {settings.accumulate} accumulated × "
+        f"{processes.size} processes = {together} images a step; {len(data.train):,} training "
+        f"images, {len(data.test):,} test images."
+    )
+
+
+@contextlib.contextmanager
+def _observed(observer: Observer, events: Path | None) -> Iterator[Observer]:
+    """Who is told of the run: the observer, and TensorBoard where there is a folder for its events."""
+    if events is None:
+        yield observer
+        return
+    with TensorBoard(events) as board:
+        yield Several(observer, board)
+
+
+def _go_on(trainer: Trainer, output: Output) -> str:
+    if not has_checkpoint(output.partial):
+        return "There is no checkpoint to go on from: starting from the beginning."
+    trainer.resume()
+    return f"Going on after epoch {len(trainer.history)}, step {trainer.progress.step}."
+
+
+def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: Stopping) -> None:
+    settings = trainer.settings
+    try:
+        with stopping(trainer.stop):
+            trainer.run(time_limit)
+    except Stopped:
+        raise InterruptedRunError(
+            f"Stopped. {len(trainer.history)} of {settings.epochs} epochs and "
+            f"{trainer.progress.step} steps are saved in {output.partial}; the same command with "
+            "--resume goes on."
+        ) from None
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"Out of memory on {trainer.processes.device} with {settings.batch_size} images a batch: "
+            f"try a smaller --batch-size with a larger --accumulate, or --amp bf16. ({error})"
+        ) from error
+
+
+def _metrics(history: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
+    last = history[-1]
+    best = max(history, key=lambda record: float(record["accuracy"]))
+    named = {
+        f"{name.replace('student before', 'before')}_accuracy": value
+        for name, value in before.items()
+    }
+    return {
+        **named,
+        "accuracy": last["accuracy"],
+        "test_loss": last["test_loss"],
+        "best_accuracy": best["accuracy"],
+        "best_epoch": best["epoch"],
+        "training_seconds": round(sum(record["seconds"] for record in history), 3),
+    }
+
+
+def _save(job: Job, trainer: Trainer, output: Output, metrics: dict[str, float]) -> None:
+    """Writes the folder: the network, its config, and what the run has left in its own folder."""
+    network, data, partial = job.network, job.data, output.partial
+    settings = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
+    config = job.config.model_copy(
+        update={
+            "metrics": metrics,
+            "training": {
+                "data": data.name,
+                "recipe": job.recipe,
+                "processes": trainer.processes.size,
+                **settings,
+                "factor_decay_applied": trainer.factor_decay,
+            },
+            "classes": data.classes,
+            "preprocessing": data.preprocessing,
+        }
+    )
+    check_finite(network.state_dict(), "The trained network")
+    files = {name: (partial / name).read_bytes() for name in (BEST, METRICS)}
+    files["curves.png"] = curves_png(trainer.history, trainer.progress.before)
+    files.update({file.name: file.read_bytes() for file in sorted(partial.glob(f"{EVENTS}*"))})
+    artefact.save(output.folder, network.cpu(), config, extra=files, overwrite=output.overwrite)

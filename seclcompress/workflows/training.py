@@ -1,0 +1,310 @@
+"""Training a network, and distilling a converted one from its original."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from torch import nn
+
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.data import Data, check_classes, usual_input_size
+from seclcompress.errors import UsageError
+from seclcompress.networks import check_image_classification
+from seclcompress.observer import SILENT, Observer
+from seclcompress.processes import check_device, join
+from seclcompress.resolve import Source, is_name, locate
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.taps import check_taps, find_taps
+from seclcompress.trace import trace_network
+from seclcompress.workflows.opening import open_data, say_fresh
+from seclcompress.workflows.output import Output
+from seclcompress.workflows.runs import (
+    InterruptedRunError,
+    Job,
+    Stopping,
+    TrainingResult,
+    carry_out,
+    parameters_of_original,
+)
+
+__all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
+
+_DEFAULTS = TrainingSettings()
+
+
+def train(
+    network: str | Path,
+    *,
+    data: str,
+    output_dir: str | Path,
+    settings: TrainingSettings = _DEFAULTS,
+    weights: str | None = None,
+    num_classes: int | None = None,
+    input_size: tuple[int, ...] | None = None,
+    data_dir: Path | None = None,
+    factory: str | None = None,
+    download: bool = False,
+    recipe: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    time_limit: float | None = None,
+    stopping: Stopping = contextlib.nullcontext,
+    observer: Observer = SILENT,
+) -> TrainingResult:
+    """Trains a network without a teacher: to get a teacher, or to compare with distillation.
+
+    No handler of a signal is changed. A KeyboardInterrupt leaves the last checkpoint beside the output
+    folder, from which `resume` goes on.
+
+    Args:
+        network: A network's name, a saved folder, or `package.module:factory`.
+        data: The name of a data set, one of `data.NAMES`.
+        output_dir: The folder to write; it appears whole at the end.
+        settings: How to train.
+        weights: A weights file, or torchvision's name of published ones.
+        num_classes: Outputs of the classifier; by default the data's classes.
+        input_size: (channels, *spatial); by default the data's or the network's usual one.
+        data_dir: Where torchvision's data sets lie.
+        factory: The factory to trust when a saved folder was built by it: its code will run.
+        download: Whether published weights or data may be downloaded.
+        recipe: The name of the recipe that the settings came from, for the record.
+        resume: Whether to go on with the interrupted run into this folder, where there is one.
+        overwrite: Whether an earlier folder of ours, or an interrupted run, may be given up.
+        time_limit: Seconds after which to save and stop.
+        stopping: Is called with the function that asks the run to save and stop after the step it is
+            in; what it returns is open while the run lasts.
+        observer: Is told what happens.
+
+    Raises:
+        InterruptedRunError: If the run was stopped; `resume` goes on.
+        SeclcompressError: Whatever goes wrong; what was finished is kept.
+    """
+    output = Output(Path(output_dir), resume, overwrite)
+    output.check()
+    with join(settings.device) as processes:
+        check_device(processes.device)
+        observer = observer if processes.first else SILENT
+        source, images = _source_and_data(
+            str(network),
+            data,
+            settings,
+            weights=weights,
+            num_classes=num_classes,
+            input_size=input_size,
+            data_dir=data_dir,
+            factory=factory,
+            download=download,
+            observer=observer,
+        )
+        built, fresh = source.load(seed=settings.seed)
+        check_classes(images, trace_network(built, source.input_size).outputs, source.label)
+        say_fresh(fresh, observer)
+        earlier = source.config
+        metrics = earlier.metrics if earlier else {}
+        config = ArtefactConfig(
+            recipe=source.recipe,
+            plan=earlier.plan if earlier else None,
+            input_size=source.input_size,
+            seed=settings.seed,
+            metrics={key: metrics[key] for key in ("teacher_accuracy",) if key in metrics},
+        )
+        original = parameters_of_original(built, earlier)
+        job = Job(built, images, settings, config, original, recipe)
+        return carry_out(
+            job,
+            output,
+            processes,
+            time_limit=time_limit,
+            stopping=stopping,
+            observer=observer,
+        )
+
+
+def _source_and_data(
+    network: str,
+    data: str,
+    settings: TrainingSettings,
+    *,
+    weights: str | None,
+    num_classes: int | None,
+    input_size: tuple[int, ...] | None,
+    data_dir: Path | None,
+    factory: str | None,
+    download: bool,
+    observer: Observer,
+) -> tuple[Source, Data]:
+    """A network and data that fit together: what one leaves open, the other decides."""
+    named = is_name(network)
+    if input_size is None and weights is None and (named or ":" in network):
+        input_size = usual_input_size(data)
+    source = locate(
+        network,
+        weights=weights,
+        num_classes=num_classes,
+        input_size=input_size,
+        factory_name=factory,
+        download=download,
+    )
+    check_image_classification(source.recipe, "train")
+    images = open_data(
+        data,
+        source.input_size,
+        source.preprocessing,
+        settings,
+        data_dir=data_dir,
+        download=download,
+        observer=observer,
+    )
+    if named and num_classes is None:
+        source = locate(
+            network,
+            weights=weights,
+            num_classes=len(images.classes),
+            input_size=source.input_size,
+            download=download,
+        )
+    return source, images
+
+
+def distill(
+    student: str | Path,
+    *,
+    teacher: str | Path,
+    data: str,
+    output_dir: str | Path,
+    settings: TrainingSettings = _DEFAULTS,
+    teacher_weights: str | None = None,
+    data_dir: Path | None = None,
+    factory: str | None = None,
+    download: bool = False,
+    recipe: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    time_limit: float | None = None,
+    stopping: Stopping = contextlib.nullcontext,
+    observer: Observer = SILENT,
+) -> TrainingResult:
+    """Trains a converted network from the original: attention transfer, knowledge distillation.
+
+    The last epoch's weights are saved as the network; the best epoch's lie beside them in
+    best.safetensors. The best epoch is chosen on the test images, so its accuracy flatters.
+
+    Args:
+        student: A folder that `convert` wrote; or a network's name, to train it as it is.
+        teacher: The network to learn from: a folder, or a name with weights.
+        data: The name of a data set, one of `data.NAMES`.
+        output_dir: The folder to write; it appears whole at the end.
+        settings: How to train. Where `taps` are not given, the ends of the resolution groups are.
+        teacher_weights: Weights of a named teacher: a file, or torchvision's name.
+        data_dir: As in `train`.
+        factory: As in `train`.
+        download: As in `train`.
+        recipe: As in `train`.
+        resume: As in `train`.
+        overwrite: As in `train`.
+        time_limit: As in `train`.
+        stopping: As in `train`.
+        observer: Is told what happens.
+
+    Raises:
+        InterruptedRunError: If the run was stopped; `resume` goes on.
+        SeclcompressError: Whatever goes wrong; what was finished is kept.
+    """
+    output = Output(Path(output_dir), resume, overwrite)
+    output.check()
+    found = locate(str(student), factory_name=factory)
+    guide = _locate_teacher(
+        str(teacher), found, weights=teacher_weights, factory=factory, download=download
+    )
+    with join(settings.device) as processes:
+        check_device(processes.device)
+        observer = observer if processes.first else SILENT
+        images = open_data(
+            data,
+            found.input_size,
+            found.preprocessing or guide.preprocessing,
+            settings,
+            data_dir=data_dir,
+            download=download,
+            observer=observer,
+        )
+        learner, _ = found.load(seed=settings.seed)
+        master, fresh = guide.load(seed=settings.seed)
+        if fresh and settings.alpha > 0:
+            raise UsageError(
+                f"--teacher {teacher}: {', '.join(fresh)} are untrained, for another number of classes "
+                "than its weights were published with, so its scores teach nothing. Train it on "
+                f"{data} first, or only compare attention with --alpha 0."
+            )
+        settings = _with_taps(settings, learner, found, guide, images)
+        earlier = found.config
+        config = ArtefactConfig(
+            recipe=found.recipe,
+            plan=earlier.plan if earlier else None,
+            input_size=found.input_size,
+            seed=earlier.seed if earlier else settings.seed,
+        )
+        job = Job(
+            learner,
+            images,
+            settings,
+            config,
+            parameters_of_original(learner, earlier),
+            recipe,
+            teacher=master,
+            new_layers=earlier is None or not earlier.training,
+        )
+        return carry_out(
+            job,
+            output,
+            processes,
+            time_limit=time_limit,
+            stopping=stopping,
+            observer=observer,
+        )
+
+
+def _locate_teacher(
+    teacher: str, student: Source, *, weights: str | None, factory: str | None, download: bool
+) -> Source:
+    """A teacher that looks at the student's images and has learnt something."""
+    guide = locate(
+        teacher,
+        weights=weights,
+        input_size=student.input_size,
+        num_classes=student.recipe.num_classes if is_name(teacher) else None,
+        factory_name=factory,
+        download=download,
+    )
+    for source in (student, guide):
+        check_image_classification(source.recipe, "distill")
+    if is_name(teacher) and weights is None:
+        raise UsageError(
+            f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
+            "--teacher-weights."
+        )
+    return guide
+
+
+def _with_taps(
+    settings: TrainingSettings, learner: nn.Module, student: Source, teacher: Source, images: Data
+) -> TrainingSettings:
+    """The settings with the modules whose attention is compared; both networks fit the data."""
+    # The original of a converted network has no structured layers, and tells where groups end.
+    skeleton = teacher.skeleton()
+    theirs = trace_network(skeleton, student.input_size)
+    check_classes(images, theirs.outputs, teacher.label)
+    mine = trace_network(learner, student.input_size)
+    check_classes(images, mine.outputs, student.label)
+    if settings.beta == 0:
+        return settings
+    named = "taps" in settings.model_fields_set
+    names = settings.taps if named else tuple(find_taps(skeleton, theirs))
+    if not names:
+        raise UsageError(
+            "No module ends a resolution group here. Name some with --taps, or switch "
+            "attention transfer off with --beta 0."
+        )
+    check_taps(names, mine, theirs)
+    return settings.model_copy(update={"taps": names})

@@ -1,0 +1,72 @@
+"""Split, with a structured part for space: filters A C D C⁻¹, six numbers for the nine of a 3×3.
+
+The SECL paper's SECL-LR has such filters, and ACDC on the channels. Here the channels have a plain
+matrix, so that nothing but the part for space is new.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from seclcompress.cost import LayerCost
+from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
+from seclcompress.substitutions.separable import MatrixPointwise
+from seclcompress.substitutions.shapes import FactoredDepthwise, SplitConv, split_cost, white_gain
+from seclcompress.substitutions.site import Convolution, Site
+from seclcompress.transforms import dct_matrix
+
+
+class AcdcDepthwiseConfig(SubstitutionConfig):
+    """No options."""
+
+
+class AcdcDepthwise(FactoredDepthwise):
+    """Args: the diagonals A and D of each channel's filter, shape (channels, k)."""
+
+    def __init__(self, conv: Convolution, a: Tensor, d: Tensor) -> None:
+        super().__init__(conv)
+        self.a, self.d = nn.Parameter(a), nn.Parameter(d)
+
+    def factors(self) -> list[nn.Parameter]:
+        return [self.a, self.d]
+
+    def make_weight(self) -> Tensor:
+        c = dct_matrix(self.a.shape[1], self.a.dtype, self.a.device)
+        return ((self.a[:, :, None] * c * self.d[:, None, :]) @ c.mT).unsqueeze(1)
+
+
+class AcdcDepthwiseSubstitution(Substitution):
+    name = "acdc_depthwise"
+    summary = "depthwise filters from diagonals + dense pointwise"
+    Config = AcdcDepthwiseConfig
+
+    def _refuse(self, site: Site, config: AcdcDepthwiseConfig) -> str | None:
+        kernel = site.convolution.kernel_size
+        if site.kind == "linear":
+            return "a Linear has no space"
+        if len(kernel) != 2 or kernel[0] != kernel[1] or kernel[0] == 1:
+            return f"a kernel of {'×'.join(map(str, kernel))} is no square of more than one"
+        return None
+
+    def cost(self, site: Site, config: AcdcDepthwiseConfig) -> LayerCost:
+        conv = site.convolution
+        weights = conv.in_channels * conv.out_channels
+        return split_cost(
+            site, weights, {"dense": weights}, filter_parameters=2 * conv.kernel_size[0]
+        )
+
+    def _build(self, site: Site, config: AcdcDepthwiseConfig) -> SplitConv:
+        conv = site.convolution
+        a, d = torch.randn(2, conv.in_channels, conv.kernel_size[0]).to(conv.weight)
+        matrix = torch.randn(conv.out_channels, conv.in_channels).to(conv.weight)
+        matrix *= white_gain(conv) / math.sqrt(conv.in_channels)
+        # A filter A C D C⁻¹ has ‖·‖² = Σ a² · Σ d² ÷ k on average; a filter of norm 1 keeps variance.
+        a /= math.sqrt(conv.kernel_size[0])
+        channels = MatrixPointwise(conv.in_channels, conv.out_channels, conv.bias, matrix)
+        return SplitConv(conv, channels, AcdcDepthwise(conv, a, d))
+
+
+SUBSTITUTION = AcdcDepthwiseSubstitution()

@@ -1,0 +1,24 @@
+"""What every replacement promises, by shape. A family's test names its cases and inherits the rest.
+
+    class TestLowRank(SplitPromises, FactoredPromises):
+        family = substitutions.get("low_rank")
+        cases = ({}, {"rank": 3})
+
+`tests/substitutions/conftest.py` runs each promise over the cases.
+"""
+
+from promises.affine import AffinePromises
+from promises.block import BlockPromises
+from promises.factored import FactoredPromises
+from promises.full import FullPromises
+from promises.replacement import ReplacementPromises
+from promises.split import SplitPromises
+
+__all__ = [
+    "AffinePromises",
+    "BlockPromises",
+    "FactoredPromises",
+    "FullPromises",
+    "ReplacementPromises",
+    "SplitPromises",
+]

@@ -1,0 +1,105 @@
+"""What a replacement promises that is split into a part for space and one for channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from promises.affine import AffinePromises
+from seclcompress.substitutions.shapes import SplitConv
+from seclcompress.substitutions.site import CONVOLUTIONS
+
+
+class SplitPromises(AffinePromises):
+    """Promises of split replacements."""
+
+    def test_space_lies_in_the_depthwise_part(self, options: dict[str, Any]) -> None:
+        conv, built = self.built(options, 3, stride=2, padding=1, padding_mode="reflect")
+        assert isinstance(built, SplitConv)
+        for plain in (built.to_dense(), built.to_plain()):
+            space, *channels = plain
+            for part, like in ((space, conv), *((one, nn.Conv2d(1, 1, 1)) for one in channels)):
+                for attribute in "kernel_size stride padding padding_mode".split():
+                    assert getattr(part, attribute) == getattr(like, attribute)
+            assert (space.groups, space.bias) == (self.channels[0], None)
+            assert channels[-1].bias is not None
+        assert len(built.to_dense()) == 2
+        assert (built.pointwise.in_channels, built.pointwise.out_channels) == self.channels
+
+    def test_depthwise_layers_are_left_alone(self, options: dict[str, Any]) -> None:
+        config = self.family.config(options)
+        for conv in (nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 8, 3, groups=4)):
+            assert self.family.refuse(conv, config) == "it is depthwise already"
+
+    def test_a_scale_of_another_dtype(self, options: dict[str, Any]) -> None:
+        """Batch norms often stay in float32."""
+        c_out = self.channels[1]
+        for bias in (True, False):
+            _, built = self.built(options, bias=bias, dtype=torch.bfloat16)
+            built.eval()
+            x = self.images(5, 4, dtype=torch.bfloat16)
+            before = built(x).detach()
+            assert built.scale_outputs(torch.full((c_out,), 2.0), torch.ones(c_out))
+            for execution in ("dense", "fast"):
+                built.execution = execution
+                torch.testing.assert_close(built(x), 2 * before + 1, atol=0.1, rtol=0.1)
+            torch.testing.assert_close(built.to_dense()(x), 2 * before + 1, atol=0.1, rtol=0.1)
+            words = rf"each of {c_out} output channels; got shapes \(1,\) and"
+            with pytest.raises(ValueError, match=words):
+                built.scale_outputs(torch.ones(1), torch.ones(c_out))
+
+    @pytest.mark.parametrize(
+        ("execution", "training", "fast"),
+        [
+            ("fast", True, True),
+            ("fast", False, True),
+            ("dense", True, False),
+            ("dense", False, False),
+            ("auto", True, True),
+            ("auto", False, False),
+        ],
+    )
+    def test_what_runs(
+        self,
+        options: dict[str, Any],
+        execution: str,
+        training: bool,
+        fast: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """In training `auto` is told the positions of the whole batch; one way only is always run."""
+        several = "fast" in self.family.executions
+        for dimensions in self.dimensions:
+            for kernel in self.kernels:
+                conv = CONVOLUTIONS[dimensions](*self.channels, kernel, stride=2)
+                built = self.family.build(conv, self.family.config(options))
+                seen: list[Any] = []
+                map_channels = built.pointwise.map_channels
+                with monkeypatch.context() as patch:
+                    patch.setattr(
+                        built.pointwise,
+                        "map_channels",
+                        lambda x, run=map_channels, seen=seen: seen.append("fast") or run(x),
+                    )
+                    patch.setattr(
+                        built.pointwise,
+                        "quickest_in_training",
+                        lambda number, seen=seen: seen.append(number) or "fast",
+                    )
+                    built.train(training).execution = execution
+                    y = built(self.images(*(7, 10, 4)[:dimensions], batch=3))
+                positions = [y[:, 0].numel()] if (execution, training) == ("auto", True) else []
+                assert seen == (positions + ["fast"] * fast if several else [])
+
+    def test_a_grouped_pointwise_convolution(self, options: dict[str, Any]) -> None:
+        """It becomes one without groups, and the plain layer must stay one."""
+        if 1 not in self.kernels:
+            return
+        conv = nn.Conv2d(6, 9, 1, groups=3)
+        built = self.family.build(conv, self.family.config(options)).eval()
+        x = torch.randn(2, 6, 4, 4)
+        for plain in (built.to_dense(), built.to_plain()):
+            torch.testing.assert_close(plain(x), built(x), atol=1e-5, rtol=1e-5)

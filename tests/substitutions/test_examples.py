@@ -1,0 +1,39 @@
+"""One family of one file for each shape keeps the promises of its shape."""
+
+from __future__ import annotations
+
+from examples import acdc_depthwise, bottleneck_block, gains, low_rank, symmetric_full
+from promises import BlockPromises, FactoredPromises, FullPromises, SplitPromises
+
+
+class TestSymmetric(FullPromises):
+    family = symmetric_full.SUBSTITUTION
+    channels = (8, 8)
+
+
+class TestGains(FullPromises):
+    """It leaves the parameter count almost alone."""
+
+    family = gains.SUBSTITUTION
+    cases = ({}, {"identity": 0.5})
+    linear = "gains is not for Linear layers"
+
+
+class TestBottleneck(BlockPromises):
+    family = bottleneck_block.SUBSTITUTION
+    cases = ({}, {"reduction": 5, "groups": 2})
+    linear = "bottleneck_block is not for Linear layers"
+
+
+class TestLowRank(SplitPromises, FactoredPromises):
+    family = low_rank.SUBSTITUTION
+    cases = ({}, {"rank": 5})
+
+
+class TestAcdcDepthwise(SplitPromises, FactoredPromises):
+    """SECL-LR's filters: structure in the part for space."""
+
+    family = acdc_depthwise.SUBSTITUTION
+    kernels = (3,)
+    dimensions = (2,)
+    linear = "a Linear has no space"

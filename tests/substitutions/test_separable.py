@@ -1,0 +1,11 @@
+"""Plain separable, the baseline."""
+
+from __future__ import annotations
+
+from promises import SplitPromises
+
+from seclcompress import substitutions
+
+
+class TestSeparable(SplitPromises):
+    family = substitutions.get("separable")
