@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from seclcompress import substitutions
-from seclcompress.substitutions.contract import CONVOLUTIONS
-from seclcompress.substitutions.fitting import fit_factors, split_kernel
+from seclcompress.substitutions.fitting import Fit, fit_factors, split_kernel
+from seclcompress.substitutions.shapes import white_gain
+from seclcompress.substitutions.site import CONVOLUTIONS
 
 
 @given(
@@ -35,7 +38,7 @@ def test_a_separable_convolution_is_taken_over_whole(
     if family.refuse(conv, family.config({})):
         return
     layer = family.build(conv, family.config({}))
-    assert layer.fit(conv) == 0
+    assert layer.fit(conv).left == 0
     x = torch.randn(2, conv.in_channels, *[5] * dimensions)
     torch.testing.assert_close(layer(x), conv(x), atol=1e-4, rtol=1e-4)
 
@@ -72,7 +75,7 @@ def test_a_stack_comes_nearer_than_a_random_one(depth: int) -> None:
     conv = nn.Conv2d(16, 16, 3, padding=1)
     family = substitutions.get("acdc")
     layer = family.build(conv, family.config({"depth": depth}))
-    left = layer.fit(conv)
+    left = layer.fit(conv).left
     assert left < {4: 0.75, 12: 0.5}[depth]
     space, matrix = split_kernel(conv)
     assert layer.depthwise is not None
@@ -89,7 +92,7 @@ def test_nothing_to_fit_to() -> None:
     nn.init.zeros_(conv.weight)
     family = substitutions.get("acdc")
     layer = family.build(conv, family.config({"depth": 2}))
-    assert layer.fit(conv) == 0
+    assert layer.fit(conv).left == 0
     assert layer(torch.randn(1, 4, 5, 5)).isfinite().all()
 
 
@@ -102,7 +105,7 @@ def test_the_stack_keeps_the_size_it_starts_with(size: float) -> None:
     family = substitutions.get("acdc")
     layer = family.build(conv, family.config({}))
     before = layer.pointwise.make_weight().norm()
-    left = layer.fit(conv)
+    left = layer.fit(conv).left
     assert left < 0.5
     assert abs(float((layer.pointwise.make_weight().norm() / before).detach()) - 1) < left
 
@@ -120,3 +123,16 @@ def test_frozen_factors_stay_frozen() -> None:
     left = fit_factors([factor], lambda: factor * 2, torch.tensor([1.0, 2, 3]))
     assert left < 0.01
     assert not factor.requires_grad
+
+
+def test_a_layer_of_zeros_has_the_gain_of_an_untrained_one() -> None:
+    conv = nn.Conv2d(400, 300, 3)
+    untrained = white_gain(conv)
+    nn.init.zeros_(conv.weight)
+    assert white_gain(conv) == white_gain(conv.to("meta")) == pytest.approx(1 / math.sqrt(3))
+    assert untrained == pytest.approx(1 / math.sqrt(3), rel=0.01)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.6, 1.0])
+def test_energy_is_what_is_left_of_the_square(left: float) -> None:
+    assert Fit(left, "the weights").energy == pytest.approx(1 - left * left)

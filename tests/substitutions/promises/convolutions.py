@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from seclcompress.substitutions.site import CONVOLUTIONS
+
+#: For promises that many families' tests inherit: a convolution that failed one is tried on all.
+inherited = settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
 
 
 @st.composite

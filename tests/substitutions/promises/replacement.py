@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor, nn
 
-from promises.convolutions import convolutions
+from promises.convolutions import convolutions, inherited
 from seclcompress import substitutions
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import SubstitutionError, UsageError
@@ -55,7 +55,7 @@ class ReplacementPromises:
         return torch.randn(batch, self.channels[0], *sizes, dtype=dtype)
 
     @given(drawn=convolutions())
-    @settings(max_examples=40)
+    @inherited
     def test_refuses_or_builds_what_it_promised(
         self, options: dict[str, Any], drawn: tuple[nn.Module, Tensor]
     ) -> None:

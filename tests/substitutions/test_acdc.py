@@ -1,0 +1,218 @@
+"""SECL: depthwise and a stack of ACDC layers."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from promises import FactoredPromises, SplitPromises
+from torch import nn
+
+from seclcompress import substitutions
+from seclcompress.errors import UsageError
+from seclcompress.stack import stack_matrix
+from seclcompress.substitutions import CallSize, Site
+from seclcompress.substitutions.acdc import stack_length
+from seclcompress.substitutions.shapes import white_gain
+
+
+class TestAcdc(SplitPromises, FactoredPromises):
+    family = substitutions.get("acdc")
+    cases = (
+        {"depth": 3},
+        {},
+        {"depth": 1},
+        {"depth": 3, "extra_riffle": True},
+        {"depth": 2, "init": "paper"},
+    )
+
+
+@given(c_in=st.integers(1, 300), c_out=st.integers(1, 300))
+def test_the_length_is_smooth_and_enough(c_in: int, c_out: int) -> None:
+    length = stack_length(nn.Conv2d(c_in, c_out, 1, device="meta"))
+    assert max(c_in, c_out) <= length < 1.2 * max(c_in, c_out) + 2
+    for prime in (2, 3, 5, 7):
+        while length % prime == 0:
+            length //= prime
+    assert length == 1
+
+
+def test_a_padded_length_is_noted() -> None:
+    acdc = substitutions.get("acdc")
+    calls = {CallSize((1,), (1,)): 1}
+    notes = {
+        n: acdc.cost(Site(nn.Conv1d(n, 8, 1), calls), acdc.config({})).note for n in (416, 420)
+    }
+    assert notes == {416: "N is 420, as 416 has a large prime factor", 420: ""}
+
+
+def test_too_wide_for_a_search() -> None:
+    acdc = substitutions.get("acdc")
+    conv = nn.Conv1d(2**20 + 1, 1, 1, device="meta")
+    words = "it has 1,048,577 channels; a stack takes at most 1,048,576"
+    assert acdc.refuse(conv, acdc.config({})) == words
+
+
+def test_options_are_checked() -> None:
+    acdc = substitutions.get("acdc")
+    assert acdc.config({"depth": "8", "extra_riffle": "true"}).model_dump() == {
+        "depth": 8,
+        "extra_riffle": True,
+        "init": "signs",
+    }
+    for options in ({"depth": 0}, {"depth": -1}, {"depth": "x"}, {"width": 3}, {"init": "zeros"}):
+        with pytest.raises(UsageError, match="It takes: depth, extra_riffle, init"):
+            acdc.config(options)
+
+
+def test_zero_weights_do_not_make_a_dead_layer() -> None:
+    conv = nn.Conv2d(4, 4, 1)
+    nn.init.zeros_(conv.weight)
+    built = substitutions.get("acdc").build(conv, substitutions.get("acdc").config({}))
+    factors = built.parameter_groups()["factors"]
+    assert all(float(factor.detach().abs().min()) > 0.5 for factor in factors)
+
+
+@pytest.fixture
+def layer() -> nn.Module:
+    torch.manual_seed(0)
+    acdc = substitutions.get("acdc")
+    return acdc.build(nn.Conv2d(6, 10, 3, bias=False), acdc.config({"depth": 3})).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("execution", ["dense", "fast", "auto"])
+def test_compiled_by_inductor(execution: str) -> None:
+    acdc = substitutions.get("acdc")
+    built = acdc.build(nn.Conv2d(6, 10, 3), acdc.config({"depth": 3}))
+    built.execution = execution
+    x = torch.randn(2, 6, 5, 5)
+    for training in (True, False):
+        torch._dynamo.reset()
+        compiled = torch.compile(built.train(training))
+        torch.testing.assert_close(compiled(x), built(x), atol=1e-4, rtol=1e-4)
+
+
+def test_random_signs_are_exactly_orthogonal() -> None:
+    substitution = substitutions.get("acdc")
+    conv = nn.Conv2d(64, 64, 1, bias=False, dtype=torch.float64)
+    w = substitution.build(conv, substitution.config({})).pointwise.make_weight()
+    square = w @ w.T / (w @ w.T)[0, 0]
+    torch.testing.assert_close(square, torch.eye(64, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("init", ["signs", "paper"])
+@pytest.mark.parametrize("shape", [(11, 11), (22, 11), (11, 22), (58, 30)])
+def test_the_stack_starts_with_the_size_of_the_old_matrix(
+    init: str, shape: tuple[int, int]
+) -> None:
+    """11 channels are padded to 12, and the riffle puts both ends of a vector where they were."""
+    acdc = substitutions.get("acdc")
+    torch.manual_seed(0)
+    conv = nn.Conv2d(*shape, 1, dtype=torch.float64)
+    config = acdc.config({"init": init, "depth": 3})
+    sizes = [
+        acdc.build(conv, config).pointwise.make_weight().square().sum()
+        for _ in range(1 if init == "paper" else 300)
+    ]
+    ratio = float(torch.stack(sizes).detach().mean() / conv.weight.detach().square().sum())
+    assert ratio == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("channels", [(24, 7), (7, 24), (50, 21), (16, 16)], ids=str)
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_the_papers_first_values_have_the_old_layers_gain(
+    channels: tuple[int, int], depth: int
+) -> None:
+    """Whichever inputs the riffles lead to whichever outputs."""
+    conv = nn.Conv2d(*channels, 1, dtype=torch.float64)
+    substitution = substitutions.get("acdc")
+    built = substitution.build(conv, substitution.config({"depth": depth, "init": "paper"}))
+    energy = float(built.to_dense().weight.square().sum()) / channels[1]
+    assert energy == pytest.approx(white_gain(conv) ** 2, rel=0.1)
+
+
+def test_the_fused_kernel_runs_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def fused(x: torch.Tensor, *operands: object, scale: None) -> torch.Tensor:
+        seen.append(x.dtype)
+        return x.new_zeros(1, 10, 4, 4)
+
+    known = (torch.float32, torch.bfloat16)
+    monkeypatch.setattr("seclcompress.kernel.worthwhile", lambda n, dtype, device: dtype in known)
+    monkeypatch.setattr("seclcompress.kernel.acdc_stack", fused)
+    acdc = substitutions.get("acdc")
+    for extra in (False, True):
+        config = acdc.config({"depth": 3, "extra_riffle": extra})
+        pointwise = acdc.build(nn.Conv2d(6, 10, 1), config).pointwise
+        for dtype in (torch.float32, torch.bfloat16, torch.float64):
+            pointwise.map_channels(torch.ones(1, 6, 4, 4, dtype=dtype))
+    assert seen == [torch.float32, torch.bfloat16], "no other dtype, and no extra riffle"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("extra", [False, True])
+def test_inputs_of_another_dtype_than_the_factors(dtype: torch.dtype, extra: bool) -> None:
+    acdc = substitutions.get("acdc")
+    config = acdc.config({"depth": 3, "extra_riffle": extra})
+    pointwise = acdc.build(nn.Conv2d(6, 10, 1), config).pointwise
+    x = torch.randn(2, 6, 4, 4, dtype=dtype)
+    a, d = pointwise.factors()
+    w = stack_matrix(a, d, 6, 10, extra_riffle=extra)
+    torch.testing.assert_close(pointwise.make_weight(), w)
+    y = pointwise.map_channels(x)
+    assert y.dtype == dtype
+    expected = torch.nn.functional.conv2d(
+        x.float(), pointwise.make_weight()[:, :, None, None], pointwise.bias
+    )
+    loose = 0.05 if dtype == torch.bfloat16 else 1e-4
+    torch.testing.assert_close(y.float(), expected, atol=loose, rtol=loose)
+    layer = acdc.build(nn.Conv2d(6, 10, 1, bias=False), config)
+    results = []
+    for execution in ("dense", "fast"):
+        layer.execution = execution
+        results.append(layer(x))
+        assert results[-1].dtype == dtype
+    torch.testing.assert_close(*results, atol=loose, rtol=loose)
+
+
+@pytest.mark.parametrize("execution", ["dense", "fast"])
+def test_derivatives_beyond_backward(layer: nn.Module, execution: str) -> None:
+    """The kernel knows backward alone; forward mode and torch.func go by torch.fft."""
+    layer = layer.double().requires_grad_(False)
+    layer.execution = execution
+    x, direction = torch.randn(2, 1, 6, 5, 5, dtype=torch.float64)
+    _, tangent = torch.func.jvp(layer, (x,), (direction,))
+    step = 1e-6
+    difference = (layer(x + step * direction) - layer(x - step * direction)) / (2 * step)
+    torch.testing.assert_close(tangent, difference, atol=1e-6, rtol=1e-5)
+
+    def loss(a: torch.Tensor) -> torch.Tensor:
+        values = {"pointwise.a": a}
+        return torch.func.functional_call(layer, values, (x,)).square().sum()
+
+    gradient = torch.func.grad(loss)(layer.pointwise.a.detach())
+    again = layer.pointwise.a.detach().clone().requires_grad_()
+    loss(again).backward()
+    torch.testing.assert_close(gradient, again.grad)
+
+
+@pytest.mark.parametrize(("fused", "most"), [(True, 163), (False, 133)])
+def test_training_runs_over_whichever_is_less(
+    monkeypatch: pytest.MonkeyPatch, fused: bool, most: int
+) -> None:
+    """A vector costs 12 (4·512 + 5·512·9), five times that by torch.fft; W is made from 128."""
+    monkeypatch.setattr("seclcompress.kernel.supports", lambda n, dtype, device: fused and dtype)
+    acdc = substitutions.get("acdc")
+    for size in ((512, 128), (128, 512)):
+        layer = acdc.build(nn.Conv2d(*size, 1), acdc.config({})).pointwise
+        assert layer.quickest_in_training(most) == "fast"
+        assert layer.quickest_in_training(most + 1) == "dense"
+    separable = substitutions.get("separable")
+    plain = separable.build(nn.Conv2d(512, 512, 1), separable.config({})).pointwise
+    assert plain.quickest_in_training(1) == "dense"
