@@ -14,11 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from seclcompress.errors import UsageError
+from seclcompress.files import note
 
 if TYPE_CHECKING:
     from seclcompress.processes import Processes
     from seclcompress.train import Observer
 
+EVENTS = "events.out.tfevents."  # TensorBoard adds the time and the machine
 _SMOOTHING = 0.9  # of images/s, from step to step
 
 
@@ -123,6 +125,7 @@ class TensorBoard:
             raise UsageError(
                 "--tensorboard needs the tensorboard package: pip install 'seclcompress[tensorboard]'"
             ) from error
+        self._folder = folder
         # What an interrupted run wrote of steps that are done again is not to be shown twice.
         self._open = lambda done: SummaryWriter(folder, purge_step=done + 1 if done else None)
         self._writer: SummaryWriter | None = None
@@ -131,6 +134,7 @@ class TensorBoard:
     def start(self, epochs: int, steps: int, finished: int) -> None:
         """Goes on after the steps that are done; what was written of later ones is superseded."""
         del epochs, steps
+        note(self._folder, f"{EVENTS}*")
         self._writer, self._step = self._open(finished), finished
 
     def step(self, epoch: int, images: int, loss: float, lr: float) -> None:

@@ -234,8 +234,8 @@ def run(
 
     from seclcompress import artefact
     from seclcompress.checkpoint import has_checkpoint
-    from seclcompress.cli.progress import observe
-    from seclcompress.files import EVENTS, check_free, remove_ours
+    from seclcompress.cli.progress import EVENTS, observe
+    from seclcompress.files import check_free, remove_ours
     from seclcompress.networks.weights import check_finite
     from seclcompress.train import BEST, METRICS, Stopped, Trainer
     from seclcompress.training_report import curves_png, training_table

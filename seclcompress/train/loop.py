@@ -25,7 +25,7 @@ from seclcompress.checkpoint import Progress, read_checkpoint, write_checkpoint
 from seclcompress.data import Augmentation, Batch, Data, View, check_labels, plan_steps
 from seclcompress.data.order import seed_of, share, shuffled
 from seclcompress.errors import TrainingError
-from seclcompress.files import write_file
+from seclcompress.files import add_file
 from seclcompress.optim import (
     factor_decay,
     make_optimizers,
@@ -424,13 +424,13 @@ class Trainer:
         }
         best = max((earlier["accuracy"] for earlier in self.history), default=-math.inf)
         if record["accuracy"] > best and self.processes.first:
-            write_file(self.folder / BEST, weights_bytes(self.network))
+            add_file(self.folder, BEST, weights_bytes(self.network))
         self.history.append(record)
         progress.step, progress.images, progress.loss = 0, 0, 0.0
         progress.seconds, progress.loading = 0.0, 0.0
         if self.processes.first:
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
-            write_file(self.folder / METRICS, lines.encode())
+            add_file(self.folder, METRICS, lines.encode())
         # The checkpoint comes last: a run that dies in between does the epoch's test again.
         self._save()
         self.observer.epoch(record)

@@ -193,7 +193,11 @@ class TestConvert:
         assert Path("one/model.safetensors").read_bytes() != (
             Path("three/model.safetensors").read_bytes()
         )
-        assert sorted(p.name for p in Path("one").iterdir()) == ["config.json", "model.safetensors"]
+        assert sorted(p.name for p in Path("one").iterdir()) == [
+            "config.json",
+            "manifest.json",
+            "model.safetensors",
+        ]
         assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "plan.json", "three", "two"]
 
     def test_a_plan_written_edited_and_given_back(self, invoke: Invoke) -> None:
@@ -274,6 +278,7 @@ class TestTraining:
             "best.safetensors",
             "config.json",
             "curves.png",
+            "manifest.json",
             "metrics.jsonl",
             "model.safetensors",
         ]
