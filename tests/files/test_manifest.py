@@ -105,7 +105,22 @@ class TestFolders:
 
 
 class TestKilled:
-    """test_killed.py kills before every line; here is what it finds its way by."""
+    """test_killed.py kills before every line; here is what the next process finds its way by."""
+
+    def test_the_manifest_comes_first_and_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        replace, seen = Path.replace, []
+
+        def watched(path: Path, target: Path) -> Path:
+            seen.append(target.name)
+            assert names(target.parent) == [path.name]
+            assert json.loads(path.read_bytes())["files"] == sorted([*UNKNOWN, MANIFEST])
+            return replace(path, target)
+
+        monkeypatch.setattr(Path, "replace", watched)
+        write_folder(tmp_path / "out", UNKNOWN)
+        assert seen == [MANIFEST]
 
     def test_between_manifest_and_files(self, tmp_path: Path) -> None:
         dead = tmp_path / ".out.new.abcd1234"
