@@ -102,9 +102,8 @@ def note(folder: Path, *entries: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             known = _known(folder)
-            content = manifest_bytes(known.union(entries))
-            if MANIFEST not in known or not known.issuperset(entries):
-                _replace_file(path, content)
+            if not known.issuperset((MANIFEST, *entries)):
+                _replace_file(path, manifest_bytes(known.union(entries)))
     except OSError as error:
         raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
 
