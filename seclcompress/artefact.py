@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from seclcompress import networks
 from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error
-from seclcompress.files import new_folder
+from seclcompress.files import check_free, write_folder
 from seclcompress.networks import Recipe
 from seclcompress.networks.weights import check_finite, put_state, read_weights
 from seclcompress.plan import Plan, check_plan
@@ -103,12 +103,10 @@ def save(
     Raises:
         ArtefactError: If the place is taken or cannot be written.
     """
-    with new_folder(folder, overwrite) as temporary:
-        (temporary / WEIGHTS).write_bytes(weights_bytes(network))
-        written = config.model_copy(update={"versions": library_versions()})
-        (temporary / CONFIG).write_text(written.to_json(), encoding="utf-8")
-        for name, content in (extra or {}).items():
-            (temporary / name).write_bytes(content)
+    check_free(folder, overwrite)  # before the weights are copied
+    written = config.model_copy(update={"versions": library_versions()})
+    files = {CONFIG: written.to_json().encode(), WEIGHTS: weights_bytes(network), **(extra or {})}
+    write_folder(folder, files, overwrite)
 
 
 def is_artefact(folder: Path) -> bool:

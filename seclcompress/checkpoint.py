@@ -7,10 +7,8 @@ two checkpoints are kept, so that a damaged one is no loss.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress.errors import SeclcompressWarning, TrainingError
-from seclcompress.files import write_file
+from seclcompress.files import give_second_name, note, write_file
 from seclcompress.networks.weights import put_state
 
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -81,7 +79,9 @@ def write_checkpoint(
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     about = {**asdict(progress), "digest": _digest(tensors)}
     content = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(about)})
-    _keep_previous(folder)
+    note(folder, CHECKPOINT, PREVIOUS)
+    if (folder / CHECKPOINT).is_file():  # a file system without hard links keeps one checkpoint
+        give_second_name(folder / CHECKPOINT, folder / PREVIOUS)
     write_file(folder / CHECKPOINT, content)
 
 
@@ -125,17 +125,6 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _keep_previous(folder: Path) -> None:
-    """Gives the last checkpoint its second name, without a moment in which there is none."""
-    current, link = folder / CHECKPOINT, folder / f".{PREVIOUS}.link"
-    if not current.is_file():
-        return
-    with contextlib.suppress(OSError):  # a file system without hard links keeps one checkpoint
-        link.unlink(missing_ok=True)
-        os.link(current, link)
-        link.replace(folder / PREVIOUS)
 
 
 def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:

@@ -16,10 +16,21 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from seclcompress.files import new_folder, place, set_aside, system, write, write_file
+from seclcompress.files import (
+    add_file,
+    check_free,
+    manifest,
+    place,
+    set_aside,
+    system,
+    write,
+    write_file,
+    write_folder,
+)
 
-TRACED = {module.__file__ for module in (shutil, tempfile, place, system, write)}
+TRACED = {module.__file__ for module in (shutil, tempfile, manifest, place, system, write)}
 OUT = Path("out")
+UNKNOWN = "unknown.kind"  # known by the manifest alone
 
 
 def killed_before_line(number: int, work: Callable[[], None]) -> bool:
@@ -48,15 +59,17 @@ def killed_before_line(number: int, work: Callable[[], None]) -> bool:
 
 def save(content: str) -> None:
     """Replaces the folder."""
-    with new_folder(OUT, overwrite=True) as folder:
-        (folder / "config.json").write_text(json.dumps({"versions": {"seclcompress": content}}))
-        (folder / "model.safetensors").write_text(content)
+    config = json.dumps({"versions": {"seclcompress": content}})
+    texts = {"config.json": config, "model.safetensors": content, UNKNOWN: content}
+    write_folder(OUT, {name: text.encode() for name, text in texts.items()}, overwrite=True)
 
 
 def saved(path: Path) -> str:
     """What a folder holds, which must be whole."""
-    assert sorted(p.name for p in path.iterdir()) == ["config.json", "model.safetensors"]
+    names = ["config.json", "manifest.json", "model.safetensors", UNKNOWN]
+    assert sorted(p.name for p in path.iterdir()) == names
     content = (path / "model.safetensors").read_text()
+    assert (path / UNKNOWN).read_text() == content
     assert json.loads((path / "config.json").read_text()) == {"versions": {"seclcompress": content}}
     return content
 
@@ -92,9 +105,28 @@ def files() -> list[str]:
     return moments
 
 
+def parts() -> list[str]:
+    """The same of a folder that is filled bit by bit; whatever lies in it is named as ours."""
+    moments, dies = [], True
+    while dies:
+        if "there_before" in sys.argv:
+            add_file(OUT, "earlier.kind", b"old")
+        dies = killed_before_line(len(moments) + 1, lambda: add_file(OUT, UNKNOWN, b"new"))
+        check_free(OUT, overwrite=True)
+        moments.append((OUT / UNKNOWN).read_text() if (OUT / UNKNOWN).exists() else "old")
+        if OUT.exists():
+            assert place.remove_ours(OUT) == []
+    return moments
+
+
 os.fsync = lambda handle: None  # a kill does not lose what the system has; it only takes time
 if "two_steps" in sys.argv:
     write.exchange = lambda one, other: False
-moments = files() if "file" in sys.argv else folders("there_before" in sys.argv)
+if "file" in sys.argv:
+    moments = files()
+elif "parts" in sys.argv:
+    moments = parts()
+else:
+    moments = folders("there_before" in sys.argv)
 assert moments[-1] == "new"
 print(json.dumps(Counter(moments)))

@@ -62,6 +62,14 @@ def test_before_every_line_of_a_files_writing(tmp_path: Path) -> None:
     assert sum(moments.values()) > 10
 
 
+@pytest.mark.parametrize("before", ["there_before", "missing"])
+def test_before_every_line_of_a_file_in_a_run_in_progress(tmp_path: Path, before: str) -> None:
+    """Whatever lies there afterwards is named, though nobody but its writer knows the name."""
+    moments = run("kill_lines.py", tmp_path, "parts", before)
+    assert set(moments) == {"old", "new"}
+    assert sum(moments.values()) > 30
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["convert", "distill"])
 def test_whole_commands_at_random_moments(tmp_path: Path, command: str) -> None:

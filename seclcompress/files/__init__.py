@@ -1,14 +1,18 @@
 """Writing so that what was there before is never lost and nothing half-written is left behind."""
 
-from seclcompress.files.place import EVENTS, OUR_FILES, check_free, remove_ours, set_aside
-from seclcompress.files.write import new_folder, write_file
+from seclcompress.files.manifest import MANIFEST, ManifestError
+from seclcompress.files.place import check_free, remove_ours, set_aside
+from seclcompress.files.write import add_file, give_second_name, note, write_file, write_folder
 
 __all__ = [
-    "EVENTS",
-    "OUR_FILES",
+    "MANIFEST",
+    "ManifestError",
+    "add_file",
     "check_free",
-    "new_folder",
+    "give_second_name",
+    "note",
     "remove_ours",
     "set_aside",
     "write_file",
+    "write_folder",
 ]

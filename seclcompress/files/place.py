@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from pathlib import Path
 
 from seclcompress.errors import ArtefactError
-
-#: All that a saved folder, or a run in progress, ever holds.
-OUR_FILES = frozenset(
-    "config.json model.safetensors best.safetensors metrics.jsonl curves.png "
-    "checkpoint.safetensors checkpoint.previous.safetensors".split()
-)
-EVENTS = "events.out.tfevents."  # TensorBoard adds the time and the machine
+from seclcompress.files import legacy
+from seclcompress.files.manifest import MANIFEST, ManifestError, is_named, read_manifest
 
 
 def check_free(path: Path, overwrite: bool, *, folder: bool = True) -> None:
@@ -63,21 +59,30 @@ def _check_free(path: Path, overwrite: bool, folder: bool) -> None:
         raise ArtefactError(f"Cannot write {path}: no permission to write in {existing}.")
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a file has one of our names, or the temporary name of one."""
-    temporary = any(name.startswith(f".{ours}.") for ours in OUR_FILES)
-    return name in OUR_FILES or temporary or name.startswith(EVENTS)
+def ours_in(folder: Path) -> frozenset[str]:
+    """The names that this program has given to files in a folder: its manifest's, or those of 0.1.
+
+    Raises:
+        ManifestError: If the manifest is not one of ours.
+        OSError: If it cannot be read.
+    """
+    entries = read_manifest(folder)
+    return legacy.LEGACY if entries is None else entries
 
 
 def remove_ours(folder: Path) -> list[str]:
     """Removes what this program wrote in a folder, and the folder if nothing else is in it.
 
+    The manifest goes last: if the process dies before, the next one still knows the rest.
+
     Returns:
         The names of what is left, because somebody else put it there.
     """
-    for file in list(folder.iterdir()):
-        if _is_ours(file.name) and (file.is_symlink() or not file.is_dir()):
-            file.unlink()
+    with contextlib.suppress(ManifestError):
+        entries = ours_in(folder)
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == MANIFEST):
+            if is_named(file, entries):
+                file.unlink()
     left = sorted(file.name for file in folder.iterdir())
     if not left:
         folder.rmdir()
@@ -88,14 +93,25 @@ def reason_to_leave(path: Path) -> str | None:
     """Why a folder must not be removed; None for an empty one and for one that is all ours."""
     if path.is_symlink() or not path.is_dir():
         return "it is no folder"
-    names = [file.name for file in path.iterdir()]
-    strange = sorted(name for name in names if not _is_ours(name))
+    try:
+        entries = ours_in(path)
+    except ManifestError as error:
+        return f"its {MANIFEST} {error}"
+    strange = sorted(file.name for file in path.iterdir() if not is_named(file, entries))
     if strange:
         return f"it holds what seclcompress did not write ({', '.join(strange[:3])})"
-    config = path / "config.json"
-    if "config.json" not in names:
-        # Our runs in progress have no weights by that name; other programs' folders do.
-        return "it has no config.json of seclcompress" if "model.safetensors" in names else None
+    if MANIFEST not in entries and legacy.weights_of_another_program(path):
+        return "it has no config.json of seclcompress"
+    return _reason_in_config(path / "config.json")
+
+
+def _reason_in_config(config: Path) -> str | None:
+    """Why a configuration must not be removed; None for none and for ours.
+
+    Other programs save their networks under the names that ours have, maybe into a folder of ours.
+    """
+    if not (config.is_symlink() or config.exists()):
+        return None
     try:
         if not config.is_file():  # reading a pipe would wait for ever
             return "its config.json is no file"

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from seclcompress.errors import ArtefactError
+from seclcompress.files.legacy import LEGACY_RUN
+from seclcompress.files.manifest import (
+    LINK,
+    MANIFEST,
+    ManifestError,
+    is_named,
+    manifest_bytes,
+    read_manifest,
+)
 from seclcompress.files.place import (
     NEW,
     OLD,
@@ -34,40 +42,121 @@ def write_file(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~umask())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        _replace_file(path, content)
     except OSError as error:
         raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-@contextlib.contextmanager
-def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder that appears under its name whole, or not at all.
+def _replace_file(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
-    What processes that were killed have left of earlier attempts is removed on the way.
+
+def give_second_name(path: Path, second: Path) -> bool:
+    """Gives a file one more name, without a moment in which another file by that name is missing.
+
+    Args:
+        path: A file.
+        second: A name in the same folder; a file by that name is replaced in one step.
+
+    Returns:
+        False where the file system has no hard links, or refuses; nothing has happened then.
+    """
+    link = second.with_name(f".{second.name}.{LINK}")
+    try:
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        link.replace(second)
+    except OSError:
+        return False
+    return True
+
+
+def note(folder: Path, *entries: str) -> None:
+    """Notes in a folder's manifest that files by these names are ours, before they are written there.
+
+    A folder without a manifest gets one, and a run in progress of 0.1 one that names its files too.
+
+    Args:
+        folder: A folder that is filled bit by bit; made with the folders around it.
+        entries: File names. One may end in `*` behind at least 8 characters, where a library adds to a
+            name.
+
+    Raises:
+        ManifestError: If an entry is no plain file name.
+        ArtefactError: If the folder has a manifest of another program, or the system refuses.
+    """
+    path = folder / MANIFEST
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            known = _known(folder)
+            if not known.issuperset((MANIFEST, *entries)):
+                _replace_file(path, manifest_bytes(known.union(entries)))
+    except OSError as error:
+        raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _known(folder: Path) -> frozenset[str]:
+    """What a manifest names already; what 0.1 left of a run in progress where there is none."""
+    try:
+        entries = read_manifest(folder)
+    except ManifestError as error:
+        raise ArtefactError(
+            f"Cannot write in {folder}: its {MANIFEST} {error}. Move it away, or choose another place."
+        ) from error
+    if entries is not None:
+        return entries
+    of_0_1 = any(is_named(file, LEGACY_RUN) for file in folder.iterdir())
+    return LEGACY_RUN if of_0_1 else frozenset()
+
+
+def add_file(folder: Path, name: str, content: bytes) -> None:
+    """Writes a file in a folder that is filled bit by bit, and notes its name before.
+
+    Args:
+        folder: The folder; made with the folders around it.
+        name: The file's name; a file that is there is replaced in one step.
+        content: The whole content.
+
+    Raises:
+        ArtefactError: If the system refuses; the old file is still there.
+    """
+    note(folder, name)
+    write_file(folder / name, content)
+
+
+def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool = False) -> None:
+    """Writes a folder that appears under its name whole, or not at all.
+
+    The files come into a temporary folder beside it, which gets the name at the end. Its manifest comes
+    first, so that whenever the process is killed the next one knows all that is there as ours. What
+    earlier processes left is removed on the way.
 
     Args:
         path: The folder's final place.
+        files: The files' contents by name. A `config.json` among them must hold
+            `{"versions": {"seclcompress": …}}`, as that of another program is never replaced.
         overwrite: Whether a folder of ours that is there already may be replaced.
 
-    Yields:
-        A temporary folder beside it, to be filled with files. It gets the name when the block ends
-        well and is removed when it does not.
-
     Raises:
+        ManifestError: If a name is no plain file name.
         ArtefactError: If the place is taken or the system refuses.
     """
+    if MANIFEST in files:
+        raise ManifestError(f"{MANIFEST} is written by the folder itself")
+    manifest = manifest_bytes(files)
     check_free(path, overwrite)
     path = path.absolute()
     try:
@@ -80,19 +169,26 @@ def new_folder(path: Path, overwrite: bool) -> Iterator[Path]:
                 stack.enter_context(locked(temporary, wait=False))  # this one is alive
             try:
                 temporary.chmod(0o777 & ~umask())
-                yield temporary
-                for file in temporary.iterdir():
-                    sync_file(file)
+                # In one step: a part of a manifest would make the rest nobody's.
+                _replace_file(temporary / MANIFEST, manifest)
+                for name, content in files.items():
+                    (temporary / name).write_bytes(content)
+                    sync_file(temporary / name)
                 sync_folder(temporary)
                 with locked(path.parent):
                     _move_into_place(temporary, path, overwrite)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-            # In exchange for its name it has got the old folder.
-            shutil.rmtree(temporary, ignore_errors=True)
+            finally:
+                # Where the names were exchanged this is the old folder.
+                _discard(temporary)
     except OSError as error:
         raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def _discard(folder: Path) -> None:
+    """Removes what is ours of a temporary folder; if the system refuses, the next run tries again."""
+    with contextlib.suppress(OSError):
+        if folder.is_dir():
+            remove_ours(folder)
 
 
 def _remove_dead(path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from seclcompress.artefact import weights_bytes
 from seclcompress.checkpoint import Progress, write_checkpoint
-from seclcompress.files import write_file
+from seclcompress.files import add_file
 from seclcompress.train.evaluation import Evaluation
 
 BEST, METRICS = "best.safetensors", "metrics.jsonl"
@@ -99,13 +99,13 @@ class Record:
         }
         best = max((earlier["accuracy"] for earlier in progress.history), default=-math.inf)
         if line["accuracy"] > best and self._writes:
-            write_file(self.folder / BEST, weights_bytes(self._network))
+            add_file(self.folder, BEST, weights_bytes(self._network))
         progress.history.append(line)
         progress.step, progress.images, progress.loss = 0, 0, 0.0
         progress.seconds, progress.loading = 0.0, 0.0
         if self._writes:
             lines = "".join(json.dumps(line) + "\n" for line in progress.history)
-            write_file(self.folder / METRICS, lines.encode())
+            add_file(self.folder, METRICS, lines.encode())
         # The checkpoint comes last: a run that dies in between does the epoch's test again.
         self.save()
         return line

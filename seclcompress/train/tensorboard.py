@@ -7,10 +7,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from seclcompress.errors import UsageError
+from seclcompress.files import note
 from seclcompress.observer import Observer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+EVENTS = "events.out.tfevents."  # TensorBoard adds the time and the machine
 
 
 class TensorBoard(Observer):
@@ -30,6 +33,7 @@ class TensorBoard(Observer):
             raise UsageError(
                 "--tensorboard needs the tensorboard package: pip install 'seclcompress[tensorboard]'"
             ) from error
+        self._folder = folder
         # What an interrupted run wrote of steps that are done again is not to be shown twice.
         self._open = lambda done: SummaryWriter(folder, purge_step=done + 1 if done else None)
         self._writer: SummaryWriter | None = None
@@ -38,6 +42,7 @@ class TensorBoard(Observer):
     def start(self, epochs: int, steps: int, finished: int) -> None:
         """Goes on after the steps that are done; what was written of later ones is superseded."""
         del epochs, steps
+        note(self._folder, f"{EVENTS}*")
         self._writer, self._step = self._open(finished), finished
 
     def step(self, epoch: int, images: int, loss: float, lr: float) -> None:

@@ -17,14 +17,14 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.checkpoint import has_checkpoint
 from seclcompress.data import Data
 from seclcompress.errors import SeclcompressError, TrainingError
-from seclcompress.files import EVENTS, remove_ours
+from seclcompress.files import remove_ours
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, Several
 from seclcompress.processes import Processes
 from seclcompress.report.training import curves_png
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
-from seclcompress.train.tensorboard import TensorBoard
+from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.workflows.output import Output
 
 #: Is given the function that asks a run to stop, and is open while the run lasts.

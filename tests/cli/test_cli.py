@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 from conftest import Invoke
 
 from seclcompress import artefact
+from seclcompress.files import check_free
 
 DEPTH = ("--option", "depth=2")
 AWKWARD = ("conftest:awkward", "--input-size", "16", *DEPTH)
@@ -193,7 +195,11 @@ class TestConvert:
         assert Path("one/model.safetensors").read_bytes() != (
             Path("three/model.safetensors").read_bytes()
         )
-        assert sorted(p.name for p in Path("one").iterdir()) == ["config.json", "model.safetensors"]
+        assert sorted(p.name for p in Path("one").iterdir()) == [
+            "config.json",
+            "manifest.json",
+            "model.safetensors",
+        ]
         assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "plan.json", "three", "two"]
 
     def test_a_plan_written_edited_and_given_back(self, invoke: Invoke) -> None:
@@ -274,6 +280,7 @@ class TestTraining:
             "best.safetensors",
             "config.json",
             "curves.png",
+            "manifest.json",
             "metrics.jsonl",
             "model.safetensors",
         ]
@@ -308,7 +315,9 @@ class TestTraining:
 
         with monkeypatch.context() as patch:
             patch.setattr(TrainingProgress, "epoch", interrupt)
-            result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", code=130)
+            result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", "--tensorboard", code=130)
+        assert list(Path("half.partial").glob("events.out.tfevents.*"))
+        check_free(Path("half.partial"), overwrite=True)  # all that is there is known as ours
         assert "Stopping after this step" in result.stderr
         assert "1 of 2 epochs and 1 steps are saved in half.partial" in result.stderr
         assert not Path("half").exists()
@@ -396,6 +405,17 @@ class TestTraining:
             Path("whole/model.safetensors").read_bytes()
         )
         assert "beta" not in artefact.read_config(Path("out")).training  # it had no teacher
+
+    def test_overwrite_replaces_what_0_1_wrote(self, invoke: Invoke) -> None:
+        shutil.copytree(Path(__file__).parents[1] / "written_by_0_1" / "distilled", "out")
+        Path("out.partial").mkdir()
+        for name in ("checkpoint.safetensors", "best.safetensors", "events.out.tfevents.1.host"):
+            Path("out.partial", name).touch()
+        command = ("train", "wrn10_1", "--data", "digits", "--epochs", 1, "--train-images", 64)
+        invoke(*command, "-o", "out", "--overwrite")
+        assert artefact.read_config(Path("out")).metrics.keys() >= {"best_epoch"}
+        assert Path("out/manifest.json").is_file()
+        assert not Path("out.partial").exists()
 
     def test_overwrite_gives_up_an_interrupted_run(self, invoke: Invoke) -> None:
         Path("out.partial").mkdir()

@@ -14,15 +14,22 @@ import pytest
 
 from seclcompress import resolve
 from seclcompress.errors import ArtefactError
-from seclcompress.files import check_free, new_folder, remove_ours, set_aside, system, write_file
+from seclcompress.files import (
+    check_free,
+    give_second_name,
+    remove_ours,
+    set_aside,
+    system,
+    write_file,
+    write_folder,
+)
 from seclcompress.files import write as writing
 
 CONFIG = '{"versions": {"seclcompress": "0"}}'
 
 
 def save(path: Path, content: str = CONFIG, overwrite: bool = False) -> None:
-    with new_folder(path, overwrite) as folder:
-        (folder / "config.json").write_text(content)
+    write_folder(path, {"config.json": content.encode()}, overwrite)
 
 
 def names(folder: Path) -> list[str]:
@@ -32,29 +39,24 @@ def names(folder: Path) -> list[str]:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ArtefactError, match="is there already"):
-        with new_folder(tmp_path / "out", overwrite=False):
-            pytest.fail("must not get here")
+        save(tmp_path / "out")
+    assert names(tmp_path / "out") == []
 
 
 def test_overwrite_never_removes_what_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
     with pytest.raises(ArtefactError, match=r"what seclcompress did not write \(cat.jpg\)"):
-        with new_folder(tmp_path / "photos", overwrite=True):
-            pytest.fail("must not get here")
+        save(tmp_path / "photos", overwrite=True)
     assert (tmp_path / "photos" / "cat.jpg").exists()
 
 
 def test_overwrite_replaces_the_whole_folder(tmp_path: Path) -> None:
     for name in ("best.safetensors", "metrics.jsonl"):
-        with new_folder(tmp_path / "out", overwrite=name == "metrics.jsonl") as folder:
-            (folder / "config.json").write_text('{"versions": {"seclcompress": "0"}}')
-            (folder / name).touch()
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "config.json",
-        "metrics.jsonl",
-    ]
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+        files = {"config.json": CONFIG.encode(), name: b""}
+        write_folder(tmp_path / "out", files, overwrite=name == "metrics.jsonl")
+    assert names(tmp_path / "out") == ["config.json", "manifest.json", "metrics.jsonl"]
+    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("content", ["{}", '{"versions": {"other": 1}}', "[]", "{", "3"])
@@ -62,16 +64,15 @@ def test_a_config_of_another_program(tmp_path: Path, content: str) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(content)
     with pytest.raises(ArtefactError, match=r"not replaced, not even by --overwrite"):
-        with new_folder(tmp_path / "model", overwrite=True):
-            pytest.fail("must not get here")
+        save(tmp_path / "model", overwrite=True)
+    assert (tmp_path / "model" / "config.json").read_text() == content
 
 
 def test_weights_of_another_program(tmp_path: Path) -> None:
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "model.safetensors").write_text("precious")
     with pytest.raises(ArtefactError, match="it has no config.json of seclcompress"):
-        with new_folder(tmp_path / "hf", overwrite=True):
-            pytest.fail("must not get here")
+        save(tmp_path / "hf", overwrite=True)
     assert (tmp_path / "hf" / "model.safetensors").read_text() == "precious"
 
 
@@ -80,8 +81,10 @@ def test_left_over_temporaries_are_ours(tmp_path: Path) -> None:
     folder.mkdir()
     for name in (
         "checkpoint.safetensors",
-        ".checkpoint.safetensors.x1y2",
-        ".best.safetensors.z",
+        ".checkpoint.safetensors.x1y2z3_0",
+        ".best.safetensors.z0000000",
+        ".checkpoint.previous.safetensors.link",
+        ".manifest.json.abcd1234",
     ):
         (folder / name).touch()
     check_free(folder, overwrite=True)
@@ -97,8 +100,7 @@ def test_left_over_temporaries_are_ours(tmp_path: Path) -> None:
 def test_stopped_between_two_renames_the_old_folder_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    with new_folder(tmp_path / "out", overwrite=False) as folder:
-        (folder / "config.json").write_text('{"versions": {"seclcompress": "0"}}')
+    save(tmp_path / "out")
     rename, calls = Path.rename, []
 
     def stop(self: Path, target: Path) -> Path:
@@ -107,14 +109,10 @@ def test_stopped_between_two_renames_the_old_folder_is_back(
             raise error
         return rename(self, target)
 
-    def replace() -> None:
-        with new_folder(tmp_path / "out", overwrite=True) as folder:
-            (folder / "config.json").write_text("new")
-
     monkeypatch.setattr(Path, "rename", stop)
     monkeypatch.setattr(writing, "exchange", lambda one, other: False)
     with pytest.raises((error, ArtefactError)):
-        replace()
+        save(tmp_path / "out", "new", overwrite=True)
     assert '"seclcompress"' in (tmp_path / "out" / "config.json").read_text()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
@@ -122,27 +120,28 @@ def test_stopped_between_two_renames_the_old_folder_is_back(
 def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
     (tmp_path / "important.txt").write_text("data")
     with pytest.raises(ArtefactError, match="it is no folder"):
-        with new_folder(tmp_path / "important.txt", overwrite=True):
-            pytest.fail("must not get here")
+        save(tmp_path / "important.txt", overwrite=True)
     assert (tmp_path / "important.txt").read_text() == "data"
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    def fill_badly() -> None:
-        with new_folder(tmp_path / "out", overwrite=False) as folder:
-            (folder / "config.json").touch()
-            raise ZeroDivisionError
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_failure_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fail(path: Path) -> None:
+        assert names(path.parent) == ["config.json", "manifest.json"]
+        raise error
 
-    with pytest.raises(ZeroDivisionError):
-        fill_badly()
+    monkeypatch.setattr(writing, "sync_file", fail)
+    with pytest.raises(error):
+        save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtefactError, match="is a file, not a folder"):
-        with new_folder(tmp_path / "file" / "out", overwrite=False):
-            pytest.fail("must not get here")
+        save(tmp_path / "file" / "out")
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch) -> None:
@@ -155,6 +154,22 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch) -> None:
         write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_second_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "other", ".other.link"):  # a killed process left the last
+        write_file(tmp_path / name, name.encode())
+    assert give_second_name(tmp_path / "one", tmp_path / "other")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes() == b"one"
+    assert names(tmp_path) == ["one", "other"]
+
+    def refuse(*args: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    write_file(tmp_path / "one", b"new")
+    monkeypatch.setattr(os, "link", refuse)
+    assert not give_second_name(tmp_path / "one", tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == b"one"
 
 
 class TestExchange:
@@ -201,22 +216,28 @@ class TestExchange:
         save(tmp_path / "out", CONFIG + " ", overwrite=True)
         assert (tmp_path / "out/config.json").read_text() == CONFIG + " "
 
+    @pytest.mark.parametrize("times", [1, 2])
     def test_what_came_into_the_folder_in_the_last_moment_is_not_lost(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
     ) -> None:
         save(tmp_path / "out")
-        exchange = system.exchange
+        exchange, calls = system.exchange, []
 
         def late(one: Path, other: Path) -> bool:
-            (tmp_path / "out" / "thesis.tex").write_text("dear diary")
+            calls.append(1)
+            if len(calls) <= times:  # the second time is into the new folder, which is given up
+                (tmp_path / "out" / "thesis.tex").write_text("dear diary")
             return exchange(one, other)
 
         monkeypatch.setattr(writing, "exchange", late)
         with pytest.raises(ArtefactError, match=r"did not write \(thesis.tex\)"):
             save(tmp_path / "out", CONFIG + " ", overwrite=True)
-        assert names(tmp_path / "out") == ["config.json", "thesis.tex"]
+        assert names(tmp_path / "out") == ["config.json", "manifest.json", "thesis.tex"]
         assert (tmp_path / "out/config.json").read_text() == CONFIG
-        assert names(tmp_path) == ["out"]
+        assert len(list(tmp_path.rglob("thesis.tex"))) == times
+        assert len(list(tmp_path.rglob("*.json"))) == 2
+        assert names(tmp_path)[-1] == "out"
+        assert len(names(tmp_path)) == times
 
 
 class TestLeftBehind:
@@ -343,15 +364,14 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 from seclcompress.errors import ArtefactError
-from seclcompress.files import new_folder, write_file
+from seclcompress.files import write_file, write_folder
 
 place, ballast = Path(sys.argv[1]), Path(sys.argv[1], "ballast")
 OLD = '{"versions": {"seclcompress": "0"}}'
 
 def save(content):
-    with new_folder(place / "out", overwrite=True) as folder:
-        (folder / "config.json").write_text(OLD)
-        (folder / "model.safetensors").write_bytes(content)
+    files = {"config.json": OLD.encode(), "model.safetensors": content}
+    write_folder(place / "out", files, overwrite=True)
 
 save(b"old" * 4096)
 write_file(place / "plan.json", b"old" * 4096)
@@ -415,15 +435,15 @@ WRITER = """
 import sys
 from pathlib import Path
 from seclcompress.errors import ArtefactError
-from seclcompress.files import new_folder
+from seclcompress.files import write_folder
 
 who, overwrite = sys.argv[2], sys.argv[3] == "overwrite"
 won = 0
 for attempt in range(60):
     try:
-        with new_folder(Path(sys.argv[1]), overwrite) as folder:
-            (folder / "config.json").write_text('{"versions": {"seclcompress": "%s"}}' % who)
-            (folder / "model.safetensors").write_text(who)
+        config = '{"versions": {"seclcompress": "%s"}}' % who
+        files = {"config.json": config.encode(), "model.safetensors": who.encode()}
+        write_folder(Path(sys.argv[1]), files, overwrite)
         won += 1
     except ArtefactError as error:
         assert "is there already" in str(error) and not overwrite, error

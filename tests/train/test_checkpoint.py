@@ -27,6 +27,7 @@ from seclcompress.checkpoint import (
     write_checkpoint,
 )
 from seclcompress.errors import SeclcompressWarning, TrainingError
+from seclcompress.files import MANIFEST, check_free
 from seclcompress.train import Trainer
 
 
@@ -50,7 +51,9 @@ def read(folder: Path) -> tuple[Progress, torch.nn.Module]:
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
     written(tmp_path, [1, 2, 3])
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([CHECKPOINT, PREVIOUS])
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        [CHECKPOINT, PREVIOUS, MANIFEST]
+    )
     progress, network = read(tmp_path)
     assert progress.step == 3
     assert network.weight[0, 0].item() == 3
@@ -196,4 +199,5 @@ class TestKilled:
     ) -> None:
         folder = tmp_path / "killed"
         assert died(in_a_child(go_on_and_die, folder, call, number))
+        check_free(folder, overwrite=True)  # all that is there is known as ours
         self.expect_the_same_end(tmp_path, folder)
