@@ -1,4 +1,4 @@
-"""Whether only values are asked of an operator, or somebody looks on who must see it as such."""
+"""Detects tracers, modes and transforms, for which an operator must go through torch's dispatcher."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from seclcompress.torch_private import (
+    dispatch_keys,
+    forward_mode_level,
+    included_dispatch_keys,
+    inside_a_transform,
+    torch_function_modes,
+)
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def beyond_backward() -> bool:
     """Whether forward-mode differentiation or a transform of torch.func is running."""
-    return (
-        torch.autograd.forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
+    return forward_mode_level() >= 0 or inside_a_transform()
 
 
 def nobody_watches(*tensors: Tensor | None) -> bool:
@@ -30,14 +35,14 @@ def nobody_watches(*tensors: Tensor | None) -> bool:
     """
     if (
         torch.compiler.is_dynamo_compiling()  # the first, so that nothing below is traced
-        or torch._C._dispatch_tls_local_include_set().raw_repr() not in _QUIET
-        or torch._C._len_torch_function_stack() > 0
-        or torch.autograd.forward_ad._current_level >= 0
+        or included_dispatch_keys().raw_repr() not in _QUIET
+        or torch_function_modes() > 0
+        or forward_mode_level() >= 0
     ):
         return False
     for tensor in tensors:
         if tensor is not None and not (
-            type(tensor) in _ORDINARY and torch._C._dispatch_keys(tensor).raw_repr() in _PLAIN
+            type(tensor) in _ORDINARY and dispatch_keys(tensor).raw_repr() in _PLAIN
         ):
             return False
     return True
@@ -55,7 +60,5 @@ def _outside_and_inside_of_inference_mode(keys: Callable[[], Any]) -> frozenset[
 
 _ORDINARY = (torch.Tensor, torch.nn.Parameter)
 # Of tensors in the CPU's memory, and of a thread that does nothing but compute.
-_PLAIN = _outside_and_inside_of_inference_mode(
-    lambda: torch._C._dispatch_keys(torch.empty(0, device="cpu"))
-)
-_QUIET = _outside_and_inside_of_inference_mode(torch._C._dispatch_tls_local_include_set)
+_PLAIN = _outside_and_inside_of_inference_mode(lambda: dispatch_keys(torch.empty(0, device="cpu")))
+_QUIET = _outside_and_inside_of_inference_mode(included_dispatch_keys)

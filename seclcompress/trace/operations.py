@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from seclcompress.torch_private import TorchDispatchMode, operator_name, overload_packet
 from seclcompress.trace.model import Trace
 
 #: Operations without contractions: nothing is multiplied and added up over a dimension of weights,
@@ -91,13 +91,13 @@ class Counting(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs one operation, or what is assumed of it, and notes it."""
         kwargs = kwargs or {}
-        name = func._schema.name
+        name = operator_name(func)
         if name in LARGEST and args[0].is_meta:
             self.result.assumed[name.partition("::")[2]] += 1
             return LARGEST[name](*args, **kwargs)
         if name == "aten::index" and args[0].is_meta:
             args = (args[0], self._without_masks(args[1]))
-        formula = flop_registry.get(func._overloadpacket)
+        formula = flop_registry.get(overload_packet(func))
         if formula is None:
             with self:  # an operation made of others is counted by its parts
                 parts = func.decompose(*args, **kwargs)

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from seclcompress.data import Images, View
 from seclcompress.rewrite import replace_module
+from seclcompress.torch_private import BatchNorm, share_state
 from seclcompress.trace import floating_dtype
 
 
@@ -45,10 +45,10 @@ class SynchronisedBatchNorm(nn.Module):
     weight: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(self, norm: _BatchNorm) -> None:
+    def __init__(self, norm: BatchNorm) -> None:
         super().__init__()
         self.eps, self.momentum = norm.eps, norm.momentum
-        self._parameters, self._buffers = norm._parameters, norm._buffers
+        share_state(self, norm)
         self.original = [norm]  # in a list, so that it is no submodule
         self.train(norm.training)
 
@@ -75,7 +75,7 @@ class SynchronisedBatchNorm(nn.Module):
         return y.to(x.dtype)
 
     @staticmethod
-    def _remember(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+    def _remember(norm: BatchNorm, mean: Tensor, variance: Tensor) -> None:
         if norm.running_mean is None or norm.running_var is None:
             return
         assert norm.num_batches_tracked is not None
@@ -90,7 +90,7 @@ def synchronise(network: nn.Module) -> None:
     for module in list(network.modules()):
         # Exactly these: a subclass may do more than normalise.
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-        if isinstance(module, _BatchNorm) and type(module) in kinds:
+        if isinstance(module, BatchNorm) and type(module) in kinds:
             replace_module(network, module, SynchronisedBatchNorm(module))
 
 

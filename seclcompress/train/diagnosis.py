@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+
+from seclcompress.torch_private import tree_leaves
 
 
 def where_not_finite(network: nn.Module, passes: Iterable[Callable[[], object]]) -> str:

@@ -17,6 +17,7 @@ from seclcompress.data import Batch, Data
 from seclcompress.errors import TrainingError
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.torch_private import scale_all
 from seclcompress.trace import floating_dtype
 from seclcompress.train.diagnosis import where_not_finite
 from seclcompress.train.environment import autocast, layout
@@ -105,7 +106,7 @@ class Stepper:
         summed, images, stop = self._processes.total(torch.stack([total, *told])).tolist()
         gradients = [p.grad for p in self._network.parameters() if p.grad is not None]
         if images != step.images:  # some could not be read
-            torch._foreach_mul_(gradients, step.images / images)
+            scale_all(gradients, step.images / images)
         loss = summed * step.images / images
         if not math.isfinite(loss) or self._lost(gradients):
             raise NotFinite(
