@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,20 +16,41 @@ from torch import nn
 
 from seclcompress import artefact, substitutions
 from seclcompress.measure import Stopwatch, default_cache
+from seclcompress.substitutions import CallSize, Site
 from seclcompress.substitutions.acdc import AcdcPointwise
+from seclcompress.substitutions.site import as_convolution
 from seclcompress.timing import Timing, alternate, describe_machine
 
 ACDC = substitutions.get("acdc")
 CONFIG = ACDC.config({"depth": 2})
-SIZES = {(4, 4): 1}
+
+
+def site(layer: nn.Module, calls: Mapping[tuple[int, ...], int] | None = None) -> Site:
+    """Where a layer stands that runs on these output sizes; once on 4×4 by default."""
+    calls = calls or {(4, 4): 1}
+    sizes = {CallSize(input_size(layer, size), size): times for size, times in calls.items()}
+    return Site(layer, sizes)
+
+
+def input_size(layer: nn.Module, output: tuple[int, ...]) -> tuple[int, ...]:
+    """One that gives this output."""
+    conv = as_convolution(layer)
+    if conv.padding == "same":
+        return output
+    assert not isinstance(conv.padding, str)
+    geometry = zip(output, conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+    return tuple(
+        max(1, size * stride + dilation * (kernel - 1) - 2 * padding)
+        for size, kernel, stride, padding, dilation in geometry
+    )
 
 
 def told(monkeypatch: pytest.MonkeyPatch, dense: Timing, fast: Timing) -> list[str]:
     """Replaces the clock."""
     asked: list[str] = []
 
-    def measure(self, conv, substitution, config, size) -> dict[str, Timing]:
-        asked.append(str(size))
+    def measure(self, case) -> dict[str, Timing]:
+        asked.append(str(case.size))
         return {"dense": dense, "fast": fast}
 
     monkeypatch.setattr(Stopwatch, "_measure", measure)
@@ -50,14 +72,14 @@ def test_the_faster_one_unless_it_is_noise(
     monkeypatch, dense: Timing, fast: Timing, choice: str
 ) -> None:
     told(monkeypatch, dense, fast)
-    found = Stopwatch().choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, SIZES)
+    found = Stopwatch().choose(site(nn.Conv2d(4, 8, 1)), ACDC, CONFIG)
     assert found.execution == choice
     assert found.seconds == {"dense": dense.median, "fast": fast.median}
 
 
 def test_every_call_of_a_shared_layer_counts(monkeypatch) -> None:
     told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
-    found = Stopwatch().choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, {(4, 4): 1, (2, 2): 2})
+    found = Stopwatch().choose(site(nn.Conv2d(4, 8, 1), {(4, 4): 1, (2, 2): 2}), ACDC, CONFIG)
     assert found.seconds == {"dense": 9.0, "fast": 6.0}
 
 
@@ -66,25 +88,25 @@ def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> No
     cache = tmp_path / "deep" / "timings.json"
     conv = nn.Conv2d(4, 8, 1)
     first, second = Stopwatch(cache), Stopwatch(cache)
-    first.choose(conv, ACDC, CONFIG, SIZES)
+    first.choose(site(conv), ACDC, CONFIG)
     again = Stopwatch(cache)
-    assert again.choose(conv, ACDC, CONFIG, SIZES).execution == "fast"
+    assert again.choose(site(conv), ACDC, CONFIG).execution == "fast"
     assert (first.measured, again.measured, len(asked)) == (1, 0, 1)
     # Whatever changes the seconds is measured anew.
-    again.choose(conv, ACDC, ACDC.config({"depth": 3}), SIZES)
-    again.choose(nn.Conv2d(4, 8, 3), ACDC, CONFIG, SIZES)
-    again.choose(conv, ACDC, CONFIG, {(5, 5): 1})
-    Stopwatch(cache, batch=2).choose(conv, ACDC, CONFIG, SIZES)
-    Stopwatch(cache, channels_last=True).choose(conv, ACDC, CONFIG, SIZES)
+    again.choose(site(conv), ACDC, ACDC.config({"depth": 3}))
+    again.choose(site(nn.Conv2d(4, 8, 3)), ACDC, CONFIG)
+    again.choose(site(conv, {(5, 5): 1}), ACDC, CONFIG)
+    Stopwatch(cache, batch=2).choose(site(conv), ACDC, CONFIG)
+    Stopwatch(cache, channels_last=True).choose(site(conv), ACDC, CONFIG)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        again.choose(conv, ACDC, CONFIG, SIZES)
+        again.choose(site(conv), ACDC, CONFIG)
     finally:
         torch.set_num_threads(threads)
     assert len(asked) == 7
     # A stopwatch that was opened before does not lose what others wrote since.
-    second.choose(conv, ACDC, CONFIG, {(9, 9): 1})
+    second.choose(site(conv, {(9, 9): 1}), ACDC, CONFIG)
     assert len(json.loads(cache.read_text())) == 8
 
 
@@ -93,7 +115,7 @@ def test_a_damaged_cache_is_measured_anew(monkeypatch, tmp_path: Path, content: 
     asked = told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
     cache = tmp_path / "timings.json"
     cache.write_text(content)
-    Stopwatch(cache).choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, SIZES)
+    Stopwatch(cache).choose(site(nn.Conv2d(4, 8, 1)), ACDC, CONFIG)
     assert len(asked) == 1
     assert len(json.loads(cache.read_text())) == 1
 
@@ -125,7 +147,7 @@ def test_a_layer_is_timed_at_its_true_shape(conv: nn.Module) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(original), "forward", spy)
-        found = Stopwatch(batch=3).choose(conv, ACDC, CONFIG, {size: 1})
+        found = Stopwatch(batch=3).choose(site(conv, {size: 1}), ACDC, CONFIG)
     assert set(seen) == {(3, 8, *size)}
     assert found.seconds is not None
     assert all(0 < seconds < 60 for seconds in found.seconds.values())
@@ -138,13 +160,13 @@ def test_without_a_place_for_the_cache(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").touch()
     stopwatch = Stopwatch(tmp_path / "file" / "timings.json")
     with pytest.warns(SeclcompressWarning, match="Timings are not remembered"):
-        assert stopwatch.choose(nn.Conv2d(4, 8, 1), ACDC, CONFIG, SIZES).execution == "fast"
+        assert stopwatch.choose(site(nn.Conv2d(4, 8, 1)), ACDC, CONFIG).execution == "fast"
 
 
 def test_random_numbers_are_left_alone() -> None:
     conv = nn.Conv2d(4, 8, 1)
     state = torch.get_rng_state()
-    Stopwatch().choose(conv, ACDC, CONFIG, SIZES)
+    Stopwatch().choose(site(conv), ACDC, CONFIG)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -196,7 +218,7 @@ def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> Non
 
     monkeypatch.setattr("seclcompress.measure.alternate", watch)
     for channels_last in (False, True):
-        Stopwatch(channels_last=channels_last).choose(conv, ACDC, CONFIG, {size: 1})
+        Stopwatch(channels_last=channels_last).choose(site(conv, {size: 1}), ACDC, CONFIG)
         torch.testing.assert_close(outputs["dense"], outputs["fast"])
         assert set(stacks) == {"fast"}
         for name, y in outputs.items():

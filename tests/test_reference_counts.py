@@ -10,6 +10,8 @@ from seclcompress import resolve
 from seclcompress.count import count_network
 from seclcompress.plan import Plan, PlanOptions, make_plan
 from seclcompress.stack import stack_mult_adds
+from seclcompress.substitutions.acdc import stack_length
+from seclcompress.substitutions.site import as_convolution
 from seclcompress.trace import Trace, trace_network
 
 
@@ -33,19 +35,22 @@ def by_the_log(name: str, depth: int, *, square: bool, at_input: bool) -> int:
     operation is added for each ReLU element.
     """
     trace, plan = planned(name, depth)
+    network = resolve.locate(name).skeleton()
     total = trace.total_mult_adds + relu_elements(trace)
     for layer in plan.rewritten:
-        assert layer.length is not None
-        sizes = layer.output_sizes
-        pointwise = stack_mult_adds(layer.length, depth)
-        if square:
-            pointwise = min(pointwise, layer.length**2)
-        strided = at_input and "stride=(2, 2)" in layer.layer
-        positions = math.prod(sizes[0]) * (4 if strided else 1)
-        c_in = layer.separable.dense - layer.cost.dense
-        assert c_in == 0  # dense execution costs exactly a plain separable convolution
-        depthwise = layer.cost.fast - stack_mult_adds(layer.length, depth) * math.prod(sizes[0])
-        total += depthwise + pointwise * positions - layer.original.dense
+        length = stack_length(as_convolution(network.get_submodule(layer.name)))
+        (calls,) = layer.calls
+        assert calls.times == 1
+        fast = stack_mult_adds(length, depth)
+        pointwise = min(fast, length**2) if square else fast
+        strided = "stride=(2, 2)" in layer.layer
+        assert calls.input_size is not None
+        assert math.prod(calls.input_size) == math.prod(calls.output_size) * (4 if strided else 1)
+        positions = math.prod(calls.input_size if at_input else calls.output_size)
+        # Dense execution costs exactly a plain separable convolution.
+        assert layer.separable.under("dense") == layer.cost.under("dense")
+        depthwise = layer.cost.under("fast") - fast * math.prod(calls.output_size)
+        total += depthwise + pointwise * positions - layer.original.under("dense")
     return total
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,7 +51,7 @@ def test_every_way_is_the_definition(
         patch.setattr(stack, "FFT_FROM_LENGTH", 1 if way == "fft" else 10**6)
         if way != "kernel":
             patch.setattr(stack.kernel, "supports", lambda *about: False)
-        w = stack.dense_matrix(a, d, c_in, c_out, extra_riffle=extra)
+        w = stack.stack_matrix(a, d, c_in, c_out, extra_riffle=extra)
         run = stack.run_stack(x, a, d, c_out, extra_riffle=extra)
     assert w.shape == (c_out, c_in)
     for result in (stack.apply_stack(x, a, d, c_out, extra_riffle=extra), run, x @ w.T):
@@ -70,7 +72,7 @@ def test_gradients(c_in: int, c_out: int, extra: bool, by_fft: bool, monkeypatch
         lambda x, a, d: stack.apply_stack(x, a, d, c_out, extra_riffle=extra), (x, a, d)
     )
     assert torch.autograd.gradcheck(
-        lambda a, d: stack.dense_matrix(a, d, c_in, c_out, extra_riffle=extra), (a, d)
+        lambda a, d: stack.stack_matrix(a, d, c_in, c_out, extra_riffle=extra), (a, d)
     )
 
 
@@ -87,7 +89,7 @@ def test_no_extra_riffle_unless_asked_for() -> None:
     for result in (
         stack.apply_stack(x, a, d, 7),
         stack.run_stack(x, a, d, 7),
-        x @ stack.dense_matrix(a, d, 6, 7).T,
+        x @ stack.stack_matrix(a, d, 6, 7).T,
     ):
         torch.testing.assert_close(result, expected)
 
@@ -102,13 +104,13 @@ def test_as_many_a_as_d(c_in: int, c_out: int, by_fft: bool, extra: bool, monkey
     with pytest.raises(ValueError, match="longer"):
         stack.apply_stack(torch.ones(1, c_in), a, d, c_out, extra_riffle=extra)
     with pytest.raises(ValueError, match="longer"):
-        stack.dense_matrix(a, d, c_in, c_out, extra_riffle=extra)
+        stack.stack_matrix(a, d, c_in, c_out, extra_riffle=extra)
 
 
 @pytest.mark.parametrize(("c_in", "c_out"), [(4, 3), (3, 4)])
 def test_the_matrix_lies_where_the_diagonals_do(c_in: int, c_out: int) -> None:
     a, d = torch.empty(2, 3, 4, dtype=torch.float64, device="meta")
-    w = stack.dense_matrix(a, d, c_in, c_out)
+    w = stack.stack_matrix(a, d, c_in, c_out)
     assert (w.device.type, w.dtype, w.shape) == ("meta", torch.float64, (c_out, c_in))
 
 
@@ -118,3 +120,22 @@ def test_a_step_costs_what_is_cheaper() -> None:
     assert stack.vector_cost(256, 1, fused=False) == 5 * (4 * 256 + 5 * 256 * 8)
     assert stack.vector_cost(1024, 1, fused=False) == 5 * (4 * 1024 + 5 * 1024 * 10)
     assert stack.vector_cost(1024, 1, fused=True) == 4 * 1024 + 5 * 1024 * 10
+
+
+def test_costs_by_hand() -> None:
+    assert stack.stack_mult_adds(32, 12) == 12 * (4 * 32 + 5 * 32 * 5)
+    assert stack.stack_mult_adds(1, 3) == 12
+    assert stack.stack_mult_adds(90, 2) == 2 * (360 + math.ceil(450 * math.log2(90)))
+    assert stack.stack_parameters(64, 12) == 1536
+
+
+@given(power=st.integers(0, 40), depth=st.integers(1, 99))
+def test_powers_of_two_are_not_rounded(power: int, depth: int) -> None:
+    assert stack.stack_mult_adds(2**power, depth) == depth * 2**power * (4 + 5 * power)
+
+
+def test_break_even_against_a_square_matrix() -> None:
+    """docs/mathematics.md: below these lengths the stack costs more than N²."""
+    for depth, length in {2: 70, 4: 163, 8: 374, 12: 603, 16: 842}.items():
+        assert stack.stack_mult_adds(length - 1, depth) > (length - 1) ** 2
+        assert stack.stack_mult_adds(length + 1, depth) < (length + 1) ** 2

@@ -436,11 +436,12 @@ def test_folders_and_pipes_in_place_of_files(folder: Path, name: str) -> None:
 
 def test_other_schema_versions(folder: Path) -> None:
     content = json.loads((folder / "config.json").read_text())
-    for version in (0, 2, -1, 10**30, "1", 1.5, None, [], True):
-        for place in (content, content["plan"]):
-            place["schema_version"] = version
+    for version in (0, "next", -1, 10**30, "1", 1.5, None, [], True):
+        for place, current in ((content, 1), (content["plan"], 2)):
+            assert place["schema_version"] == current
+            place["schema_version"] = current + 1 if version == "next" else version
             (folder / "config.json").write_text(json.dumps(content))
-            place["schema_version"] = 1
+            place["schema_version"] = current
             accepted = version is True  # which JSON's readers take for the number 1
             assert outcome(folder) in (
                 {"loaded", "ArtefactError"} if accepted else {"ArtefactError"}

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from seclcompress.errors import PlanError, UsageError
-from seclcompress.plan import Plan, PlanOptions, fit_plan, make_plan, matches, read_plan
-from seclcompress.plan.decide import Choice
+from seclcompress.plan import Choice, Plan, PlanOptions, fit_plan, make_plan, matches, read_plan
 from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.substitutions import StructuredConv
 from seclcompress.trace import Trace, trace_network
@@ -55,13 +54,15 @@ def test_not_worth_it(awkward_network: nn.Module, traced: Trace) -> None:
 def test_costs_by_hand(awkward_network: nn.Module, traced: Trace) -> None:
     layers = {layer.name: layer for layer in plan_of(awkward_network, traced).layers}
     twice = layers["twice"]
-    assert twice.length == 90
+    assert twice.reason.endswith("; N is 90, as 88 has a large prime factor")
     assert twice.original.parameters == 88 * 88 * 9 + 88
-    assert twice.original.dense == 2 * 88 * 88 * 9 * 32
+    assert twice.original.mult_adds == {"dense": 2 * 88 * 88 * 9 * 32}
     assert twice.separable.parameters == 88 * 9 + 88 * 88 + 88
     assert twice.cost.parameters == 88 * 9 + 2 * 2 * 90 + 88
-    assert twice.cost.dense == 2 * 32 * (88 * 9 + 88 * 88)
-    assert twice.cost.fast == 2 * 32 * (88 * 9 + 2 * (360 + 2922))
+    assert twice.cost.mult_adds == {
+        "dense": 2 * 32 * (88 * 9 + 88 * 88),
+        "fast": 2 * 32 * (88 * 9 + 2 * (360 + 2922)),
+    }
     assert twice.execution == "fast"
     assert layers["body.0"].execution == "dense"
 
@@ -165,11 +166,12 @@ def test_what_it_saves_is_said(depth: int, words: str) -> None:
     assert fit_plan(plan, network, trace, "p").layers[1].reason == words
 
 
-def test_a_family_without_transforms_has_no_length(
+def test_a_family_without_transforms_says_nothing_of_a_length(
     awkward_network: nn.Module, traced: Trace
 ) -> None:
     plan = plan_of(awkward_network, traced, substitution="separable", config={})
-    assert {layer.length for layer in plan.layers} == {None}
+    assert {layer.cost.note for layer in plan.layers} == {""}
+    assert not any("N is" in layer.reason for layer in plan.layers)
     assert plan.rewritten[0].reason == "saves 89.2 % of its parameters"
 
 
@@ -215,7 +217,7 @@ def test_another_way_to_choose_the_execution(awkward_network: nn.Module, traced:
         awkward_network,
         traced,
         PlanOptions(config={"depth": 2}, cost_model="measured"),
-        lambda conv, family, config, sizes: Choice("fast", {"fast": float(sum(sizes.values()))}),
+        lambda site, family, config: Choice("fast", {"fast": float(sum(site.calls.values()))}),
     )
     assert plan.cost_model == "measured"
     assert {layer.execution for layer in plan.rewritten} == {"fast"}
@@ -246,7 +248,7 @@ def test_dense_mult_adds_are_those_of_the_network_it_makes(
     assert not any(isinstance(module, StructuredConv) for module in dense.modules())
     with torch.no_grad():
         torch.testing.assert_close(dense(x), rewritten(x), atol=1e-5, rtol=1e-4)
-    saved = sum(layer.original.dense - layer.cost.dense for layer in plan.layers)
+    saved = sum(layer.original.under("dense") - layer.cost.under("dense") for layer in plan.layers)
     assert trace_network(dense, (3, 16, 16)).total_mult_adds == traced.total_mult_adds - saved
 
 
@@ -279,7 +281,7 @@ class TestGivenBack:
         path = tmp_path / "plan.json"
         path.write_text(plan.to_json(), encoding="utf-8")
         assert read_plan(path) == plan
-        assert plan.to_json().startswith('{\n  "schema_version": 1,\n  "input_size": [\n    3,\n')
+        assert plan.to_json().startswith('{\n  "schema_version": 2,\n  "input_size": [\n    3,\n')
         assert plan.to_json().endswith("\n}\n")
         again = fit_plan(read_plan(path), awkward_network, traced, "plan.json")
         assert [layer.cost for layer in again.layers] == [layer.cost for layer in plan.layers]
@@ -290,6 +292,7 @@ class TestGivenBack:
         by_name["body.0"].action = "keep"
         by_name["body.5"].config = {"depth": 3}
         by_name["twice"].substitution, by_name["twice"].config = "separable", {}
+        by_name["twice"].execution = "dense"  # it has no other
         by_name["body.3"].execution = "fast"
         fitted = {x.name: x for x in fit_plan(plan, awkward_network, traced, "p").layers}
         assert fitted["body.0"].action == "keep"
@@ -302,6 +305,19 @@ class TestGivenBack:
         assert fitted["body.5"].cost.parameters == 2 * 3 * 90 + 88
         assert fitted["twice"].cost == fitted["twice"].separable
         assert fitted["body.3"].execution == "fast"
+
+    def test_an_execution_that_the_family_has_not(
+        self, awkward_network: nn.Module, traced: Trace
+    ) -> None:
+        plan = plan_of(awkward_network, traced)
+        twice = next(layer for layer in plan.layers if layer.name == "twice")
+        assert twice.execution == "fast"
+        twice.substitution, twice.config = "separable", {}
+        with pytest.raises(PlanError) as caught:
+            fit_plan(plan, awkward_network, traced, "plan.json")
+        assert str(caught.value) == (
+            "plan.json, twice: 'separable' has no execution 'fast'. It has: dense."
+        )
 
     def test_measured_seconds_and_any_alphabet(
         self, awkward_network: nn.Module, traced: Trace

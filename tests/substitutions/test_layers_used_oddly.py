@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from seclcompress import networks
 from seclcompress.count import check_rewritten, count_network
 from seclcompress.inference import for_inference
-from seclcompress.plan import Plan, PlanOptions, fit_plan, make_plan, read_plan
+from seclcompress.plan import LayerPlan, Plan, PlanOptions, fit_plan, make_plan, read_plan
 from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.substitutions import StructuredConv, StructuredLinear
 from seclcompress.taps import find_taps
@@ -32,6 +32,11 @@ def planned(network: nn.Module, size: tuple[int, ...], **options: Any) -> Plan:
     assert count.columns["auto"].parameters == sum(p.numel() for p in network.parameters())
     check_rewritten(network, count)
     return plan
+
+
+def ran(layer: LayerPlan) -> list[tuple[object, ...]]:
+    """Input size, output size and times of each of a layer's calls."""
+    return [(calls.input_size, calls.output_size, calls.times) for calls in layer.calls]
 
 
 def fates(plan: Plan) -> dict[str, str]:
@@ -77,7 +82,7 @@ def test_transposed_convolutions_are_kept_and_counted() -> None:
     plan = planned(network, (3, 8, 8))
     assert fates(plan)["1"].startswith("a ConvTranspose2d upsamples: split in two, its pointwise")
     assert plan.layers[1].original.parameters == 32 * 16 * 4 + 16
-    assert plan.layers[1].original.dense == 8 * 8 * 32 * 16 * 4
+    assert plan.layers[1].original.under("dense") == 8 * 8 * 32 * 16 * 4
     assert fates(plan)["2"] == "rewritten"
 
 
@@ -98,9 +103,9 @@ def test_a_head_at_several_sizes_is_rewritten_once_and_counted_at_each() -> None
     network = Pyramid()
     plan = planned(network, (3, 8, 8))
     head = plan.layers[1]
-    assert (head.output_sizes, head.times) == ([(8, 8), (4, 4)], [1, 1])
-    assert head.original.dense == (64 + 16) * 64 * 64 * 9
-    assert head.cost.dense == (64 + 16) * (64 * 64 + 64 * 9)
+    assert ran(head) == [((8, 8), (8, 8), 1), ((4, 4), (4, 4), 1)]
+    assert head.original.under("dense") == (64 + 16) * 64 * 64 * 9
+    assert head.cost.under("dense") == (64 + 16) * (64 * 64 + 64 * 9)
     assert head.cost.parameters == 64 * 9 + 2 * 64 + 64
     assert isinstance(network.head, StructuredConv)
 
@@ -111,9 +116,9 @@ def test_a_layer_that_runs_for_each_region() -> None:
     plan = make_plan(network, trace, PlanOptions())
     layers = {layer.name: layer for layer in plan.layers}
     mask = layers["roi_heads.mask_head.0.0"]
-    assert (mask.output_sizes, mask.times) == ([(14, 14)], [100])
-    assert mask.original.dense == 100 * 14 * 14 * 256 * 256 * 9
-    assert layers["rpn.head.conv.0.0"].times == [1, 1, 1, 1, 1]
+    assert ran(mask) == [((14, 14), (14, 14), 100)]
+    assert mask.original.under("dense") == 100 * 14 * 14 * 256 * 256 * 9
+    assert [times for _, _, times in ran(layers["rpn.head.conv.0.0"])] == [1, 1, 1, 1, 1]
     assert trace.assumed["nms"] == 2
     assert layers["roi_heads.mask_predictor.conv5_mask"].action == "keep"
 
@@ -166,8 +171,8 @@ def test_linear_layers_on_demand(tmp_path: Path) -> None:
     assert parameters["attention"] == 3 * (96 * 96 + 96), "its out_proj has an entry of its own"
     assert parameters["attention.out_proj"] == 96 * 96 + 96
     layer = next(layer for layer in plan.layers if layer.name == "mlp.0")
-    assert (layer.output_sizes, layer.times) == ([(16,)], [1])
-    assert layer.original.dense == 16 * 96 * 384
+    assert ran(layer) == [((16,), (16,), 1)]
+    assert layer.original.under("dense") == 16 * 96 * 384
     assert layer.cost.parameters == 2 * 384 + 384
     assert isinstance(network.mlp[0], StructuredLinear)
     x = torch.randn(2, 3, 16, 16)
