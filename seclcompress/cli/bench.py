@@ -54,9 +54,9 @@ def bench(
     from rich.console import Console
 
     from seclcompress import report
-    from seclcompress.artefact import fresh
     from seclcompress.bench import LAYOUTS, variants
     from seclcompress.bench import bench as run
+    from seclcompress.networks import build_untrained
     from seclcompress.plan import PlanOptions, make_plan
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
@@ -87,7 +87,7 @@ def bench(
     plain = make_plan(skeleton, traced, baseline, may_be_empty=True)
 
     def original() -> torch.nn.Module:
-        return fresh(source.recipe, factory_name=source.factory_name, seed=0)
+        return build_untrained(source.network, factory_name=source.factory_name)
 
     separable = rewrite_network(original(), plain) if plain.rewritten else None
     structured = {}

@@ -55,12 +55,12 @@ def distill(
         teacher,
         weights=teacher_weights,
         input_size=found.input_size,
-        num_classes=found.recipe.num_classes if is_name(teacher) else None,
+        num_classes=found.network.num_classes if is_name(teacher) else None,
         factory_name=factory,
         download=download,
     )
     for source in (found, guide):
-        check_image_classification(source.recipe, "distill")
+        check_image_classification(source.network, "distill")
     if is_name(teacher) and teacher_weights is None:
         raise UsageError(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
@@ -77,11 +77,11 @@ def distill(
             download=download,
         )
         learner, _ = found.load(seed=settings.seed)
-        master, fresh = guide.load(seed=settings.seed)
-        if fresh and settings.alpha > 0:
+        master, untrained = guide.load(seed=settings.seed)
+        if untrained and settings.alpha > 0:
             raise UsageError(
-                f"--teacher {teacher}: {', '.join(fresh)} are untrained, for another number of classes "
-                "than its weights were published with, so its scores teach nothing. Train it on "
+                f"--teacher {teacher}: {', '.join(untrained)} are untrained, for another number of "
+                "classes than its weights were published with, so its scores teach nothing. Train it on "
                 f"{data} first, or only compare attention with --alpha 0."
             )
         # The original of a converted network has no structured layers, and tells where groups end.
@@ -102,7 +102,7 @@ def distill(
             settings = settings.model_copy(update={"taps": names})
         original = t.original_parameters(learner, found.config)
         config = ArtefactConfig(
-            recipe=found.recipe,
+            network=found.network,
             plan=found.config.plan if found.config else None,
             input_size=found.input_size,
             seed=found.config.seed if found.config else settings.seed,

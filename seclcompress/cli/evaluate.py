@@ -51,7 +51,7 @@ def evaluate(
         factory_name=factory,
         download=download,
     )
-    check_image_classification(source.recipe, "evaluate")
+    check_image_classification(source.network, "evaluate")
     images = t.open_data(
         data,
         source.input_size,
@@ -60,8 +60,8 @@ def evaluate(
         data_dir=data_dir,
         download=download,
     )
-    built, fresh = source.load()
-    o.say_fresh(fresh)
+    built, untrained = source.load()
+    o.say_untrained(untrained)
     check_classes(images, trace_network(built, source.input_size).outputs, network)
     set_execution(built, execution.value)
     with counting(err_console, f"Evaluating on {data}", len(images.test)) as on_batch:

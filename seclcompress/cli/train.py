@@ -53,7 +53,7 @@ def train(
             factory_name=factory,
             download=download,
         )
-        check_image_classification(source.recipe, "train")
+        check_image_classification(source.network, "train")
         images = t.open_data(
             data,
             source.input_size,
@@ -70,12 +70,12 @@ def train(
                 input_size=source.input_size,
                 download=download,
             )
-        built, fresh = source.load(seed=settings.seed)
+        built, untrained = source.load(seed=settings.seed)
         check_classes(images, trace_network(built, source.input_size).outputs, network)
         if group.first:
-            o.say_fresh(fresh)
+            o.say_untrained(untrained)
         config = ArtefactConfig(
-            recipe=source.recipe,
+            network=source.network,
             plan=source.config.plan if source.config else None,
             input_size=source.input_size,
             seed=settings.seed,

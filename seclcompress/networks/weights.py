@@ -138,10 +138,10 @@ def load_weights(
             is taken off where names would not fit otherwise.
         source: Where they come from, for error messages.
         new_head: Allows the last tensors of the network to have another number of classes; they
-            then keep their fresh values.
+            then stay untrained.
 
     Returns:
-        The names that kept their fresh values.
+        The names that stayed untrained.
 
     Raises:
         WeightsError: If names or shapes differ (the first few are listed), or a value is not finite.
@@ -149,13 +149,13 @@ def load_weights(
     own = network.state_dict()
     state = _unwrapped(state, own)
     odd = [key for key in own if key in state and own[key].shape != state[key].shape]
-    fresh = odd if new_head and _differ_in_classes(own, state, odd) else []
+    untrained = odd if new_head and _differ_in_classes(own, state, odd) else []
     complaints = [f"missing {key}" for key in own if key not in state]
     complaints += [f"unexpected {key}" for key in state if key not in own]
     complaints += [
         f"{key} has shape {_shape(state[key])} instead of {_shape(own[key])}"
         for key in odd
-        if key not in fresh
+        if key not in untrained
     ]
     if complaints:
         listed = "; ".join(complaints[:4])
@@ -165,9 +165,9 @@ def load_weights(
             hint = " If only the number of classes differs, say it with --num-classes."
         raise WeightsError(f"{source} does not fit the network: {listed}{more}.{hint}")
     check_finite(state, source)
-    kept = {key: own[key] for key in fresh}
+    kept = {key: own[key] for key in untrained}
     put_state(network, _with_versions({**state, **kept}, _versions(state)))
-    return fresh
+    return untrained
 
 
 def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:

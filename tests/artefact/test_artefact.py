@@ -24,7 +24,7 @@ def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
         network, trace_network(network, source.input_size), PlanOptions(config={"depth": 2})
     )
     rewrite_network(network, plan, seed=1)
-    config = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size, seed=1)
+    config = ArtefactConfig(network=source.network, plan=plan, input_size=source.input_size, seed=1)
     artefact.save(tmp_path / "net", network, config)
     return tmp_path / "net", network
 
@@ -92,7 +92,7 @@ def test_tied_and_mixed_weights_come_back_as_they_were(
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     source = resolve.locate(f"test_artefact:{factory}", input_size=(3, 8, 8))
     network, _ = source.load(seed=1)
-    config = ArtefactConfig(recipe=source.recipe, input_size=source.input_size)
+    config = ArtefactConfig(network=source.network, input_size=source.input_size)
     artefact.save(tmp_path / "net", network, config)
     loaded = artefact.load(tmp_path / "net", factory_name=source.factory_name)
     assert [p.dtype for p in loaded.parameters()] == [p.dtype for p in network.parameters()]
@@ -119,14 +119,21 @@ def damage_config(folder: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.pop("recipe"), "recipe: Field required"),
-        (lambda c: c.update(schema_version=2), "schema version 2; this seclcompress reads up to 1"),
+        (lambda c: c.pop("network"), "network: Field required"),
+        (lambda c: c.update(schema_version=3), "schema version 3; this seclcompress reads up to 2"),
+        (lambda c: c.update(schema_version=1), "schema_version: Input should be 2"),
+        (lambda c: c.update(schema_version=1, recipe=c["network"]), "schema_version: Input should"),
+        (lambda c: c.update(recipe=c.pop("network")), "recipe: Extra inputs are not permitted"),
         (lambda c: c.update(strange=1), "strange: Extra inputs are not permitted"),
-        (lambda c: c["recipe"].update(source="torch.hub"), r"recipe.source: Input should be"),
-        (lambda c: c["recipe"].update(name="wrn16_1"), "is not a plan for this network"),
-        (lambda c: c["recipe"].update(name="wrn11_1"), "There is no wrn11_1"),
-        (lambda c: c["recipe"].update(num_classes=11), r"fc.bias has shape \(10,\), not \(11,\)"),
-        (lambda c: c["recipe"].update(source="factory", name="os:getcwd"), "--factory os:getcwd"),
+        (
+            lambda c: c["network"].update(source="torch.hub"),
+            r"network.source: .*there is no such source of networks, only factory, torchvision, "
+            r"wide_resnet \(got 'torch.hub'\)",
+        ),
+        (lambda c: c["network"].update(name="wrn16_1"), "is not a plan for this network"),
+        (lambda c: c["network"].update(name="wrn11_1"), "There is no wrn11_1"),
+        (lambda c: c["network"].update(num_classes=11), r"fc.bias has shape \(10,\), not \(11,\)"),
+        (lambda c: c["network"].update(source="factory", name="os:getcwd"), "--factory os:getcwd"),
         (lambda c: c["plan"]["layers"][1]["config"].update(depth=3), "does not belong to"),
         (lambda c: c["plan"]["layers"][1].update(substitution="x"), "Unknown substitution 'x'"),
         (lambda c: c.update(plan=None), "it has a strange"),
