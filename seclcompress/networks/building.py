@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from seclcompress.errors import ArtefactError, NetworkError
+from seclcompress.errors import ArtefactError, NetworkError, short
 from seclcompress.networks import sources
 from seclcompress.networks.sources import NetworkSpec, Source
 
@@ -56,7 +56,8 @@ def build(
             return source.build(spec)
     except _ODD_OPTIONS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise NetworkError(f"Cannot build {spec.name} {dict(spec.options)}: {reason}") from error
+        options = short(str(dict(spec.options)), 1000)
+        raise NetworkError(f"Cannot build {spec.name} {options}: {short(reason, 1000)}") from error
 
 
 def build_untrained(

@@ -23,7 +23,7 @@ from seclcompress.errors import NetworkError
 from seclcompress.networks.tasks import Task
 from seclcompress.preprocessing import Preprocessing
 
-#: Bounds of what a file may ask of a builder: what a person was given may be made to cost time.
+# Bounds of what a file may ask of a builder: what a person was given may be made to cost time.
 _LARGEST_OPTION = 2**16
 _LONGEST_OPTION = 200
 
@@ -41,6 +41,7 @@ def _option(value: object) -> bool | int | float | str:
     )
 
 
+OptionName = Annotated[str, Field(max_length=50)]
 Option = Annotated[bool | int | float | str, PlainValidator(_option)]
 
 
@@ -59,7 +60,7 @@ class NetworkSpec(BaseModel):
     source: str
     name: str = Field(max_length=200)
     num_classes: int | None = Field(default=None, ge=1, le=10_000_000)
-    options: dict[str, Option] = Field(default={}, max_length=50)
+    options: dict[OptionName, Option] = Field(default={}, max_length=50)
 
     @field_validator("source")
     @classmethod

@@ -14,7 +14,7 @@ from torchvision.models import WeightsEnum
 from torchvision.ops.misc import FrozenBatchNorm2d
 from torchvision.transforms._presets import ImageClassification
 
-from seclcompress.errors import NetworkError, WeightsError
+from seclcompress.errors import NetworkError, WeightsError, short
 from seclcompress.networks.sources import NetworkSpec, Option, PublishedWeights, Source
 from seclcompress.networks.tasks import (
     Detection,
@@ -123,7 +123,9 @@ class TorchvisionZoo(Source):
         try:
             network: nn.Module = models.get_model_builder(name)(weights=None, **wanted)
         except (TypeError, ValueError) as error:
-            raise NetworkError(f"Cannot build {name} with {wanted}: {error}") from error
+            raise NetworkError(
+                f"Cannot build {name} with {short(str(wanted), 1000)}: {short(str(error), 1000)}"
+            ) from error
         if options.get(_FROZEN_NORM):
             _freeze_norms(network.get_submodule("backbone"))
         return network

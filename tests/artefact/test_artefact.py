@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from seclcompress import artefact, resolve
+from seclcompress import artefact, networks, resolve
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, SeclcompressError
 from seclcompress.plan import PlanOptions, make_plan
@@ -185,3 +185,35 @@ def test_weights_that_do_not_fit(saved: tuple[Path, nn.Module], change, words: s
     safetensors.torch.save_file(state, path)
     with pytest.raises(ArtefactError, match=words):
         artefact.load(saved[0])
+
+
+WRITTEN_BY_0_1 = Path(__file__).parent.parent / "written_by_0_1"
+
+
+@pytest.mark.parametrize("name", ["converted", "distilled"])
+class TestWrittenBy01:
+    """Folders of schema version 1, as seclcompress 0.1 wrote them."""
+
+    def test_they_compute_what_they_did(self, name: str) -> None:
+        recorded = safetensors.torch.load_file(WRITTEN_BY_0_1 / "outputs.safetensors")
+        located = resolve.locate(WRITTEN_BY_0_1 / name)
+        assert located.network == networks.named_spec("wrn10_0.5")
+        loaded, untrained = located.load()
+        assert untrained == []
+        with torch.no_grad():
+            found = loaded(recorded["images"])
+        torch.testing.assert_close(found, recorded[name], atol=1e-5, rtol=0)
+
+    def test_saved_again_they_are_of_this_version(self, name: str, tmp_path: Path) -> None:
+        folder = WRITTEN_BY_0_1 / name
+        config = artefact.read_config(folder)
+        artefact.save(tmp_path / "again", artefact.load(folder), config)
+        written = json.loads((tmp_path / "again" / "config.json").read_text())
+        assert json.loads((folder / "config.json").read_text())["schema_version"] == 1
+        assert written["schema_version"] == 2
+        assert written["network"]["name"] == "wrn10_0.5"
+        assert "recipe" not in written
+        again = artefact.read_config(tmp_path / "again")
+        assert again == config.model_copy(update={"versions": again.versions})
+        assert again.metrics != {}
+        assert again.preprocessing is not None

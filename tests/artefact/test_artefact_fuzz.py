@@ -24,10 +24,11 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision import models
 
 from seclcompress import artefact, resolve
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.errors import ArtefactError, SeclcompressError
+from seclcompress.errors import ArtefactError, NetworkError, SeclcompressError
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
 from seclcompress.trace import trace_network
@@ -266,6 +267,34 @@ HUGE = "torchvision"
         ),
         with_values(network={"source": HUGE, "name": "vit_h_14", "options": {"image_size": 10**9}}),
         with_values(network={"source": HUGE, "name": "resnet50", "options": {"norm_layer": 1}}),
+        with_values(network={"source": HUGE, "name": "resnet50", "options": {"norm_layer": "x"}}),
+        with_values(
+            network={"source": HUGE, "name": "mobilenet_v2", "options": {"width_mult": 1e300}},
+            plan=None,
+        ),
+        with_values(
+            network={"source": HUGE, "name": "mobilenet_v2", "options": {"width_mult": 1e4}},
+            plan=None,
+        ),
+        with_values(
+            network={"source": HUGE, "name": "vit_h_14", "options": {"image_size": "224"}},
+            plan=None,
+        ),
+        with_values(
+            network={
+                "source": HUGE,
+                "name": "resnet18",
+                "options": {f"x{i}": "y" * 200 for i in range(50)},
+            },
+            plan=None,
+        ),
+        with_values(
+            network={
+                "source": HUGE,
+                "name": "resnet18",
+                "options": {f"x{i}": "y" * 2000 for i in range(1000)},
+            }
+        ),
         with_values(plan__layers__1__config={"depth": 1024, "init": "paper"}),
         with_values(training={"x": [[[[[[[[[]]]]]]]]]}, metrics={"a": 1e308}),
         with_values(metrics={str(i): "x" for i in range(200_000)}),
@@ -284,6 +313,27 @@ def test_much_ado(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
     change(content)
     (folder / "config.json").write_text(json.dumps(content))
     outcome(folder)
+
+
+@pytest.mark.parametrize("value", [True, 1, "DEFAULT", "ResNet50_Weights.IMAGENET1K_V1"])
+@pytest.mark.parametrize("option", ["weights", "weights_backbone", "pretrained_backbone"])
+def test_no_folder_makes_torchvision_fetch_weights(
+    folder: Path, option: str, value: bool | int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*arguments: object, **options: object) -> None:
+        raise AssertionError("it asked for weights")
+
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", fetch)
+    content = json.loads((folder / "config.json").read_text())
+    content["network"] = {
+        "source": HUGE,
+        "name": "fcn_resnet50",
+        "num_classes": None,
+        "options": {option: value},
+    }
+    (folder / "config.json").write_text(json.dumps({**content, "plan": None}))
+    with pytest.raises(NetworkError, match=f"with {option}: weights are named with --weights"):
+        artefact.load(folder)
 
 
 def test_a_wide_network_with_a_deep_plan(folder: Path) -> None:
