@@ -210,7 +210,9 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
     bad = []
     for key, value in state.items():
         if value.is_floating_point() and not value.is_meta:
-            count = int((~torch.isfinite(value)).sum())
+            # torch looks for NaN in wide numbers only; those of 8 bits are exact in float32.
+            wide = value.float() if value.element_size() == 1 else value
+            count = int((~torch.isfinite(wide)).sum())
             if count:
                 bad.append(f"{key} ({count} of {value.numel()})")
     if bad:

@@ -155,7 +155,9 @@ def it_lives(source: Source, name: str, folder: Path) -> None:
     """Planned, rewritten, trained a step, saved, loaded: the same output."""
     spec = networks.named_spec(name)
     size = networks.default_input_size(spec)
-    lives(spec, folder, size, size)
+    layers = built(spec, skeleton=True).modules()
+    linear = not any(isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) for layer in layers)
+    lives(spec, folder, size, size, linear=linear)
 
 
 Promise = Callable[[Source, str, Path], None]

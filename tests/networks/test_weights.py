@@ -173,3 +173,12 @@ def test_weights_that_are_not_finite(bad: float) -> None:
     state = network.state_dict() | {"weight": torch.full((3, 3), bad)}
     with pytest.raises(WeightsError, match=r"NaN or infinite: weight \(9 of 9\)"):
         load_weights(network, state, "file")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_8_bits_are_looked_at_too(dtype: torch.dtype) -> None:
+    values = torch.tensor([1.0, -2.0, 0.0])
+    weights.check_finite({"w": values.to(dtype)}, "file")
+    values[1] = float("nan")
+    with pytest.raises(WeightsError, match=r"NaN or infinite: w \(1 of 3\)"):
+        weights.check_finite({"w": values.to(dtype)}, "file")
