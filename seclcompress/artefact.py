@@ -13,20 +13,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
-import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from seclcompress import networks
 from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error
 from seclcompress.files import check_free, write_folder
-from seclcompress.networks import Recipe
+from seclcompress.networks import NetworkSpec
 from seclcompress.networks.weights import check_finite, put_state, read_weights
 from seclcompress.plan import Plan, check_plan
 from seclcompress.preprocessing import Preprocessing
 from seclcompress.rewrite import rewrite_network
 
-SCHEMA_VERSION = 1
+#: The version that is written. 1, which seclcompress 0.1 wrote, is read as well.
+SCHEMA_VERSION = 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # The plan of the largest torchvision network takes 1 MB and 40,000 values. What a person was given
 # may be made to need much time and memory in every step after reading.
@@ -40,7 +47,7 @@ class ArtefactConfig(BaseModel):
     Attributes:
         schema_version: Of this format.
         versions: Of this package and the libraries that wrote the folder; for people.
-        recipe: How the network is built before anything is rewritten.
+        network: How the network is built before anything is rewritten.
         plan: What was rewritten; None for a network as it was.
         input_size: (channels, *spatial).
         seed: Of the rewritten layers' initial values.
@@ -52,9 +59,9 @@ class ArtefactConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     versions: dict[str, str] = {}
-    recipe: Recipe
+    network: NetworkSpec
     plan: Plan | None = None
     input_size: tuple[PositiveInt, ...] = Field(min_length=1, max_length=5)
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -62,6 +69,18 @@ class ArtefactConfig(BaseModel):
     preprocessing: Preprocessing | None = None
     metrics: dict[str, float] = {}
     training: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, content: Any) -> Any:
+        """Schema version 1 called `network` a recipe."""
+        if not isinstance(content, Mapping) or content.get("schema_version") != 1:
+            return content
+        if "network" in content:  # a file of version 2 that says it was one of version 1
+            return content
+        return {("network" if k == "recipe" else k): v for k, v in content.items()} | {
+            "schema_version": SCHEMA_VERSION
+        }
 
     def to_json(self) -> str:
         """Indented JSON; equal configurations give equal bytes."""
@@ -177,7 +196,7 @@ def _check_schema_version(path: Path, text: str) -> None:
 
 
 def load(
-    folder: Path, *, config: ArtefactConfig | None = None, factory_name: str | None = None
+    folder: str | Path, *, config: ArtefactConfig | None = None, factory_name: str | None = None
 ) -> nn.Module:
     """Builds a saved network again, with its weights, in eval mode, on the CPU.
 
@@ -190,13 +209,14 @@ def load(
         ArtefactError: If the folder is not one of ours, is damaged, or does not fit together.
         NetworkError: If the network cannot be built.
     """
+    folder = Path(folder)
     config = config or read_config(folder)
     try:
         _check_inside(folder / WEIGHTS, folder)
         state = read_weights(folder / WEIGHTS)
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
-    network = networks.build(config.recipe, factory_name=factory_name, skeleton=True)
+    network = networks.build(config.network, factory_name=factory_name, skeleton=True)
     if config.plan is not None:
         check_plan(config.plan, network, f"The plan in {folder / CONFIG}")
         rewrite_network(network, config.plan, seed=config.seed)
@@ -245,10 +265,3 @@ def _check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder:
             f"{folder / WEIGHTS} does not belong to {folder / CONFIG}: "
             f"{'; '.join(complaints[:3])}{more}."
         )
-
-
-def fresh(recipe: Recipe, *, factory_name: str | None, seed: int) -> nn.Module:
-    """A network with fresh weights from a seed; torch's global random numbers stay as they are."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return networks.build(recipe, factory_name=factory_name)

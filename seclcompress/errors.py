@@ -59,7 +59,8 @@ class SeclcompressWarning(UserWarning):
 _TOO_MANY = 1000
 
 
-def _short(text: str, length: int) -> str:
+def short(text: str, length: int) -> str:
+    """A text for a message, cut off where it is longer than that."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -78,7 +79,7 @@ def describe_validation_error(error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         where = ".".join(str(part) for part in item["loc"]) or "the whole"
         given = repr(item["input"])
-        words = f"{_short(item['msg'], 200)} (got {_short(given, 60)})"
-        complaints.append(f"{_short(where, 120)}: {words}")
+        words = f"{short(item['msg'], 200)} (got {short(given, 60)})"
+        complaints.append(f"{short(where, 120)}: {words}")
     more = f"; and {len(complaints) - 3} more" if len(complaints) > 3 else ""
     return "; ".join(complaints[:3]) + more

@@ -11,18 +11,18 @@ from seclcompress import artefact, networks
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.files import set_aside
-from seclcompress.networks import Recipe, factory, torchvision_zoo
+from seclcompress.networks import NetworkSpec, sources
 from seclcompress.networks.weights import load_weights, read_weights
 from seclcompress.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a network comes from, found but not built yet.
+class Located:
+    """Which network a person means: found, but not built yet.
 
     Attributes:
         label: What the person typed.
-        recipe: How the original is built.
+        network: How the original is built.
         input_size: (channels, *spatial).
         folder: The saved folder, if it is one.
         config: That folder's configuration.
@@ -33,7 +33,7 @@ class Source:
     """
 
     label: str
-    recipe: Recipe
+    network: NetworkSpec
     input_size: tuple[int, ...]
     folder: Path | None = None
     config: ArtefactConfig | None = None
@@ -44,7 +44,7 @@ class Source:
 
     def skeleton(self) -> nn.Module:
         """The original network, before any rewrite, without values: for tracing and counting."""
-        return networks.build(self.recipe, factory_name=self.factory_name, skeleton=True)
+        return networks.build(self.network, factory_name=self.factory_name, skeleton=True)
 
     def load(self, *, seed: int = 0) -> tuple[nn.Module, list[str]]:
         """The network with its weights, rewritten if the folder's is, in eval mode.
@@ -53,7 +53,8 @@ class Source:
             seed: Of weights that come from nowhere else.
 
         Returns:
-            The network, and the names of parameters that are fresh although weights were asked for.
+            The network, and the names of parameters that are untrained although weights were asked
+            for.
 
         Raises:
             SeclcompressError: Whatever can be wrong with it, in words.
@@ -63,7 +64,9 @@ class Source:
             if self.weights is None:
                 return network, []
         else:
-            network = artefact.fresh(self.recipe, factory_name=self.factory_name, seed=seed)
+            network = networks.build_untrained(
+                self.network, factory_name=self.factory_name, seed=seed
+            )
         return network.eval(), self._load_weights(network)
 
     def _load_weights(self, network: nn.Module) -> list[str]:
@@ -72,30 +75,33 @@ class Source:
         if _is_file(self.weights):
             load_weights(network, read_weights(Path(self.weights)), self.weights)
             return []
-        if self.recipe.source != "torchvision":
+        source = sources.get(self.network.source)
+        if not source.publishes_weights:
+            able = " and ".join(one.name for one in sources.registered() if one.publishes_weights)
             raise UsageError(
-                f"--weights {self.weights}: there is no such file, and only torchvision's networks "
+                f"--weights {self.weights}: there is no such file, and only {able}'s networks "
                 f"have weights with names; {self.label} is none of them."
             )
-        published = torchvision_zoo.find_weights(self.recipe.name, self.weights)
-        state = torchvision_zoo.fetch(self.recipe.name, published, self.download)
-        return load_weights(network, state, str(published), new_head=True)
+        published = source.published_weights(self.network.name, self.weights)
+        state = published.fetch(self.download)
+        return load_weights(network, state, published.label, new_head=True)
 
 
 def locate(
-    spec: str,
+    typed: str | Path,
     *,
     weights: str | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, ...] | None = None,
     factory_name: str | None = None,
     download: bool = False,
-) -> Source:
+) -> Located:
     """Finds out what a person means, without building anything.
 
     Args:
-        spec: A network's name, a folder that this program wrote, or `package.module:factory`.
-        weights: A weights file, or torchvision's spelling of published ones.
+        typed: A network's name, a folder that this program wrote, or `package.module:factory`. A
+            `Path` is always a folder.
+        weights: A weights file, or the source's spelling of published ones.
         num_classes: Outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's or the network's usual one.
         factory_name: The factory to trust when a folder asks for it.
@@ -106,16 +112,16 @@ def locate(
         NetworkError: If nothing is known by that name.
         ArtefactError: If it is a folder and not one of ours.
     """
-    if is_folder(spec):
-        folder = Path(spec)
+    if is_folder(typed):
+        folder = Path(typed)
         if not _is_dir(folder):
-            raise ArtefactError(f"There is no folder {spec}.{_where_it_went(folder)}")
+            raise ArtefactError(f"There is no folder {typed}.{_where_it_went(folder)}")
         if num_classes is not None:
-            raise UsageError(f"{spec} has its number of classes already; drop --num-classes.")
+            raise UsageError(f"{typed} has its number of classes already; drop --num-classes.")
         config = artefact.read_config(folder)
-        return Source(
-            spec,
-            config.recipe,
+        return Located(
+            str(typed),
+            config.network,
             input_size or config.input_size,
             folder,
             config,
@@ -124,49 +130,47 @@ def locate(
             download,
             config.preprocessing,
         )
-    options, preprocessing = {}, None
-    recipe = networks.named_recipe(spec, num_classes)
-    size = networks.default_input_size(recipe)
-    if weights is not None and recipe.source == "torchvision" and not _is_file(weights):
-        published = torchvision_zoo.find_weights(recipe.name, weights)
-        options = torchvision_zoo.options_with_weights(recipe.name, published)
-        recipe = networks.named_recipe(spec, num_classes, options)
-        size = torchvision_zoo.input_size(recipe.name, published)
-        preprocessing = torchvision_zoo.preprocessing(published)
-    if recipe.source == "factory":
-        factory_name = spec
-    return Source(
-        spec,
-        recipe,
+    name = str(typed)
+    network = networks.named_spec(name, num_classes)
+    source = sources.get(network.source)
+    size, preprocessing = source.input_size(network), None
+    if weights is not None and source.publishes_weights and not _is_file(weights):
+        published = source.published_weights(name, weights)
+        network = networks.named_spec(name, num_classes, published.options)
+        size, preprocessing = published.input_size, published.preprocessing
+    return Located(
+        name,
+        network,
         input_size or size,
-        factory_name=factory_name,
+        factory_name=name if source.runs_foreign_code else factory_name,
         weights=weights,
         download=download,
         preprocessing=preprocessing,
     )
 
 
-def is_folder(spec: str) -> bool:
+def is_folder(typed: str | Path) -> bool:
     """Whether a network is given as a folder, not by its name or as a factory.
 
     Raises:
         UsageError: If it is the name of a network and a saved folder here has the same name.
     """
-    if factory.is_factory(spec):
-        return False
-    if "/" in spec:
+    if isinstance(typed, Path) or "/" in typed:
         return True
-    folder = Path(spec)
-    if not networks.is_known(spec):
+    source, folder = sources.that_knows(typed), Path(typed)
+    if source is None:
         return _is_dir(folder) or set_aside(folder) is not None
-    if artefact.is_artefact(folder):
-        raise UsageError(f"'{spec}' is a network and a folder here. Say ./{spec} for the folder.")
+    if not source.runs_foreign_code and artefact.is_artefact(folder):
+        raise UsageError(f"'{typed}' is a network and a folder here. Say ./{typed} for the folder.")
     return False
 
 
-def is_name(spec: str) -> bool:
-    """Whether a network is given by its name."""
-    return not factory.is_factory(spec) and not is_folder(spec)
+def is_name(typed: str | Path) -> bool:
+    """Whether a network is given by its name, neither as a folder nor as a factory."""
+    if is_folder(typed):
+        return False
+    source = sources.that_knows(str(typed))
+    return source is None or not source.runs_foreign_code
 
 
 def _is_dir(path: Path) -> bool:

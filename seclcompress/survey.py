@@ -44,7 +44,7 @@ class Surveyed:
 
 def names() -> list[str]:
     """All of torchvision's networks, the quantised ones last."""
-    return [*torchvision_zoo.names(), *torchvision_zoo.quantised_names()]
+    return [*torchvision_zoo.SOURCE.names(), *torchvision_zoo.quantised_names()]
 
 
 def survey(networks: Iterable[str], options: PlanOptions) -> Iterator[Surveyed]:
@@ -53,7 +53,7 @@ def survey(networks: Iterable[str], options: PlanOptions) -> Iterator[Surveyed]:
     Nothing is built with values and nothing is run: figures come from shapes.
 
     Args:
-        networks: Names that `networks.named_recipe` knows, or quantised ones.
+        networks: Names that `networks.named_spec` knows, or quantised ones.
         options: What is asked of every plan.
     """
     for name in networks:
@@ -62,7 +62,7 @@ def survey(networks: Iterable[str], options: PlanOptions) -> Iterator[Surveyed]:
             found = _one(name, options)
         except SeclcompressError as error:
             refused = str(error)
-            expected = name in torchvision_zoo.quantised_names()
+            expected = torchvision_zoo.SOURCE.refusal(name) is not None
             seconds = time.perf_counter() - start
             yield Surveyed(name, seconds, refused=refused, expected=expected)
             continue

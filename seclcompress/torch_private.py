@@ -114,3 +114,13 @@ def forward_mode_level() -> int:
 def inside_a_transform() -> bool:
     """Whether a transform of torch.func (grad, vmap, jvp) is running."""
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_for_classification(transforms: object) -> bool:
+    """Whether published weights' transforms are of torchvision's class for image classification.
+
+    The transforms of other tasks have no size, mean and standard deviation in the same places.
+    """
+    from torchvision.transforms._presets import ImageClassification  # needs torchvision's operators
+
+    return isinstance(transforms, ImageClassification)

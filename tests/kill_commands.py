@@ -82,7 +82,7 @@ def main(command: str, count: int) -> None:
     """Kills a command so many times and looks at what is there."""
     random.seed(0)
     source = seclcompress.locate("wrn10_1", input_size=(3, 8, 8))
-    about = artefact.ArtefactConfig(recipe=source.recipe, input_size=source.input_size)
+    about = artefact.ArtefactConfig(network=source.network, input_size=source.input_size)
     artefact.save(Path("teacher"), source.load(seed=1)[0], about)
     run(["convert", "teacher", "--depth", "2", "-o", "student"])
     arguments = [*COMMANDS[command], "-o", "out", "--overwrite", "--seed"]

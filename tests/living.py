@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from seclcompress import artefact, networks
 from seclcompress.count import check_rewritten, count_network
-from seclcompress.networks import Recipe
+from seclcompress.networks import NetworkSpec
 from seclcompress.networks.tasks import Detection, task_of
 from seclcompress.plan import Plan, PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
@@ -43,7 +43,7 @@ def leaves(output: Any) -> list[Tensor]:
 
 
 def lives(
-    recipe: Recipe,
+    spec: NetworkSpec,
     folder: Path,
     size: tuple[int, ...],
     small: tuple[int, ...],
@@ -55,7 +55,7 @@ def lives(
     """Build, plan, rewrite, forward in train and eval, backward, save, load, the same output.
 
     Args:
-        recipe: Of the network.
+        spec: Of the network.
         folder: Where to save.
         size: At which it is planned and counted; no values are made for that.
         small: At which it is run.
@@ -63,8 +63,8 @@ def lives(
         linear: Whether to rewrite Linear layers; where nothing else can be, they are anyway.
         shrink: Makes the built network run at a small size.
     """
-    trusted = recipe.name if recipe.source == "factory" else None
-    skeleton = networks.build(recipe, factory_name=trusted, skeleton=True)
+    trusted = spec.name if networks.sources.get(spec.source).runs_foreign_code else None
+    skeleton = networks.build(spec, factory_name=trusted, skeleton=True)
     trace = trace_network(skeleton, size)
     assert trace.unknown == {}
     wanted = PlanOptions(config={"depth": 4}, linear=linear)
@@ -80,7 +80,7 @@ def lives(
     del skeleton
 
     torch.manual_seed(0)
-    network = shrink(rewrite_network(networks.build(recipe, factory_name=trusted), plan))
+    network = shrink(rewrite_network(networks.build(spec, factory_name=trusted), plan))
     assert sum(p.numel() for p in network.parameters()) == counted.columns["auto"].parameters
     images = torch.rand(batch, *small)
     loss = sum(leaf.float().mean() for leaf in leaves(training_output(network.train(), images)))
@@ -95,7 +95,7 @@ def lives(
     with torch.no_grad():
         expected = leaves(network.eval()(*arguments))
     assert all(torch.isfinite(leaf).all() for leaf in expected if leaf.is_floating_point())
-    config = artefact.ArtefactConfig(recipe=recipe, plan=plan, input_size=size)
+    config = artefact.ArtefactConfig(network=spec, plan=plan, input_size=size)
     artefact.save(folder / "saved", network, config)
     del network
     loaded = shrink(artefact.load(folder / "saved", factory_name=trusted))

@@ -172,7 +172,7 @@ def test_an_operation_that_nobody_counts_is_handed_on(awkward_network: nn.Module
 
 def test_a_figure_that_is_wrong_is_found() -> None:
     count, plan = counted("wrn10_1", config={"depth": 2})
-    network = networks.build(networks.named_recipe("wrn10_1"))
+    network = networks.build(networks.named_spec("wrn10_1"))
     columns = {**count.columns, "dense": Totals(1, 2)}
     with pytest.raises(NetworkError, match=r"'dense': torch counts .* we count 1 and 2"):
         verify(network, plan, dataclasses.replace(count, columns=columns))
@@ -180,7 +180,7 @@ def test_a_figure_that_is_wrong_is_found() -> None:
 
 def agrees_with_fvcore(name: str, size: tuple[int, ...] | None = None) -> None:
     source = resolve.locate(name, input_size=(3, *size) if size else None)
-    network = networks.build(source.recipe)
+    network = networks.build(source.network)
     trace = trace_network(network, source.input_size)
     assert fvcore_mult_adds(network, source.input_size)[0] == trace.total_mult_adds
     try:
@@ -221,7 +221,7 @@ def test_fvcore_is_a_second_witness(name: str, size: int | tuple[int, ...] | Non
 
 def test_what_an_image_decides_is_not_compared() -> None:
     with pytest.raises(NetworkError, match="object detection runs depends on the image"):
-        fvcore_mult_adds(networks.build(networks.named_recipe("ssd300_vgg16")), (3, 300, 300))
+        fvcore_mult_adds(networks.build(networks.named_spec("ssd300_vgg16")), (3, 300, 300))
 
 
 @pytest.mark.slow
@@ -229,9 +229,9 @@ def test_what_an_image_decides_is_not_compared() -> None:
     "name",
     [
         name
-        for name in torchvision_zoo.names()
+        for name in torchvision_zoo.SOURCE.names()
         if name not in ("regnet_y_128gf", "vit_h_14")
-        and torchvision_zoo.task(name).name == "image classification"
+        and torchvision_zoo.SOURCE.task(networks.named_spec(name)).name == "image classification"
     ],
 )
 def test_fvcore_is_a_second_witness_for_all(name: str) -> None:

@@ -62,6 +62,8 @@ def test_python_blocks_run(block: Block, tmp_path: Path, monkeypatch: pytest.Mon
     exec(compile(block.code, str(block), "exec"), names)  # our own documents
     if "SUBSTITUTION" in names:
         check_example_substitution(names, monkeypatch)
+    if "SOURCE" in names:
+        check_example_source(block.code, tmp_path, monkeypatch)
 
 
 def check_example_substitution(names: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +80,23 @@ def check_example_substitution(names: dict[str, object], monkeypatch: pytest.Mon
     assert name in substitutions.names()
     contract.test_refuses_or_builds_what_it_promised(name=name, options={})
     contract.test_outputs_start_with_the_convolutions_variance(name, {}, (64, 64, 3))
+
+
+def check_example_source(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of CONTRIBUTING, put where it says, keeps the promises of every source."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "networks"))
+    from source_promises import PROMISES, placed_beside
+
+    from seclcompress import networks
+
+    file = folder / "beside" / "perceptrons_example.py"
+    file.parent.mkdir()
+    file.write_text(code, encoding="utf-8")
+    with placed_beside(file):
+        source = networks.sources.get("mlp")
+        assert networks.named_spec("mlp32").source == "mlp"
+        for number, promise in enumerate(PROMISES):
+            promise(source, source.names()[0], folder / str(number))
 
 
 def test_doctest_of_the_package() -> None:

@@ -27,7 +27,7 @@ def norms(network: nn.Module) -> int:
 def settled(name: str, size: int) -> nn.Module:
     """A network whose batch norms have seen something, so that folding has something to get wrong."""
     torch.manual_seed(0)
-    network = networks.build(networks.named_recipe(name, 10))
+    network = networks.build(networks.named_spec(name, 10))
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):

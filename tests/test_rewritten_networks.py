@@ -129,7 +129,7 @@ def test_a_convolution_without_channels() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_values_that_are_no_numbers(invoke: Invoke, bad: float) -> None:
-    state = networks.build(networks.named_recipe("wrn10_1")).state_dict()
+    state = networks.build(networks.named_spec("wrn10_1")).state_dict()
     state["group2.0.conv1.weight"][0, 0, 0, 0] = bad
     safetensors.torch.save_file(state, "w.safetensors")
     words = invoke("convert", "wrn10_1", "--weights", "w.safetensors", "-o", "out", code=1).stderr
@@ -153,7 +153,7 @@ def test_subnormal_vanishing_and_enormous_weights(rewritten: nn.Module, scale: f
 
 
 def test_float16_weights_in_a_file(invoke: Invoke) -> None:
-    state = networks.build(networks.named_recipe("wrn10_1")).state_dict()
+    state = networks.build(networks.named_spec("wrn10_1")).state_dict()
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     safetensors.torch.save_file(half, "w.safetensors")
     invoke("convert", "wrn10_1", "--depth", 2, "--weights", "w.safetensors", "-o", "out")
@@ -183,12 +183,12 @@ def test_counts_that_need_more_than_32_bits() -> None:
 def test_by_python_and_by_the_command_line_the_same_bytes(invoke: Invoke) -> None:
     invoke("convert", "wrn10_1", "--depth", 3, "--keep", "group1", "--seed", 7, "-o", "cli")
     source = seclcompress.locate("wrn10_1")
-    network, fresh = source.load(seed=7)
-    assert fresh == []
+    network, untrained = source.load(seed=7)
+    assert untrained == []
     options = PlanOptions(config={"depth": 3}, keep=("group1",))
     plan = make_plan(network, trace_network(network, source.input_size), options)
     rewrite_network(network, plan, seed=7)
-    about = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size, seed=7)
+    about = ArtefactConfig(network=source.network, plan=plan, input_size=source.input_size, seed=7)
     artefact.save(Path("api"), network, about)
     for name in ("config.json", "model.safetensors"):
         assert Path("api", name).read_bytes() == Path("cli", name).read_bytes()

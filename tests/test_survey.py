@@ -77,8 +77,8 @@ SMALL = {
 
 def small_size(name: str) -> tuple[int, ...]:
     if name.startswith("vit_"):
-        return torchvision_zoo.input_size(name)
-    task = torchvision_zoo.task(name)
+        return networks.default_input_size(networks.named_spec(name))
+    task = torchvision_zoo.SOURCE.task(networks.named_spec(name))
     usual = (4, 64, 64) if isinstance(task, VideoClassification) else (64, 64)
     return (3, *SMALL.get(name, (128, 128) if isinstance(task, Detection) else usual))
 
@@ -93,11 +93,11 @@ def shrink(network: nn.Module) -> nn.Module:
 
 def torchvision_network_lives(name: str, folder: Path) -> None:
     options = {"aux_loss": True} if name.startswith(("fcn_", "deeplabv3_")) else {}
-    recipe = networks.named_recipe(name, None, options)
-    size, small = networks.default_input_size(recipe), small_size(name)
-    video = isinstance(torchvision_zoo.task(name), VideoClassification)
+    spec = networks.named_spec(name, None, options)
+    size, small = networks.default_input_size(spec), small_size(name)
+    video = isinstance(torchvision_zoo.SOURCE.task(spec), VideoClassification)
     batch = 1 if video or name.startswith("raft") else 2
-    lives(recipe, folder, size, small, batch=batch, shrink=shrink)
+    lives(spec, folder, size, small, batch=batch, shrink=shrink)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_one_of_each_task_lives(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", torchvision_zoo.names())
+@pytest.mark.parametrize("name", torchvision_zoo.SOURCE.names())
 def test_every_network_lives(name: str, tmp_path: Path) -> None:
     torchvision_network_lives(name, tmp_path)

@@ -182,3 +182,10 @@ def test_modes_tracers_and_transforms_are_seen() -> None:
     plain = private.dispatch_keys(torch.empty(0)).raw_repr()
     assert private.dispatch_keys(torch.empty(1)).raw_repr() == plain
     assert private.dispatch_keys(torch.empty(0).to_sparse()).raw_repr() != plain
+
+
+def test_transforms_of_classification_are_told_from_others() -> None:
+    weights = models.ResNet18_Weights.DEFAULT
+    assert private.is_for_classification(weights.transforms())
+    other = models.segmentation.FCN_ResNet50_Weights.DEFAULT
+    assert not private.is_for_classification(other.transforms())

@@ -53,11 +53,11 @@ def bench(
     import torch
     from rich.console import Console
 
-    from seclcompress.artefact import fresh
+    from seclcompress import report
     from seclcompress.bench import LAYOUTS, variants
     from seclcompress.bench import bench as run
+    from seclcompress.networks import build_untrained
     from seclcompress.plan import PlanOptions, make_plan
-    from seclcompress.report.bench import bench_json, bench_table
     from seclcompress.resolve import locate
     from seclcompress.rewrite import rewrite_network
     from seclcompress.timing import describe_machine
@@ -87,7 +87,7 @@ def bench(
     plain = make_plan(skeleton, traced, baseline, may_be_empty=True)
 
     def original() -> torch.nn.Module:
-        return fresh(source.recipe, factory_name=source.factory_name, seed=0)
+        return build_untrained(source.network, factory_name=source.factory_name)
 
     separable = rewrite_network(original(), plain) if plain.rewritten else None
     structured = {}
@@ -104,7 +104,7 @@ def bench(
         )
     heading = f"{network}, batch {batch_size}, input {'×'.join(map(str, source.input_size))}"
     if json:
-        typer.echo(bench_json(heading, describe_machine(), measured, plans))
+        typer.echo(report.bench_json(heading, describe_machine(), measured, plans))
         return
     console = Console(highlight=False, emoji=False)
-    console.print(bench_table(heading, describe_machine(), measured, plans, console.width))
+    console.print(report.bench_table(heading, describe_machine(), measured, plans, console.width))

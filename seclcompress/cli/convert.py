@@ -124,12 +124,12 @@ def convert(
     planning.say_without_kernel(decided)
     if not dry_run:
         assert output_dir is not None
-        built, fresh = source.load(seed=seed)
+        built, untrained = source.load(seed=seed)
         check_finite(built.state_dict(), network)
-        o.say_fresh(fresh)
+        o.say_untrained(untrained)
         _rewrite(built, decided, seed, start)
         config = artefact.ArtefactConfig(
-            recipe=source.recipe,
+            network=source.network,
             plan=decided,
             input_size=source.input_size,
             seed=seed,

@@ -24,7 +24,8 @@ def networks(
         raise NetworkError(f"None of the {len(known.names())} networks matches '{pattern}'.")
     for name in found:
         typer.echo(name)
-    typer.echo("Any other wrn<depth>_<width> with a depth of 6n + 4 will do as well.", err=True)
+    for sentence in filter(None, (source.also for source in known.sources.registered())):
+        typer.echo(sentence, err=True)
 
 
 def substitutions() -> None:

@@ -140,7 +140,7 @@ def parse_input_size(text: str | None) -> tuple[int, ...] | None:
     return sizes
 
 
-def say_fresh(names: list[str]) -> None:
+def say_untrained(names: list[str]) -> None:
     """Says which parameters the given weights had no values for."""
     if names:
         err_console.print(f"Fresh, for another number of classes: {', '.join(names)}.")

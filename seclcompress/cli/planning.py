@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seclcompress.plan import Plan, PlanOptions
-    from seclcompress.resolve import Source
+    from seclcompress.resolve import Located
     from seclcompress.trace import Trace
 
 _PLANNING = (
@@ -112,14 +112,14 @@ def say_without_kernel(plan: Plan) -> None:
         )
 
 
-def saved_plan(context: typer.Context, source: Source, plan_file: Path | None) -> Plan | None:
+def saved_plan(context: typer.Context, source: Located, plan_file: Path | None) -> Plan | None:
     """A converted folder's own plan, unless the command line asks for another."""
     saved = source.config.plan if source.config else None
     return None if plan_file is not None or given_planning_options(context) else saved
 
 
 def planned(
-    source: Source,
+    source: Located,
     options: PlanOptions,
     plan_file: Path | None,
     *,

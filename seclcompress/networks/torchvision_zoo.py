@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 from torchvision.ops.misc import FrozenBatchNorm2d
-from torchvision.transforms._presets import ImageClassification
 
-from seclcompress.errors import NetworkError, WeightsError
+from seclcompress.errors import NetworkError, WeightsError, short
+from seclcompress.networks.sources import NetworkSpec, Option, PublishedWeights, Source
 from seclcompress.networks.tasks import (
     Detection,
     OpticalFlow,
@@ -23,12 +23,16 @@ from seclcompress.networks.tasks import (
     VideoClassification,
 )
 from seclcompress.preprocessing import Preprocessing
+from seclcompress.torch_private import is_for_classification
 
 _T = TypeVar("_T")
 
 #: An option of ours: batch norms of the backbone are constants, as torchvision builds detectors when
 #: they are given published weights.
-FROZEN_NORM = "frozen_norm"
+_FROZEN_NORM = "frozen_norm"
+#: How torchvision's own options begin that make it fetch weights. `--weights` does that, and never a
+#: file from a stranger.
+_FETCHING = ("weights", "pretrained")
 #: Where torchvision keeps the networks of each task.
 _FOLDERS: dict[type[Task], Any] = {
     Task: models,
@@ -38,7 +42,7 @@ _FOLDERS: dict[type[Task], Any] = {
     OpticalFlow: models.optical_flow,
 }
 #: Options that torchvision's builders set when they are given published weights.
-_WITH_WEIGHTS: dict[str, dict[str, Any]] = {
+_WITH_WEIGHTS: dict[str, dict[str, Option]] = {
     "googlenet": {"transform_input": True, "aux_logits": False},
     "inception_v3": {"transform_input": True, "aux_logits": True},
 }
@@ -57,10 +61,109 @@ _DETECTION_SIDE = 800
 _DETECTION_SIDES = {"ssd300": 300, "ssdlite320": 320, "fasterrcnn_mobilenet_v3_large_320": 320}
 
 
-@cache
-def names() -> list[str]:
-    """The names of all networks that torchvision has, but for the quantised ones."""
-    return sorted(name for folder in _FOLDERS.values() for name in models.list_models(folder))
+class TorchvisionZoo(Source):
+    """All of torchvision's networks but the quantised ones."""
+
+    name = "torchvision"
+    publishes_weights = True
+
+    def names(self) -> list[str]:
+        """Sorted, of all tasks."""
+        return _names()
+
+    def refusal(self, name: str) -> str | None:
+        """Networks with 8-bit integers are refused."""
+        if name not in quantised_names():
+            return None
+        return (
+            f"{name} computes with 8-bit integers, which can be neither trained nor rewritten: name "
+            f"{name.removeprefix('quantized_')} and quantise what comes of it."
+        )
+
+    def spec(
+        self,
+        name: str,
+        num_classes: int | None = None,
+        options: Mapping[str, Option] | None = None,
+    ) -> NetworkSpec:
+        """As every source; of other tasks torchvision chooses the number of classes.
+
+        Raises:
+            NetworkError: If the network has no classes to number.
+        """
+        if num_classes is not None and _task(name).without_classes:
+            raise NetworkError(f"{name} has no classes; drop --num-classes.")
+        if num_classes is None and type(_task(name)) is Task:
+            num_classes = 1000  # of the published weights
+        return super().spec(name, num_classes, options)
+
+    def build(self, spec: NetworkSpec) -> nn.Module:
+        """Calls torchvision's builder.
+
+        Args:
+            spec: Its options are further keyword arguments of the builder, and `frozen_norm`.
+
+        Raises:
+            NetworkError: If there is no such network, or torchvision refuses the options.
+        """
+        name, options, kind = spec.name, spec.options, _task(spec.name)
+        fetching = [option for option in options if option.startswith(_FETCHING)]
+        if fetching:
+            raise NetworkError(
+                f"Cannot build {name} with {', '.join(fetching)}: weights are named with --weights."
+            )
+        wanted: dict[str, Any] = (
+            {} if spec.num_classes is None else {"num_classes": spec.num_classes}
+        )
+        if name in _WITH_WEIGHTS:
+            wanted["init_weights"] = True  # said aloud, or torchvision warns
+        if isinstance(kind, _WITH_BACKBONE):
+            wanted["weights_backbone"] = None  # or they would be downloaded
+        wanted |= {key: value for key, value in options.items() if key != _FROZEN_NORM}
+        try:
+            network: nn.Module = models.get_model_builder(name)(weights=None, **wanted)
+        except (TypeError, ValueError) as error:
+            raise NetworkError(
+                f"Cannot build {name} with {short(str(wanted), 1000)}: {short(str(error), 1000)}"
+            ) from error
+        if options.get(_FROZEN_NORM):
+            _freeze_norms(network.get_submodule("backbone"))
+        return network
+
+    def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
+        """The size that the network's published figures were counted at."""
+        return _input_size(spec.name)
+
+    def task(self, spec: NetworkSpec) -> Task:
+        """By the part of torchvision that the network stands in."""
+        return _task(spec.name)
+
+    def published_weights(self, name: str, spelling: str) -> PublishedWeights:
+        """The published weights that a person means.
+
+        Args:
+            name: A torchvision network.
+            spelling: `IMAGENET1K_V1`, `DEFAULT`, or with the class in front of it.
+
+        Raises:
+            WeightsError: If the network has no such weights; those it has are listed.
+        """
+        enum = models.get_model_weights(name)
+        member = spelling.removeprefix(f"{enum.__name__}.")
+        if member not in enum.__members__:
+            listed = ", ".join(enum.__members__) or "none"
+            raise WeightsError(f"{name} has no weights '{spelling}'. torchvision has: {listed}.")
+        weights = enum[member]
+        return PublishedWeights(
+            label=str(weights),
+            options=_options_with_weights(name, weights),
+            input_size=_input_size(name, weights),
+            preprocessing=_preprocessing(weights),
+            fetch=partial(_fetch, name, weights),
+        )
+
+
+SOURCE = TorchvisionZoo()
 
 
 @cache
@@ -69,55 +172,16 @@ def quantised_names() -> list[str]:
     return models.list_models(module=models.quantization)  # type: ignore[no-any-return]
 
 
-def task(name: str) -> Task:
-    """What a network is for; one of `names()`."""
-    return next(
-        kind() for kind, folder in _FOLDERS.items() if name in models.list_models(module=folder)
-    )
+@cache
+def _names() -> list[str]:
+    return sorted(name for folder in _FOLDERS.values() for name in models.list_models(folder))
 
 
-def default_classes(name: str) -> int | None:
-    """The number of classes of a network's published weights; None leaves it to torchvision."""
-    return 1000 if type(task(name)) is Task else None
-
-
-def options_with_weights(name: str, weights: WeightsEnum) -> dict[str, Any]:
-    """What the builder has to be told so that the published weights mean what they should."""
-    options = dict(_WITH_WEIGHTS.get(name, {}))
-    if name.startswith("vit_"):
-        options["image_size"] = weights.meta["min_size"][0]
-    if name.startswith(("fcn_", "deeplabv3_")):
-        options["aux_loss"] = True
-    if isinstance(task(name), Detection) and not name.endswith("_v2") and "ssd" not in name:
-        options[FROZEN_NORM] = True
-    return options
-
-
-def build(name: str, num_classes: int | None, options: dict[str, Any]) -> nn.Module:
-    """Builds a network with fresh weights.
-
-    Args:
-        name: One of `names()`.
-        num_classes: Outputs of the classifier; None for torchvision's default.
-        options: More keyword arguments for torchvision's builder, and `FROZEN_NORM`.
-
-    Raises:
-        NetworkError: If torchvision refuses the options.
-    """
-    builder = models.get_model_builder(name)
-    wanted: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-    if name in _WITH_WEIGHTS:
-        wanted["init_weights"] = True  # said aloud, or torchvision warns
-    if isinstance(task(name), _WITH_BACKBONE):
-        wanted["weights_backbone"] = None  # or they would be downloaded
-    wanted |= {key: value for key, value in options.items() if key != FROZEN_NORM}
-    try:
-        network: nn.Module = builder(weights=None, **wanted)
-    except (TypeError, ValueError) as error:
-        raise NetworkError(f"Cannot build {name} with {wanted}: {error}") from error
-    if options.get(FROZEN_NORM):
-        _freeze_norms(network.get_submodule("backbone"))
-    return network
+def _task(name: str) -> Task:
+    for kind, folder in _FOLDERS.items():
+        if name in models.list_models(module=folder):
+            return kind()
+    raise NetworkError(f"This torchvision has no network '{name}'.")
 
 
 def _freeze_norms(module: nn.Module) -> None:
@@ -128,25 +192,19 @@ def _freeze_norms(module: nn.Module) -> None:
         _freeze_norms(child)
 
 
-def find_weights(name: str, spelling: str) -> WeightsEnum:
-    """The published weights that a person means.
-
-    Args:
-        name: A torchvision network.
-        spelling: `IMAGENET1K_V1`, `DEFAULT`, or with the class in front of it.
-
-    Raises:
-        WeightsError: If the network has no such weights; those it has are listed.
-    """
-    enum = models.get_model_weights(name)
-    member = spelling.removeprefix(f"{enum.__name__}.")
-    if member not in enum.__members__:
-        listed = ", ".join(enum.__members__) or "none"
-        raise WeightsError(f"{name} has no weights '{spelling}'. torchvision has: {listed}.")
-    return enum[member]
+def _options_with_weights(name: str, weights: WeightsEnum) -> dict[str, Option]:
+    """What the builder has to be told so that the published weights mean what they should."""
+    options = dict(_WITH_WEIGHTS.get(name, {}))
+    if name.startswith("vit_"):
+        options["image_size"] = weights.meta["min_size"][0]
+    if name.startswith(("fcn_", "deeplabv3_")):
+        options["aux_loss"] = True
+    if isinstance(_task(name), Detection) and not name.endswith("_v2") and "ssd" not in name:
+        options[_FROZEN_NORM] = True
+    return options
 
 
-def fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]:
+def _fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]:
     """Reads published weights from torch's cache, or from the network if that was asked for.
 
     Raises:
@@ -167,13 +225,9 @@ def fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]:
     }
 
 
-def input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...]:
-    """The size that a network's published figures were counted at.
-
-    Returns:
-        (channels, height, width); for video (channels, frames, height, width).
-    """
-    kind = task(name)
+def _input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...]:
+    """(channels, height, width); for video (channels, frames, height, width)."""
+    kind = _task(name)
     if isinstance(kind, VideoClassification):
         frames, side = _longest_prefix(_CLIPS, name, _CLIP)
         return (3, frames, side, side)
@@ -192,10 +246,10 @@ def input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...]
     return (3, side, side)
 
 
-def preprocessing(weights: WeightsEnum) -> Preprocessing | None:
+def _preprocessing(weights: WeightsEnum) -> Preprocessing | None:
     """What published weights were trained and measured with; None of those for other tasks."""
     published = weights.transforms()
-    if not isinstance(published, ImageClassification):
+    if not is_for_classification(published):
         return None
     return Preprocessing(
         mean=published.mean,

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from seclcompress.errors import WeightsError
+from seclcompress.torch_private import module_versions, set_module_versions
 
 _LARGEST_HEADER = 2 * 2**20  # bytes; that of the largest torchvision network has 0.1 MB
 _PICKLED = (".pth", ".pt")
@@ -84,12 +85,9 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     if strange:
         raise WeightsError(f"{path} holds no tensor under {strange[0]!r} and is not a state_dict.")
     state = {str(key): value for key, value in content.items()}
-    metadata = getattr(content, "_metadata", None)
-    if not isinstance(metadata, Mapping):
-        return state
     versions = {
         module: {"version": about["version"]}
-        for module, about in metadata.items()
+        for module, about in module_versions(content).items()
         if isinstance(about, Mapping) and type(about.get("version")) is int
     }
     return _with_versions(state, versions)
@@ -101,12 +99,8 @@ def _with_versions(
     """The tensors with the modules' versions where torch keeps them: beside them."""
     versioned = OrderedDict(state)
     if versions:
-        versioned._metadata = versions  # type: ignore[attr-defined]
+        set_module_versions(versioned, versions)
     return versioned
-
-
-def _versions(state: Mapping[str, Tensor]) -> Mapping[str, Any]:
-    return getattr(state, "_metadata", None) or {}
 
 
 def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -116,7 +110,7 @@ def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mappin
             if all(key.startswith(prefix) for key in state):
                 versions = {
                     f"{module}.".removeprefix(prefix).removesuffix("."): version
-                    for module, version in _versions(state).items()
+                    for module, version in module_versions(state).items()
                     if f"{module}.".startswith(prefix)
                 }
                 plain = {key.removeprefix(prefix): value for key, value in state.items()}
@@ -138,10 +132,10 @@ def load_weights(
             is taken off where names would not fit otherwise.
         source: Where they come from, for error messages.
         new_head: Allows the last tensors of the network to have another number of classes; they
-            then keep their fresh values.
+            then stay untrained.
 
     Returns:
-        The names that kept their fresh values.
+        The names that stayed untrained.
 
     Raises:
         WeightsError: If names or shapes differ (the first few are listed), or a value is not finite.
@@ -149,13 +143,13 @@ def load_weights(
     own = network.state_dict()
     state = _unwrapped(state, own)
     odd = [key for key in own if key in state and own[key].shape != state[key].shape]
-    fresh = odd if new_head and _differ_in_classes(own, state, odd) else []
+    untrained = odd if new_head and _differ_in_classes(own, state, odd) else []
     complaints = [f"missing {key}" for key in own if key not in state]
     complaints += [f"unexpected {key}" for key in state if key not in own]
     complaints += [
         f"{key} has shape {_shape(state[key])} instead of {_shape(own[key])}"
         for key in odd
-        if key not in fresh
+        if key not in untrained
     ]
     if complaints:
         listed = "; ".join(complaints[:4])
@@ -165,9 +159,9 @@ def load_weights(
             hint = " If only the number of classes differs, say it with --num-classes."
         raise WeightsError(f"{source} does not fit the network: {listed}{more}.{hint}")
     check_finite(state, source)
-    kept = {key: own[key] for key in fresh}
-    put_state(network, _with_versions({**state, **kept}, _versions(state)))
-    return fresh
+    kept = {key: own[key] for key in untrained}
+    put_state(network, _with_versions({**state, **kept}, module_versions(state)))
+    return untrained
 
 
 def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
@@ -185,7 +179,7 @@ def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool =
     Raises:
         RuntimeError: If names or shapes differ.
     """
-    versions = _versions(state) or _versions(network.state_dict())
+    versions = module_versions(state) or module_versions(network.state_dict())
     network.load_state_dict(_with_versions(state, versions), assign=assign)
 
 
@@ -210,7 +204,9 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
     bad = []
     for key, value in state.items():
         if value.is_floating_point() and not value.is_meta:
-            count = int((~torch.isfinite(value)).sum())
+            # torch looks for NaN in wide numbers only; those of 8 bits are exact in float32.
+            wide = value.float() if value.element_size() == 1 else value
+            count = int((~torch.isfinite(wide)).sum())
             if count:
                 bad.append(f"{key} ({count} of {value.numel()})")
     if bad:

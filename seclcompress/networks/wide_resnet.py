@@ -7,12 +7,14 @@ has no such networks (its `wide_resnet50_2` is a bottleneck network for ImageNet
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seclcompress.errors import NetworkError
+from seclcompress.networks.sources import NetworkSpec, Option, Source
 
 _NAME = re.compile(r"wrn(\d{1,4})_(\d{1,3}(?:\.\d{1,3})?)")
 #: The deepest residual network that was published has 1202 layers. A name in somebody's file must
@@ -78,11 +80,6 @@ def _group(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.
     return nn.Sequential(WideBlock(in_channels, out_channels, stride), *rest)
 
 
-def is_wide_resnet(name: str) -> bool:
-    """Whether a name has the form `wrn<depth>_<width>`."""
-    return _NAME.fullmatch(name) is not None
-
-
 def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
     """Builds the network a name like `wrn40_2` stands for.
 
@@ -102,3 +99,45 @@ def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
     if depth > _DEEPEST:
         raise NetworkError(f"There is no {name} here: the deepest is wrn{_DEEPEST}_{width:g}.")
     return WideResNet(depth, width, num_classes)
+
+
+class WideResNets(Source):
+    """Every `wrn<depth>_<width>`; they take no options."""
+
+    name = "wide_resnet"
+    also = "Any other wrn<depth>_<width> with a depth of 6n + 4 will do as well."
+
+    def names(self) -> list[str]:
+        """Those of the papers; every other depth and width is known as well."""
+        return ["wrn16_2", "wrn28_10", "wrn40_2"]
+
+    def knows(self, name: str) -> bool:
+        """Whether a name has the form `wrn<depth>_<width>`."""
+        return _NAME.fullmatch(name) is not None
+
+    def spec(
+        self,
+        name: str,
+        num_classes: int | None = None,
+        options: Mapping[str, Option] | None = None,
+    ) -> NetworkSpec:
+        """As every source; 10 classes by default."""
+        return super().spec(name, 10 if num_classes is None else num_classes, options)
+
+    def build(self, spec: NetworkSpec) -> WideResNet:
+        """Builds what the name stands for.
+
+        Raises:
+            NetworkError: If there is no such depth or width, or an option is given.
+        """
+        if spec.options:
+            raise NetworkError(f"{spec.name} takes no options; got {', '.join(spec.options)}.")
+        return wide_resnet(spec.name, spec.num_classes or 10)
+
+    def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
+        """Made for CIFAR's images."""
+        del spec
+        return (3, 32, 32)
+
+
+SOURCE = WideResNets()

@@ -18,6 +18,8 @@ def upgraded(content: Any) -> Any:
         return content
     layers = content.get("layers")
     if isinstance(layers, list):
+        if any(isinstance(layer, Mapping) and "calls" in layer for layer in layers):
+            return content  # what schema 1 has not
         layers = [_layer(layer) for layer in layers]
     return {**content, "schema_version": 2, "layers": layers}
 

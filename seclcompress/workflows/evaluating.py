@@ -15,7 +15,7 @@ from seclcompress.substitutions import set_execution
 from seclcompress.trace import trace_network
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
-from seclcompress.workflows.opening import open_data, say_fresh
+from seclcompress.workflows.opening import open_data, say_untrained
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -63,7 +63,7 @@ def evaluate(
         factory_name=factory,
         download=download,
     )
-    check_image_classification(source.recipe, "evaluate")
+    check_image_classification(source.network, "evaluate")
     images = open_data(
         data,
         source.input_size,
@@ -73,8 +73,8 @@ def evaluate(
         download=download,
         observer=observer,
     )
-    built, fresh = source.load()
-    say_fresh(fresh, observer)
+    built, untrained = source.load()
+    say_untrained(untrained, observer)
     check_classes(images, trace_network(built, source.input_size).outputs, source.label)
     set_execution(built, execution)
     with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:

@@ -53,7 +53,7 @@ def open_data(
         )
 
 
-def say_fresh(names: Sequence[str], observer: Observer) -> None:
+def say_untrained(names: Sequence[str], observer: Observer) -> None:
     """Says which parameters the given weights had no values for."""
     if names:
         observer.message(f"Fresh, for another number of classes: {', '.join(names)}.")

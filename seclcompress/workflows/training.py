@@ -13,11 +13,11 @@ from seclcompress.errors import UsageError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import SILENT, Observer
 from seclcompress.processes import check_device, join
-from seclcompress.resolve import Source, is_name, locate
+from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.taps import check_taps, find_taps
 from seclcompress.trace import trace_network
-from seclcompress.workflows.opening import open_data, say_fresh
+from seclcompress.workflows.opening import open_data, say_untrained
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.runs import (
     InterruptedRunError,
@@ -97,13 +97,13 @@ def train(
             download=download,
             observer=observer,
         )
-        built, fresh = source.load(seed=settings.seed)
+        built, untrained = source.load(seed=settings.seed)
         check_classes(images, trace_network(built, source.input_size).outputs, source.label)
-        say_fresh(fresh, observer)
+        say_untrained(untrained, observer)
         earlier = source.config
         metrics = earlier.metrics if earlier else {}
         config = ArtefactConfig(
-            recipe=source.recipe,
+            network=source.network,
             plan=earlier.plan if earlier else None,
             input_size=source.input_size,
             seed=settings.seed,
@@ -133,7 +133,7 @@ def _source_and_data(
     factory: str | None,
     download: bool,
     observer: Observer,
-) -> tuple[Source, Data]:
+) -> tuple[Located, Data]:
     """A network and data that fit together: what one leaves open, the other decides."""
     named = is_name(network)
     if input_size is None and weights is None and (named or ":" in network):
@@ -146,7 +146,7 @@ def _source_and_data(
         factory_name=factory,
         download=download,
     )
-    check_image_classification(source.recipe, "train")
+    check_image_classification(source.network, "train")
     images = open_data(
         data,
         source.input_size,
@@ -230,17 +230,17 @@ def distill(
             observer=observer,
         )
         learner, _ = found.load(seed=settings.seed)
-        master, fresh = guide.load(seed=settings.seed)
-        if fresh and settings.alpha > 0:
+        master, untrained = guide.load(seed=settings.seed)
+        if untrained and settings.alpha > 0:
             raise UsageError(
-                f"--teacher {teacher}: {', '.join(fresh)} are untrained, for another number of classes "
-                "than its weights were published with, so its scores teach nothing. Train it on "
-                f"{data} first, or only compare attention with --alpha 0."
+                f"--teacher {teacher}: {', '.join(untrained)} are untrained, for another number of "
+                "classes than its weights were published with, so its scores teach nothing. Train it "
+                f"on {data} first, or only compare attention with --alpha 0."
             )
         settings = _with_taps(settings, learner, found, guide, images)
         earlier = found.config
         config = ArtefactConfig(
-            recipe=found.recipe,
+            network=found.network,
             plan=earlier.plan if earlier else None,
             input_size=found.input_size,
             seed=earlier.seed if earlier else settings.seed,
@@ -266,19 +266,19 @@ def distill(
 
 
 def _locate_teacher(
-    teacher: str, student: Source, *, weights: str | None, factory: str | None, download: bool
-) -> Source:
+    teacher: str, student: Located, *, weights: str | None, factory: str | None, download: bool
+) -> Located:
     """A teacher that looks at the student's images and has learnt something."""
     guide = locate(
         teacher,
         weights=weights,
         input_size=student.input_size,
-        num_classes=student.recipe.num_classes if is_name(teacher) else None,
+        num_classes=student.network.num_classes if is_name(teacher) else None,
         factory_name=factory,
         download=download,
     )
     for source in (student, guide):
-        check_image_classification(source.recipe, "distill")
+        check_image_classification(source.network, "distill")
     if is_name(teacher) and weights is None:
         raise UsageError(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
@@ -288,7 +288,7 @@ def _locate_teacher(
 
 
 def _with_taps(
-    settings: TrainingSettings, learner: nn.Module, student: Source, teacher: Source, images: Data
+    settings: TrainingSettings, learner: nn.Module, student: Located, teacher: Located, images: Data
 ) -> TrainingSettings:
     """The settings with the modules whose attention is compared; both networks fit the data."""
     # The original of a converted network has no structured layers, and tells where groups end.

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from seclcompress import artefact, resolve
+from seclcompress import artefact, networks, resolve
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, SeclcompressError
 from seclcompress.plan import PlanOptions, make_plan
@@ -24,7 +24,7 @@ def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
         network, trace_network(network, source.input_size), PlanOptions(config={"depth": 2})
     )
     rewrite_network(network, plan, seed=1)
-    config = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size, seed=1)
+    config = ArtefactConfig(network=source.network, plan=plan, input_size=source.input_size, seed=1)
     artefact.save(tmp_path / "net", network, config)
     return tmp_path / "net", network
 
@@ -92,7 +92,7 @@ def test_tied_and_mixed_weights_come_back_as_they_were(
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     source = resolve.locate(f"test_artefact:{factory}", input_size=(3, 8, 8))
     network, _ = source.load(seed=1)
-    config = ArtefactConfig(recipe=source.recipe, input_size=source.input_size)
+    config = ArtefactConfig(network=source.network, input_size=source.input_size)
     artefact.save(tmp_path / "net", network, config)
     loaded = artefact.load(tmp_path / "net", factory_name=source.factory_name)
     assert [p.dtype for p in loaded.parameters()] == [p.dtype for p in network.parameters()]
@@ -119,14 +119,21 @@ def damage_config(folder: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c.pop("recipe"), "recipe: Field required"),
-        (lambda c: c.update(schema_version=2), "schema version 2; this seclcompress reads up to 1"),
+        (lambda c: c.pop("network"), "network: Field required"),
+        (lambda c: c.update(schema_version=3), "schema version 3; this seclcompress reads up to 2"),
+        (lambda c: c.update(schema_version=1), "schema_version: Input should be 2"),
+        (lambda c: c.update(schema_version=1, recipe=c["network"]), "schema_version: Input should"),
+        (lambda c: c.update(recipe=c.pop("network")), "recipe: Extra inputs are not permitted"),
         (lambda c: c.update(strange=1), "strange: Extra inputs are not permitted"),
-        (lambda c: c["recipe"].update(source="torch.hub"), r"recipe.source: Input should be"),
-        (lambda c: c["recipe"].update(name="wrn16_1"), "is not a plan for this network"),
-        (lambda c: c["recipe"].update(name="wrn11_1"), "There is no wrn11_1"),
-        (lambda c: c["recipe"].update(num_classes=11), r"fc.bias has shape \(10,\), not \(11,\)"),
-        (lambda c: c["recipe"].update(source="factory", name="os:getcwd"), "--factory os:getcwd"),
+        (
+            lambda c: c["network"].update(source="torch.hub"),
+            r"network.source: .*there is no such source of networks, only factory, torchvision, "
+            r"wide_resnet \(got 'torch.hub'\)",
+        ),
+        (lambda c: c["network"].update(name="wrn16_1"), "is not a plan for this network"),
+        (lambda c: c["network"].update(name="wrn11_1"), "There is no wrn11_1"),
+        (lambda c: c["network"].update(num_classes=11), r"fc.bias has shape \(10,\), not \(11,\)"),
+        (lambda c: c["network"].update(source="factory", name="os:getcwd"), "--factory os:getcwd"),
         (lambda c: c["plan"]["layers"][1]["config"].update(depth=3), "does not belong to"),
         (lambda c: c["plan"]["layers"][1].update(substitution="x"), "Unknown substitution 'x'"),
         (lambda c: c.update(plan=None), "it has a strange"),
@@ -178,3 +185,35 @@ def test_weights_that_do_not_fit(saved: tuple[Path, nn.Module], change, words: s
     safetensors.torch.save_file(state, path)
     with pytest.raises(ArtefactError, match=words):
         artefact.load(saved[0])
+
+
+WRITTEN_BY_0_1 = Path(__file__).parent.parent / "written_by_0_1"
+
+
+@pytest.mark.parametrize("name", ["converted", "distilled"])
+class TestWrittenBy01:
+    """Folders of schema version 1, as seclcompress 0.1 wrote them."""
+
+    def test_they_compute_what_they_did(self, name: str) -> None:
+        recorded = safetensors.torch.load_file(WRITTEN_BY_0_1 / "outputs.safetensors")
+        located = resolve.locate(WRITTEN_BY_0_1 / name)
+        assert located.network == networks.named_spec("wrn10_0.5")
+        loaded, untrained = located.load()
+        assert untrained == []
+        with torch.no_grad():
+            found = loaded(recorded["images"])
+        torch.testing.assert_close(found, recorded[name], atol=1e-5, rtol=0)
+
+    def test_saved_again_they_are_of_this_version(self, name: str, tmp_path: Path) -> None:
+        folder = WRITTEN_BY_0_1 / name
+        config = artefact.read_config(folder)
+        artefact.save(tmp_path / "again", artefact.load(folder), config)
+        written = json.loads((tmp_path / "again" / "config.json").read_text())
+        assert json.loads((folder / "config.json").read_text())["schema_version"] == 1
+        assert written["schema_version"] == 2
+        assert written["network"]["name"] == "wrn10_0.5"
+        assert "recipe" not in written
+        again = artefact.read_config(tmp_path / "again")
+        assert again == config.model_copy(update={"versions": again.versions})
+        assert again.metrics != {}
+        assert again.preprocessing is not None

@@ -24,10 +24,11 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision import models
 
 from seclcompress import artefact, resolve
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.errors import ArtefactError, SeclcompressError
+from seclcompress.errors import ArtefactError, NetworkError, SeclcompressError
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
 from seclcompress.trace import trace_network
@@ -58,7 +59,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = make_plan(network, trace, PlanOptions(config={"depth": 2}))
     rewrite_network(network, plan)
     folder = tmp_path_factory.mktemp("fuzz") / "net"
-    about = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size)
+    about = ArtefactConfig(network=source.network, plan=plan, input_size=source.input_size)
     artefact.save(folder, network, about)
     artefact.load(folder)  # what is imported on the way is imported now
     return folder
@@ -246,12 +247,14 @@ HUGE = "torchvision"
 @pytest.mark.parametrize(
     "change",
     [
-        with_values(recipe__name="wrn9994_999"),
-        with_values(recipe__name="wrn1204_999", plan=None),
-        with_values(recipe__num_classes=10_000_000, plan=None),
-        with_values(recipe={"source": HUGE, "name": "vgg19", "num_classes": 10_000_000}, plan=None),
+        with_values(network__name="wrn9994_999"),
+        with_values(network__name="wrn1204_999", plan=None),
+        with_values(network__num_classes=10_000_000, plan=None),
         with_values(
-            recipe={
+            network={"source": HUGE, "name": "vgg19", "num_classes": 10_000_000}, plan=None
+        ),
+        with_values(
+            network={
                 "source": HUGE,
                 "name": "resnet152",
                 "options": {"width_per_group": 65536, "groups": 65536},
@@ -259,10 +262,39 @@ HUGE = "torchvision"
             plan=None,
         ),
         with_values(
-            recipe={"source": HUGE, "name": "vit_h_14", "options": {"image_size": 65520}}, plan=None
+            network={"source": HUGE, "name": "vit_h_14", "options": {"image_size": 65520}},
+            plan=None,
         ),
-        with_values(recipe={"source": HUGE, "name": "vit_h_14", "options": {"image_size": 10**9}}),
-        with_values(recipe={"source": HUGE, "name": "resnet50", "options": {"norm_layer": 1}}),
+        with_values(network={"source": HUGE, "name": "vit_h_14", "options": {"image_size": 10**9}}),
+        with_values(network={"source": HUGE, "name": "resnet50", "options": {"norm_layer": 1}}),
+        with_values(network={"source": HUGE, "name": "resnet50", "options": {"norm_layer": "x"}}),
+        with_values(
+            network={"source": HUGE, "name": "mobilenet_v2", "options": {"width_mult": 1e300}},
+            plan=None,
+        ),
+        with_values(
+            network={"source": HUGE, "name": "mobilenet_v2", "options": {"width_mult": 1e4}},
+            plan=None,
+        ),
+        with_values(
+            network={"source": HUGE, "name": "vit_h_14", "options": {"image_size": "224"}},
+            plan=None,
+        ),
+        with_values(
+            network={
+                "source": HUGE,
+                "name": "resnet18",
+                "options": {f"x{i}": "y" * 200 for i in range(50)},
+            },
+            plan=None,
+        ),
+        with_values(
+            network={
+                "source": HUGE,
+                "name": "resnet18",
+                "options": {f"x{i}": "y" * 2000 for i in range(1000)},
+            }
+        ),
         with_values(plan__layers__1__config={"depth": 1024, "init": "paper"}),
         with_values(training={"x": [[[[[[[[[]]]]]]]]]}, metrics={"a": 1e308}),
         with_values(metrics={str(i): "x" for i in range(200_000)}),
@@ -283,13 +315,34 @@ def test_much_ado(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
     outcome(folder)
 
 
+@pytest.mark.parametrize("value", [True, 1, "DEFAULT", "ResNet50_Weights.IMAGENET1K_V1"])
+@pytest.mark.parametrize("option", ["weights", "weights_backbone", "pretrained_backbone"])
+def test_no_folder_makes_torchvision_fetch_weights(
+    folder: Path, option: str, value: bool | int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*arguments: object, **options: object) -> None:
+        raise AssertionError("it asked for weights")
+
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", fetch)
+    content = json.loads((folder / "config.json").read_text())
+    content["network"] = {
+        "source": HUGE,
+        "name": "fcn_resnet50",
+        "num_classes": None,
+        "options": {option: value},
+    }
+    (folder / "config.json").write_text(json.dumps({**content, "plan": None}))
+    with pytest.raises(NetworkError, match=f"with {option}: weights are named with --weights"):
+        artefact.load(folder)
+
+
 def test_a_wide_network_with_a_deep_plan(folder: Path) -> None:
     """Both at their limits: the factors alone would take gigabytes, had they values."""
     source = resolve.locate("wrn10_500")
     network = source.skeleton()
     options = PlanOptions(config={"depth": 1024, "init": "paper"})
     plan = make_plan(network, trace_network(network, source.input_size), options)
-    about = ArtefactConfig(recipe=source.recipe, plan=plan, input_size=source.input_size)
+    about = ArtefactConfig(network=source.network, plan=plan, input_size=source.input_size)
     (folder / "config.json").write_text(about.to_json())
     assert outcome(folder) == "ArtefactError"
 
@@ -436,12 +489,14 @@ def test_folders_and_pipes_in_place_of_files(folder: Path, name: str) -> None:
 
 def test_other_schema_versions(folder: Path) -> None:
     content = json.loads((folder / "config.json").read_text())
-    for version in (0, "next", -1, 10**30, "1", 1.5, None, [], True):
-        for place, current in ((content, 1), (content["plan"], 2)):
-            assert place["schema_version"] == current
-            place["schema_version"] = current + 1 if version == "next" else version
+    for version in (0, 1, 2, 3, -1, 10**30, "1", 1.5, None, [], True):
+        for place in (content, content["plan"]):
+            mine = place["schema_version"]
+            if version == mine and version is not True:
+                continue
+            place["schema_version"] = version
             (folder / "config.json").write_text(json.dumps(content))
-            place["schema_version"] = current
+            place["schema_version"] = mine
             accepted = version is True  # which JSON's readers take for the number 1
             assert outcome(folder) in (
                 {"loaded", "ArtefactError"} if accepted else {"ArtefactError"}
@@ -454,7 +509,7 @@ def test_a_factory_in_a_file_is_not_imported(folder: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(str(folder.parent))
     monkeypatch.chdir(folder)
     content = json.loads((folder / "config.json").read_text())
-    content["recipe"] = {"source": "factory", "name": "evil_factory:net"}
+    content["network"] = {"source": "factory", "name": "evil_factory:net"}
     (folder / "config.json").write_text(json.dumps(content))
     assert outcome(folder) == "ArtefactError"
     assert "evil_factory" not in sys.modules

@@ -108,7 +108,7 @@ class TestOtherTasks:
         named = ("lraspp_mobilenet_v3_large", "--input-size", 64, "--depth", 4)
         invoke("convert", *named, "--num-classes", 5, "-o", "out")
         saved = artefact.read_config(Path("out"))
-        assert saved.recipe.num_classes == 5
+        assert saved.network.num_classes == 5
         out = json.loads(invoke("count", "out", "--json").stdout)
         network = artefact.load(Path("out"))
         mine = sum(parameter.numel() for parameter in network.parameters())
@@ -250,7 +250,7 @@ class TestConvert:
         assert plan.rewritten[0].config == {"depth": 1, "extra_riffle": True, "init": "paper"}
 
 
-def fresh_weights(name: str, weights: object, download: bool) -> dict[str, torch.Tensor]:
+def untrained_weights(name: str, weights: object, download: bool) -> dict[str, torch.Tensor]:
     from torchvision import models
 
     return models.get_model(name).state_dict()
@@ -369,10 +369,9 @@ class TestTraining:
     def test_preprocessing_goes_with_a_network(self, invoke: Invoke, monkeypatch) -> None:
         from seclcompress.networks import torchvision_zoo
 
-        monkeypatch.setattr(torchvision_zoo, "fetch", fresh_weights)
-        models = torchvision_zoo.models
-        detector = models.detection.FasterRCNN_ResNet50_FPN_Weights.DEFAULT
-        assert torchvision_zoo.preprocessing(detector) is None
+        monkeypatch.setattr(torchvision_zoo, "_fetch", untrained_weights)
+        detector = "fasterrcnn_resnet50_fpn"
+        assert torchvision_zoo.SOURCE.published_weights(detector, "DEFAULT").preprocessing is None
         invoke("convert", "mobilenet_v3_small", "--weights", "DEFAULT", "-o", "student")
         config = artefact.read_config(Path("student"))
         assert config.preprocessing is not None

@@ -144,7 +144,7 @@ def test_said_in_words(invoke: Invoke, arguments: list[object], code: int, words
 
 
 def test_weights_that_do_not_fit(invoke: Invoke) -> None:
-    state = networks.build(networks.named_recipe("wrn10_2")).state_dict()
+    state = networks.build(networks.named_spec("wrn10_2")).state_dict()
     safetensors.torch.save_file(state, "w.safetensors")
     words = invoke("convert", "wrn10_1", "--weights", "w.safetensors", "-o", "out", code=1).stderr
     assert "does not fit the network: unexpected group1.0.shortcut.weight; " in words
@@ -160,7 +160,7 @@ def test_a_damaged_weights_file(invoke: Invoke, content: bytes) -> None:
 
 
 def test_nan_in_the_weights(invoke: Invoke) -> None:
-    state = networks.build(networks.named_recipe("wrn10_1")).state_dict()
+    state = networks.build(networks.named_spec("wrn10_1")).state_dict()
     state["fc.bias"][3] = float("nan")
     torch.save(state, "w.pth")
     words = invoke("convert", "wrn10_1", "--weights", "w.pth", "-o", "out", code=1).stderr

@@ -13,7 +13,7 @@ import pytest
 from living import lives
 from torch import nn
 
-from seclcompress.networks import Recipe
+from seclcompress.networks import NetworkSpec
 
 
 def timm(name: str) -> nn.Module:
@@ -103,8 +103,8 @@ def test_they_live(
     tmp_path: Path,
 ) -> None:
     factory()  # skips here where the package is absent
-    recipe = Recipe(source="factory", name=f"{__name__}:{factory.__name__}")
-    plan = lives(recipe, tmp_path, size, small, linear=linear)
+    spec = NetworkSpec(source="factory", name=f"{__name__}:{factory.__name__}")
+    plan = lives(spec, tmp_path, size, small, linear=linear)
     reasons = Counter(layer.reason for layer in plan.layers if layer.action == "keep")
     for words in kept:
         assert any(words in reason for reason in reasons), reasons

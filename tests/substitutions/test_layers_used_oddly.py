@@ -111,7 +111,7 @@ def test_a_head_at_several_sizes_is_rewritten_once_and_counted_at_each() -> None
 
 
 def test_a_layer_that_runs_for_each_region() -> None:
-    network = networks.build(networks.named_recipe("maskrcnn_resnet50_fpn"), skeleton=True)
+    network = networks.build(networks.named_spec("maskrcnn_resnet50_fpn"), skeleton=True)
     trace = trace_network(network, (3, 800, 800))
     plan = make_plan(network, trace, PlanOptions())
     layers = {layer.name: layer for layer in plan.layers}
@@ -133,11 +133,9 @@ def test_a_layer_that_runs_for_each_region() -> None:
     ],
 )
 def test_attention_is_compared_in_the_backbone(name: str, expected: list[str]) -> None:
-    recipe = networks.named_recipe(name)
-    network = networks.build(recipe, skeleton=True)
-    assert (
-        find_taps(network, trace_network(network, networks.default_input_size(recipe))) == expected
-    )
+    spec = networks.named_spec(name)
+    network = networks.build(spec, skeleton=True)
+    assert find_taps(network, trace_network(network, networks.default_input_size(spec))) == expected
 
 
 class Attention(nn.Module):

@@ -59,7 +59,7 @@ def test_an_operation_that_nobody_counts_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["alexnet", "densenet121"])
 def test_too_small_an_input(name: str) -> None:
-    network = networks.build(networks.named_recipe(name), skeleton=True)
+    network = networks.build(networks.named_spec(name), skeleton=True)
     with pytest.raises(NetworkError, match=r"cannot run at an input of 3×8×8: .*--input-size"):
         trace_network(network, (3, 8, 8))
 
@@ -74,18 +74,18 @@ BLANK = {
 }
 
 
-@pytest.mark.parametrize("name", torchvision_zoo.names())
+@pytest.mark.parametrize("name", torchvision_zoo.SOURCE.names())
 def test_torchvisions_own_figures(name: str) -> None:
     """The third witness: what torchvision publishes with every set of weights."""
     traces = {}
     for weights in models.get_model_weights(name):
-        size = torchvision_zoo.input_size(name, weights)
-        options = torchvision_zoo.options_with_weights(name, weights)
+        published = torchvision_zoo.SOURCE.published_weights(name, weights.name)
+        size, options = published.input_size, published.options
         classes = len(weights.meta.get("categories") or ()) or None
         key = (size, classes, str(options))
         if key not in traces:
-            recipe = networks.named_recipe(name, classes, options)
-            network = networks.build(recipe, skeleton=True)
+            spec = networks.named_spec(name, classes, options)
+            network = networks.build(spec, skeleton=True)
             parameters = sum(p.numel() for p in network.parameters())
             traces[key] = (trace_network(network, size), parameters)
         found, parameters = traces[key]

@@ -75,11 +75,11 @@ class TestTaps:
         ],
     )
     def test_ends_of_the_resolution_groups(self, name: str, size: int, expected: list[str]) -> None:
-        network = networks.build(networks.named_recipe(name), skeleton=True)
+        network = networks.build(networks.named_spec(name), skeleton=True)
         assert find_taps(network, trace_network(network, (3, size, size))) == expected
 
     def test_a_transformer_has_none(self) -> None:
-        network = networks.build(networks.named_recipe("vit_b_32"), skeleton=True)
+        network = networks.build(networks.named_spec("vit_b_32"), skeleton=True)
         assert find_taps(network, trace_network(network, (3, 224, 224))) == []
 
     def test_outputs_are_handed_over_once(self) -> None:
