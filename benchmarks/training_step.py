@@ -36,10 +36,9 @@ KINDS = {"wrn16_2": ("separable", "acdc", "chain"), "resnet50": ("separable", "a
 def build(name: str, size: tuple[int, ...], kind: str) -> nn.Module:
     source = seclcompress.locate(name, num_classes=10, input_size=size)
     network, _ = source.load()
-    trace = seclcompress.trace_network(network, size)
-    family = "separable" if kind == "separable" else "acdc"
-    plan = seclcompress.make_plan(network, trace, seclcompress.PlanOptions(substitution=family))
-    seclcompress.rewrite_network(network, plan, seed=0)
+    options = seclcompress.PlanOptions(substitution="separable" if kind == "separable" else "acdc")
+    planned = seclcompress.workflows.plan_network(source, options=options)
+    seclcompress.rewrite_network(network, planned.plan, seed=0)
     if kind == "chain":
         for module in network.modules():
             if isinstance(module, AcdcPointwise):

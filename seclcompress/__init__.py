@@ -5,32 +5,41 @@ The way of the data, each station a module that imports only from the ones befor
     networks -> trace -> plan -> rewrite -> train -> artefact
                            └──> count -> report
 
+`workflows` has one function for each thing that a person does:
+
 >>> import seclcompress
->>> source = seclcompress.locate("resnet18", num_classes=10, input_size=(3, 32, 32))
->>> network, _ = source.load()
->>> trace = seclcompress.trace_network(network, source.input_size)
->>> plan = seclcompress.make_plan(network, trace, seclcompress.PlanOptions(substitution="acdc"))
->>> seclcompress.count_network(network, trace, plan).columns["auto"].parameters
+>>> options = seclcompress.PlanOptions(substitution="acdc", config={"depth": 12})
+>>> small = {"num_classes": 10, "input_size": (3, 32, 32)}
+>>> counted = seclcompress.workflows.count("resnet18", options=options, **small)
+>>> counted.count.columns["auto"].parameters
 168330
->>> student = seclcompress.rewrite_network(network, plan)
+>>> converted = seclcompress.workflows.convert("resnet18", options=options, **small)  # plans only
+>>> converted.plan == counted.plan
+True
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from seclcompress import lazy
 
 if TYPE_CHECKING:
+    from seclcompress import workflows as workflows
     from seclcompress.artefact import ArtefactConfig as ArtefactConfig
     from seclcompress.artefact import load as load
     from seclcompress.artefact import save as save
     from seclcompress.count import count_network as count_network
+    from seclcompress.observer import Observer as Observer
     from seclcompress.plan import Plan as Plan
-    from seclcompress.plan import PlanOptions as PlanOptions
     from seclcompress.plan import make_plan as make_plan
     from seclcompress.resolve import locate as locate
     from seclcompress.rewrite import rewrite_network as rewrite_network
     from seclcompress.rewrite import to_dense as to_dense
+    from seclcompress.rewrite import to_plain as to_plain
+    from seclcompress.settings import Assignment as Assignment
+    from seclcompress.settings import PlanOptions as PlanOptions
+    from seclcompress.settings import TrainingSettings as TrainingSettings
     from seclcompress.substitutions import set_execution as set_execution
     from seclcompress.trace import trace_network as trace_network
 
@@ -40,23 +49,25 @@ _PUBLIC = {
     "load": "artefact",
     "save": "artefact",
     "count_network": "count",
+    "Observer": "observer",
     "Plan": "plan",
-    "PlanOptions": "plan",
     "make_plan": "plan",
     "locate": "resolve",
     "rewrite_network": "rewrite",
     "to_dense": "rewrite",
+    "to_plain": "rewrite",
+    "Assignment": "settings",
+    "PlanOptions": "settings",
+    "TrainingSettings": "settings",
     "set_execution": "substitutions",
     "trace_network": "trace",
+    "workflows": "workflows",
 }
 
 __all__ = sorted(_PUBLIC)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+__getattr__ = lazy.attributes(__name__, _PUBLIC)
 
 
 def __dir__() -> list[str]:

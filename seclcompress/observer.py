@@ -15,6 +15,15 @@ class Observer:
     def message(self, words: str) -> None:
         """Something that a person should know: what was assumed, written or left out."""
 
+    def decided(self, label: str, plan: Any, counted: Any) -> None:
+        """A conversion is decided; nothing is written yet.
+
+        Args:
+            label: The network, as the person named it.
+            plan: What becomes of each layer (a `plan.Plan`).
+            counted: The figures before and after (a `count.Count`).
+        """
+
     @contextlib.contextmanager
     def working(self, words: str) -> Iterator[Callable[[str], object]]:
         """Work that takes a while and has no known end.

@@ -1,19 +1,14 @@
-"""What a rewrite would do to one network after another, in a form that fits a line each."""
+"""What a rewrite would do to a network, in a form that fits a line."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from seclcompress.count import Count, count_network
-from seclcompress.errors import SeclcompressError
+from seclcompress.count import Count
 from seclcompress.networks import torchvision_zoo
-from seclcompress.plan import PlanOptions, make_plan
-from seclcompress.resolve import locate
-from seclcompress.trace import trace_network
+from seclcompress.plan import Plan
 
 #: Where the general part of a plan's reason ends.
 _PARTICULARS = re.compile(r"[:;(]| by | with ")
@@ -47,37 +42,11 @@ def names() -> list[str]:
     return [*torchvision_zoo.SOURCE.names(), *torchvision_zoo.quantised_names()]
 
 
-def survey(networks: Iterable[str], options: PlanOptions) -> Iterator[Surveyed]:
-    """Traces, plans and counts networks at their usual sizes, one after the other.
-
-    Nothing is built with values and nothing is run: figures come from shapes.
-
-    Args:
-        networks: Names that `networks.named_spec` knows, or quantised ones.
-        options: What is asked of every plan.
-    """
-    for name in networks:
-        start = time.perf_counter()
-        try:
-            found = _one(name, options)
-        except SeclcompressError as error:
-            refused = str(error)
-            expected = torchvision_zoo.SOURCE.refusal(name) is not None
-            seconds = time.perf_counter() - start
-            yield Surveyed(name, seconds, refused=refused, expected=expected)
-            continue
-        yield Surveyed(name, time.perf_counter() - start, *found)
-
-
-def _one(name: str, options: PlanOptions) -> tuple[int, tuple[tuple[str, int], ...], Count]:
-    source = locate(name)
-    network = source.skeleton()
-    trace = trace_network(network, source.input_size)
-    plan = make_plan(network, trace, options, may_be_empty=True)
+def kept_because(plan: Plan) -> tuple[tuple[str, int], ...]:
+    """How many layers a plan keeps for which reason, without the particulars; the commonest first."""
     kept = Counter(
         _PARTICULARS.split(layer.reason)[0].strip()
         for layer in plan.layers
         if layer.action == "keep"
     )
-    counted = count_network(network, trace, plan)
-    return len(plan.rewritten), tuple(kept.most_common()), counted
+    return tuple(kept.most_common())

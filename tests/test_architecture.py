@@ -18,7 +18,11 @@ ROOT = Path(__file__).parent.parent
 
 def layers() -> list[list[str]]:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    (contract,) = config["tool"]["importlinter"]["contracts"]
+    (contract,) = [
+        contract
+        for contract in config["tool"]["importlinter"]["contracts"]
+        if contract["containers"] == ["seclcompress"]
+    ]
     return [[name.strip() for name in layer.split("|")] for layer in contract["layers"]]
 
 

@@ -227,7 +227,7 @@ def test_bench_chooses_for_each_layout(
         return {name: Measured(timing, layout, timing, 1, None) for name in found}
 
     monkeypatch.setattr(Stopwatch, "_measure", measure)
-    monkeypatch.setattr("seclcompress.bench.bench", bench)
+    monkeypatch.setattr("seclcompress.workflows.benching.time_variants", bench)
     flags = ("wrn10_1", "--depth", 1, "--linear", "--head")
     result = invoke("bench", *flags)
     assert seen == {"NCHW": [], "NHWC": ["fast"] * 9}

@@ -51,7 +51,7 @@ class TestSurvey:
         def fail(*arguments: object, **options: object) -> None:
             raise SeclcompressError("no luck")
 
-        monkeypatch.setattr("seclcompress.survey.count_network", fail)
+        monkeypatch.setattr("seclcompress.workflows.surveying.count_network", fail)
         result = invoke("survey", "resnet18", code=1)
         assert "refused: no luck" in result.stdout
         assert "1 of 1 networks failed: resnet18" in result.stderr

@@ -13,6 +13,16 @@ import typer
 from typer.core import TyperGroup
 
 from seclcompress import interrupt
+from seclcompress.cli import (
+    bench,
+    convert,
+    count,
+    distill,
+    evaluate,
+    listing,
+    survey,
+    train,
+)
 from seclcompress.cli.console import err_console
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
 
@@ -116,26 +126,6 @@ def root(
     del debug, version
 
 
-def main() -> None:
-    """Runs the command that stands in `sys.argv`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that knows no `×` gets a question mark, not an internal error.
-            stream.reconfigure(errors="replace")
-    app()
-
-
-from seclcompress.cli import (  # noqa: E402
-    bench,
-    convert,
-    count,
-    distill,
-    evaluate,
-    listing,
-    survey,
-    train,
-)
-
 for _command in (
     count.count,
     train.train,
@@ -149,3 +139,12 @@ for _command in (
 app.command("networks")(listing.networks)
 app.command("substitutions")(listing.substitutions)
 app.command("recipes")(listing.recipes)
+
+
+def main() -> None:
+    """Runs the command that stands in `sys.argv`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows no `×` gets a question mark, not an internal error.
+            stream.reconfigure(errors="replace")
+    app()

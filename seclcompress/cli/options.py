@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from seclcompress.cli.console import err_console
 from seclcompress.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
-
-
-class CostModel(str, Enum):
-    """How `auto` chooses between dense and fast: by Mult-Adds, or by the clock."""
-
-    paper = "paper"
-    measured = "measured"
-
 
 NetworkArgument = Annotated[
     str,
@@ -64,58 +51,6 @@ OverwriteOption = Annotated[
 ]
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of all random numbers.")
-]
-
-SubstitutionOption = Annotated[
-    str,
-    typer.Option("--substitution", metavar="NAME", help="See `seclcompress substitutions`."),
-]
-DepthOption = Annotated[
-    int | None,
-    typer.Option(
-        "--depth", help="ACDC layers in a stack; short for --option depth=N.  [default: 12]"
-    ),
-]
-OptionOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option", metavar="KEY=VALUE", help="An option of the substitution, as init=paper."
-    ),
-]
-KeepOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--keep", metavar="PATTERN", help="Leave these layers alone, as layer4 or '*.downsample.*'."
-    ),
-]
-OnlyOption = Annotated[
-    list[str] | None,
-    typer.Option("--only", metavar="PATTERN", help="Rewrite nothing but these layers."),
-]
-StemOption = Annotated[
-    bool, typer.Option("--stem", help="Rewrite the first convolution too; it costs accuracy.")
-]
-LinearOption = Annotated[
-    bool, typer.Option("--linear", help="Rewrite Linear layers too, as stacks without space.")
-]
-HeadOption = Annotated[
-    bool, typer.Option("--head", help="With --linear: rewrite the last one, the classifier, too.")
-]
-MinChannelsOption = Annotated[
-    int, typer.Option("--min-channels", min=1, help="Keep layers with fewer channels in or out.")
-]
-CostModelOption = Annotated[
-    CostModel, typer.Option("--cost-model", help="What chooses between dense and fast.")
-]
-ChannelsLastOption = Annotated[
-    bool,
-    typer.Option(
-        "--channels-last", help="With --cost-model measured: in torch's channels_last layout."
-    ),
-]
-PlanOption = Annotated[
-    Path | None,
-    typer.Option("--plan", metavar="FILE", help="Take the decisions from this plan (JSON)."),
 ]
 
 

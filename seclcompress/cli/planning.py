@@ -1,37 +1,131 @@
-"""From planning options, plan files and saved folders to a plan, for every command that needs one."""
+"""The planning options of a command line, read off `PlanOptions`."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import typer
 
-from seclcompress.cli.console import err_console
-from seclcompress.cli.options import CostModel
+from seclcompress.cli.settings import Command, field_option, flag_of, with_parameters
 from seclcompress.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from seclcompress.plan import Plan, PlanOptions
-    from seclcompress.resolve import Located
-    from seclcompress.trace import Trace
-
-_PLANNING = (
-    "substitution depth option keep only stem linear head min_channels cost_model channels_last"
-).split()
+from seclcompress.settings.planning import (
+    Assignment,
+    PlanOptions,
+    check_options,
+    check_plan_alone,
+)
 
 
-def parse_config(options: list[str] | None, depth: int | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks of a plan.
+
+    Attributes:
+        options: The planning options; None where none stands on the command line.
+        plan: The file to take the decisions from instead.
+    """
+
+    options: PlanOptions | None
+    plan: Path | None
+
+
+def with_planning(
+    leave_out: Collection[str] = (), cost_model: str | None = None
+) -> Callable[[Command], Command]:
+    """Gives a command the planning options; it gets what they say as `asked`, an `Asked`.
+
+    Args:
+        leave_out: Options that this command has no use for: fields of `PlanOptions`, or `plan`.
+        cost_model: The command's own default.
+    """
+    own = {} if cost_model is None else {"cost_model": cost_model}
+    parameters = [
+        parameter
+        for field in [*PlanOptions.model_fields, "plan"]
+        if field not in leave_out
+        for parameter in _parameters(field, own)
+    ]
+    return with_parameters("asked", parameters, lambda given: _read(given, own))
+
+
+def _parameters(field: str, own: Mapping[str, str]) -> list[inspect.Parameter]:
+    """The options of a command for one field, or for a plan."""
+    if field == "plan":
+        return [_parameter("plan", _PLAN)]
+    if field == "config":
+        option = field_option(
+            PlanOptions, field, "--option", kind=list[str], metavar="KEY=VALUE"
+        ).replace(name="option")
+        return [_parameter("depth", _DEPTH), option]
+    metavar = _METAVARS.get(field)
+    kind = list[str] if isinstance(PlanOptions.model_fields[field].default, tuple) else None
+    option = field_option(
+        PlanOptions,
+        field,
+        flag_of(field),
+        kind=kind,
+        metavar=metavar,
+        default=own.get(field),
+        checked=True,
+    )
+    return [option]
+
+
+_METAVARS = {
+    "substitution": "NAME",
+    "assign": "PATTERN=NAME",
+    "keep": "PATTERN",
+    "only": "PATTERN",
+}
+_DEPTH = Annotated[
+    int | None,
+    typer.Option(
+        "--depth", help="ACDC layers in a stack; short for --option depth=N.  [default: 12]"
+    ),
+]
+_PLAN = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="FILE", help="Take the decisions from this plan (JSON)."),
+]
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=None, annotation=annotation)
+
+
+def _read(given: dict[str, Any], own: Mapping[str, str]) -> Asked:
+    """Reads what stands on a command line.
+
+    Raises:
+        UsageError: If a value cannot be read, or options do not go together.
+    """
+    plan = given.pop("plan", None)
+    if plan is not None:
+        check_plan_alone([flag_of(name) for name in given])
+    if not given:
+        return Asked(None, plan)
+    values = {name: v.value if isinstance(v, Enum) else v for name, v in given.items()}
+    config = parse_config(values.pop("option", []), values.pop("depth", None))
+    assign = tuple(parse_assignment(text) for text in values.pop("assign", []))
+    options = PlanOptions(**{**own, **values, "config": config, "assign": assign})
+    check_options(options)
+    return Asked(options, plan)
+
+
+def parse_config(options: Sequence[str], depth: int | None = None) -> dict[str, str]:
     """Reads `--option KEY=VALUE` and `--depth`.
 
     Raises:
         UsageError: If an option has no value or is given twice.
     """
-    config: dict[str, Any] = {}
-    pairs = [*(options or []), *([] if depth is None else [f"depth={depth}"])]
-    for pair in pairs:
+    config: dict[str, str] = {}
+    for pair in [*options, *([] if depth is None else [f"depth={depth}"])]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"--option {pair}: it takes KEY=VALUE, as in depth=8.")
@@ -41,142 +135,18 @@ def parse_config(options: list[str] | None, depth: int | None) -> dict[str, Any]
     return config
 
 
-def plan_options(
-    substitution: str,
-    depth: int | None,
-    option: list[str] | None,
-    keep: list[str] | None,
-    only: list[str] | None,
-    stem: bool,
-    linear: bool,
-    head: bool,
-    min_channels: int,
-    cost_model: CostModel,
-    channels_last: bool = False,
-) -> PlanOptions:
-    """The planning options of a command line, checked.
+def parse_assignment(text: str) -> Assignment:
+    """Reads `--assign PATTERN=NAME` or `PATTERN=NAME:KEY=VALUE,…`.
 
     Raises:
-        UsageError: If one is unknown, out of range, or makes no sense without another.
+        UsageError: If it is neither.
     """
-    if head and not linear:
-        raise UsageError("--head rewrites the last Linear layer; say --linear as well.")
-    if channels_last and cost_model != CostModel.measured:
-        raise UsageError("--channels-last is about what is measured: add --cost-model measured.")
-    from seclcompress import substitutions
-    from seclcompress.plan import PlanOptions
-
-    config = parse_config(option, depth)
-    substitutions.get(substitution).config(config)
-    return PlanOptions(
-        substitution=substitution,
-        config=config,
-        keep=tuple(keep or ()),
-        only=tuple(only or ()),
-        stem=stem,
-        linear=linear,
-        head=head,
-        min_channels=min_channels,
-        cost_model=cost_model.value,
-    )
-
-
-def given_planning_options(context: typer.Context) -> list[str]:
-    """The planning options that stand on this command line."""
-    sources = {name: context.get_parameter_source(name) for name in _PLANNING}
-    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
-    return ["--" + name.replace("_", "-") for name in given]
-
-
-def check_plan_alone(context: typer.Context, plan: Path | None) -> None:
-    """A plan has decided what the planning options decide.
-
-    Raises:
-        UsageError: If some are given beside `--plan`.
-    """
-    given = given_planning_options(context)
-    if plan is not None and given:
+    pattern, equals, family = text.partition("=")
+    name, colon, options = family.partition(":")
+    pairs = options.split(",") if colon else []
+    if not (pattern and equals and name) or not all("=" in pair[1:] for pair in pairs):
         raise UsageError(
-            f"--plan has decided already what {', '.join(given)} would. Edit the plan."
+            f"--assign {text}: it takes PATTERN=NAME, as in layer4=separable, or "
+            "PATTERN=NAME:KEY=VALUE,…, as in layer4=acdc:depth=4,init=paper."
         )
-
-
-def say_without_kernel(plan: Plan) -> None:
-    """Says, where a plan has fast layers, that they will be slower than they could be."""
-    from seclcompress import kernel
-
-    if not kernel.available() and any(layer.execution == "fast" for layer in plan.rewritten):
-        err_console.print(
-            "The fused kernel is not there (no C++ compiler when seclcompress was installed): fast "
-            "layers run by torch.fft, which computes the same, slower."
-        )
-
-
-def saved_plan(context: typer.Context, source: Located, plan_file: Path | None) -> Plan | None:
-    """A converted folder's own plan, unless the command line asks for another."""
-    saved = source.config.plan if source.config else None
-    return None if plan_file is not None or given_planning_options(context) else saved
-
-
-def planned(
-    source: Located,
-    options: PlanOptions,
-    plan_file: Path | None,
-    *,
-    saved: Plan | None = None,
-    may_be_empty: bool = False,
-    batch: int = 1,
-    channels_last: bool = False,
-) -> tuple[nn.Module, Trace, Plan]:
-    """The original network's skeleton, its trace, and its plan: saved, read, or made now."""
-    from seclcompress.plan import fit_plan, make_plan, read_plan
-    from seclcompress.trace import trace_network
-
-    read = None if plan_file is None else read_plan(plan_file)
-    network = source.skeleton()
-    traced = trace_network(network, source.input_size)
-    if saved is not None:
-        saved = saved.model_copy(update={"input_size": traced.input_size})
-        return network, traced, fit_plan(saved, network, traced, source.label)
-    if read is not None:
-        return network, traced, fit_plan(read, network, traced, str(plan_file))
-    if options.cost_model == "paper":
-        plan = make_plan(network, traced, options, may_be_empty=may_be_empty)
-        return network, traced, plan
-    plan = measured_plan(
-        network,
-        traced,
-        options,
-        may_be_empty=may_be_empty,
-        batch=batch,
-        channels_last=channels_last,
-    )
-    return network, traced, plan
-
-
-def measured_plan(
-    network: nn.Module,
-    traced: Trace,
-    options: PlanOptions,
-    *,
-    may_be_empty: bool,
-    batch: int,
-    channels_last: bool,
-) -> Plan:
-    """A plan by the clock, for so many images at once in one memory layout."""
-    from seclcompress.measure import Stopwatch, default_cache
-    from seclcompress.plan import make_plan
-
-    with err_console.status("Measuring …") as status:
-        stopwatch = Stopwatch(
-            default_cache(),
-            batch=batch,
-            channels_last=channels_last,
-            on_measure=lambda layer: status.update(f"Measuring {layer}"),
-        )
-        plan = make_plan(network, traced, options, stopwatch.choose, may_be_empty=may_be_empty)
-    where = " in channels_last" if channels_last else ""
-    err_console.print(
-        f"Measured {stopwatch.measured} layer shapes{where}; the others were known ({default_cache()})."
-    )
-    return plan
+    return Assignment(pattern=pattern, substitution=name, config=parse_config(pairs))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
 
 from seclcompress.errors import UsageError
 from seclcompress.settings.training import TrainingSettings, in_pairs
 
-_SHORT = {"workers": "-j"}
+_SHORT = {"workers": ["-j"]}
 #: The field that each panel of `--help` begins with, in the model's order.
 _PANELS = {
     "epochs": "Settings: optimisation (all settings are also keys of a TOML recipe)",
@@ -23,9 +25,94 @@ _PANELS = {
 }
 
 
+Command = Callable[..., None]
+
+
+def with_parameters(
+    argument: str, parameters: Sequence[inspect.Parameter], read: Callable[[dict[str, Any]], Any]
+) -> Callable[[Command], Command]:
+    """Gives a command options that do not stand in its signature.
+
+    Args:
+        argument: The command's argument in whose place the options stand.
+        parameters: The options.
+        read: Makes what the command gets as this argument from the values of those options that stand
+            on the command line.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**arguments: Any) -> None:
+            values = {parameter.name: arguments.pop(parameter.name) for parameter in parameters}
+            given = {name: value for name, value in values.items() if value not in (None, [])}
+            command(**{argument: read(given)}, **arguments)
+
+        signature = inspect.signature(command, eval_str=True)
+        replaced: list[inspect.Parameter] = []
+        for name, parameter in signature.parameters.items():
+            own = parameter.replace(kind=parameter.KEYWORD_ONLY)
+            replaced += parameters if name == argument else [own]
+        run.__signature__ = signature.replace(parameters=replaced)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in replaced}
+        return run
+
+    return decorate
+
+
+def field_option(
+    model: type[BaseModel],
+    name: str,
+    *flags: str,
+    kind: Any = None,
+    metavar: str | None = None,
+    default: Any = None,
+    checked: bool = False,
+    panel: str | None = None,
+) -> inspect.Parameter:
+    """An option for a field of a model: its words, type and default are the field's.
+
+    Args:
+        model: What the options are read into.
+        name: The field.
+        flags: As they are typed.
+        kind: What Typer is to read, where the field's type does not tell.
+        metavar: Likewise.
+        default: The default of a command where it has one of its own, as it is shown.
+        checked: Whether Typer checks choices and the least number, before the model does.
+        panel: Of `--help`.
+    """
+    field = model.model_fields[name]
+    found, shown = _kind(field.annotation)
+    default = field.default if default is None else default
+    words = (field.description or "").replace("*", "\\*")  # Typer reads Markdown
+    if kind is None and not (checked and default is False) and _shown(default):
+        words += f"  [default: {_shown(default)}]"
+    least = None
+    if checked:
+        least = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
+        if get_origin(field.annotation) is Literal:
+            choices = get_args(field.annotation)
+            found, shown = Enum(name, dict(zip(choices, choices, strict=True)), type=str), None
+    kind = kind or found
+    option = typer.Option(
+        *flags,
+        help=words,
+        metavar=metavar or shown,
+        min=least,
+        show_default=False,
+        rich_help_panel=panel,
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
 def with_settings(
     leave_out: tuple[str, ...] = (), only: tuple[str, ...] | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+) -> Callable[[Command], Command]:
     """Gives a command an option for each field of `TrainingSettings`.
 
     The command gets those that stand on the command line as a dictionary, `given`.
@@ -34,58 +121,24 @@ def with_settings(
         leave_out: Fields that this command has no use for.
         only: The fields that it has a use for; all others are left out.
     """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        fields = [
-            name
-            for name in TrainingSettings.model_fields
-            if name not in leave_out and (only is None or name in only)
-        ]
-
-        @functools.wraps(command)
-        def run(**arguments: Any) -> None:
-            values = {name: arguments.pop(name) for name in fields}
-            given = {name: value for name, value in values.items() if value is not None}
-            command(given=given, **arguments)
-
-        signature = inspect.signature(command, eval_str=True)
-        kept = [p for name, p in signature.parameters.items() if name != "given"]
-        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[
-                *[p.replace(kind=p.KEYWORD_ONLY) for p in kept],
-                *[_parameter(name) for name in fields],
-            ]
-        )
-        run.__annotations__ = {
-            name: parameter.annotation
-            for name, parameter in run.__signature__.parameters.items()  # type: ignore[attr-defined]
-        }
-        return run
-
-    return decorate
+    fields = [
+        name
+        for name in TrainingSettings.model_fields
+        if name not in leave_out and (only is None or name in only)
+    ]
+    return with_parameters("given", [_setting(name) for name in fields], lambda given: given)
 
 
-def _parameter(name: str) -> inspect.Parameter:
-    field = TrainingSettings.model_fields[name]
-    flag = "--" + name.replace("_", "-")
-    kind, metavar = _kind(field.annotation)
-    default = _shown(field.default)
-    words = (field.description or "") + (f"  [default: {default}]" if default else "")
-    names = [f"{flag}/--no-{flag[2:]}" if kind is bool else flag]
-    option = typer.Option(
-        *names,
-        *([_SHORT[name]] if name in _SHORT else []),
-        help=words,
-        metavar=metavar,
-        show_default=False,
-        rich_help_panel=_panel(name),
-    )
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind | None, option],
-    )
+def _setting(name: str) -> inspect.Parameter:
+    flag = flag_of(name)
+    switch = TrainingSettings.model_fields[name].annotation in (bool, bool | None)
+    flags = [f"{flag}/--no-{flag[2:]}" if switch else flag, *_SHORT.get(name, [])]
+    return field_option(TrainingSettings, name, *flags, panel=_panel(name))
+
+
+def flag_of(name: str) -> str:
+    """A field's name as it is typed on a command line."""
+    return "--" + name.replace("_", "-")
 
 
 def _panel(name: str) -> str:
@@ -137,5 +190,5 @@ def make_settings(recipe: str | None, given: dict[str, Any]) -> TrainingSettings
         words = str(error)
         for name in TrainingSettings.model_fields:
             if words.startswith((f"{name}:", f"{name}.")):
-                words = "--" + name.replace("_", "-") + words[len(name) :]
+                words = flag_of(name) + words[len(name) :]
         raise UsageError(words) from error

@@ -6,56 +6,34 @@ from typing import Annotated
 
 import typer
 
-from seclcompress.cli import options as o
-from seclcompress.cli import planning
+from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import NetworkError
+from seclcompress.settings.planning import PlanOptions
 
 
+@with_planning(leave_out=("assign", "keep", "only", "cost_model", "channels_last", "plan"))
 def survey(
+    *,
     pattern: Annotated[
         str, typer.Argument(metavar="[PATTERN]", help="Only names that match, as 'resnet*'.")
     ] = "*",
     csv: Annotated[bool, typer.Option("--csv", help="The same figures as CSV.")] = False,
-    substitution: o.SubstitutionOption = "acdc",
-    depth: o.DepthOption = None,
-    option: o.OptionOption = None,
-    stem: o.StemOption = False,
-    linear: o.LinearOption = False,
-    head: o.HeadOption = False,
-    min_channels: o.MinChannelsOption = 1,
+    asked: Asked,
 ) -> None:
     """Say what a rewrite would do to all of torchvision's networks, one line each."""
-    wanted = planning.plan_options(
-        substitution,
-        depth,
-        option,
-        keep=None,
-        only=None,
-        stem=stem,
-        linear=linear,
-        head=head,
-        min_channels=min_channels,
-        cost_model=o.CostModel.paper,
-    )
-    from fnmatch import fnmatchcase
-
+    from seclcompress import workflows
     from seclcompress.report.survey import survey_csv, survey_header, survey_line
-    from seclcompress.survey import names
-    from seclcompress.survey import survey as run
 
-    found = [name for name in names() if fnmatchcase(name, pattern)]
-    if not found:
-        raise NetworkError(f"None of torchvision's {len(names())} networks matches '{pattern}'.")
-    families = [substitution]
-    if csv:
-        typer.echo(survey_csv(families), nl=False)
-    else:
-        typer.echo(survey_header(families))
-    failed = []
-    for surveyed in run(found, wanted):
-        line = survey_csv(families, surveyed) if csv else survey_line(families, surveyed) + "\n"
-        typer.echo(line, nl=False)
+    options = asked.options or PlanOptions()
+    families = [options.substitution]
+    lines = workflows.survey(pattern, options=options)
+    typer.echo(survey_csv(families) if csv else survey_header(families), nl=not csv)
+    failed, walked = [], 0
+    for surveyed in lines:
+        walked += 1
+        line = survey_csv(families, surveyed) if csv else survey_line(families, surveyed)
+        typer.echo(line, nl=not csv)
         if surveyed.refused is not None and not surveyed.expected:
             failed.append(surveyed.network)
     if failed:
-        raise NetworkError(f"{len(failed)} of {len(found)} networks failed: {', '.join(failed)}.")
+        raise NetworkError(f"{len(failed)} of {walked} networks failed: {', '.join(failed)}.")

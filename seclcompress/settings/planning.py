@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from seclcompress.errors import UsageError
 
 CostModel = Literal["paper", "measured"]
 
@@ -66,3 +69,30 @@ class PlanOptions(BaseModel):
         default=False,
         description="With --cost-model measured: in torch's channels_last layout.",
     )
+
+
+def check_options(options: PlanOptions) -> None:
+    """Makes sure that what is asked makes sense together.
+
+    Raises:
+        UsageError: If an option has no meaning without another.
+    """
+    if options.head and not options.linear:
+        raise UsageError("--head rewrites the last Linear layer; say --linear as well.")
+    if options.channels_last and options.cost_model != "measured":
+        raise UsageError("--channels-last is about what is measured: add --cost-model measured.")
+
+
+def check_plan_alone(given: Sequence[str]) -> None:
+    """Makes sure that nothing is asked beside a plan, which has decided it.
+
+    Args:
+        given: The options that were given, as the person spelled them.
+
+    Raises:
+        UsageError: If there are some.
+    """
+    if given:
+        raise UsageError(
+            f"--plan has decided already what {', '.join(given)} would. Edit the plan."
+        )

@@ -1,5 +1,50 @@
-"""What a person does with networks, each as one typed function; the command line is a shell on them.
+"""What a person does with this package, one typed function each: the public API.
 
-A workflow takes plain values and settings, tells an `Observer` what happens, raises errors in words,
-and returns what came of it.
+Each returns what it found as data and tells an `Observer` what happens meanwhile; the command line
+draws both, and computes nothing itself.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seclcompress import lazy
+
+if TYPE_CHECKING:
+    from seclcompress.workflows.benching import Benched as Benched
+    from seclcompress.workflows.benching import bench as bench
+    from seclcompress.workflows.converting import Converted as Converted
+    from seclcompress.workflows.converting import convert as convert
+    from seclcompress.workflows.counting import Counted as Counted
+    from seclcompress.workflows.counting import count as count
+    from seclcompress.workflows.evaluating import evaluate as evaluate
+    from seclcompress.workflows.planning import Planned as Planned
+    from seclcompress.workflows.planning import plan_network as plan_network
+    from seclcompress.workflows.runs import TrainingResult as TrainingResult
+    from seclcompress.workflows.surveying import survey as survey
+    from seclcompress.workflows.training import distill as distill
+    from seclcompress.workflows.training import train as train
+
+_PUBLIC = {
+    "Planned": "planning",
+    "plan_network": "planning",
+    "Counted": "counting",
+    "count": "counting",
+    "Converted": "converting",
+    "convert": "converting",
+    "Benched": "benching",
+    "bench": "benching",
+    "survey": "surveying",
+    "train": "training",
+    "distill": "training",
+    "TrainingResult": "runs",
+    "evaluate": "evaluating",
+}
+
+__all__ = sorted(_PUBLIC)
+
+__getattr__ = lazy.attributes(__name__, _PUBLIC)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,7 +15,8 @@ from seclcompress.substitutions import set_execution
 from seclcompress.trace import trace_network
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
-from seclcompress.workflows.opening import open_data, say_untrained
+from seclcompress.workflows.locating import tell_untrained
+from seclcompress.workflows.opening import open_data
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -74,7 +75,7 @@ def evaluate(
         observer=observer,
     )
     built, untrained = source.load()
-    say_untrained(untrained, observer)
+    tell_untrained(untrained, observer)
     check_classes(images, trace_network(built, source.input_size).outputs, source.label)
     set_execution(built, execution)
     with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -51,9 +50,3 @@ def open_data(
             train_images=settings.train_images,
             reading=reading,
         )
-
-
-def say_untrained(names: Sequence[str], observer: Observer) -> None:
-    """Says which parameters the given weights had no values for."""
-    if names:
-        observer.message(f"Fresh, for another number of classes: {', '.join(names)}.")

@@ -17,7 +17,8 @@ from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.taps import check_taps, find_taps
 from seclcompress.trace import trace_network
-from seclcompress.workflows.opening import open_data, say_untrained
+from seclcompress.workflows.locating import tell_untrained
+from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.runs import (
     InterruptedRunError,
@@ -99,7 +100,7 @@ def train(
         )
         built, untrained = source.load(seed=settings.seed)
         check_classes(images, trace_network(built, source.input_size).outputs, source.label)
-        say_untrained(untrained, observer)
+        tell_untrained(untrained, observer)
         earlier = source.config
         metrics = earlier.metrics if earlier else {}
         config = ArtefactConfig(

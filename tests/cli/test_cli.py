@@ -430,7 +430,8 @@ from typer.testing import CliRunner
 from seclcompress.cli import app
 for line in (
     "--help", "count --help", "distill --help", "train --epochs x", "convert resnet18",
-    "count resnet18 --input-size x", "nothing",
+    "count resnet18 --input-size x", "count resnet18 --assign x", "bench resnet18 --head",
+    "survey --option x", "count resnet18 --plan plan.json --depth 3", "nothing",
 ):
     CliRunner().invoke(app, line.split())
     heavy = {"torch", "torchvision", "sklearn", "numpy", "scipy"} & set(sys.modules)

@@ -272,7 +272,7 @@ def test_a_traceback_only_with_debug(invoke: Invoke, monkeypatch: pytest.MonkeyP
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("seclcompress.resolve.locate", broken)
+    monkeypatch.setattr("seclcompress.workflows.locating.locate", broken)
     words = invoke("count", "resnet18", code=1).stderr
     assert "Internal error" in words
     assert "ZeroDivisionError: boom" in words

@@ -102,17 +102,17 @@ def test_odd_names_of_folders_and_files(invoke: Invoke, name: str) -> None:
 
 
 STAGES = [
-    "resolve.locate",
+    "workflows.locating.locate",
     "networks.build",
-    "trace.trace_network",
-    "plan.make_plan",
-    "count.count_network",
+    "workflows.planning.trace_network",
+    "workflows.planning.make_plan",
+    "workflows.converting.count_network",
     "report.counts.layers_table",
-    "rewrite.rewrite_network",
+    "workflows.converting.rewrite_network",
     "artefact.save",
     "files.write.sync_file",
     "files.write._move_into_place",
-    "files.write_file",
+    "workflows.converting.write_file",
 ]
 
 
@@ -131,7 +131,7 @@ def test_ctrl_c_at_every_stage_of_convert(
     result = invoke(*arguments, "--overwrite", "--seed", 1, code=130)
     assert "Interrupted: nothing is half-written." in result.stderr
     after = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}
-    if stage == "files.write_file":  # the network had been replaced, whole
+    if stage == "workflows.converting.write_file":  # the network had been replaced, whole
         assert after.pop(Path("out/model.safetensors")) != before.pop(Path("out/model.safetensors"))
         del after[Path("out/config.json")], before[Path("out/config.json")]
     assert after == before

@@ -1,0 +1,173 @@
+"""Rewriting a network: plan, check, rewrite, save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from seclcompress import artefact, kernel
+from seclcompress.count import Count, check_rewritten, count_network
+from seclcompress.errors import UsageError
+from seclcompress.files import check_free, write_file
+from seclcompress.networks.weights import check_finite
+from seclcompress.observer import Observer
+from seclcompress.plan import Plan
+from seclcompress.resolve import Located
+from seclcompress.rewrite import rewrite_network
+from seclcompress.settings.planning import PlanOptions
+from seclcompress.substitutions import Fit
+from seclcompress.workflows.locating import Network, find, tell_untrained
+from seclcompress.workflows.planning import plan_network
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion decided and wrote.
+
+    Attributes:
+        plan: What became of each layer.
+        count: The figures before and after.
+        output_dir: The folder that was written; None where it was only planned.
+        untrained: Parameters for which the given weights had no values.
+        fits: Where new layers were fitted to the old ones, how much of each layer's weights was taken
+            over. None for a layer whose family has no such start.
+    """
+
+    plan: Plan
+    count: Count
+    output_dir: Path | None = None
+    untrained: tuple[str, ...] = ()
+    fits: Mapping[str, Fit | None] = field(default_factory=dict)
+
+
+def convert(
+    network: Network,
+    output_dir: str | Path | None = None,
+    *,
+    options: PlanOptions | None = None,
+    plan: Plan | Path | None = None,
+    weights: str | None = None,
+    input_size: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    factory: str | None = None,
+    download: bool = False,
+    seed: int = 0,
+    start: Literal["random", "original"] = "random",
+    write_plan: str | Path | None = None,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Converted:
+    """Rewrites a network and saves it. The new layers are untrained; what is kept keeps its weights.
+
+    Args:
+        network: What a person types, a saved folder, or a located network.
+        output_dir: The folder to write; None to plan only.
+        options: What is asked of a plan.
+        plan: A plan to take the decisions from, or the file that holds it.
+        weights: A weights file, or torchvision's spelling of published ones.
+        input_size: (channels, *spatial); by default the folder's or the network's usual one.
+        num_classes: Outputs of the classifier.
+        factory: The factory to trust when a folder asks for it.
+        download: Whether published weights may be downloaded.
+        seed: Of all random numbers.
+        start: The new layers' first values: random, or fitted to the original's weights.
+        write_plan: A file for the plan as JSON; None for none.
+        overwrite: Whether an earlier folder or plan of ours may be replaced.
+        observer: Is told what was decided before anything is written, and what is done then.
+
+    Raises:
+        UsageError: If the network is converted already, there are both options and a plan, or an
+            option is unknown or out of range.
+        NetworkError: If the network is unknown or cannot run at this input size.
+        WeightsError: If the weights cannot be read, do not fit, or are not finite.
+        PlanError: If the plan is not for this network, a pattern matches no layer, nothing would
+            change, or the network uses a layer in a way that cannot be seen.
+        ArtefactError: If an output is in the way or cannot be written.
+    """
+    observer = observer or Observer()
+    output_dir = None if output_dir is None else Path(output_dir)
+    write_plan = None if write_plan is None else Path(write_plan)
+    if output_dir is not None:
+        check_free(output_dir, overwrite)
+    if write_plan is not None:
+        check_free(write_plan, overwrite, folder=False)
+    located = find(
+        network,
+        weights=weights,
+        num_classes=num_classes,
+        input_size=input_size,
+        factory=factory,
+        download=download,
+    )
+    if located.config is not None and located.config.plan is not None:
+        raise UsageError(
+            f"{located.label} is converted already. Convert the network it was made from."
+        )
+    planned = plan_network(located, options=options, plan=plan, observer=observer)
+    counted = count_network(planned.skeleton, planned.trace, planned.plan)
+    check_rewritten(rewrite_network(planned.skeleton, planned.plan, seed=seed), counted)
+    observer.decided(located.label, planned.plan, counted)
+    _tell_without_kernel(planned.plan, observer)
+    done = Converted(planned.plan, counted)
+    if output_dir is not None:
+        built, untrained = located.load(seed=seed)
+        check_finite(built.state_dict(), located.label)
+        tell_untrained(untrained, observer)
+        fits = _rewrite(built, planned.plan, seed, start, observer)
+        artefact.save(output_dir, built, _config(located, planned.plan, seed), overwrite=overwrite)
+        observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
+        done = Converted(planned.plan, counted, output_dir, tuple(untrained), fits)
+    if write_plan is not None:
+        write_file(write_plan, planned.plan.to_json().encode())
+        observer.message(f"Wrote the plan to {write_plan}.")
+    return done
+
+
+def _tell_without_kernel(plan: Plan, observer: Observer) -> None:
+    """Says, where a plan has fast layers, that they will be slower than they could be."""
+    if not kernel.available() and any(layer.execution == "fast" for layer in plan.rewritten):
+        observer.message(
+            "The fused kernel is not there (no C++ compiler when seclcompress was installed): fast "
+            "layers run by torch.fft, which computes the same, slower."
+        )
+
+
+def _rewrite(
+    network: nn.Module, plan: Plan, seed: int, start: str, observer: Observer
+) -> dict[str, Fit | None]:
+    """Rewrites in place; how much was taken over, by layer, where new layers are fitted."""
+    fits: dict[str, Fit | None] = {}
+    if start == "random":
+        rewrite_network(network, plan, seed=seed)
+        return fits
+    with observer.working("Fitting …") as told:
+
+        def on_fit(layer: str, fit: Fit | None) -> None:
+            fits[layer] = fit
+            told(f"Fitting {layer}")
+            words = "starts at random, as its family cannot take over weights"
+            if fit is not None:
+                words = f"{100 * fit.energy:.1f} % of {fit.of}' energy taken over"
+            observer.message(f"{layer}: {words}")
+
+        rewrite_network(network, plan, seed=seed, on_fit=on_fit)
+    return fits
+
+
+def _config(located: Located, plan: Plan, seed: int) -> artefact.ArtefactConfig:
+    before = located.config
+    metrics = before.metrics if before else {}
+    return artefact.ArtefactConfig(
+        network=located.network,
+        plan=plan,
+        input_size=located.input_size,
+        seed=seed,
+        classes=before.classes if before else None,
+        preprocessing=located.preprocessing,
+        # A converted network's own accuracy is unknown; its teacher's is what it came from.
+        metrics={"teacher_accuracy": metrics["accuracy"]} if "accuracy" in metrics else {},
+    )

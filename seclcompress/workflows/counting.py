@@ -1,0 +1,104 @@
+"""Parameters and Mult-Adds before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from seclcompress.count import Count, count_network
+from seclcompress.observer import Observer
+from seclcompress.plan import Plan
+from seclcompress.settings.planning import PlanOptions
+from seclcompress.workflows.locating import Network
+from seclcompress.workflows.planning import Planned, plan_network
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A network's figures.
+
+    Attributes:
+        planned: The network and its plan.
+        count: Totals and rows.
+        accuracies: Percent by column, as far as a training run has measured them.
+        verified: Mult-Adds by column, where fvcore has counted the same.
+    """
+
+    planned: Planned
+    count: Count
+    accuracies: Mapping[str, float] = field(default_factory=dict)
+    verified: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The network, as the person named it."""
+        return self.planned.located.label
+
+    @property
+    def plan(self) -> Plan:
+        """What becomes of each layer."""
+        return self.planned.plan
+
+
+def count(
+    network: Network,
+    *,
+    options: PlanOptions | None = None,
+    plan: Plan | Path | None = None,
+    input_size: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    factory: str | None = None,
+    verify: bool = False,
+    observer: Observer | None = None,
+) -> Counted:
+    """Counts a network before and after a rewrite. It needs no data and no weights.
+
+    A converted folder's figures are those of its plan; with options, or for any other network, they
+    say what a conversion would save.
+
+    Args:
+        network: What a person types, a saved folder, or a located network.
+        options: What is asked of a plan.
+        plan: A plan to take the decisions from, or the file that holds it.
+        input_size: (channels, *spatial); by default the folder's or the network's usual one.
+        num_classes: Outputs of the classifier.
+        factory: The factory to trust when a folder asks for it.
+        verify: Whether to build the networks, and let fvcore count them as well.
+        observer: Is told what is measured, where the clock decides.
+
+    Raises:
+        UsageError: If there are both options and a plan, or an option is unknown or out of range.
+        NetworkError: If the network is unknown or cannot run at this input size, or fvcore counts
+            otherwise.
+        ArtefactError: If the folder cannot be read.
+        PlanError: If the plan is not for this network, or a pattern matches no layer.
+    """
+    planned = plan_network(
+        network,
+        options=options,
+        plan=plan,
+        input_size=input_size,
+        num_classes=num_classes,
+        factory=factory,
+        may_be_empty=True,
+        observer=observer,
+    )
+    counted = count_network(planned.skeleton, planned.trace, planned.plan)
+    verified: dict[str, int] = {}
+    if verify:
+        from seclcompress import witness  # it imports fvcore
+
+        original, _ = replace(planned.located, weights=None, folder=None).load()
+        verified = witness.verify(original, planned.plan, counted)
+    return Counted(planned, counted, _accuracies(planned), verified)
+
+
+def _accuracies(planned: Planned) -> dict[str, float]:
+    config = planned.located.config
+    if not planned.saved or config is None:
+        return {}
+    known = {"original": "teacher_accuracy", "auto": "accuracy"}
+    return {
+        column: config.metrics[name] for column, name in known.items() if name in config.metrics
+    }

@@ -1,0 +1,161 @@
+"""Skeleton, trace, plan: what `count`, `convert`, `bench` and `survey` begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from seclcompress import substitutions
+from seclcompress.errors import UsageError
+from seclcompress.measure import Stopwatch, default_cache
+from seclcompress.observer import Observer
+from seclcompress.plan import Plan, fit_plan, make_plan, read_plan
+from seclcompress.resolve import Located
+from seclcompress.settings.planning import PlanOptions, check_options, check_plan_alone
+from seclcompress.trace import Trace, trace_network
+from seclcompress.workflows.locating import Network, find
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A network and what is to become of it.
+
+    Attributes:
+        located: Where the network comes from.
+        skeleton: The original network without values.
+        trace: Of the skeleton, at `located.input_size`.
+        plan: What becomes of each layer.
+        options: What was asked; None where the plan was there already.
+        saved: Whether the plan is the one by which the folder was converted.
+    """
+
+    located: Located
+    skeleton: nn.Module
+    trace: Trace
+    plan: Plan
+    options: PlanOptions | None = None
+    saved: bool = False
+
+
+def plan_network(
+    network: Network,
+    *,
+    options: PlanOptions | None = None,
+    plan: Plan | Path | None = None,
+    input_size: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    factory: str | None = None,
+    default: PlanOptions | None = None,
+    may_be_empty: bool = False,
+    batch: int = 1,
+    observer: Observer | None = None,
+) -> Planned:
+    """Decides what becomes of a network's layers. No weights are needed, and nothing is written.
+
+    Without options and plan, a converted folder's own plan is taken; for any other network one is made.
+
+    Args:
+        network: What a person types, a saved folder, or a located network.
+        options: What is asked of a plan.
+        plan: A plan to take the decisions from, or the file that holds it.
+        input_size: (channels, *spatial); by default the folder's or the network's usual one.
+        num_classes: Outputs of the classifier.
+        factory: The factory to trust when a folder asks for it.
+        default: What is asked where neither is given and there is no plan; None for the usual options.
+        may_be_empty: Whether a plan that rewrites nothing is an answer, not an error.
+        batch: Images at once, where the clock decides.
+        observer: Is told what is measured.
+
+    Raises:
+        UsageError: If there are both options and a plan, or an option is unknown or out of range.
+        NetworkError: If the network is unknown, or cannot run at this input size.
+        ArtefactError: If the folder cannot be read.
+        PlanError: If the plan is not for this network, a pattern matches no layer, or nothing would
+            change.
+    """
+    if plan is not None and options is not None:
+        check_plan_alone(sorted(options.model_fields_set))
+    if options is not None:
+        check_asked(options)
+    located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
+    source = str(plan) if isinstance(plan, Path) else "The plan"
+    given = read_plan(plan) if isinstance(plan, Path) else plan
+    skeleton = located.skeleton()
+    trace = trace_network(skeleton, located.input_size)
+    if given is not None:
+        return Planned(located, skeleton, trace, fit_plan(given, skeleton, trace, source))
+    own = located.config.plan if located.config is not None and options is None else None
+    if own is not None:
+        own = own.model_copy(update={"input_size": trace.input_size})
+        decided = fit_plan(own, skeleton, trace, located.label)
+        return Planned(located, skeleton, trace, decided, saved=True)
+    asked = options or default or PlanOptions()
+    decided = decide(
+        skeleton, trace, asked, may_be_empty=may_be_empty, batch=batch, observer=observer
+    )
+    return Planned(located, skeleton, trace, decided, asked)
+
+
+def decide(
+    skeleton: nn.Module,
+    trace: Trace,
+    options: PlanOptions,
+    *,
+    may_be_empty: bool = False,
+    batch: int = 1,
+    observer: Observer | None = None,
+) -> Plan:
+    """A new plan by the cost model that the options name.
+
+    Args:
+        skeleton: The network that was traced.
+        trace: Its trace.
+        options: What is asked.
+        may_be_empty: Whether a plan that rewrites nothing is an answer, not an error.
+        batch: Images at once, where the clock decides.
+        observer: Is told what is measured.
+
+    Raises:
+        PlanError: If a pattern matches no layer, or nothing would change.
+    """
+    if options.cost_model == "paper":
+        return make_plan(skeleton, trace, options, may_be_empty=may_be_empty)
+    observer = observer or Observer()
+    with observer.working("Measuring …") as told:
+        stopwatch = Stopwatch(
+            default_cache(),
+            batch=batch,
+            channels_last=options.channels_last,
+            on_measure=lambda layer: told(f"Measuring {layer}"),
+        )
+        plan = make_plan(skeleton, trace, options, stopwatch.choose, may_be_empty=may_be_empty)
+    where = " in channels_last" if options.channels_last else ""
+    observer.message(
+        f"Measured {stopwatch.measured} layer shapes{where}; the others were known ({default_cache()})."
+    )
+    return plan
+
+
+def check_asked(options: PlanOptions) -> None:
+    """Makes sure, before a network is built, that options make sense and families have those named.
+
+    Raises:
+        UsageError: If not.
+    """
+    check_options(options)
+    _check_family(options.substitution, options.config, "")
+    for each in options.assign:
+        _check_family(each.substitution, each.config, f"{each.pattern}={each.substitution}: ")
+
+
+def _check_family(name: str, config: Mapping[str, Any], where: str) -> None:
+    family = substitutions.get(name)
+    unknown = [option for option in config if option not in family.Config.model_fields]
+    if unknown:
+        known = ", ".join(family.Config.model_fields) or "none"
+        raise UsageError(f"{where}{name} takes no option {unknown[0]}. It takes: {known}.")
+    family.config(config)

@@ -1,0 +1,56 @@
+"""What a rewrite would do to one network after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from seclcompress.count import count_network
+from seclcompress.errors import NetworkError, SeclcompressError
+from seclcompress.networks import torchvision_zoo
+from seclcompress.settings.planning import PlanOptions
+from seclcompress.survey import Surveyed, kept_because, names
+from seclcompress.workflows.planning import check_asked, plan_network
+
+
+def survey(pattern: str = "*", *, options: PlanOptions | None = None) -> Iterator[Surveyed]:
+    """Traces, plans and counts torchvision's networks at their usual sizes, one after the other.
+
+    Nothing is built with values and nothing is run: figures come from shapes.
+
+    Args:
+        pattern: Which networks, as `resnet*`.
+        options: What is asked of every plan.
+
+    Returns:
+        What is found, network by network; one that cannot be planned says why.
+
+    Raises:
+        NetworkError: If no network matches.
+        UsageError: If an option is unknown or out of range.
+    """
+    options = options or PlanOptions()
+    check_asked(options)  # or every network would be refused for the same reason
+    found = [name for name in names() if fnmatchcase(name, pattern)]
+    if not found:
+        raise NetworkError(f"None of torchvision's {len(names())} networks matches '{pattern}'.")
+    return _each(found, options)
+
+
+def _each(networks: Sequence[str], options: PlanOptions) -> Iterator[Surveyed]:
+    for name in networks:
+        start = time.perf_counter()
+        try:
+            planned = plan_network(name, options=options, may_be_empty=True)
+            counted = count_network(planned.skeleton, planned.trace, planned.plan)
+        except SeclcompressError as error:
+            yield Surveyed(
+                name,
+                time.perf_counter() - start,
+                refused=str(error),
+                expected=name in torchvision_zoo.quantised_names(),
+            )
+            continue
+        kept, rewritten = kept_because(planned.plan), len(planned.plan.rewritten)
+        yield Surveyed(name, time.perf_counter() - start, rewritten, kept, counted)
