@@ -7,7 +7,7 @@ from typing import Literal
 
 from seclcompress.data import check_classes
 from seclcompress.networks import check_image_classification
-from seclcompress.observer import SILENT, Observer
+from seclcompress.observer import Observer
 from seclcompress.processes import check_device
 from seclcompress.resolve import locate
 from seclcompress.settings.training import TrainingSettings
@@ -15,18 +15,16 @@ from seclcompress.substitutions import set_execution
 from seclcompress.trace import trace_network
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
-from seclcompress.workflows.opening import open_data, say_fresh
+from seclcompress.workflows.opening import open_data, tell_fresh, typed
 
 __all__ = ["Evaluation", "evaluate"]
-
-_DEFAULTS = TrainingSettings()
 
 
 def evaluate(
     network: str | Path,
     *,
     data: str,
-    settings: TrainingSettings = _DEFAULTS,
+    settings: TrainingSettings | None = None,
     execution: Literal["auto", "dense", "fast"] = "auto",
     weights: str | None = None,
     num_classes: int | None = None,
@@ -34,7 +32,7 @@ def evaluate(
     data_dir: Path | None = None,
     factory: str | None = None,
     download: bool = False,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
 ) -> Evaluation:
     """Accuracy and loss of a network on a data set's test images.
 
@@ -54,9 +52,10 @@ def evaluate(
     Raises:
         SeclcompressError: Whatever goes wrong, in words.
     """
+    settings, observer = settings or TrainingSettings(), observer or Observer()
     check_device(settings.device)
     source = locate(
-        str(network),
+        typed(network),
         weights=weights,
         num_classes=num_classes,
         input_size=input_size,
@@ -74,7 +73,7 @@ def evaluate(
         observer=observer,
     )
     built, fresh = source.load()
-    say_fresh(fresh, observer)
+    tell_fresh(fresh, observer)
     check_classes(images, trace_network(built, source.input_size).outputs, source.label)
     set_execution(built, execution)
     with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:

@@ -13,6 +13,13 @@ from seclcompress.preprocessing import Preprocessing
 from seclcompress.settings.training import TrainingSettings
 
 
+def typed(network: str | Path) -> str:
+    """A network as a person would type it. A path is a folder, whatever networks are called."""
+    if isinstance(network, str):
+        return network
+    return f"{network.parent.as_posix()}/{network.name}"
+
+
 def open_data(
     name: str,
     input_size: tuple[int, ...],
@@ -53,7 +60,7 @@ def open_data(
         )
 
 
-def say_fresh(names: Sequence[str], observer: Observer) -> None:
+def tell_fresh(names: Sequence[str], observer: Observer) -> None:
     """Says which parameters the given weights had no values for."""
     if names:
         observer.message(f"Fresh, for another number of classes: {', '.join(names)}.")
