@@ -3,34 +3,46 @@
     python benchmarks/study.py --data imagefolder:PATH --work FOLDER [--jobs 2] [--only NAME ...]
     python benchmarks/study.py --work FOLDER --report    # the table, and the curves as a picture
 
-Each run is a `convert` and a `distill` of the command line, in a folder of its own; one that is there
-is not run again, one that was interrupted is resumed. The teacher is trained first.
+Each run is a conversion and a distillation, in a folder of its own; one that is there is not run again,
+one that was interrupted is resumed. The teacher is trained first. Runs side by side are processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from pieces import Log, make
+
+from seclcompress.settings import PlanOptions, TrainingSettings
 from seclcompress.timing import describe_machine
 
-NETWORK = "wrn10_2"
-TEACHER = ("--epochs", "9", "--input-size", "32")
-BUDGET = ("--epochs", "10", "--train-images", "12000", "--batch-size", "128", "--lr", "0.1")
-AT = ("--alpha", "0", "--beta", "1000")
-BOTH = ("--alpha", "0.9", "--beta", "1000")
+Settings = dict[str, Any]
+
+NETWORK, SIZE = "wrn10_2", (3, 32, 32)
+TEACHER: Settings = {"epochs": 9}
+BUDGET: Settings = {"epochs": 10, "train_images": 12000, "batch_size": 128, "lr": 0.1}
+AT: Settings = {"alpha": 0, "beta": 1000}
+BOTH: Settings = {"alpha": 0.9, "beta": 1000}
 #: The diagonals as the paper's recipe has them; each question changes one thing about it.
-PAPER_FACTORS = ("--factor-decay", "ratio", "--factor-lr", "1", "--factor-optimizer", "same")
-ADAMW = ("--factor-optimizer", "adamw", "--factor-lr", "0.1")
-WINNER = (*BOTH, *ADAMW)
-SEPARABLE = ("--substitution", "separable")
+PAPER_FACTORS: Settings = {"factor_decay": "ratio", "factor_lr": 1, "factor_optimizer": "same"}
+ADAMW: Settings = {"factor_optimizer": "adamw", "factor_lr": 0.1}
+WINNER = {**BOTH, **ADAMW}
+
+
+def with_depth(depth: int, init: str = "signs") -> PlanOptions:
+    return PlanOptions(config={"depth": depth, "init": init}, keep=("*.shortcut",))
+
+
+REFERENCE = with_depth(12)
+SEPARABLE = PlanOptions(substitution="separable", keep=("*.shortcut",))
 
 
 @dataclass(frozen=True)
@@ -40,90 +52,89 @@ class Run:
     Attributes:
         question: What it is about.
         name: Of the run and its folder.
-        convert: Options of `convert`; None for a network that is not converted.
-        training: Options of the training, which win over the budget's.
-        student: A network to train as it is; by default the teacher's kind, converted.
+        plan: How the teacher is converted; None for a network that is not converted.
+        training: Settings of the training, which win over the budget's.
+        start: The new layers' first values.
+        student: A network to train as it is, where none is converted.
     """
 
     question: str
     name: str
-    convert: tuple[str, ...] | None = ("--depth", "12", "--option", "init=signs")
-    training: tuple[str, ...] = ()
-    student: str = NETWORK
-
-
-def with_depth(depth: int) -> tuple[str, ...]:
-    return ("--depth", str(depth), "--option", "init=signs")
+    plan: PlanOptions | None = REFERENCE
+    training: Settings = field(default_factory=dict)
+    start: str = "random"
+    student: str = ""
 
 
 RUNS = (
     Run("reference", "reference"),
-    Run("first values", "paper", ("--depth", "12", "--option", "init=paper")),
-    Run("losses", "none", training=("--alpha", "0", "--beta", "0")),
-    Run("losses", "kd", training=("--alpha", "0.9", "--beta", "0")),
+    Run("first values", "paper", with_depth(12, "paper")),
+    Run("losses", "none", training={"alpha": 0, "beta": 0}),
+    Run("losses", "kd", training={"alpha": 0.9, "beta": 0}),
     Run("losses", "at-kd", training=BOTH),
-    Run("step of the diagonals", "lr-3", training=("--factor-lr", "3")),
+    Run("step of the diagonals", "lr-3", training={"factor_lr": 3}),
     Run("step of the diagonals", "adamw", training=ADAMW),
-    Run("decay of the diagonals", "fixed", training=("--factor-decay", "fixed")),
-    Run("decay of the diagonals", "product", training=("--factor-decay", "product")),
+    Run("decay of the diagonals", "fixed", training={"factor_decay": "fixed"}),
+    Run("decay of the diagonals", "product", training={"factor_decay": "product"}),
     Run("depth", "depth-4", with_depth(4)),
     Run("depth", "depth-8", with_depth(8)),
-    Run("start", "original", (*with_depth(12), "--start", "original")),
+    Run("start", "original", start="original"),
     Run("together", "at-kd-adamw", training=WINNER),
     Run("other networks", "separable", SEPARABLE),
     Run("other networks", "separable-at-kd", SEPARABLE, BOTH),
     Run("other networks", "narrower", None, student="wrn10_0.58"),
     Run("other networks", "narrower-at-kd", None, BOTH, student="wrn10_0.58"),
-    Run("another seed", "at-kd-adamw-seed-1", training=(*WINNER, "--seed", "1")),
-    Run("another seed", "separable-at-kd-seed-1", SEPARABLE, (*BOTH, "--seed", "1")),
+    Run("another seed", "at-kd-adamw-seed-1", training={**WINNER, "seed": 1}),
+    Run("another seed", "separable-at-kd-seed-1", SEPARABLE, {**BOTH, "seed": 1}),
 )
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "seclcompress", *arguments]
+def settings(run: Run) -> TrainingSettings:
+    return TrainingSettings(**{**BUDGET, **PAPER_FACTORS, **AT, **run.training})
 
 
-def call(arguments: Sequence[str], log: Path, threads: int) -> None:
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    with log.open("a") as file:
-        file.write(" ".join(arguments[1:]) + "\n")
-        file.flush()
-        subprocess.run(arguments, stderr=file, stdout=file, check=True, env=environment)
+def train_teacher(
+    network: str, settings: TrainingSettings, data: str, work: Path, threads: int
+) -> None:
+    import torch
+
+    from seclcompress.workflows.training import train
+
+    torch.set_num_threads(threads)
+    with (work / "teacher.log").open("a") as file:
+        make(
+            work / "teacher",
+            train,
+            Log(file),
+            network=network,
+            data=data,
+            settings=settings,
+            input_size=SIZE,
+        )
 
 
-def train_teacher(data: str, work: Path, threads: int) -> Path:
-    teacher = work / "teacher"
-    if not teacher.exists():
-        resume = ["--resume"] if (work / "teacher.partial").exists() else []
-        arguments = ["train", NETWORK, "--data", data, *TEACHER, "-o", str(teacher), *resume]
-        call(command(*arguments), work / "teacher.log", threads)
-    return teacher
+def perform(run: Run, settings: TrainingSettings, data: str, work: Path, threads: int) -> None:
+    import torch
 
+    from seclcompress.workflows import converting, training
 
-def perform(run: Run, data: str, work: Path, threads: int) -> None:
-    folder, log = work / run.name, work / f"{run.name}.log"
+    torch.set_num_threads(threads)
+    teacher, folder = work / "teacher", work / run.name
     if folder.exists():
         return
-    student = run.student
-    if run.convert is not None:
-        student = str(work / f"{run.name}.student")
-        if not Path(student).exists():
-            kept = ("--keep", "*.shortcut")
-            arguments = ["convert", str(work / "teacher"), *kept, *run.convert, "-o", student]
-            call(command(*arguments), log, threads)
-    options = dict(zip(BUDGET[::2], BUDGET[1::2], strict=True))
-    options |= dict(zip(PAPER_FACTORS[::2], PAPER_FACTORS[1::2], strict=True))
-    options |= dict(zip(AT[::2], AT[1::2], strict=True))
-    options |= dict(zip(run.training[::2], run.training[1::2], strict=True))
-    arguments = ["distill", student, "--teacher", str(work / "teacher"), "--data", data]
-    arguments += [word for pair in options.items() for word in pair]
-    arguments += ["-o", str(folder)]
-    arguments += ["--resume"] if (work / f"{run.name}.partial").exists() else []
-    call(command(*arguments), log, threads)
+    with (work / f"{run.name}.log").open("a") as file:
+        log, student = Log(file), run.student or work / f"{run.name}.student"
+        if run.plan is not None and not Path(student).exists():
+            converting.convert(teacher, student, options=run.plan, start=run.start, observer=log)
+        make(
+            folder,
+            training.distill,
+            log,
+            student=student,
+            teacher=teacher,
+            data=data,
+            settings=settings,
+        )
 
 
 def report(work: Path, runs: Sequence[Run], picture: Path | None) -> None:
@@ -199,12 +210,14 @@ def main() -> None:
             parser.error("--data is needed, but for --report")
         arguments.work.mkdir(parents=True, exist_ok=True)
         cores = os.cpu_count() or 1
-        train_teacher(arguments.data, arguments.work, cores)
         threads = max(1, cores // arguments.jobs)
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            every = [
-                pool.submit(perform, run, arguments.data, arguments.work, threads) for run in runs
-            ]
+        # Read when torch is imported, in processes that are started from here.
+        os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        where = (arguments.data, arguments.work)
+        with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:
+            teacher = TrainingSettings(**TEACHER)
+            pool.submit(train_teacher, NETWORK, teacher, *where, cores).result()
+            every = [pool.submit(perform, run, settings(run), *where, threads) for run in runs]
             for done in every:
                 done.result()
     report(arguments.work, runs, arguments.picture)

@@ -12,36 +12,41 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+from pieces import Log, make
+
+from seclcompress.recipes import make_settings
+from seclcompress.settings import PlanOptions
 from seclcompress.timing import describe_machine
 
 UNFINISHED = 3
-_INTERRUPTED = 130
 _LEAST = 20.0  # seconds that are worth starting anything for
 
 
-def call(arguments: list[str]) -> int:
-    print("$ seclcompress", *arguments, flush=True)
-    return subprocess.run([sys.executable, "-m", "seclcompress", *arguments]).returncode
-
-
-def train(arguments: list[str], output: Path, until: float) -> bool:
+def made(folder: Path, until: float, run: Any, **arguments: Any) -> bool:
     """Trains as long as there is time; whether it is done."""
-    if output.exists():
-        return True
+    from seclcompress.workflows.training import InterruptedRunError
+
     left = until - time.monotonic()
-    if left < _LEAST:
+    if not folder.exists() and left < _LEAST:
         return False
-    resume = ["--resume"] if output.with_name(output.name + ".partial").exists() else []
-    limit = ["--time-limit", f"{left:.0f}"]
-    code = call([*arguments, "-o", str(output), *resume, *limit])
-    if code not in (0, _INTERRUPTED):
-        sys.exit(code)
-    return code == 0
+    try:
+        make(folder, run, Log(), time_limit=left, recipe="secl-cifar", **arguments)
+    except InterruptedRunError as stopped:
+        print(stopped, flush=True)
+        return False
+    return True
+
+
+def setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text}: it takes KEY=VALUE")
+    return name, value
 
 
 def main() -> None:
@@ -50,32 +55,38 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--network", default="wrn40_2")
-    parser.add_argument("--depth", default="11")
-    parser.add_argument("--epochs", default="200")
+    parser.add_argument("--depth", type=int, default=11)
+    parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--amp", default="bf16")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--train-images")
-    parser.add_argument("--student-option", nargs="*", default=[], help="more for `distill`")
+    parser.add_argument("--train-images", type=int)
+    parser.add_argument(
+        "--student-setting", nargs="*", type=setting, default=[], help="KEY=VALUE for the student"
+    )
     chosen = parser.parse_args()
     until = time.monotonic() + 60 * chosen.minutes
     work: Path = chosen.work
     work.mkdir(parents=True, exist_ok=True)
 
-    shared = ["--data", chosen.data, "--recipe", "secl-cifar", "--epochs", chosen.epochs]
-    shared += ["--device", chosen.device, "--amp", chosen.amp, "--cache-images", "always"]
-    shared += ["--compile"] if chosen.compile else []
-    shared += ["--train-images", chosen.train_images] if chosen.train_images else []
+    from seclcompress.workflows import converting, training
+
+    shared = {"cache_images": "always"}
+    for name in ("epochs", "device", "amp", "compile", "train_images"):
+        shared[name] = getattr(chosen, name)
+    mine = make_settings("secl-cifar", shared)
+    students = make_settings("secl-cifar", {**shared, **dict(chosen.student_setting)})
     teacher, student, distilled = work / "teacher", work / "student", work / "distilled"
-    first = ["train", chosen.network, "--input-size", "32", *shared]
-    if not train(first, teacher, until):
+    of_teacher = {"network": chosen.network, "input_size": (3, 32, 32)}
+    if not made(teacher, until, training.train, data=chosen.data, settings=mine, **of_teacher):
         sys.exit(UNFINISHED)
     if not student.exists():
-        kept = ["--keep", "*.shortcut", "--depth", chosen.depth]
-        if code := call(["convert", str(teacher), *kept, "-o", str(student)]):
-            sys.exit(code)
-    second = ["distill", str(student), "--teacher", str(teacher), *shared]
-    if not train([*second, *chosen.student_option], distilled, until):
+        options = PlanOptions(config={"depth": chosen.depth}, keep=("*.shortcut",))
+        converting.convert(teacher, student, options=options, observer=Log())
+    of_student = {"student": student, "teacher": teacher}
+    if not made(
+        distilled, until, training.distill, data=chosen.data, settings=students, **of_student
+    ):
         sys.exit(UNFINISHED)
     table(teacher, distilled)
 

@@ -75,10 +75,6 @@ class Observer:
         """An epoch is done and saved; the record is its line of metrics.jsonl."""
 
 
-#: Listens to nothing.
-SILENT = Observer()
-
-
 class Several(Observer):
     """Tells several observers, in their order.
 

@@ -72,6 +72,12 @@ def trainer(folder: Path, data: Data, observer: Silent | None = None, **settings
     return made
 
 
+def distiller(folder: Path, data: Data, observer: Silent | None = None, **settings: Any) -> Trainer:
+    chosen = TrainingSettings(**{"epochs": 1, "batch_size": 50, **settings})
+    teacher = small(structured=False)
+    return Trainer(small(), data, chosen, folder, teacher=teacher, observer=observer or Silent())
+
+
 def data_of(train: Any, test: Any, classes: list[str], input_size: tuple[int, ...]) -> Data:
     """Data from images at hand, as they are."""
     plain = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))

@@ -37,9 +37,13 @@ def test_the_papers_recipe_says_all_that_the_paper_says() -> None:
 
 def test_a_file_and_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('lr = 0.3\nfactor_decay = 1e-6\ntaps = ["a", "b"]\ncrop = false\n')
+    path.write_text(
+        'lr = 0.3\nfactor_decay = 1e-6\ntaps = ["a", "b"]\ncrop = false\n'
+        "group_decay = { norms = 0 }\n"
+    )
     found = recipes.make_settings(str(path), {"lr": 0.2})
     assert (found.lr, found.factor_decay, found.taps, found.crop) == (0.2, 1e-6, ("a", "b"), False)
+    assert found.group_decay == {"norms": 0}
     assert found.epochs == TrainingSettings().epochs
 
 
@@ -52,6 +56,11 @@ def test_a_file_and_the_command_line(tmp_path: Path) -> None:
         ('factor_decay = "none"', "factor_decay"),
         ("epochs = 1.5", "epochs: Input should be a valid integer"),
         ("lr = nan", "lr: "),
+        ("group_decay = {gains = -1}", "group_decay.gains: Input should be greater than or equal"),
+        ("group_decay = {gains = nan}", "group_decay.gains: Input should be a finite number"),
+        ("group_lr = {gains = 0}", "group_lr.gains: Input should be greater than 0"),
+        ("group_decay = {factors = 0}", "group_decay: .* a setting of their own, --factor-decay"),
+        ("group_lr = {factors = 1}", "group_lr: .* a setting of their own, --factor-lr"),
         ("x = " + "[" * 5000 + "]" * 5000, "is no TOML"),
         ("\udcff", "Cannot read the recipe"),
     ],
@@ -75,6 +84,9 @@ def test_no_such_recipe(tmp_path: Path) -> None:
     [
         ({"factor_decay": "often"}, "^--factor-decay"),
         ({"beta": -1.0}, r"^--beta: Input should be greater than or equal to 0 \(got -1.0\)"),
+        ({"group_decay": "gains=x"}, r"^--group-decay.gains: Input should be a valid number"),
+        ({"group_decay": "gains"}, "^--group-decay: .*it takes GROUP=NUMBER, several with commas"),
+        ({"group_lr": "a=1,a=2"}, "^--group-lr: .*it names a twice"),
         ({"amp": "fp8"}, "^--amp: Input should be 'off', 'bf16' or 'fp16'"),
     ],
 )
@@ -86,3 +98,6 @@ def test_errors_are_in_the_command_lines_spelling(given: dict[str, object], word
 def test_words_from_the_command_line_are_read() -> None:
     found = make_settings(None, {"factor_decay": "1e-5", "taps": "layer1, layer2"})
     assert (found.factor_decay, found.taps) == (1e-5, ("layer1", "layer2"))
+    found = make_settings(None, {"group_decay": "gains=0, norms = 1e-4", "group_lr": ""})
+    assert (found.group_decay, found.group_lr) == ({"gains": 0, "norms": 1e-4}, {})
+    assert make_settings(None, {}).group_decay == {"gains": 0}

@@ -34,7 +34,7 @@ def evaluate(
     import dataclasses
     from json import dumps
 
-    from seclcompress.cli.progress import ConsoleObserver
+    from seclcompress.cli.progress import DrawingImages
     from seclcompress.workflows.evaluating import evaluate as run
 
     found = run(
@@ -48,7 +48,7 @@ def evaluate(
         data_dir=data_dir,
         factory=factory,
         download=download,
-        observer=ConsoleObserver(err_console),
+        observer=DrawingImages(err_console),
     )
     if json:
         typer.echo(dumps({"network": network, "data": data, **dataclasses.asdict(found)}))

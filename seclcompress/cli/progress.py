@@ -1,58 +1,119 @@
-"""Progress of long work on stderr: a spinner or a bar on a terminal, only words elsewhere."""
+"""Work with images on stderr: decoding, and a training run as a bar or, elsewhere, a line an epoch."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Collection
+from types import TracebackType
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
-from seclcompress.observer import Observer
+from seclcompress.cli.drawing import Drawing
+from seclcompress.report.training import settings_table
+from seclcompress.settings.training import TrainingSettings
+
+_SMOOTHING = 0.9  # of images/s, from step to step
 
 
-@contextlib.contextmanager
-def counting(console: Console, words: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told how many of how many are done."""
-    columns = (TextColumn(words), BarColumn(bar_width=None), MofNCompleteColumn(), TimeLeft())
-    off = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=off) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done, whole: bar.update(task, completed=done, total=whole)
-
-
-class ConsoleObserver(Observer):
-    """Draws what a workflow tells it.
+class DrawingImages(Drawing):
+    """Shows as well how far data are decoded.
 
     Args:
         console: On stderr.
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._decoding = console.status("")
 
-    def message(self, words: str) -> None:
-        """Prints it."""
-        self._console.print(words, markup=False)
-
-    @contextlib.contextmanager
-    def working(self, words: str) -> Iterator[Callable[[str], object]]:
-        """A spinner beside the words."""
-        with self._console.status(words) as status:
-            yield status.update
-
-    @contextlib.contextmanager
-    def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
-        """A bar."""
-        with counting(self._console, words, total) as tell:
-            yield tell
-
     def decoding(self, data: str, done: int, total: int) -> None:
-        """A spinner until all are done."""
-        self._decoding.update(f"Decoding {data}: {done:,} of {total:,} images")
+        """Shows a line that goes away at the end."""
+        self._decoding.update(escape(f"Decoding {data}: {done:,} of {total:,} images"))
         if done < total:
             self._decoding.start()
         else:
             self._decoding.stop()
+
+
+class TrainingProgress(DrawingImages):
+    """Draws a training run, while it is open: a bar on a terminal, one line an epoch elsewhere.
+
+    Args:
+        console: On stderr.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[speed]:>6.0f} images/s  loss {task.fields[loss]:.3f}"),
+            TimeLeft(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            speed_estimate_period=60,
+        )
+        self._task: TaskID | None = None
+        self._epochs, self._speed, self._last = 0, 0.0, 0.0
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
+        """Prints the settings."""
+        self._console.print(settings_table(settings, self._console.width, leave_out))
+
+    def start(self, epochs: int, steps: int, finished: int) -> None:
+        """Draws an empty bar, or one that stands where the run goes on."""
+        self._epochs, self._last = epochs, time.monotonic()
+        self._bar.start()
+        self._task = self._bar.add_task(
+            "", total=epochs * steps, completed=finished, speed=0.0, loss=float("nan")
+        )
+
+    def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
+        """Moves the bar by one step."""
+        del lr
+        now = time.monotonic()
+        speed = images / max(now - self._last, 1e-9)
+        self._last = now
+        self._speed = _SMOOTHING * self._speed + (1 - _SMOOTHING) * speed if self._speed else speed
+        assert self._task is not None
+        self._bar.update(
+            self._task,
+            advance=1,
+            description=f"epoch {epoch}/{self._epochs}",
+            speed=self._speed,
+            loss=loss,
+        )
+
+    def before(self, accuracies: dict[str, float]) -> None:
+        """Prints what was right before."""
+        self._console.print(
+            "Before the first step: "
+            + ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in accuracies.items())
+        )
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Prints an epoch's line above the bar."""
+        self._console.print(
+            f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
+            f"train loss {record['train_loss']:.4f}  test loss {record['test_loss']:.4f}  "
+            f"accuracy {record['accuracy']:.2f} %  {record['seconds']:.1f} s"
+        )
+        self._last = time.monotonic()
+        if record["epoch"] == self._epochs:
+            self._bar.stop()

@@ -15,7 +15,7 @@ from seclcompress import interrupt
 from seclcompress.cli.console import err_console
 
 if TYPE_CHECKING:
-    from seclcompress.cli.training_progress import TrainingProgress
+    from seclcompress.cli.progress import TrainingProgress
     from seclcompress.workflows.training import TrainingResult
 
 
@@ -68,7 +68,7 @@ OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The f
 
 def observing() -> TrainingProgress:
     """Who draws a run on stderr, while it is open."""
-    from seclcompress.cli.training_progress import TrainingProgress
+    from seclcompress.cli.progress import TrainingProgress
 
     return TrainingProgress(err_console)
 

@@ -104,7 +104,9 @@ class TrainingSettings(BaseModel):
         default=0.0, ge=0, description="Epochs in which the learning rate rises from 0."
     )
     weight_decay: float = Field(
-        default=5e-4, ge=0, description="Of everything but the structured factors."
+        default=5e-4,
+        ge=0,
+        description="Of everything but the structured factors and --group-decay.",
     )
     factor_decay: Annotated[
         Literal["ratio", "fixed", "product"] | float, BeforeValidator(_rule_or_number)

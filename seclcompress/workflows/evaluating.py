@@ -7,7 +7,7 @@ from typing import Literal
 
 from seclcompress.data import check_classes
 from seclcompress.networks import check_image_classification
-from seclcompress.observer import SILENT, Observer
+from seclcompress.observer import Observer
 from seclcompress.processes import check_device
 from seclcompress.resolve import locate
 from seclcompress.settings.training import TrainingSettings
@@ -15,19 +15,17 @@ from seclcompress.substitutions import set_execution
 from seclcompress.trace import trace_network
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
-from seclcompress.workflows.locating import tell_untrained
+from seclcompress.workflows.locating import tell_untrained, typed
 from seclcompress.workflows.opening import open_data
 
 __all__ = ["Evaluation", "evaluate"]
-
-_DEFAULTS = TrainingSettings()
 
 
 def evaluate(
     network: str | Path,
     *,
     data: str,
-    settings: TrainingSettings = _DEFAULTS,
+    settings: TrainingSettings | None = None,
     execution: Literal["auto", "dense", "fast"] = "auto",
     weights: str | None = None,
     num_classes: int | None = None,
@@ -35,7 +33,7 @@ def evaluate(
     data_dir: Path | None = None,
     factory: str | None = None,
     download: bool = False,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
 ) -> Evaluation:
     """Accuracy and loss of a network on a data set's test images.
 
@@ -55,9 +53,10 @@ def evaluate(
     Raises:
         SeclcompressError: Whatever goes wrong, in words.
     """
+    settings, observer = settings or TrainingSettings(), observer or Observer()
     check_device(settings.device)
     source = locate(
-        str(network),
+        typed(network),
         weights=weights,
         num_classes=num_classes,
         input_size=input_size,

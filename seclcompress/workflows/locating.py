@@ -52,10 +52,8 @@ def find(
                 f"{network.label} is located already: give {', '.join(late)} when it is."
             )
         return network
-    # A path is a folder, whatever networks are called.
-    spec = network if isinstance(network, str) else f"{network.parent.as_posix()}/{network.name}"
     located = locate(
-        spec,
+        typed(network),
         weights=weights,
         num_classes=num_classes,
         input_size=input_size,
@@ -63,6 +61,13 @@ def find(
         download=download,
     )
     return replace(located, label=str(network))
+
+
+def typed(network: str | Path) -> str:
+    """A network as a person would type it. A path is a folder, whatever networks are called."""
+    if isinstance(network, str):
+        return network
+    return f"{network.parent.as_posix()}/{network.name}"
 
 
 def tell_untrained(names: Sequence[str], observer: Observer) -> None:

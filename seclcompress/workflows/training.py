@@ -11,13 +11,13 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.data import Data, check_classes, usual_input_size
 from seclcompress.errors import UsageError
 from seclcompress.networks import check_image_classification
-from seclcompress.observer import SILENT, Observer
+from seclcompress.observer import Observer
 from seclcompress.processes import check_device, join
 from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.taps import check_taps, find_taps
 from seclcompress.trace import trace_network
-from seclcompress.workflows.locating import tell_untrained
+from seclcompress.workflows.locating import tell_untrained, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.runs import (
@@ -31,15 +31,13 @@ from seclcompress.workflows.runs import (
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
-_DEFAULTS = TrainingSettings()
-
 
 def train(
     network: str | Path,
     *,
     data: str,
     output_dir: str | Path,
-    settings: TrainingSettings = _DEFAULTS,
+    settings: TrainingSettings | None = None,
     weights: str | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, ...] | None = None,
@@ -51,7 +49,7 @@ def train(
     overwrite: bool = False,
     time_limit: float | None = None,
     stopping: Stopping = contextlib.nullcontext,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
 ) -> TrainingResult:
     """Trains a network without a teacher: to get a teacher, or to compare with distillation.
 
@@ -62,7 +60,7 @@ def train(
         network: A network's name, a saved folder, or `package.module:factory`.
         data: The name of a data set, one of `data.NAMES`.
         output_dir: The folder to write; it appears whole at the end.
-        settings: How to train.
+        settings: How to train; by default as the study in docs/training.md found best.
         weights: A weights file, or torchvision's name of published ones.
         num_classes: Outputs of the classifier; by default the data's classes.
         input_size: (channels, *spatial); by default the data's or the network's usual one.
@@ -81,13 +79,14 @@ def train(
         InterruptedRunError: If the run was stopped; `resume` goes on.
         SeclcompressError: Whatever goes wrong; what was finished is kept.
     """
+    settings = settings or TrainingSettings()
     output = Output(Path(output_dir), resume, overwrite)
     output.check()
     with join(settings.device) as processes:
         check_device(processes.device)
-        observer = observer if processes.first else SILENT
+        observer = (observer if processes.first else None) or Observer()
         source, images = _source_and_data(
-            str(network),
+            typed(network),
             data,
             settings,
             weights=weights,
@@ -174,7 +173,7 @@ def distill(
     teacher: str | Path,
     data: str,
     output_dir: str | Path,
-    settings: TrainingSettings = _DEFAULTS,
+    settings: TrainingSettings | None = None,
     teacher_weights: str | None = None,
     data_dir: Path | None = None,
     factory: str | None = None,
@@ -184,7 +183,7 @@ def distill(
     overwrite: bool = False,
     time_limit: float | None = None,
     stopping: Stopping = contextlib.nullcontext,
-    observer: Observer = SILENT,
+    observer: Observer | None = None,
 ) -> TrainingResult:
     """Trains a converted network from the original: attention transfer, knowledge distillation.
 
@@ -196,7 +195,8 @@ def distill(
         teacher: The network to learn from: a folder, or a name with weights.
         data: The name of a data set, one of `data.NAMES`.
         output_dir: The folder to write; it appears whole at the end.
-        settings: How to train. Where `taps` are not given, the ends of the resolution groups are.
+        settings: How to train; by default as the study in docs/training.md found best.
+            Where `taps` are not given, the ends of the resolution groups are compared.
         teacher_weights: Weights of a named teacher: a file, or torchvision's name.
         data_dir: As in `train`.
         factory: As in `train`.
@@ -212,15 +212,16 @@ def distill(
         InterruptedRunError: If the run was stopped; `resume` goes on.
         SeclcompressError: Whatever goes wrong; what was finished is kept.
     """
+    settings = settings or TrainingSettings()
     output = Output(Path(output_dir), resume, overwrite)
     output.check()
-    found = locate(str(student), factory_name=factory)
+    found = locate(typed(student), factory_name=factory)
     guide = _locate_teacher(
-        str(teacher), found, weights=teacher_weights, factory=factory, download=download
+        typed(teacher), found, weights=teacher_weights, factory=factory, download=download
     )
     with join(settings.device) as processes:
         check_device(processes.device)
-        observer = observer if processes.first else SILENT
+        observer = (observer if processes.first else None) or Observer()
         images = open_data(
             data,
             found.input_size,

@@ -306,7 +306,7 @@ class TestTraining:
         assert Path("distilled/curves.png").read_bytes().startswith(b"\x89PNG")
 
     def test_interrupted_and_resumed(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-        from seclcompress.cli.training_progress import TrainingProgress
+        from seclcompress.cli.progress import TrainingProgress
 
         invoke("train", "wrn10_1", *TRAIN, "-o", "whole")
 

@@ -26,12 +26,14 @@ def printed(table: object, width: int) -> str:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_every_setting_is_shown_at_any_width(width: int) -> None:
-    settings = TrainingSettings(taps=("layer1", "layer2"), lr=0.025)
+    settings = TrainingSettings(taps=("layer1", "layer2"), lr=0.025, group_lr={"gains": 3})
     words = printed(settings_table(settings, width), width)
     for name in TrainingSettings.model_fields:
         assert name in words
     assert "layer1,layer2" in words
     assert "0.025" in words
+    assert "gains=0" in words
+    assert "gains=3" in words
     assert "…" not in words
 
 
