@@ -8,7 +8,6 @@ in `tests/networks/source_promises.py`, which run over all that are registered.
 from __future__ import annotations
 
 import importlib
-import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -29,15 +28,13 @@ _LONGEST_OPTION = 200
 
 
 def _option(value: object) -> bool | int | float | str:
-    whole = (
-        isinstance(value, int) and abs(value) <= _LARGEST_OPTION
-    )  # True and False are among them
-    finite = isinstance(value, float) and math.isfinite(value)
-    if whole or finite or (isinstance(value, str) and len(value) <= _LONGEST_OPTION):
-        return value  # type: ignore[return-value]
+    if isinstance(value, int | float) and abs(value) <= _LARGEST_OPTION:  # not NaN
+        return value
+    if isinstance(value, str) and len(value) <= _LONGEST_OPTION:
+        return value
     raise ValueError(
-        f"an option is true, false, a whole number up to ±{_LARGEST_OPTION}, a finite fraction or at "
-        f"most {_LONGEST_OPTION} characters"
+        f"an option is true, false, a number up to ±{_LARGEST_OPTION} or at most {_LONGEST_OPTION} "
+        "characters"
     )
 
 

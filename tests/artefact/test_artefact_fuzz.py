@@ -269,7 +269,7 @@ HUGE = "torchvision"
         with_values(network={"source": HUGE, "name": "resnet50", "options": {"norm_layer": 1}}),
         with_values(network={"source": HUGE, "name": "resnet50", "options": {"norm_layer": "x"}}),
         with_values(
-            network={"source": HUGE, "name": "mobilenet_v2", "options": {"width_mult": 1e300}},
+            network={"source": HUGE, "name": "mobilenet_v2", "options": {"width_mult": 1e-300}},
             plan=None,
         ),
         with_values(

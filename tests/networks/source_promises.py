@@ -126,7 +126,7 @@ def what_it_does_not_know_is_refused_in_words(source: Source, name: str, folder:
         unknown = spec.model_copy(update={"name": strange})
         with pytest.raises(SeclcompressError):
             built(unknown, skeleton=True)
-    for value in (True, -1, 2**16, 0.5, -1e300, "", "x" * 200):
+    for value in (True, -1, 2**16, 0.5, -6e4, "", "x" * 200):
         options = {**spec.options, "no_such_option": value}
         with pytest.raises(NetworkError):
             built(spec.model_copy(update={"options": options}), skeleton=True)

@@ -140,7 +140,7 @@ def test_afterwards_it_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [True, False, 0, -(2**16), 2**16, 0.5, -1e300, "", "x" * 200, "é\x00"]
+    "value", [True, False, 0, -(2**16), 2**16, 0.5, -1e-300, 65536.0, "", "x" * 200, "é\x00"]
 )
 def test_options_of_a_spec(value: object) -> None:
     spec = NetworkSpec(source="torchvision", name="resnet18", options={"a": value})
@@ -155,6 +155,7 @@ def test_options_of_a_spec(value: object) -> None:
         2**16 + 1,
         -(2**16) - 1,
         10**400,
+        1e9,
         math.inf,
         math.nan,
         "x" * 201,
@@ -166,9 +167,7 @@ def test_options_of_a_spec(value: object) -> None:
     ],
 )
 def test_options_that_no_spec_has(value: object) -> None:
-    words = (
-        "an option is true, false, a whole number up to ±65536, a finite fraction or at most 200"
-    )
+    words = "an option is true, false, a number up to ±65536 or at most 200"
     with pytest.raises(ValidationError, match=words):
         NetworkSpec(source="torchvision", name="resnet18", options={"a": value})
 
