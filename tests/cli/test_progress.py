@@ -1,0 +1,50 @@
+"""What is drawn on a terminal while images are decoded and a network is trained."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from seclcompress.cli.progress import DrawingImages, TrainingProgress
+
+RECORD = {"epoch": 1, "train_loss": 2.0, "test_loss": 1.5, "accuracy": 40.0, "seconds": 3.0}
+
+
+def console(terminal: bool) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, force_terminal=terminal, width=100, color_system=None), file
+
+
+def test_a_run_on_a_terminal_and_elsewhere() -> None:
+    for terminal in (True, False):
+        to, file = console(terminal)
+        with TrainingProgress(to) as progress:
+            progress.message("[bold] is no markup")
+            progress.start(2, 2, 1)
+            progress.before({"teacher": 90.0, "student before": 10.0})
+            progress.step(1, 50, 1.25, 0.1)
+            progress.epoch(RECORD)
+            progress.step(2, 50, 1.0, 0.1)
+            progress.step(2, 50, 1.0, 0.1)
+            progress.epoch({**RECORD, "epoch": 2})
+            progress.message("after the last epoch there is no bar")
+        words = file.getvalue()
+        assert "[bold] is no markup" in words
+        assert "Before the first step: teacher 90.00 %, student before 10.00 %" in words
+        line = "epoch 1/2  train loss 2.0000  test loss 1.5000  accuracy 40.00 %  3.0 s"
+        assert line in words
+        assert words.endswith("after the last epoch there is no bar\n")
+        assert ("images/s" in words) == terminal
+
+
+def test_decoding() -> None:
+    for terminal in (True, False):
+        to, file = console(terminal)
+        drawing = DrawingImages(to)
+        with drawing.working("Opening [x] …"):
+            pass
+        drawing.decoding("[x]", 1000, 2000)
+        drawing.decoding("[x]", 2000, 2000)
+        assert ("Decoding [x]: 2,000 of 2,000 images" in file.getvalue()) == terminal
+        assert ("Opening [x] …" in file.getvalue()) == terminal
