@@ -31,7 +31,7 @@ def measure(length: int) -> tuple[float, float, float, float]:
     def make(from_length: int) -> None:
         stack.FFT_FROM_LENGTH = from_length
         with mock.patch.object(kernel, "supports", return_value=False):
-            stack.dense_matrix(a, d, length, length).sum().backward()
+            stack.stack_matrix(a, d, length, length).sum().backward()
 
     times = alternate(
         {

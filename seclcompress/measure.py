@@ -91,7 +91,7 @@ class Stopwatch:
 
     def _timings(self, case: _Case) -> dict[str, Timing]:
         key = self._key(case)
-        if key not in self._known:
+        if self._known.get(key, {}).keys() != set(case.substitution.executions):
             output_size = "×".join(map(str, case.size.output))
             self.on_measure(f"{case.substitution.name} for {case.conv} at {output_size}")
             timings = self._measure(case)

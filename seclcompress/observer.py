@@ -90,6 +90,11 @@ class Several(Observer):
         for observer in self._observers:
             observer.message(words)
 
+    def decided(self, label: str, plan: Any, counted: Any) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.decided(label, plan, counted)
+
     @contextlib.contextmanager
     def working(self, words: str) -> Iterator[Callable[[str], object]]:
         """Tells all."""

@@ -16,6 +16,7 @@ from seclcompress.measure import Stopwatch
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
 from seclcompress.substitutions import StructuredConv, structured_layers
+from seclcompress.substitutions.shapes import BlockConv, FullConv
 from seclcompress.timing import Timing
 from seclcompress.trace import trace_network
 
@@ -70,6 +71,96 @@ def test_it_computes_the_same(name: str, size: int, left: int, execution: str) -
     if execution == "fast":
         assert structured == len(plan.rewritten)
     assert not any(p.requires_grad for p in ready.parameters())
+
+
+def moved(norm: nn.Module) -> nn.Module:
+    """A batch norm that has seen something."""
+    with torch.no_grad():
+        norm.running_mean.normal_(0, 0.3)
+        norm.running_var.uniform_(0.5, 1.5)
+        norm.weight.uniform_(0.5, 1.5)
+        norm.bias.normal_(0, 0.3)
+    return norm
+
+
+class Halves(FullConv):
+    """A full convolution whose weight is a sum of two."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv)
+        self.one = nn.Parameter(conv.weight.detach() / 2)
+        self.other = nn.Parameter(torch.randn_like(conv.weight) / 10)
+
+    def factors(self) -> list[nn.Parameter]:
+        return [self.one, self.other]
+
+    def make_weight(self) -> torch.Tensor:
+        return self.one + self.other
+
+
+def bottleneck(conv: nn.Conv2d, inner: int = 4) -> BlockConv:
+    """1×1, BN, ReLU, strided 3×3, BN, ReLU, 1×1."""
+    body = nn.Sequential(
+        nn.Conv2d(conv.in_channels, inner, 1, bias=False),
+        moved(nn.BatchNorm2d(inner)),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(inner, inner, 3, padding=1, stride=conv.stride, groups=2, bias=False),
+        moved(nn.BatchNorm2d(inner)),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(inner, conv.out_channels, 1, bias=conv.bias is not None),
+    )
+    return BlockConv(conv, body)
+
+
+class Shaped(nn.Module):
+    """A block and a full convolution, a batch norm behind each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        block, full = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, bias=False)
+        self.block, self.first = bottleneck(block), moved(nn.BatchNorm2d(6))
+        self.full, self.second = Halves(full), moved(nn.BatchNorm2d(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.block(x)).relu()
+        assert self.block.out_channels == 6  # as networks read of a convolution
+        return self.second(self.full(x))
+
+
+@pytest.mark.parametrize("execution", ["dense", "fast", "auto"])
+def test_batch_norm_in_and_behind_blocks_and_full_convolutions(execution: str) -> None:
+    torch.manual_seed(0)
+    network = Shaped().eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    ready = for_inference(network, (3, 8, 8), execution)
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = network(x)
+        torch.testing.assert_close(ready(x), expected, atol=1e-5, rtol=1e-4)
+    assert norms(network) == 4
+    assert norms(ready) == 0  # two inside the block, one behind it, one behind the full one
+    assert structured_layers(ready) == []
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert not any(p.requires_grad for p in ready.parameters())
+
+
+def test_a_block_that_runs_twice_keeps_its_norms() -> None:
+    class Repeats(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block, self.norm = bottleneck(nn.Conv2d(3, 3, 3, padding=1)), nn.BatchNorm2d(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.block(self.block(x)))
+
+    torch.manual_seed(0)
+    network = Repeats().eval()
+    moved(network.norm)
+    ready = for_inference(network, (3, 8, 8))
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(ready(x), network(x))
+    assert norms(ready) == 3
 
 
 def test_what_must_not_be_folded() -> None:

@@ -120,6 +120,36 @@ def test_a_damaged_cache_is_measured_anew(monkeypatch, tmp_path: Path, content: 
     assert len(json.loads(cache.read_text())) == 1
 
 
+@pytest.mark.parametrize("left", [{}, {"dense": [3.0, 0.1]}, {"fast": [3.0, 0.1]}])
+def test_a_case_with_other_executions_in_the_cache_is_measured_anew(
+    monkeypatch, tmp_path: Path, left: dict[str, list[float]]
+) -> None:
+    asked = told(monkeypatch, Timing(3.0, 0.1), Timing(2.0, 0.1))
+    cache = tmp_path / "timings.json"
+    conv = nn.Conv2d(4, 8, 1)
+    Stopwatch(cache).choose(site(conv), ACDC, CONFIG)
+    (key,) = json.loads(cache.read_text())
+    cache.write_text(json.dumps({key: left}))
+    found = Stopwatch(cache).choose(site(conv), ACDC, CONFIG)
+    assert (found.execution, found.seconds) == ("fast", {"dense": 3.0, "fast": 2.0})
+    assert len(asked) == 2
+    assert json.loads(cache.read_text()) == {key: {"dense": [3.0, 0.1], "fast": [2.0, 0.1]}}
+
+
+def test_a_family_with_one_execution_has_one_time() -> None:
+    separable = substitutions.get("separable")
+    found = Stopwatch().choose(site(nn.Conv2d(4, 8, 3)), separable, separable.config({}))
+    assert found.execution == "dense"
+    assert found.seconds is not None
+    assert list(found.seconds) == ["dense"]
+
+
+def test_a_linear_is_timed_over_its_positions() -> None:
+    found = Stopwatch().choose(site(nn.Linear(4, 8), {(5,): 2}), ACDC, CONFIG)
+    assert found.seconds is not None
+    assert list(found.seconds) == ["dense", "fast"]
+
+
 @pytest.mark.parametrize(
     "conv",
     [
@@ -139,16 +169,18 @@ def test_a_layer_is_timed_at_its_true_shape(conv: nn.Module) -> None:
     seen = []
     original = ACDC.build(nn.Conv2d(4, 8, 1), CONFIG)
     forward = type(original).forward
+    where = site(conv, {size: 1})
 
     def spy(self, x):
         y = forward(self, x)
-        seen.append(tuple(y.shape))
+        seen.append((tuple(x.shape), tuple(y.shape)))
         return y
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(original), "forward", spy)
-        found = Stopwatch(batch=3).choose(site(conv, {size: 1}), ACDC, CONFIG)
-    assert set(seen) == {(3, 8, *size)}
+        found = Stopwatch(batch=3).choose(where, ACDC, CONFIG)
+    ((given, _),) = where.calls
+    assert set(seen) == {((3, 4, *given), (3, 8, *size))}
     assert found.seconds is not None
     assert all(0 < seconds < 60 for seconds in found.seconds.values())
 

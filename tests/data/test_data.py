@@ -442,12 +442,18 @@ class TestPublished:
 def test_preprocessing_is_that_of_torchvisions_own_transforms(tmp_path: Path) -> None:
     from torchvision import models
 
-    from seclcompress.networks.torchvision_zoo import preprocessing
+    from seclcompress.networks import torchvision_zoo
 
     weights = models.ResNet18_Weights.IMAGENET1K_V1
     image = torch.randint(0, 255, (3, 250, 310), dtype=torch.uint8)
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "x.png")
     images = open_folder([(str(tmp_path / "x.png"), 0)], None, Reading("never"))
-    found = every(images, View((3, 224, 224), preprocessing(weights)))
+    found = every(
+        images,
+        View(
+            (3, 224, 224),
+            torchvision_zoo.SOURCE.published_weights("resnet18", "IMAGENET1K_V1").preprocessing,
+        ),
+    )
     expected = weights.transforms()(Image.open(tmp_path / "x.png"))
     torch.testing.assert_close(found[0], expected, atol=0.03, rtol=0)

@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 from seclcompress.errors import PlanError, UsageError
-from seclcompress.plan import Choice, Plan, PlanOptions, fit_plan, make_plan, matches, read_plan
+from seclcompress.plan import (
+    Choice,
+    Plan,
+    PlanOptions,
+    convolutions,
+    fit_plan,
+    make_plan,
+    matches,
+    read_plan,
+)
 from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.substitutions import StructuredConv
 from seclcompress.trace import Trace, trace_network
@@ -222,6 +231,61 @@ def test_another_way_to_choose_the_execution(awkward_network: nn.Module, traced:
     assert plan.cost_model == "measured"
     assert {layer.execution for layer in plan.rewritten} == {"fast"}
     assert {layer.name: layer.seconds for layer in plan.rewritten}["twice"] == {"fast": 2.0}
+
+
+def test_a_family_with_one_execution_is_not_asked_to_choose(
+    awkward_network: nn.Module, traced: Trace
+) -> None:
+    def never(*about: object) -> Choice:
+        raise AssertionError("there is nothing to choose")
+
+    options = PlanOptions(substitution="separable", cost_model="measured")
+    plan = make_plan(awkward_network, traced, options, never)
+    assert [layer.name for layer in plan.rewritten] == ["body.0", "body.3", "twice"]
+    assert {(layer.execution, layer.seconds) for layer in plan.rewritten} == {("dense", None)}
+    with pytest.raises(AssertionError, match="nothing to choose"):
+        make_plan(awkward_network, traced, PlanOptions(config={"depth": 2}), never)
+
+
+def test_layers_inside_structured_layers_are_not_listed() -> None:
+    torch.manual_seed(0)
+    network = Attending().eval()
+    trace = trace_network(network, (3, 8, 8))
+    plan = plan_of(network, trace, linear=True, head=True)
+    rewritten = ["first", "block.conv", "block.linear", "head"]
+    assert [layer.name for layer in plan.rewritten] == rewritten
+    rewrite_network(network, plan)
+    # A split layer holds a depthwise convolution, a replaced Linear a structured one.
+    assert isinstance(network.first.depthwise, nn.Conv2d)
+    assert isinstance(network.block.linear.convolution, StructuredConv)
+    again = trace_network(network, (3, 8, 8))
+    whole = make_plan(network, again, PlanOptions(linear=True), may_be_empty=True)
+    assert [layer.name for layer in whole.layers] == ["stem", "block.plain"]
+    assert list(convolutions(network)) == ["stem", "block.plain"]
+    # Nor can a plan for the old network be given back for the new one.
+    with pytest.raises(PlanError, match="the network has no layer first"):
+        fit_plan(plan, network, again, "plan.json")
+
+
+class Attending(nn.Module):
+    """Convolutions and Linears, some of them inside a module of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 1)
+        self.first = nn.Conv2d(64, 64, 3, padding=1)
+        self.block = nn.ModuleDict(
+            {
+                "plain": nn.Conv2d(64, 64, 3, groups=64, padding=1),
+                "conv": nn.Conv2d(64, 64, 3, padding=1),
+                "linear": nn.Linear(64, 64),
+            }
+        )
+        self.head = nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.block["conv"](self.block["plain"](self.first(self.stem(x))))
+        return self.head(self.block["linear"](x.mean((2, 3))))
 
 
 def test_what_was_kept_keeps_its_weights(awkward_network: nn.Module, traced: Trace) -> None:

@@ -24,6 +24,72 @@ def test_sizes_calls_and_mult_adds(awkward_network: nn.Module) -> None:
     assert found.total_mult_adds == sum(found.mult_adds.values())
 
 
+class Sized(nn.Module):
+    """Layers whose inputs have another size than their outputs, and ones called in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strided = nn.Conv2d(3, 8, 1, stride=2)
+        self.padded = nn.Conv2d(8, 8, 3, padding=2, dilation=(1, 2))
+        self.keyword = nn.Conv2d(8, 8, 3)
+        self.alone = nn.Conv2d(8, 8, 3)
+        self.up = nn.ConvTranspose2d(8, 8, 2, stride=2)
+        self.row = nn.Conv1d(8, 8, 3)
+        self.token = nn.Linear(8, 4)
+        self.pooled = nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.keyword(input=self.padded(self.strided(x)))
+        x = self.up(self.alone(x[0])[None])
+        x = self.row(x.flatten(2))
+        self.pooled(torch.zeros(4, device=x.device))  # one vector alone
+        return self.pooled(input=self.token(x.mT)).mean(1)
+
+
+def test_sizes_of_inputs_are_those_of_each_call() -> None:
+    found = trace_network(Sized(), (3, 16, 13))
+    assert found.sizes("strided") == {((16, 13), (8, 7)): 1}
+    assert found.sizes("padded") == {((8, 7), (10, 7)): 1}
+    assert found.sizes("keyword") == {((10, 7), (8, 5)): 1}
+    assert found.sizes("alone") == {((8, 5), (6, 3)): 1}
+    assert found.sizes("up") == {((6, 3), (12, 6)): 1}
+    assert found.sizes("row") == {((72,), (70,)): 1}
+    # Of a Linear both are its positions.
+    assert found.sizes("token") == {((70,), (70,)): 1}
+    assert found.sizes("pooled") == {((70,), (70,)): 1, ((1,), (1,)): 1}
+    (size,) = found.sizes("strided")
+    assert (size.input, size.output) == ((16, 13), (8, 7))
+
+
+def test_calls_on_different_inputs_with_equal_outputs_are_told_apart() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1, stride=2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            once = self.conv(x)
+            return once + self.conv(x[..., :-1, :-1]) + self.conv(x.relu())
+
+    found = trace_network(Twice(), (3, 8, 8)).sizes("conv")
+    assert found == {((8, 8), (4, 4)): 2, ((7, 7), (4, 4)): 1}
+
+
+def test_a_batch_of_regions_is_so_many_calls_of_one_size() -> None:
+    class Regions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x.repeat(5, 1, 1, 1))
+            return self.fc(x.mean((2, 3)))
+
+    found = trace_network(Regions(), (3, 8, 9))
+    assert found.sizes("conv") == {((8, 9), (6, 7)): 5}
+    assert found.sizes("fc") == {((1,), (1,)): 5}
+
+
 def test_the_network_is_left_as_it_was(awkward_network: nn.Module) -> None:
     awkward_network.train()
     awkward_network.body[1].eval()

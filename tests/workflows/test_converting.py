@@ -35,7 +35,7 @@ def test_what_was_decided_and_written_comes_back(tmp_path: Path) -> None:
         f"Wrote {out}. Its new layers are untrained: distill it next.",
         f"Wrote the plan to {plan}.",
     ]
-    assert (done.fresh, done.fits) == ((), {})
+    assert (done.untrained, done.fits) == ((), {})
 
 
 def test_the_command_line_writes_the_same(invoke: Invoke) -> None:
@@ -73,15 +73,15 @@ def test_fitted_to_the_original(tmp_path: Path) -> None:
     options = PlanOptions(config={"depth": 2}, only=("group1",))
     done = convert("wrn10_1", tmp_path / "out", options=options, start="original", observer=told)
     assert set(done.fits) == {layer.name for layer in done.plan.rewritten}
-    assert all(left is not None and 0 < left < 1 for left in done.fits.values())
+    assert all(fit is not None and 0 < fit.left < 1 for fit in done.fits.values())
     assert told.work[0] == "Fitting …"
-    name, left = next(iter(done.fits.items()))
-    assert left is not None
-    words = f"{name}: {100 * (1 - left**2):.1f} % of the pointwise weights' energy taken over"
+    name, fit = next(iter(done.fits.items()))
+    assert fit is not None
+    words = f"{name}: {100 * (1 - fit.left**2):.1f} % of the pointwise weights' energy taken over"
     assert told.messages[0] == words
 
 
-def test_what_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision import models
 
     from seclcompress.networks import torchvision_zoo
@@ -89,7 +89,7 @@ def test_what_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(name: str, *published: object) -> dict[str, torch.Tensor]:
         return models.get_model(name).state_dict()
 
-    monkeypatch.setattr(torchvision_zoo, "fetch", fetch)
+    monkeypatch.setattr(torchvision_zoo, "_fetch", fetch)
     told = Listening()
     done = convert(
         "resnet18",
@@ -100,18 +100,18 @@ def test_what_is_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         download=True,
         observer=told,
     )
-    assert done.fresh == ("fc.weight", "fc.bias")
+    assert done.untrained == ("fc.weight", "fc.bias")
     assert told.messages[0] == "Fresh, for another number of classes: fc.weight, fc.bias."
 
 
 def test_accuracy_becomes_the_teachers(tmp_path: Path) -> None:
     config = artefact.ArtefactConfig(
-        recipe=networks.named_recipe("wrn10_1"),
+        network=networks.named_spec("wrn10_1"),
         input_size=(3, 32, 32),
         classes=list("0123456789"),
         metrics={"accuracy": 91.5, "test_loss": 0.2},
     )
-    artefact.save(tmp_path / "teacher", networks.build(config.recipe), config)
+    artefact.save(tmp_path / "teacher", networks.build(config.network), config)
     convert(tmp_path / "teacher", tmp_path / "student", options=SHALLOW)
     written = artefact.read_config(tmp_path / "student")
     assert written.metrics == {"teacher_accuracy": 91.5}
@@ -143,7 +143,7 @@ def test_an_earlier_folder_of_ours_is_replaced(tmp_path: Path) -> None:
 
 
 def test_what_goes_wrong_leaves_nothing(tmp_path: Path) -> None:
-    state = networks.build(networks.named_recipe("wrn10_1")).state_dict()
+    state = networks.build(networks.named_spec("wrn10_1")).state_dict()
     state["fc.bias"][3] = float("nan")
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
     weights = str(tmp_path / "w.safetensors")

@@ -13,7 +13,7 @@ from runs import Silent
 
 from seclcompress import artefact
 from seclcompress.errors import ArtefactError, DataError, UsageError
-from seclcompress.networks import named_recipe
+from seclcompress.networks import named_spec
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.resolve import locate
 from seclcompress.rewrite import rewrite_network
@@ -69,7 +69,7 @@ def student(teacher: Path) -> Path:
     options = PlanOptions(config={"depth": 2})
     plan = make_plan(network, trace_network(network, source.input_size), options)
     config = artefact.ArtefactConfig(
-        recipe=source.recipe, plan=plan, input_size=source.input_size, seed=0
+        network=source.network, plan=plan, input_size=source.input_size, seed=0
     )
     folder = teacher.with_name("student")
     artefact.save(folder, rewrite_network(network, plan, seed=0), config)
@@ -91,7 +91,7 @@ def test_the_result_is_data(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert config.metrics == result.metrics
     assert result.metrics["accuracy"] == result.history[-1]["accuracy"]
     assert (config.training["recipe"], config.training["group_decay"]) == ("mine", {"gains": 0})
-    assert config.recipe == named_recipe("wrn10_1", 10)
+    assert config.network == named_spec("wrn10_1", 10)
     assert observer.words == [
         "Opening digits …",
         "50 images a batch × 1 accumulated × 1 processes = 50 images a step; 150 training images, "

@@ -39,6 +39,8 @@ Space: TypeAlias = Convolution | FactoredDepthwise
 def new_depthwise(conv: Convolution) -> Convolution:
     """A depthwise convolution of `conv`'s geometry that keeps the variance of white input."""
     filters = conv.weight.new_empty(conv.in_channels, 1, *conv.kernel_size)
+    # What torch draws for a new convolution, replaced at once: a seed gives the weights it always gave.
+    nn.init.kaiming_uniform_(filters, a=math.sqrt(5))
     nn.init.normal_(filters, std=1 / math.sqrt(math.prod(conv.kernel_size)))
     return convolution_of(filters, None, conv, groups=conv.in_channels)
 
