@@ -93,10 +93,10 @@ def bench_weight(n: int, layers: int, seconds: float) -> list[Line]:
 
     @torch.no_grad()
     def weight() -> None:
-        kernel.dense_weight(a, d, n, n)
+        kernel.acdc_matrix(a, d, n, n)
 
     def weight_and_gradient() -> None:
-        torch.autograd.grad(kernel.dense_weight(a, d, n, n), (a, d), outer)
+        torch.autograd.grad(kernel.acdc_matrix(a, d, n, n), (a, d), outer)
 
     times = in_turns(
         {"products": products, "weight": weight, "gradient": weight_and_gradient}, seconds

@@ -19,7 +19,7 @@ import torch
 from torchvision.datasets import ImageFolder
 
 import seclcompress
-from seclcompress.data import Augmentation, Data, View, load_data
+from seclcompress.data import Augmentation, Data, Presentation, load_data
 from seclcompress.data.folders import Reading, open_folder
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.timing import alternate, describe_machine
@@ -37,10 +37,10 @@ KINDS = {
 
 def pass_over(data: Data, augmentation: Augmentation, count: int) -> Callable[[], object]:
     order = list(torch.randperm(len(data.train))[:count].split(BATCH))
-    view = View(SIZE, data.preprocessing, augmentation)
+    presentation = Presentation(SIZE, data.preprocessing, augmentation)
 
     def run() -> None:
-        for _ in data.train.read(order, view):
+        for _ in data.train.read(order, presentation):
             pass
 
     return run
@@ -58,8 +58,8 @@ def distillation_step(network: str) -> Callable[[], object]:
     settings = TrainingSettings(taps=TAPS)
     objective = Objective(student, student, settings, 10, Teacher(teacher, TAPS)).__enter__()
     data = load_data("digits", SIZE)
-    view = View(SIZE, data.preprocessing)
-    [batch] = data.train.read([torch.arange(BATCH)], view)
+    presentation = Presentation(SIZE, data.preprocessing)
+    [batch] = data.train.read([torch.arange(BATCH)], presentation)
     batch = batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
     optimizer = torch.optim.SGD(student.parameters(), lr=1e-3, momentum=0.9, foreach=True)
 

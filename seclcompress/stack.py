@@ -103,7 +103,7 @@ def stack_matrix(
         Shape (out_channels, in_channels).
     """
     if not extra_riffle and kernel.supports(a.shape[-1], a.dtype, a.device):
-        return kernel.dense_weight(a, d, in_channels, out_channels)
+        return kernel.acdc_matrix(a, d, in_channels, out_channels)
     narrow = min(in_channels, out_channels)
     identity = torch.eye(narrow, dtype=a.dtype, device=a.device)
     if in_channels <= out_channels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seclcompress.data.augmentation import Augmentation
-from seclcompress.data.images import Batch, Images, View
+from seclcompress.data.images import Batch, Images, Presentation
 from seclcompress.data.opening import (
     DEFAULT_ROOT,
     NAMES,
@@ -14,7 +14,7 @@ from seclcompress.data.opening import (
     load_data,
     usual_input_size,
 )
-from seclcompress.data.order import plan_steps
+from seclcompress.data.order import split_into_steps
 
 __all__ = [
     "DEFAULT_ROOT",
@@ -23,11 +23,11 @@ __all__ = [
     "Batch",
     "Data",
     "Images",
-    "View",
+    "Presentation",
     "check_classes",
     "check_labels",
     "is_folder",
     "load_data",
-    "plan_steps",
+    "split_into_steps",
     "usual_input_size",
 ]

@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class View:
+class Presentation:
     """How images are to be seen.
 
     Attributes:
@@ -80,12 +80,12 @@ class Images(ABC):
         """Some of the images, by their indices, shape (count,)."""
 
     @abstractmethod
-    def read(self, order: Sequence[Tensor], view: View) -> Iterator[Batch]:
+    def read(self, order: Sequence[Tensor], presentation: Presentation) -> Iterator[Batch]:
         """Batches of these indices, in this order.
 
         Args:
             order: The indices of each batch.
-            view: How the images are to be seen.
+            presentation: How the images are to be seen.
 
         Raises:
             DataError: If an image cannot be read.
@@ -111,23 +111,27 @@ class Decoded(Images):
         readable = None if self.readable is None else self.readable[indices]
         return Decoded(self.pixels[indices], self.labels[indices], readable)
 
-    def read(self, order: Sequence[Tensor], view: View) -> Iterator[Batch]:
+    def read(self, order: Sequence[Tensor], presentation: Presentation) -> Iterator[Batch]:
         """Batches of these indices, in this order."""
-        augmentation = view.augmentation
-        if view.device != "cpu" and self.pixels.nbytes <= _RESIDENT:
-            self.pixels = self.pixels.to(view.device)
-        rows = draw(len(self), view.seed, view.epoch) if augmentation else None
+        augmentation = presentation.augmentation
+        if presentation.device != "cpu" and self.pixels.nbytes <= _RESIDENT:
+            self.pixels = self.pixels.to(presentation.device)
+        rows = draw(len(self), presentation.seed, presentation.epoch) if augmentation else None
         for wanted in order:
             indices = wanted if self.readable is None else wanted[self.readable[wanted]]
             if not len(indices):
                 raise DataError("None of the images of a whole batch can be read.")
-            images = self.pixels[indices.to(self.pixels.device)].to(view.device)
+            images = self.pixels[indices.to(self.pixels.device)].to(presentation.device)
             mine = None if rows is None else rows[indices]
             if mine is not None and (augmentation.crop or augmentation.flip):
                 images = crop_and_flip(images, mine, augmentation.crop, augmentation.flip)
             if mine is not None and augmentation.randaugment:
                 images = rand_augment(images, mine, augmentation.randaugment)
-            yield Batch(_finish(images, view, mine), self.labels[indices].to(view.device), indices)
+            yield Batch(
+                _finish(images, presentation, mine),
+                self.labels[indices].to(presentation.device),
+                indices,
+            )
 
 
 class Decoder(Protocol):
@@ -167,22 +171,26 @@ class Files(Images):
         chosen = _Chosen(self.decode, indices.tolist())
         return Files(chosen, self.labels[indices], skip=self._skip, on_skip=self._on_skip)
 
-    def read(self, order: Sequence[Tensor], view: View) -> Iterator[Batch]:
+    def read(self, order: Sequence[Tensor], presentation: Presentation) -> Iterator[Batch]:
         """Batches of these indices, in this order."""
-        workers = view.workers
+        workers = presentation.workers
         if self.decode.complete and multiprocessing.get_start_method() != "fork":
             workers = 0  # each would be sent a copy of all images
         loader = DataLoader(
-            _PerImage(self.decode, self.labels, view),
+            _PerImage(self.decode, self.labels, presentation),
             batch_sampler=[indices.tolist() for indices in order],
             num_workers=workers,
             collate_fn=_collate,
-            pin_memory=view.device.startswith("cuda"),
+            pin_memory=presentation.device.startswith("cuda"),
             worker_init_fn=_let_go_of_signals,
             # Its own, so that starting to read draws nothing from the global random numbers.
             generator=torch.Generator(),
         )
-        rows = draw(len(self), view.seed, view.epoch) if view.augmentation.cutout else None
+        rows = (
+            draw(len(self), presentation.seed, presentation.epoch)
+            if presentation.augmentation.cutout
+            else None
+        )
         batches = iter(loader)
         while True:
             try:
@@ -202,9 +210,9 @@ class Files(Images):
                 self._on_skip(words)
             if not len(indices):
                 raise DataError("None of the images of a whole batch can be read.")
-            images = images.to(view.device, non_blocking=True)
-            images = _finish(images, view, None if rows is None else rows[indices])
-            yield Batch(images, labels.to(view.device, non_blocking=True), indices)
+            images = images.to(presentation.device, non_blocking=True)
+            images = _finish(images, presentation, None if rows is None else rows[indices])
+            yield Batch(images, labels.to(presentation.device, non_blocking=True), indices)
 
 
 class _Chosen:
@@ -225,16 +233,18 @@ class _Chosen:
 class _PerImage(Dataset[Any]):
     """Decodes and augments one image; what is random is seeded by the image's own numbers."""
 
-    def __init__(self, decode: Decoder, labels: Tensor, view: View) -> None:
+    def __init__(self, decode: Decoder, labels: Tensor, presentation: Presentation) -> None:
         self._decode, self._labels = decode, labels
-        augmentation = view.augmentation
-        self._rows = draw(len(labels), view.seed, view.epoch) if augmentation else None
-        size = list(view.input_size[1:])
-        how = {"interpolation": _interpolation(view.preprocessing), "antialias": True}
+        augmentation = presentation.augmentation
+        self._rows = (
+            draw(len(labels), presentation.seed, presentation.epoch) if augmentation else None
+        )
+        size = list(presentation.input_size[1:])
+        how = {"interpolation": _interpolation(presentation.preprocessing), "antialias": True}
         if augmentation.crop:
             steps: list[Any] = [v2.RandomResizedCrop(size, **how)]
         else:
-            shorter = view.preprocessing.resize or round(min(size) * 256 / 224)
+            shorter = presentation.preprocessing.resize or round(min(size) * 256 / 224)
             steps = [v2.Resize(max(shorter, *size), **how), v2.CenterCrop(size)]
         if augmentation.flip:
             steps.append(v2.RandomHorizontalFlip())
@@ -274,20 +284,20 @@ def _interpolation(preprocessing: Preprocessing) -> InterpolationMode:
     return InterpolationMode(preprocessing.interpolation)
 
 
-def _finish(images: Tensor, view: View, rows: Tensor | None) -> Tensor:
+def _finish(images: Tensor, presentation: Presentation, rows: Tensor | None) -> Tensor:
     """Resizes, normalises and cuts out: what is the same for images from memory and from files."""
-    size = list(view.input_size[1:])
+    size = list(presentation.input_size[1:])
     if list(images.shape[2:]) != size:
         images = VF.resize(
-            images, size, interpolation=_interpolation(view.preprocessing), antialias=True
+            images, size, interpolation=_interpolation(presentation.preprocessing), antialias=True
         )
     if images.dtype == torch.uint8:
         images = images.float().div_(255)
     mean, std = (
         torch.tensor(values, dtype=images.dtype, device=images.device)[:, None, None]
-        for values in (view.preprocessing.mean, view.preprocessing.std)
+        for values in (presentation.preprocessing.mean, presentation.preprocessing.std)
     )
     images = (images - mean) / std  # one grey channel becomes three
-    if rows is not None and view.augmentation.cutout:
-        images = cut_out(images, rows, view.augmentation.cutout)
+    if rows is not None and presentation.augmentation.cutout:
+        images = cut_out(images, rows, presentation.augmentation.cutout)
     return images

@@ -27,7 +27,7 @@ def shuffled(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator)
 
 
-def plan_steps(order: Tensor, images_a_step: int, at_least: int = 2) -> list[Tensor]:
+def split_into_steps(order: Tensor, images_a_step: int, at_least: int = 2) -> list[Tensor]:
     """Cuts an order into steps.
 
     Args:

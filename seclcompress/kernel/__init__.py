@@ -4,7 +4,7 @@ The kernel is optional: where the package was installed without a compiler, `ava
 everything computes the same with torch.fft.
 """
 
-from seclcompress.kernel.matrix import dense_weight
+from seclcompress.kernel.matrix import acdc_matrix
 from seclcompress.kernel.ops import acdc_stack, available, supports, worthwhile
 
-__all__ = ["acdc_stack", "available", "dense_weight", "supports", "worthwhile"]
+__all__ = ["acdc_matrix", "acdc_stack", "available", "supports", "worthwhile"]

@@ -1,4 +1,4 @@
-"""The operator by torch.fft: on GPUs, and on CPUs where the compiled kernel has no plan for a length.
+"""The operator by torch.fft: on GPUs, and on CPUs for lengths without an FFT plan.
 
 Vectors go through it some at a time, as many as keep its own memory below `SCRATCH_BYTES`, and the
 backward pass runs the layers forward again: what it needs does not grow with the number of positions

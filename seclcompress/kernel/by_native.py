@@ -1,4 +1,4 @@
-"""The operator by the compiled kernel, where it was built and has a plan for a length."""
+"""The operator by the compiled kernel, where it was built and has an FFT plan for a length."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def instruction_sets() -> list[str]:
     return [] if _native is None else _native.kernels()
 
 
-def has_plan(n: int) -> bool:
+def has_fft_plan(n: int) -> bool:
     """Whether the compiled kernel is there and runs stacks of a length."""
     return _native is not None and 0 < n < 2**31 and _native.supports(n)
 
@@ -50,7 +50,7 @@ def forward(
     scale: Tensor | None,
     transposed: bool,
 ) -> Tensor:
-    """The operator, see `kernel.acdc_stack`; its operands have been checked, and `has_plan` of N."""
+    """The operator, see `kernel.acdc_stack`; its operands have been checked, and `has_fft_plan` of N."""
     assert _native is not None
     if out_channels == x.shape[1] and x.is_contiguous():
         # The quickest way to memory; not in layout.empty_like, which compilers' symbols go through.
@@ -90,7 +90,7 @@ def backward(
 
 
 def matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
-    """The operator of `kernel.matrix`; a and d have been checked, and `has_plan` of N."""
+    """The operator of `kernel.matrix`; a and d have been checked, and `has_fft_plan` of N."""
     assert _native is not None
     weight = a.new_empty(out_channels, in_channels)
     image, transposed = layout.matrix_as_image(weight)

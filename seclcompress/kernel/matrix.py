@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def dense_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
+def acdc_matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
     """The matrix of a stack: acdc_stack(x, a, d, out_channels) is W x at every position.
 
     It is the stack applied to the columns of the identity, or the transposed stack to its rows:

@@ -1,8 +1,8 @@
 """The operator `seclcompress::acdc_stack` and the functions that call it.
 
 One layer is x -> riffle(idct(d * dct(a * x))) along the channels, with the orthonormal DCT-II and
-its inverse. On CPUs the compiled kernel runs it where that is there and has a plan for N; elsewhere,
-and on GPUs, `by_fft` does.
+its inverse. On CPUs the compiled kernel runs it where that is there and has an FFT plan for N;
+elsewhere, and on GPUs, `by_fft` does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
         not beyond_backward()
         and dtype in TYPES
         and _kind(device) == "cpu"
-        and by_native.has_plan(n)
+        and by_native.has_fft_plan(n)
     )
 
 
@@ -117,7 +117,7 @@ def acdc_stack(
 
 def backend(a: Tensor) -> ModuleType:
     """The module that runs stacks with these factors."""
-    return by_native if a.is_cpu and by_native.has_plan(a.shape[1]) else by_fft
+    return by_native if a.is_cpu and by_native.has_fft_plan(a.shape[1]) else by_fft
 
 
 def _forward(

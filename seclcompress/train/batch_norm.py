@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from seclcompress.data import Images, View
+from seclcompress.data import Images, Presentation
 from seclcompress.rewrite import replace_module
 from seclcompress.torch_private import BatchNorm, share_state
 from seclcompress.trace import floating_dtype
@@ -102,15 +102,17 @@ def restore(network: nn.Module) -> None:
             replace_module(network, module, original)
 
 
-def estimate_anew(network: nn.Module, images: Images, view: View, order: Sequence[Tensor]) -> None:
+def estimate_anew(
+    network: nn.Module, images: Images, presentation: Presentation, order: Sequence[Tensor]
+) -> None:
     """Makes batch norm's running statistics those of some training images, with today's weights.
 
     Args:
         network: In place; its mode is restored.
         images: The training images.
-        view: How they are seen.
+        presentation: How they are seen.
         order: The indices of each batch.
     """
     dtype = floating_dtype(network)
     with torch.no_grad():
-        update_bn((batch.images.to(dtype) for batch in images.read(order, view)), network)
+        update_bn((batch.images.to(dtype) for batch in images.read(order, presentation)), network)

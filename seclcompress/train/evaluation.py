@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seclcompress.data import Data, Images, View
+from seclcompress.data import Data, Images, Presentation
 from seclcompress.processes import Processes
 from seclcompress.trace import eval_mode, floating_dtype
 from seclcompress.train.batch_norm import estimate_anew
@@ -77,12 +77,12 @@ def evaluate(
         DataError: If an image cannot be read.
     """
     dtype = floating_dtype(network)
-    view = View(data.input_size, data.preprocessing, device=device, workers=workers)
+    presentation = Presentation(data.input_size, data.preprocessing, device=device, workers=workers)
     processes = processes or Processes(device=device)
     mine = in_order(data.test, batch_size)[processes.rank :: processes.size]
     counts = torch.zeros(4, dtype=torch.float64)
     with eval_mode(network), torch.inference_mode():
-        for batch in data.test.read(mine, view):
+        for batch in data.test.read(mine, presentation):
             scores, _ = logits(network(batch.images.to(dtype)))
             best = scores.topk(min(5, scores.shape[1]), dim=1).indices
             right = best == batch.targets[:, None]
@@ -122,8 +122,10 @@ def accuracy_before(
         order = in_order(data.train, batch_size)
         order = [batch for batch in order if len(batch) > 1]  # one image has no variance
         spread = order[:: max(1, len(order) // _BATCHES)][:_BATCHES]
-        view = View(data.input_size, data.preprocessing, device=device, workers=workers)
-        estimate_anew(student, data.train, view, spread)
+        presentation = Presentation(
+            data.input_size, data.preprocessing, device=device, workers=workers
+        )
+        estimate_anew(student, data.train, presentation, spread)
     return evaluate(
         student,
         data,

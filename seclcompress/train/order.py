@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seclcompress.data import Data, plan_steps
+from seclcompress.data import Data, split_into_steps
 from seclcompress.data.order import seed_of, share, shuffled
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
@@ -50,7 +50,7 @@ def steps_of(
     shared = settings.sync_batch_norm and several
     at_least = max(2, together if shared else 2 * together)
     alone = together == 1 and len(order) == 1
-    steps = plan_steps(order, settings.batch_size * together, 1 if alone else at_least)
+    steps = split_into_steps(order, settings.batch_size * together, 1 if alone else at_least)
     return [
         Step(
             epoch,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from seclcompress.data import Augmentation, Data, View
+from seclcompress.data import Augmentation, Data, Presentation
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import batch_norm
@@ -28,7 +28,9 @@ def augmentation_of(settings: TrainingSettings) -> Augmentation:
     )
 
 
-def training_view(data: Data, settings: TrainingSettings, device: str, epoch: int) -> View:
+def training_presentation(
+    data: Data, settings: TrainingSettings, device: str, epoch: int
+) -> Presentation:
     """How the training images are seen in an epoch.
 
     Args:
@@ -37,7 +39,7 @@ def training_view(data: Data, settings: TrainingSettings, device: str, epoch: in
         device: Where they go.
         epoch: On which the augmentation depends.
     """
-    return View(
+    return Presentation(
         data.input_size,
         data.preprocessing,
         augmentation_of(settings),
@@ -78,8 +80,8 @@ def prepared(
     still = not augmentation_of(settings) and settings.mixup == settings.cutmix == 0
     if teacher is not None and still and settings.asks_teacher:
         with autocast(settings, processes.device):
-            view = training_view(data, settings, processes.device, 0)
-            teacher.remember(data.train, view, settings.batch_size)
+            presentation = training_presentation(data, settings, processes.device, 0)
+            teacher.remember(data.train, presentation, settings.batch_size)
     try:
         with Objective(network, forward, settings, len(data.classes), teacher) as objective:
             yield objective

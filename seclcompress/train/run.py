@@ -34,7 +34,7 @@ from seclcompress.train.environment import flushed_subnormals, lay_out
 from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
 from seclcompress.train.identity import identity
 from seclcompress.train.order import Step, steps_of
-from seclcompress.train.prepare import prepared, training_view
+from seclcompress.train.prepare import prepared, training_presentation
 from seclcompress.train.record import Record
 from seclcompress.train.resume import resume, started_with
 from seclcompress.train.step import NotFinite, Stepper
@@ -204,8 +204,8 @@ class Trainer:
         steps = self._steps(epoch)
         left = steps[self.progress.step :]
         order = [part for step in left for part in step.parts]
-        view = training_view(self.data, self.settings, self.processes.device, epoch)
-        batches = self.data.train.read(order, view)
+        presentation = training_presentation(self.data, self.settings, self.processes.device, epoch)
+        batches = self.data.train.read(order, presentation)
         self.network.train()
         for step in left:
             began = time.monotonic()

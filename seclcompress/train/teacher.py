@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seclcompress.data import Batch, Images, View
+from seclcompress.data import Batch, Images, Presentation
 from seclcompress.losses import attention_map
 from seclcompress.taps import Taps
 from seclcompress.trace import floating_dtype
@@ -55,19 +55,19 @@ class Teacher:
             scores, *maps = (tensor.clone() for tensor in self._ask(batch.images))
         return Lesson(scores, maps)
 
-    def remember(self, images: Images, view: View, batch_size: int) -> bool:
+    def remember(self, images: Images, presentation: Presentation, batch_size: int) -> bool:
         """Asks once about all images, in their order, so that an epoch need not ask again.
 
         Args:
             images: The training images.
-            view: How they are seen; nothing may be random about it.
+            presentation: How they are seen; nothing may be random about it.
             batch_size: Images at once.
 
         Returns:
             Whether it is remembered; not, where it would take too much memory.
         """
         kept: list[Tensor] | None = None
-        for batch in images.read(in_order(images, batch_size), view):
+        for batch in images.read(in_order(images, batch_size), presentation):
             said = [tensor.to("cpu", torch.float32) for tensor in self._ask(batch.images)]
             if kept is None:
                 if sum(4 * tensor[0].numel() for tensor in said) * len(images) > _MEMORY:

@@ -19,7 +19,14 @@ from PIL import Image
 from runs import write_noise
 from torch import Tensor
 
-from seclcompress.data import Augmentation, View, check_classes, folders, load_data, plan_steps
+from seclcompress.data import (
+    Augmentation,
+    Presentation,
+    check_classes,
+    folders,
+    load_data,
+    split_into_steps,
+)
 from seclcompress.data.augmentation import crop_and_flip, cut_out, draw
 from seclcompress.data.folders import Reading, decode, open_folder, small_size
 from seclcompress.data.images import Decoded, Files, Images
@@ -30,11 +37,11 @@ from seclcompress.preprocessing import IMAGENET, Preprocessing
 PLAIN = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
 
 
-def view(side: int, augmentation: Augmentation | None = None, **more) -> View:
-    return View((3, side, side), PLAIN, augmentation or Augmentation(), **more)
+def presentation(side: int, augmentation: Augmentation | None = None, **more) -> Presentation:
+    return Presentation((3, side, side), PLAIN, augmentation or Augmentation(), **more)
 
 
-def every(images: Images, how: View, batch: int = 4) -> Tensor:
+def every(images: Images, how: Presentation, batch: int = 4) -> Tensor:
     order = list(torch.arange(len(images)).split(batch))
     return torch.cat([b.images for b in images.read(order, how)])
 
@@ -51,11 +58,11 @@ class TestOrder:
     ) -> None:
         order = shuffled(count, 0, 1)
         assert sorted(order.tolist()) == list(range(count))
-        steps = plan_steps(order, images, 2)
+        steps = split_into_steps(order, images, 2)
         assert all(len(step) == images for step in steps[:-1])
         left_out = count - sum(map(len, steps))
         assert left_out == (1 if count % images == 1 or images == 1 else 0)
-        strict = plan_steps(order, images, processes * accumulate)
+        strict = split_into_steps(order, images, processes * accumulate)
         for step in strict[:-1] if images < processes * accumulate else strict:
             sizes = [len(share(step, processes, rank, accumulate)) for rank in range(processes)]
             assert sizes == [accumulate] * processes or images < processes * accumulate
@@ -89,13 +96,13 @@ class TestAugmentation:
     )
     def test_an_image_has_the_same_fate_in_any_batch(self, augmentation: Augmentation) -> None:
         images = self.images()
-        how = view(16, augmentation, seed=5, epoch=2)
+        how = presentation(16, augmentation, seed=5, epoch=2)
         large, small = every(images, how, 12), every(images, how, 1)
         torch.testing.assert_close(large, small)
         [batch] = images.read([torch.tensor([7, 3])], how)
         torch.testing.assert_close(batch.images, large[[7, 3]])
         assert batch.targets.tolist() == [1, 0]
-        other = every(images, view(16, augmentation, seed=5, epoch=3))
+        other = every(images, presentation(16, augmentation, seed=5, epoch=3))
         assert not torch.equal(large, other)
 
     def test_global_random_numbers_are_left_alone(self) -> None:
@@ -103,7 +110,7 @@ class TestAugmentation:
         torch.manual_seed(1)
         expected = torch.rand(1)
         torch.manual_seed(1)
-        every(images, view(16, Augmentation(crop=True, cutout=3, randaugment=9)))
+        every(images, presentation(16, Augmentation(crop=True, cutout=3, randaugment=9)))
         assert torch.equal(torch.rand(1), expected)
 
     @given(seed=st.integers(0, 1000), flip=st.booleans())
@@ -137,7 +144,7 @@ class TestAugmentation:
 class TestInMemory:
     def test_values_are_scaled_and_normalised(self) -> None:
         pixels = torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
-        how = View((3, 4, 4), Preprocessing(mean=(0.5, 0, 1), std=(0.5, 1, 2)))
+        how = Presentation((3, 4, 4), Preprocessing(mean=(0.5, 0, 1), std=(0.5, 1, 2)))
         found = every(Decoded(pixels, torch.zeros(2).long()), how)
         assert found[0, :, 0, 0].tolist() == [1, 1, 0]
         floating = every(Decoded(pixels / 255.0, torch.zeros(2).long()), how)
@@ -145,7 +152,7 @@ class TestInMemory:
 
     def test_images_of_another_size_are_resized(self) -> None:
         pixels = torch.full((2, 3, 8, 8), 100, dtype=torch.uint8)
-        found = every(Decoded(pixels, torch.zeros(2).long()), view(32))
+        found = every(Decoded(pixels, torch.zeros(2).long()), presentation(32))
         assert found.shape == (2, 3, 32, 32)
         torch.testing.assert_close(found, torch.full_like(found, 100 / 255))
 
@@ -164,7 +171,7 @@ class TestInMemory:
 def test_digits() -> None:
     data = load_data("digits", (3, 32, 32))
     assert (len(data.train), len(data.test)) == (1437, 360)
-    how = View(data.input_size, data.preprocessing)
+    how = Presentation(data.input_size, data.preprocessing)
     images = every(data.test, how, 360)
     assert images.shape == (360, 3, 32, 32)
     assert abs(float(images.mean())) < 0.05
@@ -183,7 +190,7 @@ class TestFolders:
         assert isinstance(data.train, kind)
         assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
         whole = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), resize=side)
-        [batch] = data.train.read([torch.arange(6)], View((3, side, side), whole))
+        [batch] = data.train.read([torch.arange(6)], Presentation((3, side, side), whole))
         expected = decode(str(tmp_path / "train" / "dog" / "1.png"))
         torch.testing.assert_close(batch.images[4], expected / 255)
         with pytest.raises(DataError, match=r"has 2 classes, but net has 10 outputs"):
@@ -206,8 +213,10 @@ class TestFolders:
                 data = load_data(
                     f"imagefolder:{tmp_path / str(side)}", (3, 32, 32), reading=Reading(way)
                 )
-                how = view(32, Augmentation(crop=True, flip=True, cutout=4), seed=3)
-                found.append(torch.cat([every(data.train, how), every(data.test, view(32))]))
+                how = presentation(32, Augmentation(crop=True, flip=True, cutout=4), seed=3)
+                found.append(
+                    torch.cat([every(data.train, how), every(data.test, presentation(32))])
+                )
             assert torch.equal(*found)
 
     @pytest.mark.parametrize("cache", ["auto", "never"])
@@ -234,7 +243,7 @@ class TestFolders:
             for path, _ in samples:
                 Path(path).unlink()
         for augmentation in (None, Augmentation(crop=True, flip=True, cutout=8)):
-            found = every(images, view(80, augmentation))
+            found = every(images, presentation(80, augmentation))
             assert found.shape == (3, 3, 80, 80)
             assert found[:, 0].max() == pytest.approx(200 / 255)
 
@@ -242,7 +251,7 @@ class TestFolders:
         write_noise(tmp_path, ["cat", "dog"], 10, 70, "png")
         data = load_data(f"imagefolder:{tmp_path}", (3, 70, 70), train_images=6)
         assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-        assert every(data.train, view(70)).shape == (6, 3, 70, 70)
+        assert every(data.train, presentation(70)).shape == (6, 3, 70, 70)
 
     def test_folders_that_will_not_do(self, tmp_path: Path) -> None:
         def fails(words: str) -> None:
@@ -296,12 +305,12 @@ class TestFolders:
             watched = Reading(cache, on_progress=lambda *c, told=told: told.append(c))
             data = load_data(name, (3, side, side), reading=watched)
             with pytest.raises(DataError, match=r"An image cannot be read: .*cat/2.jpg"):
-                list(data.train.read(order, view(side)))
+                list(data.train.read(order, presentation(side)))
             assert told in ([], [(0, 8), (8, 8)])  # what shows progress is told of the end
             reading = Reading(cache, skip=True)
             data = load_data(name, (3, side, side), reading=reading)
             with pytest.warns(SeclcompressWarning, match=r"Left out. An image .*cat/2.jpg"):
-                found = list(data.train.read([torch.arange(len(data.train))], view(side)))
+                found = list(data.train.read([torch.arange(len(data.train))], presentation(side)))
             assert sum(len(batch.targets) for batch in found) == 7
             assert torch.bincount(found[0].targets).tolist() == [3, 4]
 
@@ -311,7 +320,7 @@ class TestFolders:
         (tmp_path / "train" / "cat" / "2.jpg").write_bytes(b"no image")
         data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96), reading=Reading("never"))
         with pytest.raises(DataError, match=r"^An image cannot be read: [^\n]*cat/2.jpg'?\.$"):
-            list(data.train.read([torch.arange(8)], view(96, workers=1)))
+            list(data.train.read([torch.arange(8)], presentation(96, workers=1)))
 
     @pytest.mark.slow
     @pytest.mark.parametrize("victim", [0, 6])
@@ -331,15 +340,15 @@ class TestFolders:
         monkeypatch.setattr(folders, "decode", die)
         order = [torch.tensor([index]) for index in range(8)]
         with pytest.raises(DataError, match=r"A process that loads images died: .*fewer --workers"):
-            list(data.train.read(order, view(96, workers=2)))
-        assert len(list(data.train.read(order, view(96)))) == 8
+            list(data.train.read(order, presentation(96, workers=2)))
+        assert len(list(data.train.read(order, presentation(96)))) == 8
 
     def test_an_image_that_would_fill_the_memory(self, tmp_path: Path, monkeypatch) -> None:
         write_noise(tmp_path, ["cat"], 2, 96, "png")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96 * 96 // 3)
         data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96))
         with pytest.raises(DataError, match="exceeds limit"):
-            list(data.train.read([torch.arange(2)], view(96)))
+            list(data.train.read([torch.arange(2)], presentation(96)))
 
     def test_nothing_can_be_read(self, tmp_path: Path) -> None:
         write_noise(tmp_path, ["cat"], 2, 80, "jpg")
@@ -351,7 +360,7 @@ class TestFolders:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with pytest.raises(DataError, match="None of the"):
-                    list(data.train.read([torch.arange(2)], view(80)))
+                    list(data.train.read([torch.arange(2)], presentation(80)))
 
 
 def write_mnist(folder: Path, count: int) -> None:
@@ -383,7 +392,7 @@ class TestPublished:
         write_mnist(tmp_path / folder / "raw", 12)
         data = load_data(name, (3, 28, 28), root=tmp_path)
         assert (len(data.train), len(data.test), len(data.classes)) == (12, 5, 10)
-        [batch] = data.train.read([torch.arange(12)], View((3, 28, 28), data.preprocessing))
+        [batch] = data.train.read([torch.arange(12)], Presentation((3, 28, 28), data.preprocessing))
         assert batch.images.shape == (12, 3, 28, 28)
         assert torch.equal(batch.images[:, 0], batch.images[:, 2])
         assert data.flip == (name == "fashionmnist")
@@ -405,7 +414,7 @@ class TestPublished:
         monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *a: True)
         data = load_data("cifar10", (3, 32, 32), root=tmp_path)
         assert (len(data.train), len(data.test)) == (20, 4)
-        [batch] = data.train.read([torch.arange(20)], View((3, 32, 32), data.preprocessing))
+        [batch] = data.train.read([torch.arange(20)], Presentation((3, 32, 32), data.preprocessing))
         assert batch.images.shape == (20, 3, 32, 32)
         dataset = datasets.CIFAR10(tmp_path, train=True)
         first = torch.from_numpy(np.array(dataset[0][0])).permute(2, 0, 1)
@@ -420,7 +429,7 @@ class TestPublished:
         torch.save((words, [ids[0]] * 2 + [ids[1]] * 2), tmp_path / "meta.bin")
         data = load_data(f"imagenet:{tmp_path}", (3, 64, 64))
         assert data.classes == ["tench, Tinca tinca", "goldfish"]
-        assert every(data.test, view(64)).shape == (4, 3, 64, 64)
+        assert every(data.test, presentation(64)).shape == (4, 3, 64, 64)
         for file in (tmp_path / "val" / ids[0]).iterdir():
             file.unlink()
         (tmp_path / "val" / ids[0]).rmdir()
@@ -450,7 +459,7 @@ def test_preprocessing_is_that_of_torchvisions_own_transforms(tmp_path: Path) ->
     images = open_folder([(str(tmp_path / "x.png"), 0)], None, Reading("never"))
     found = every(
         images,
-        View(
+        Presentation(
             (3, 224, 224),
             torchvision_zoo.SOURCE.published_weights("resnet18", "IMAGENET1K_V1").preprocessing,
         ),

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "kernel.h"
-#include "plan.h"
+#include "fft_plan.h"
 
 namespace {
 
@@ -120,7 +120,7 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
   call.type = type;
   do {
     call.n = static_cast<int>(between(1, large ? 2600 : 300));
-  } while (!acdc::plan_exists(call.n));
+  } while (!acdc::fft_plan_exists(call.n));
   call.layers = static_cast<int>(between(1, 4));
   call.threads = static_cast<int>(between(1, 4));
   call.batch = between(1, 5);
@@ -172,7 +172,7 @@ bool identity_round(const Kernel& kernel) {
   call.type = Type::kFloat32;
   do {
     call.n = static_cast<int>(between(1, 300));
-  } while (!acdc::plan_exists(call.n));
+  } while (!acdc::fft_plan_exists(call.n));
   call.layers = static_cast<int>(between(1, 4));
   call.threads = static_cast<int>(between(1, 4));
   call.batch = 1;

@@ -688,7 +688,7 @@ def test_refuses_no_layers() -> None:
 
 
 @pytest.mark.parametrize("n", [11, 22, 26, 97])
-def test_lengths_without_a_plan(n: int) -> None:
+def test_lengths_without_an_fft_plan(n: int) -> None:
     """The compiled code knows none of them; torch.fft runs them."""
     assert not kernel.supports(n, torch.float64, "cpu")
     a, d = random_stack(n, 3, torch.float64)
@@ -756,7 +756,7 @@ def test_a_matrix_on_a_gpu_that_is_not_there(channels: tuple[int, int]) -> None:
 )
 def test_parts_of_any_size(scratch: int, shape: tuple[int, ...], monkeypatch) -> None:
     """However few vectors torch.fft is given at a time, all are done, once."""
-    monkeypatch.setattr(by_native, "has_plan", lambda n: False)
+    monkeypatch.setattr(by_native, "has_fft_plan", lambda n: False)
     monkeypatch.setattr(by_fft, "SCRATCH_BYTES", scratch)
     a, d = (factor.requires_grad_() for factor in random_stack(12, 2, torch.float64))
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
@@ -771,7 +771,7 @@ def test_parts_of_any_size(scratch: int, shape: tuple[int, ...], monkeypatch) ->
 
 def test_memory_by_fft_does_not_grow_with_the_depth(monkeypatch) -> None:
     """Of what autograd keeps, and of the parts: as many tensors of a part's size fit in as asked."""
-    monkeypatch.setattr(by_native, "has_plan", lambda n: False)
+    monkeypatch.setattr(by_native, "has_fft_plan", lambda n: False)
     monkeypatch.setattr(by_fft, "SCRATCH_BYTES", 2**20)
     largest: dict[int, int] = {}
     for depth in (2, 24):
@@ -858,7 +858,7 @@ def test_without_the_compiled_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fuzz(data: st.DataObject) -> None:
     """Any sizes, layouts and alignments: values and gradients are those of the dense product."""
     draw = data.draw
-    n = draw(st.sampled_from([n for n in range(1, 200) if by_native.has_plan(n)]))
+    n = draw(st.sampled_from([n for n in range(1, 200) if by_native.has_fft_plan(n)]))
     c_in, c_out = draw(st.integers(1, n)), draw(st.integers(1, n))
     layers, batch = draw(st.integers(1, 4)), draw(st.integers(0, 9))
     spatial = draw(st.lists(st.integers(0, 9), max_size=3))

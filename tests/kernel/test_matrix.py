@@ -28,7 +28,7 @@ def test_values_and_gradients(
     a, d = random_stack(64, 12, dtype)
     a.requires_grad_()
     d.requires_grad_()
-    weight, expected = kernel.dense_weight(a, d, *channels), reference_weight(a, d, *channels)
+    weight, expected = kernel.acdc_matrix(a, d, *channels), reference_weight(a, d, *channels)
     assert weight.dtype == dtype
     assert weight.is_contiguous()
     assert error(weight, expected) < 5 * TOLERANCE[dtype]
@@ -43,7 +43,7 @@ def test_lengths(n: int, instruction_set: str) -> None:
     """More and fewer columns than a tile, in both directions; one radix, and odd ones."""
     a, d = (t.requires_grad_() for t in random_stack(n, 3, torch.float64))
     for channels in {(n, n), (max(1, n // 2), n), (n, max(1, n - 1))}:
-        weight, expected = kernel.dense_weight(a, d, *channels), reference_weight(a, d, *channels)
+        weight, expected = kernel.acdc_matrix(a, d, *channels), reference_weight(a, d, *channels)
         assert error(weight, expected) < 1e-13
         outer = torch.randn_like(weight)
         got, want = (torch.autograd.grad(w, (a, d), outer) for w in (weight, expected))
@@ -51,10 +51,10 @@ def test_lengths(n: int, instruction_set: str) -> None:
 
 
 def test_the_operator_takes_bfloat16(instruction_set: str) -> None:
-    """`dense_weight` never hands it on; gradients come in the factors' dtype."""
+    """`acdc_matrix` never hands it on; gradients come in the factors' dtype."""
     a, d = random_stack(48, 3, torch.bfloat16)
     weight = torch.ops.seclcompress.acdc_matrix(a, d, 48, 20)
-    wide = kernel.dense_weight(a.float(), d.float(), 48, 20)
+    wide = kernel.acdc_matrix(a.float(), d.float(), 48, 20)
     assert error(weight, wide) < TOLERANCE[torch.bfloat16]
     outer = torch.randn(20, 48).bfloat16()
     got = torch.ops.seclcompress.acdc_matrix_backward(outer, a, d)
@@ -66,8 +66,8 @@ def test_the_operator_takes_bfloat16(instruction_set: str) -> None:
 def test_bfloat16_is_rounded_once() -> None:
     """At the end, not in each layer."""
     a, d = random_stack(64, 12, torch.bfloat16)
-    weight = kernel.dense_weight(a, d, 64, 64)
-    assert torch.equal(weight, kernel.dense_weight(a.float(), d.float(), 64, 64).bfloat16())
+    weight = kernel.acdc_matrix(a, d, 64, 64)
+    assert torch.equal(weight, kernel.acdc_matrix(a.float(), d.float(), 64, 64).bfloat16())
 
 
 @pytest.mark.parametrize("channels", [(40, 48), (48, 40), (48, 48)], ids=str)
@@ -75,7 +75,7 @@ def test_bfloat16_is_rounded_once() -> None:
 def test_a_gradient_of_any_layout(channels: tuple[int, int], layout: str) -> None:
     """As autograd hands them over: those of a sum are expanded."""
     a, d = (t.requires_grad_() for t in random_stack(48, 3, torch.float32))
-    weight = kernel.dense_weight(a, d, *channels)
+    weight = kernel.acdc_matrix(a, d, *channels)
     grad = torch.randn_like(weight)
     other = {
         "turned": grad.mT.contiguous().mT,
@@ -93,15 +93,15 @@ def test_a_gradient_of_any_layout(channels: tuple[int, int], layout: str) -> Non
 @pytest.mark.parametrize("channels", [(6, 6), (4, 6), (6, 3)], ids=str)
 def test_gradcheck(channels: tuple[int, int]) -> None:
     a, d = (t.requires_grad_() for t in random_stack(6, 2, torch.float64))
-    assert torch.autograd.gradcheck(lambda a, d: kernel.dense_weight(a, d, *channels), (a, d))
-    (grad,) = torch.autograd.grad(kernel.dense_weight(a, d.detach(), *channels).sum(), a)
+    assert torch.autograd.gradcheck(lambda a, d: kernel.acdc_matrix(a, d, *channels), (a, d))
+    (grad,) = torch.autograd.grad(kernel.acdc_matrix(a, d.detach(), *channels).sum(), a)
     assert grad.shape == a.shape
 
 
 def test_many_gradients_at_once() -> None:
     """`is_grads_batched` hands over tensors that only the dispatcher can read."""
     a, d = (t.requires_grad_() for t in random_stack(12, 2, torch.float64))
-    weight, outer = kernel.dense_weight(a, d, 12, 7), torch.randn(3, 7, 12, dtype=torch.float64)
+    weight, outer = kernel.acdc_matrix(a, d, 12, 7), torch.randn(3, 7, 12, dtype=torch.float64)
     together = torch.autograd.grad(weight, (a, d), outer, retain_graph=True, is_grads_batched=True)
     for i, one in enumerate(outer):
         alone = torch.autograd.grad(weight, (a, d), one, retain_graph=True)
@@ -110,7 +110,7 @@ def test_many_gradients_at_once() -> None:
 
 def test_second_derivative_is_refused() -> None:
     a, d = (t.requires_grad_() for t in random_stack(6, 2, torch.float64))
-    weight = kernel.dense_weight(a, d, 6, 6).square().sum()
+    weight = kernel.acdc_matrix(a, d, 6, 6).square().sum()
     (grad,) = torch.autograd.grad(weight, a, create_graph=True)
     with pytest.raises(NotImplementedError, match="once, not twice"):
         grad.sum().backward()
@@ -122,7 +122,7 @@ def test_threads_do_not_change_a_bit(channels: tuple[int, int]) -> None:
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
         a, d = (t.requires_grad_() for t in random_stack(256, 4, torch.float32))
-        weight = kernel.dense_weight(a, d, *channels)
+        weight = kernel.acdc_matrix(a, d, *channels)
         results.append((weight, *torch.autograd.grad(weight.square().sum(), (a, d))))
     assert all(
         torch.equal(one, other)
@@ -135,11 +135,11 @@ def test_what_is_not_finite_reaches_the_matrix() -> None:
     """An infinite factor of one input channel its column, one of a frequency everything."""
     a, d = random_stack(40, 2, torch.float32)
     a[0, 3] = torch.inf
-    finite = kernel.dense_weight(a, d, 40, 40).isfinite()
+    finite = kernel.acdc_matrix(a, d, 40, 40).isfinite()
     assert not finite[:, 3].any()
     assert finite.sum() == 39 * 40
     a[0, 3], d[0, 3] = 1.0, torch.nan
-    assert not kernel.dense_weight(a, d, 40, 40).isfinite().any()
+    assert not kernel.acdc_matrix(a, d, 40, 40).isfinite().any()
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -164,7 +164,7 @@ def test_compile_and_export() -> None:
             self.a, self.d = torch.nn.Parameter(a), torch.nn.Parameter(d)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x @ kernel.dense_weight(self.a, self.d, 20, 24).mT
+            return x @ kernel.acdc_matrix(self.a, self.d, 20, 24).mT
 
     module, x = Multiply(), torch.randn(3, 20)
     assert_compiled_alike(module, x)
@@ -176,15 +176,15 @@ def test_compile_and_export() -> None:
 def test_who_looks_on_sees_the_operator() -> None:
     a, d = random_stack(12, 2, torch.float32)
     with FakeTensorMode() as mode:
-        fake = kernel.dense_weight(mode.from_tensor(a), mode.from_tensor(d), 12, 5)
+        fake = kernel.acdc_matrix(mode.from_tensor(a), mode.from_tensor(d), 12, 5)
     assert fake.shape == (5, 12)
-    traced = torch.fx.experimental.proxy_tensor.make_fx(lambda a: kernel.dense_weight(a, d, 12, 5))(
+    traced = torch.fx.experimental.proxy_tensor.make_fx(lambda a: kernel.acdc_matrix(a, d, 12, 5))(
         a
     )
     assert "seclcompress.acdc_matrix" in traced.code
     with FlopCounterMode(display=False):
-        assert torch.equal(kernel.dense_weight(a, d, 12, 5), traced(a))
-    meta = kernel.dense_weight(a.to("meta"), d.to("meta"), 12, 5)
+        assert torch.equal(kernel.acdc_matrix(a, d, 12, 5), traced(a))
+    meta = kernel.acdc_matrix(a.to("meta"), d.to("meta"), 12, 5)
     assert (meta.shape, meta.device.type) == ((5, 12), "meta")
 
 
@@ -206,7 +206,7 @@ FACTORS = torch.randn(3, 8)
 )
 def test_refusals(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        kernel.dense_weight(*arguments)
+        kernel.acdc_matrix(*arguments)
 
 
 def test_backward_checks_its_sizes() -> None:

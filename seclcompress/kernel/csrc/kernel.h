@@ -15,7 +15,7 @@ struct View {
   int64_t width, row_stride;
 };
 
-// Sizes and operands of one call. All sizes have been checked: n = plan length, channels of both
+// Sizes and operands of one call. All sizes have been checked: n = FFT plan's length, channels of both
 // views within [1, n], layers >= 1. Parameters have the type of the computation (float for
 // bfloat16 views) and are contiguous.
 struct Call {

@@ -13,6 +13,6 @@
 #include "flush.h"
 #include "kernel.h"
 #include "pages.h"
-#include "plan.h"
+#include "fft_plan.h"
 #include "scratch.h"
 #include "threads.h"

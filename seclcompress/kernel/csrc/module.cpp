@@ -7,7 +7,7 @@
 #include <new>
 
 #include "kernel.h"
-#include "plan.h"
+#include "fft_plan.h"
 
 namespace {
 
@@ -67,7 +67,7 @@ bool read_call(PyObject* tuple, Call* call, const Kernel** kernel) {
     PyErr_Format(PyExc_ValueError, "no kernel named '%s' runs on this machine", name);
     return false;
   }
-  if (type < 0 || type > 2 || !acdc::plan_exists(call->n) || call->layers < 1) {
+  if (type < 0 || type > 2 || !acdc::fft_plan_exists(call->n) || call->layers < 1) {
     PyErr_SetString(PyExc_ValueError, "type, length or number of layers out of range");
     return false;
   }
@@ -125,7 +125,7 @@ PyObject* backward(PyObject*, PyObject* arguments) {
 PyObject* supports(PyObject*, PyObject* arguments) {
   long long n;
   if (!PyArg_ParseTuple(arguments, "L", &n)) return nullptr;
-  return PyBool_FromLong(acdc::plan_exists(n));
+  return PyBool_FromLong(acdc::fft_plan_exists(n));
 }
 
 PyObject* kernels(PyObject*, PyObject*) {

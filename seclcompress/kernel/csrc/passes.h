@@ -2,7 +2,7 @@
 //
 // A layer reads the tile of its input once (first pass: its reordering, the product with A and the
 // first stage of the forward FFT) and writes another, the tile of its output. There it works in
-// place: on blocks that stay in cache (Plan::programme), then once more on all of it (last pass: the
+// place: on blocks that stay in cache (FftPlan::programme), then once more on all of it (last pass: the
 // last stage of the inverse FFT). The transposed layer and the gradient begin in place, and their
 // last pass writes the other tile.
 
@@ -117,7 +117,7 @@ enum class Spectrum {
   kReplay,  // gradients: also yield D's from the kept spectrum
 };
 
-// The 2 x 2 matrix of Plan::pairs on the pair (z, y). D acts on the spectra of the two groups of
+// The 2 x 2 matrix of FftPlan::pairs on the pair (z, y). D acts on the spectra of the two groups of
 // positions, V = z + conj(y) (twice that of `re`) and (z - conj(y)) / i (twice that of `im`).
 template <class T>
 ACDC_INLINE void multiply_pair(Row<T>& z, Row<T>& y, const T* matrix) {
@@ -128,7 +128,7 @@ ACDC_INLINE void multiply_pair(Row<T>& z, Row<T>& y, const T* matrix) {
   y = {vr + ui, ur - vi};
 }
 
-// Products of a kept pair (z, y) with a gradient's pair (g, h), of which lane sums and Plan::pairs
+// Products of a kept pair (z, y) with a gradient's pair (g, h), of which lane sums and FftPlan::pairs
 // make D's gradient: re re, re im + im re, im im of the spectra as multiply_pair forms them.
 template <class T>
 ACDC_INLINE void pair_products(const Row<T>& z, const Row<T>& y, const Row<T>& g, const Row<T>& h,
@@ -213,7 +213,7 @@ ACDC_INLINE void mirror_pair(Row<T>* a, Row<T>* b, Row<T>* kept_a, Row<T>* kept_
   for (int m = 0; m < R; m++) a[m] = x[m];
 }
 
-// Both, on `count` mirror blocks, in the order of Plan::pairs.
+// Both, on `count` mirror blocks, in the order of FftPlan::pairs.
 template <int R, Spectrum MODE, class T>
 void spectrum_pass(Row<T>* work, Row<T>* kept, const MirrorBlocks* mirrors, int count,
                    const T* matrices, Vector<T>* products) {

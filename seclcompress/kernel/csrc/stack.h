@@ -18,14 +18,14 @@ ACDC_INLINE void with_radix(int radix, F f) {
 // A and D of all layers in the order and form in which the passes read them.
 template <class T>
 struct Parameters {
-  const T* a;         // (layers, n) in the order of Plan::input_channel
+  const T* a;         // (layers, n) in the order of FftPlan::input_channel
   const T* matrices;  // (layers, 3 * pairs), see multiply_pair
 
-  static size_t bytes(const Plan<T>& plan, int layers) {
+  static size_t bytes(const FftPlan<T>& plan, int layers) {
     return sizeof(T) * layers * (plan.n + 3 * plan.pairs.size());
   }
 
-  Parameters(const Plan<T>& plan, const Call& call, void* memory) {
+  Parameters(const FftPlan<T>& plan, const Call& call, void* memory) {
     T* to_a = static_cast<T*>(memory);
     T* to_matrix = to_a + static_cast<size_t>(call.layers) * plan.n;
     a = to_a;
@@ -49,10 +49,10 @@ struct Parameters {
 // The gradients of A and D summed over positions, in the form in which the passes yield them.
 template <class T>
 struct GradientSums {
-  static size_t layer_size(const Plan<T>& plan) { return plan.n + 3 * plan.pairs.size(); }
+  static size_t layer_size(const FftPlan<T>& plan) { return plan.n + 3 * plan.pairs.size(); }
 
   // Writes those of one layer in the parameters' own order.
-  static void unpack(const Plan<T>& plan, const T* sums, T* a_grad, T* d_grad) {
+  static void unpack(const FftPlan<T>& plan, const T* sums, T* a_grad, T* d_grad) {
     for (int i = 0; i < plan.n; i++) a_grad[plan.input_channel[i]] = sums[i];
     const T scale = static_cast<T>(0.5 / plan.n);
     const T* s = sums + plan.n;
@@ -71,7 +71,7 @@ struct GradientSums {
 template <class T>
 class TileStack {
  public:
-  TileStack(const Plan<T>& p, const Parameters<T>& q, Ahead* soon = nullptr)
+  TileStack(const FftPlan<T>& p, const Parameters<T>& q, Ahead* soon = nullptr)
       : plan(p), parameters(q), ahead(soon) {}
 
   // input -> output, another tile. With kRecord the spectrum goes to `kept`.
@@ -192,7 +192,7 @@ class TileStack {
     });
   }
 
-  const Plan<T>& plan;
+  const FftPlan<T>& plan;
   const Parameters<T>& parameters;
   Ahead* const ahead;  // may be null
 };
@@ -221,7 +221,7 @@ void advise_large_pages_for(const View& written, const Call& call) {
 
 // What a call reads, expanded. E is what the tensors hold and T what is computed with.
 template <class T, class E>
-void load_view(const View& view, const Call& call, const Plan<T>& plan, int64_t first, int count,
+void load_view(const View& view, const Call& call, const FftPlan<T>& plan, int64_t first, int count,
                Row<T>* tile) {
   const int32_t* row_of_channel = plan.row_of_channel.data();
   if (view.data == nullptr) {
@@ -236,7 +236,7 @@ class ForwardCall {
  public:
   explicit ForwardCall(const Call& c)
       : call(c),
-        plan(get_plan<T>(c.n, sizeof(Row<T>))),
+        plan(get_fft_plan<T>(c.n, sizeof(Row<T>))),
         parameters(plan, c,
                    reserve_or_throw(call_scratch(), Parameters<T>::bytes(plan, c.layers))) {}
 
@@ -301,7 +301,7 @@ class ForwardCall {
   }
 
   const Call& call;
-  const Plan<T>& plan;
+  const FftPlan<T>& plan;
   const Parameters<T> parameters;
   std::atomic<bool> out_of_memory{false};
 };

@@ -5,7 +5,7 @@ class BackwardCall {
  public:
   explicit BackwardCall(const Call& c)
       : call(c),
-        plan(get_plan<T>(c.n, sizeof(Row<T>))),
+        plan(get_fft_plan<T>(c.n, sizeof(Row<T>))),
         sums_size(GradientSums<T>::layer_size(plan) * c.layers),
         tiles((c.batch * c.positions + kTile - 1) / kTile),
         chunks(choose_chunks()),
@@ -113,7 +113,7 @@ class BackwardCall {
   }
 
   const Call& call;
-  const Plan<T>& plan;
+  const FftPlan<T>& plan;
   const size_t sums_size;
   const int64_t tiles;
   const int chunks;

@@ -1,4 +1,4 @@
-#include "plan.h"
+#include "fft_plan.h"
 
 #include <cmath>
 #include <map>
@@ -71,7 +71,7 @@ class Builder {
     }
   }
 
-  std::unique_ptr<Plan<T>> take() { return std::make_unique<Plan<T>>(std::move(plan_)); }
+  std::unique_ptr<FftPlan<T>> take() { return std::make_unique<FftPlan<T>>(std::move(plan_)); }
 
  private:
   void add_stage(int radix, int length) {
@@ -182,21 +182,21 @@ class Builder {
     }
   }
 
-  Plan<T> plan_;
+  FftPlan<T> plan_;
   int cache_rows_;
   int top_span_ = 0;
 };
 
 template <class T>
-std::map<std::pair<int, int>, std::unique_ptr<Plan<T>>>& cache() {
+std::map<std::pair<int, int>, std::unique_ptr<FftPlan<T>>>& cache() {
   // Never destroyed: threads may still be at work when the process ends.
-  static auto* plans = new std::map<std::pair<int, int>, std::unique_ptr<Plan<T>>>;
+  static auto* plans = new std::map<std::pair<int, int>, std::unique_ptr<FftPlan<T>>>;
   return *plans;
 }
 
 }  // namespace
 
-bool plan_exists(int64_t n) {
+bool fft_plan_exists(int64_t n) {
   if (n < 1 || n > kMaxLength) return false;
   for (int p : {2, 3, 5, 7}) {
     while (n % p == 0) n /= p;
@@ -205,14 +205,14 @@ bool plan_exists(int64_t n) {
 }
 
 template <class T>
-const Plan<T>& get_plan(int n, int row_bytes) {
+const FftPlan<T>& get_fft_plan(int n, int row_bytes) {
   const std::lock_guard<ForkSafeMutex> lock(plan_mutex());
-  std::unique_ptr<Plan<T>>& plan = cache<T>()[{n, row_bytes}];
+  std::unique_ptr<FftPlan<T>>& plan = cache<T>()[{n, row_bytes}];
   if (!plan) plan = Builder<T>(n, row_bytes).take();
   return *plan;
 }
 
-template const Plan<float>& get_plan<float>(int, int);
-template const Plan<double>& get_plan<double>(int, int);
+template const FftPlan<float>& get_fft_plan<float>(int, int);
+template const FftPlan<double>& get_fft_plan<double>(int, int);
 
 }  // namespace acdc

@@ -18,7 +18,7 @@ struct Stage {
   int radix;
   int length;
   int span;
-  int twiddles;  // where its factors begin in Plan::twiddles
+  int twiddles;  // where its factors begin in FftPlan::twiddles
 };
 
 // Two blocks whose frequencies are each other's mirror images, k and N - k: the last stage of the
@@ -43,12 +43,12 @@ struct Instruction {
   int32_t stage;         // kForward, kInverse
   int32_t row, blocks;   // kForward, kInverse: that many blocks from this row on
   int32_t mirror, count; // kSpectrum: that many MirrorBlocks from this one on
-  int32_t pair;          // kSpectrum: the first of their pairs in Plan::pairs
+  int32_t pair;          // kSpectrum: the first of their pairs in FftPlan::pairs
   int32_t pair_count;
 };
 
 template <class T>
-struct Plan {
+struct FftPlan {
   int n = 0;
   int rows = 0;  // rows of a tile in memory: n and some padding
   // The stages of the forward FFT, longest blocks first. The last is done in kSpectrum.
@@ -65,11 +65,11 @@ struct Plan {
 };
 
 // Whether n has only the factors 2, 3, 5 and 7, and is in range.
-bool plan_exists(int64_t n);
+bool fft_plan_exists(int64_t n);
 
-// The plan for n channels; `row_bytes` is what one row of a tile takes. plan_exists(n) must hold.
+// The FFT plan for n channels; `row_bytes` is what one row of a tile takes. fft_plan_exists(n) must hold.
 // Throws std::bad_alloc. The reference stays valid for ever.
 template <class T>
-const Plan<T>& get_plan(int n, int row_bytes);
+const FftPlan<T>& get_fft_plan(int n, int row_bytes);
 
 }  // namespace acdc
