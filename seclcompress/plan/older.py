@@ -21,8 +21,11 @@ def upgraded(content: Any) -> Any:
     if not isinstance(content, Mapping) or content.get("schema_version", 2) != 1:
         return content
     layers = content.get("layers")
-    newer = {"layers": [_layer(layer) for layer in layers]} if isinstance(layers, list) else {}
-    return {**content, "schema_version": 2, **newer}
+    if not isinstance(layers, list):
+        return {**content, "schema_version": 2}
+    if any(isinstance(layer, Mapping) and "calls" in layer for layer in layers):
+        return content  # what schema 1 has not
+    return {**content, "schema_version": 2, "layers": [_layer(layer) for layer in layers]}
 
 
 def _layer(layer: Any) -> Any:
