@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 from conftest import Invoke
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from seclcompress import resolve
 from seclcompress.count import count_network
 from seclcompress.errors import PlanError, UsageError
 from seclcompress.plan import Plan, fit_plan, read_plan
+from seclcompress.rewrite import rewrite_network
 from seclcompress.trace import Trace, trace_network
 
 WRITTEN = Path(__file__).parent.parent / "written_by_0_1"
@@ -105,6 +108,24 @@ def test_a_folders_plan(invoke: Invoke) -> None:
     found = json.loads(invoke("count", WRITTEN / "distilled", "--json").stdout)
     assert_counted_alike(found, old("count.json"))
     assert found["accuracies"] == old("count.json")["accuracies"]
+
+
+def test_a_seed_gives_the_weights_that_it_gave() -> None:
+    """The teacher was trained, so that its size, which the factors take over, is another."""
+    from seclcompress import artefact
+
+    folder = WRITTEN / "converted"
+    about = artefact.read_config(folder)
+    assert about.plan is not None
+    network, _ = resolve.locate("wrn10_0.5", num_classes=10, input_size=(3, 32, 32)).load(seed=0)
+    found = rewrite_network(network, about.plan, seed=about.seed).state_dict()
+    written = safetensors.torch.load_file(folder / "model.safetensors")
+    assert found.keys() == written.keys()
+    filters = [name for name in written if name.endswith("depthwise.weight")]
+    factors = [name for name in written if name.endswith(("pointwise.a", "pointwise.d"))]
+    assert (len(filters), len(factors)) == (4, 12)
+    assert all(torch.equal(found[name], written[name]) for name in filters)
+    assert all(torch.equal(found[name].sign(), written[name].sign()) for name in factors)
 
 
 def test_a_separable_layer_that_was_planned_fast_runs_its_only_way() -> None:
