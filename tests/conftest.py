@@ -30,6 +30,18 @@ settings.load_profile("seclcompress")
 torch.set_num_threads(1)
 
 
+# The promises of replacements are plain modules that families' tests inherit from.
+pytest.register_assert_rewrite("promises")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs each promise of a replacement over the cases that its family's test names."""
+    cases = getattr(metafunc.cls, "cases", None)
+    if cases is not None and "options" in metafunc.fixturenames:
+        names = [",".join(f"{key}={value}" for key, value in case.items()) for case in cases]
+        metafunc.parametrize("options", cases, ids=[name or "defaults" for name in names])
+
+
 class Awkward(nn.Module):
     """Every kind of convolution that a plan has to say something about."""
 

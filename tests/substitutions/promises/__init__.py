@@ -4,7 +4,7 @@
         family = substitutions.get("low_rank")
         cases = ({}, {"rank": 3})
 
-`tests/substitutions/conftest.py` runs each promise over the cases.
+`tests/conftest.py` runs each promise over the cases.
 """
 
 from promises.affine import AffinePromises
