@@ -54,7 +54,8 @@ class LowRankSubstitution(Substitution):
         conv = site.convolution
         first = torch.randn(config.rank, conv.in_channels).to(conv.weight)
         second = torch.randn(conv.out_channels, config.rank).to(conv.weight)
-        second *= white_gain(conv) / (config.rank * conv.in_channels) ** 0.5
+        if not conv.weight.is_meta:  # of so few vectors the size is left to no chance
+            second *= white_gain(conv) * conv.out_channels**0.5 / (second @ first).norm()
         return SplitConv(conv, LowRankPointwise(conv.bias, first, second))
 
 
