@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,28 +61,49 @@ def test_commands_print_what_is_shown(invoke: Invoke, block: Block) -> None:
 @pytest.mark.parametrize("block", blocks("python"))
 def test_python_blocks_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if "class Test" in block.code:
+        return  # run beside the family that it tests
     names: dict[str, object] = {"__name__": str(block)}
     exec(compile(block.code, str(block), "exec"), names)  # our own documents
     if "SUBSTITUTION" in names:
-        check_example_substitution(names, monkeypatch)
+        check_example_substitution(block, tmp_path)
     if "SOURCE" in names:
         check_example_source(block.code, tmp_path, monkeypatch)
 
 
-def check_example_substitution(names: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example of CONTRIBUTING must pass the contract like any other family."""
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "substitutions"))
-    import test_substitution_contract as contract
-
-    from seclcompress import substitutions
-
-    example = names["SUBSTITUTION"]
-    name = example.name  # type: ignore[attr-defined]
-    registered = {**substitutions._registered(), name: example}
-    monkeypatch.setattr(substitutions, "_registered", lambda: registered)
-    assert name in substitutions.names()
-    contract.test_refuses_or_builds_what_it_promised(name=name, options={})
-    contract.test_outputs_start_with_the_convolutions_variance(name, {}, (64, 64, 3))
+def check_example_substitution(block: Block, folder: Path) -> None:
+    """The example of CONTRIBUTING, put where it says, keeps all promises that its test inherits."""
+    tests = [
+        match[3]
+        for match in _BLOCK.finditer(block.document.read_text(encoding="utf-8"))
+        if "class Test" in match[3]
+    ]
+    (folder / "beside").mkdir()
+    (folder / "beside" / "symmetric_example.py").write_text(block.code, encoding="utf-8")
+    (folder / "test_symmetric_example.py").write_text(*tests, encoding="utf-8")
+    # A file beside the families' own is found as they are.
+    (folder / "placed_beside.py").write_text(
+        "from seclcompress import substitutions\n"
+        f"substitutions.__path__.append({str(folder / 'beside')!r})\n",
+        encoding="utf-8",
+    )
+    paths = [folder, ROOT, ROOT / "tests", ROOT / "tests" / "substitutions"]
+    result = subprocess.run(
+        # tests/conftest.py, as a plugin, runs the promises over the cases.
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--rootdir", folder, folder),
+            *("-p", "placed_beside", "-p", "conftest", "-p", "no:cacheprovider"),
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    passed = re.search(r"(\d+) passed", result.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 60
 
 
 def check_example_source(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +160,7 @@ def test_the_document_names_no_option_that_is_not_there() -> None:
 
 def test_every_promise_names_a_test_that_is_there() -> None:
     text = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
-    named = re.findall(r"`(test_\w+\.py)::([\w:]+)`", text)
+    named = re.findall(r"`(\w+\.py)::([\w:]+)`", text)
     assert len(named) > 40
     for file, test in named:
         [path] = (ROOT / "tests").rglob(file)
