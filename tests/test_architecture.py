@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import grimp
+import networkx  # torch brings it
 import pytest
 
 if sys.version_info >= (3, 11):
@@ -31,6 +33,22 @@ def test_imports_go_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.chdir(ROOT)
     assert lint_imports(no_cache=True) == 0
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports for annotations alone do not count: they never run."""
+    imports = grimp.build_graph("seclcompress", exclude_type_checking_imports=True, cache_dir=None)
+    graph = networkx.DiGraph()
+    for module in imports.modules:
+        graph.add_edges_from(
+            (module, imported) for imported in imports.find_modules_directly_imported_by(module)
+        )
+    assert graph.number_of_edges() > 300
+    # For the compiled module beside it, which grimp, looking for Python files, takes for its package.
+    graph.remove_edge("seclcompress.kernel.by_native", "seclcompress.kernel")
+    assert [
+        circle for circle in networkx.strongly_connected_components(graph) if len(circle) > 1
+    ] == []
 
 
 def test_the_picture_is_true() -> None:
