@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from seclcompress import artefact, networks
 from seclcompress.count import check_rewritten, count_network
@@ -17,6 +16,7 @@ from seclcompress.networks import NetworkSpec
 from seclcompress.networks.tasks import Detection, task_of
 from seclcompress.plan import Plan, PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
+from seclcompress.torch_private import tree_leaves
 from seclcompress.trace import trace_network
 
 LARGEST_MEMORY = 12 * 2**30

@@ -64,11 +64,13 @@ class TestProductDecay:
         if name == "separable":
             assert layer.products() == []
             return
-        kept = layer.pointwise._product
+        make = layer.pointwise.make_weight
+        made: list[int] = []
+        layer.pointwise.make_weight = lambda: made.append(1) or make()
         [product] = layer.products()
-        assert product is kept
-        assert layer.pointwise._product is None
+        assert made == [], "it is that of the pass"
         [anew] = layer.products()
+        assert made == [1], "and is given once"
         torch.testing.assert_close(anew, product)
         product.square().sum().backward()
         assert layer.pointwise.a.grad is not None

@@ -107,12 +107,16 @@ def test_products_of_a_linear() -> None:
     torch.testing.assert_close(product, built.to_dense().weight)
     assert product.requires_grad
     built(torch.randn(2, 24))
-    kept = built.convolution.pointwise._product
-    [product] = built.products()
-    assert product is kept
+    pointwise = built.convolution.pointwise
+    make, made = pointwise.make_weight, []
+    pointwise.make_weight = lambda: made.append(1) or make()
+    built.products()
+    assert made == [], "it is that of the pass"
     built.keep_product(False)
     built(torch.randn(2, 24))
-    assert built.convolution.pointwise._product is None
+    made.clear()
+    built.products()
+    assert made == [1]
 
 
 def test_a_linear_as_a_convolution_costs_nothing() -> None:
