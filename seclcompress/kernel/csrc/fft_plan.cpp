@@ -118,9 +118,9 @@ class Builder {
 
   // Adds the passes over the children of two mirror blocks, after `stage` has cut both. Block a
   // holds the frequencies k = f modulo m, and block b those with k = -f modulo m; a == b if they
-  // are the same. Child t of a block then holds k = f + m t modulo m * radix. Its mirror, -(f + m
-  // t), is child radix - 1 - t of b, because b begins with the frequency m - f; for f = 0 it is
-  // child -t modulo radix of the block itself.
+  // are the same. Child t of a block then holds k = f + m t modulo m * radix. The child of b that
+  // mirrors it is the one at radix - 1 - t, because b begins with the frequency m - f; if f = 0, it
+  // is the one at -t modulo radix, of the same block.
   void add_children(int stage, int a, int b, int f, int m, int pitch) {
     const int radix = plan_.stages[stage].radix;
     for (int t = 0; t < radix; t++) {
