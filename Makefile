@@ -1,10 +1,10 @@
-# Two commands for a newcomer: `make demo` and `make test`. The rest is for those who change things.
+# Newcomers need two targets: `make demo` and `make test`. The others are for developers.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo-run
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# One thread a test process: two processes of two threads would wait for each other.
+# One thread for each test process: on two cores, two processes of two threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .PHONY: demo test test-slow coverage mutants sanitize lint check bench clean
@@ -19,7 +19,7 @@ $(VENV)/.test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group test
 	touch $@
 
-# Networks of other packages, for the slow tests. torch is there already and stays as it is.
+# Packages with other networks, for the slow tests. torch is installed already and keeps its version.
 $(VENV)/.zoo: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group zoo
 	touch $@
@@ -28,8 +28,8 @@ $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
-# The main job on real scanned digits: train, convert, distil, count.
-# On a busy machine, threads that spin while they wait cost more than those that sleep.
+# The whole workflow on real scanned digits: train, convert, distil, count. The policy makes waiting
+# threads sleep: on a busy machine, spinning ones cost more.
 demo: export OMP_WAIT_POLICY := PASSIVE
 demo: $(VENV)/.installed
 	$(BIN)/seclcompress train resnet18 --data digits --epochs 10 --batch-size 64 --lr 0.05 \
@@ -39,18 +39,19 @@ demo: $(VENV)/.installed
 	  --epochs 24 --batch-size 64 --lr 0.05 --output-dir $(DEMO)/distilled --overwrite
 	$(BIN)/seclcompress count $(DEMO)/distilled
 
-# Everything that a change must pass; at most 15 minutes on 2 cores.
+# The tests that every change must pass; at most 15 minutes on 2 cores.
 test: $(VENV)/.test
 	$(PYTEST)
 
 test-slow: $(VENV)/.zoo
 	$(PYTEST) -m slow
 
-# The fused kernel under the address, undefined-behaviour and thread sanitizers; needs g++ or clang++.
+# Runs the fused kernel under the address, undefined-behaviour and thread sanitizers. Needs g++ or
+# clang++.
 sanitize:
 	$(MAKE) -C tests/kernel sanitize
 
-# Lines and branches, of what `make test` runs; fails under 95 %.
+# Measures the lines and branches that `make test` runs; fails under 95 %.
 coverage: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group coverage
 	$(BIN)/coverage erase
@@ -58,8 +59,9 @@ coverage: $(VENV)/.test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Do the tests see every change of the mathematics, the costs, the plans and the families? Well over an
-# hour on 2 cores; docs/mutation.md explains what survives. A second run tests only what has changed.
+# Finds changes of the mathematics, the costs, the plans and the families that the tests do not notice.
+# Takes well over an hour on 2 cores; docs/mutation.md explains the survivors. A second run tests only
+# what has changed.
 mutants: export OMP_NUM_THREADS := 1
 mutants: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group mutation
@@ -74,7 +76,7 @@ lint: $(VENV)/.dev
 
 check: lint test test-slow
 
-# Each prints its machine, threads, medians and spread.
+# Each benchmark prints the machine, the threads, medians and the spread.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/training_route.py

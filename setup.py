@@ -1,6 +1,6 @@
-"""Builds the fused kernel, where there is a compiler; everything else is in pyproject.toml.
+"""Builds the fused kernel if there is a compiler; everything else is in pyproject.toml.
 
-Without a compiler the package installs and runs without it, by torch.fft.
+Without a compiler the package installs and runs all the same, with torch.fft in place of the kernel.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""Dense or fast against N: predicted by the paper's formula, and measured. Writes the figure.
+"""Dense ÷ fast against N, as predicted by the paper's formula and as measured; draws the figure.
 
     python benchmarks/crossover.py [--threads 1] [--output docs/crossover.png]
 
-Whole stack, N channels in and out, 784 positions, float32. Above 1, fast is the better.
+Whole stack, N channels in and out, 784 positions, float32. Above 1, fast is faster.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ DEPTHS = (2, 4, 8, 12)
 
 
 def measured(n: int, depth: int) -> float:
+    """Seconds of the dense layer ÷ seconds of the stack."""
     torch.manual_seed(0)
     x, conv = torch.randn(1, n, 28, 28), nn.Conv2d(n, n, 1, bias=False)
     a, d = torch.randint(0, 2, (2, depth, n)) * 2.0 - 1
@@ -35,7 +36,7 @@ def measured(n: int, depth: int) -> float:
 
 
 def break_even(ratios: dict[int, float]) -> str:
-    """Where the line crosses 1, between two lengths, on a straight line between them."""
+    """The length at which the ratio crosses 1, interpolated on a straight line between two lengths."""
     lengths = sorted(ratios)
     for low, high in pairwise(lengths):
         if ratios[low] < 1 <= ratios[high]:

@@ -1,12 +1,12 @@
-"""Times the fused kernel against torch's own dense layers, in turns.
+"""Times the fused kernel and torch's own dense layers in turn.
 
     python benchmarks/kernel.py --threads 1 2
     python benchmarks/kernel.py --sizes 320 640 --positions 49 --layers 4
     python benchmarks/kernel.py --weight --sizes 1024
 
 A ratio is dense time / fused time: above 1 the kernel is faster. Each process takes the median of its
-runs; shown are the medians of the processes, and of the ratio the least and the most. Lengths without
-a plan are raised to the next one that has one, and the dense layer keeps the length asked for.
+runs; the table shows the median over the processes, and the least and the greatest ratio. A length
+without an FFT plan is raised to the next one that has a plan; the dense layer keeps the given length.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TARGETS = {  # (N, layers) -> ratio aimed at with 784 positions
 
 
 class Line(NamedTuple):
-    """What was timed, median seconds of both, and the ratio aimed at."""
+    """The name of a case, the median seconds of both candidates, and the target of their ratio."""
 
     name: str
     dense: float
@@ -42,21 +42,21 @@ class Line(NamedTuple):
 
 
 def next_length(n: int) -> int:
-    """The next length that the kernel has a plan for."""
+    """The next length for which the kernel has an FFT plan."""
     while not kernel.supports(n, torch.float32, "cpu"):
         n += 1
     return n
 
 
 def in_turns(functions: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Medians of functions timed warm and in turn, as many rounds as fit, but at least 7."""
+    """Medians of functions timed warm and in turn, for as many rounds as fit, but at least 7."""
     once = sum(timing.median for timing in alternate(functions, rounds=2, warm_ups=2).values())
     rounds = max(7, min(99, round(seconds / once / 2)))
     return {name: timing.median for name, timing in alternate(functions, rounds=rounds).items()}
 
 
 def bench_layer(n: int, layers: int, positions: int, channels_last: bool, seconds: float) -> Line:
-    """A stack against Conv2d(n, n, 1) on one image of that many positions."""
+    """Times a stack and Conv2d(n, n, 1) on one image with this number of positions."""
     side = math.isqrt(positions)
     x = torch.randn(1, n, side, positions // side)
     conv = torch.nn.Conv2d(n, n, 1)
@@ -79,7 +79,7 @@ def bench_layer(n: int, layers: int, positions: int, channels_last: bool, second
 
 
 def bench_weight(n: int, layers: int, seconds: float) -> list[Line]:
-    """Making W, and W with its gradient, against `layers` dense n x n products."""
+    """Times making W, and W with its gradient, and as many products of N×N matrices as layers."""
     length = next_length(n)
     a, d = (1 + 0.1 * torch.randn(2, layers, length)).unbind()
     a, d = a.clone().requires_grad_(), d.clone().requires_grad_()
@@ -110,7 +110,7 @@ def bench_weight(n: int, layers: int, seconds: float) -> list[Line]:
 
 
 def bench_all(arguments: argparse.Namespace, threads: int) -> Iterator[Line]:
-    """Every case of the command line on so many threads, in this process."""
+    """Times every case of the command line on this number of threads, in this process."""
     torch.set_num_threads(threads)
     by_native.instruction_set = arguments.instruction_set
     for n in arguments.sizes:
@@ -123,7 +123,7 @@ def bench_all(arguments: argparse.Namespace, threads: int) -> Iterator[Line]:
 
 
 def report(lines: list[Line]) -> None:
-    """Prints one case, of which each process has measured a line."""
+    """Prints one case, from the lines that the processes have measured."""
     name, _, _, target = lines[0]
     dense, fused = (statistics.median(line[i] for line in lines) * 1e3 for i in (1, 2))
     ratio = median_and_range(line.dense / line.fused for line in lines)
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--positions", type=int, nargs="+", default=[784])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--weight", action="store_true", help="time make_weight instead")
+    parser.add_argument("--weight", action="store_true", help="time making W instead")
     parser.add_argument("--instruction-set", choices=["avx512", "avx2", "baseline"])
     parser.add_argument("--seconds", type=float, default=0.5, help="least time for each line")
     parser.add_argument("--processes", type=int, default=5)

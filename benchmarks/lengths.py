@@ -1,10 +1,10 @@
-"""Is padding N to a length of small prime factors better than transforming the length itself?
+"""Compares padding N to a length with small prime factors and transforming the length itself.
 
     python benchmarks/lengths.py --threads 2
 
-For channel counts of torchvision's networks that have a large prime factor: one stack of 12 layers at
-196 positions, by torch.fft at N itself, by torch.fft at the next length of small factors, and by the
-fused kernel there. Above 1 padding is faster.
+For channel counts of torchvision's networks that have a large prime factor, a stack of 12 layers runs
+on 196 positions: by torch.fft at the count itself, by torch.fft at the next length with small factors,
+and by the fused kernel at that length. Above 1, padding is faster.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from seclcompress.kernel import by_fft
 from seclcompress.timing import alternate, describe_machine
 from seclcompress.transforms import next_fast_length
 
-#: Of densenet, efficientnet, mnasnet, regnet and shufflenet.
+#: Channel counts of densenet, efficientnet, mnasnet, regnet and shufflenet.
 CHANNELS = (88, 116, 176, 232, 352, 464, 528, 696, 888, 1392, 2208, 2904)
 LAYERS, POSITIONS = 12, 196
 
 
 def compare(channels: int, rounds: int) -> None:
-    """Prints one line."""
+    """Prints the line of one channel count."""
     padded = next_fast_length(channels)
     x = torch.randn(1, channels, POSITIONS)
     exact, longer = ((1 + 0.1 * torch.randn(2, LAYERS, n)).unbind() for n in (channels, padded))

@@ -1,10 +1,10 @@
-"""Images a second: what the loader gives, and what a distillation step takes, apart.
+"""Times the loader and a distillation step separately, in images per second.
 
     python benchmarks/loading.py --folder PATH [--images 5000] [--threads 2]
 
-PATH holds train/ and test/ with a folder for each class, of small images. In turn, in one process.
-`files read each time` is what happens to images of many sizes that do not fit into memory, without
-workers; larger images take longer. A step is SGD's, of the distillation with both losses.
+PATH holds train/ and test/ with a folder of small images for each class. All are timed in turn, in one
+process. `files read each time` is the way of images of many sizes that do not fit into memory, without
+workers; larger images take longer. A step is one of SGD, of the distillation with both losses.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ KINDS = {
 
 
 def pass_over(data: Data, augmentation: Augmentation, count: int) -> Callable[[], object]:
+    """A function that reads `count` training images in a random order."""
     order = list(torch.randperm(len(data.train))[:count].split(BATCH))
     presentation = Presentation(SIZE, data.preprocessing, augmentation)
 
@@ -47,6 +48,7 @@ def pass_over(data: Data, augmentation: Augmentation, count: int) -> Callable[[]
 
 
 def distillation_step(network: str) -> Callable[[], object]:
+    """A function that does one step of distilling a converted network from the original."""
     source = seclcompress.locate(network, num_classes=10, input_size=SIZE)
     teacher, _ = source.load()
     student, _ = source.load()

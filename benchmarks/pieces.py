@@ -1,4 +1,4 @@
-"""Long work in pieces: each folder is made once, and a run that was interrupted goes on."""
+"""Long work in pieces: each folder is made once, and an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from seclcompress.workflows.output import Output
 
 
 class Log(Observer):
-    """Writes a line for all that happens."""
+    """An observer that writes a line for every event."""
 
     def __init__(self, stream: TextIO = sys.stdout) -> None:
         self._stream = stream
 
     def message(self, words: str) -> None:
-        """A line."""
+        """Writes a message."""
         print(words, file=self._stream, flush=True)
 
     def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
-        """All settings in a line."""
+        """Writes all settings in one line."""
         self.message(", ".join(f"{k}={v}" for k, v in settings if k not in leave_out))
 
     def before(self, accuracies: dict[str, float]) -> None:
-        """A line."""
+        """Writes the accuracies before training."""
         self.message(f"before: {in_pairs(accuracies)}")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """The epoch's figures in a line."""
+        """Writes the epoch's figures in one line."""
         self.message(in_pairs(record))
 
 
 def make(folder: Path, run: Callable[..., object], log: Log, **arguments: Any) -> None:
-    """Makes a folder by `workflows`' train or distill, unless it is there already."""
+    """Makes a folder with `workflows.train` or `distill`, unless it exists; resumes its run."""
     if folder.exists():
         return
     log.message(f"Making {folder} …")

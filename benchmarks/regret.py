@@ -1,10 +1,10 @@
-"""Does a stopwatch agree with the measured cost model?
+"""Checks the choices of the measured cost model with a second, independent measurement.
 
     python benchmarks/regret.py [--threads 1] [--depth 4] [--channels-last] [--networks resnet50 …]
 
-For each network: the measured cost model chooses dense or fast for every rewritten layer; then both
-are measured again, independently. Regret is the time of the choices ÷ the time of the better of the
-two, on the sum over all layers. The paper's choice is put beside it.
+For each network the measured cost model chooses dense or fast for every rewritten layer; then both
+executions are measured again. Regret is the time of the choices ÷ the time of the better executions,
+on the sum over all layers. The regret of the paper's choices is printed beside it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ NETWORKS = (
 
 
 def regret(name: str, depth: int, channels_last: bool) -> str:
+    """The line of a network."""
     source = resolve.locate(name)
     network = source.skeleton()
     trace = trace_network(network, source.input_size)

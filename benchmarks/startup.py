@@ -1,4 +1,4 @@
-"""How long `seclcompress --help` and a usage error take; the promise is under half a second.
+"""Times `seclcompress --help` and a usage error; the promise is under half a second.
 
 python benchmarks/startup.py
 """

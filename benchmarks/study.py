@@ -1,10 +1,11 @@
-"""What makes a SECL network train best at a fixed budget? Every run of docs/training.md.
+"""Compares ways to train a SECL network at a fixed budget: every run of docs/training.md.
 
     python benchmarks/study.py --data imagefolder:PATH --work FOLDER [--jobs 2] [--only NAME ...]
     python benchmarks/study.py --work FOLDER --report    # the table, and the curves as a picture
 
-Each run is a conversion and a distillation, in a folder of its own; one that is there is not run again,
-one that was interrupted is resumed. The teacher is trained first. Runs side by side are processes.
+Each run is a conversion and a distillation, in a folder of its own. A run whose folder exists is not
+repeated, and an interrupted one is resumed. The teacher is trained first. Runs side by side are
+processes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TEACHER: Settings = {"epochs": 9}
 BUDGET: Settings = {"epochs": 10, "train_images": 12000, "batch_size": 128, "lr": 0.1}
 AT: Settings = {"alpha": 0, "beta": 1000}
 BOTH: Settings = {"alpha": 0.9, "beta": 1000}
-#: The diagonals as the paper's recipe has them; each question changes one thing about it.
+#: The diagonals' settings in the paper's recipe. Each run changes one thing about the reference.
 PAPER_FACTORS: Settings = {"factor_decay": "ratio", "factor_lr": 1, "factor_optimizer": "same"}
 ADAMW: Settings = {"factor_optimizer": "adamw", "factor_lr": 0.1}
 WINNER = {**BOTH, **ADAMW}
@@ -50,12 +51,12 @@ class Run:
     """One line of the table.
 
     Attributes:
-        question: What it is about.
-        name: Of the run and its folder.
+        question: The question that the run answers.
+        name: The name of the run and of its folder.
         plan: How the teacher is converted; None for a network that is not converted.
-        training: Settings of the training, which win over the budget's.
+        training: Training settings, which override those of the budget.
         start: The new layers' first values.
-        student: A network to train as it is, where none is converted.
+        student: A network to train as it is, if none is converted.
     """
 
     question: str
@@ -211,7 +212,7 @@ def main() -> None:
         arguments.work.mkdir(parents=True, exist_ok=True)
         cores = os.cpu_count() or 1
         threads = max(1, cores // arguments.jobs)
-        # Read when torch is imported, in processes that are started from here.
+        # Processes that are started from here read these when they import torch.
         os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         where = (arguments.data, arguments.work)
         with ProcessPoolExecutor(arguments.jobs, multiprocessing.get_context("spawn")) as pool:

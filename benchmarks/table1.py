@@ -2,10 +2,10 @@
 
     python benchmarks/table1.py --data imagefolder:PATH --work FOLDER [--minutes 9]
 
-Each call goes on where the last one stopped and ends after at most so many minutes with exit code 3, or
-with the table and exit code 0 when all is done. The recipe is `secl-cifar`, 200 epochs, in bf16,
-compiled, the whole data set on the device; 11 ACDC layers give the 100,202 parameters that the paper
-calls 46.4K. The paper says 8.57 % error; at most 7.8 % is the target.
+Each call continues where the last one stopped. It ends with exit code 3 after at most `--minutes`, or
+with the table and exit code 0 once everything is done. The recipe is `secl-cifar`, 200 epochs, in bf16,
+compiled, with the whole data set on the device; 11 ACDC layers give the 100,202 parameters that the
+paper calls 46.4K. The paper reports 8.57 % error; the target is at most 7.8 %.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from seclcompress.settings import PlanOptions
 from seclcompress.timing import describe_machine
 
 UNFINISHED = 3
-_LEAST = 20.0  # seconds that are worth starting anything for
+_LEAST = 20.0  # with fewer seconds left, no run is started
 
 
 def made(folder: Path, until: float, run: Any, **arguments: Any) -> bool:
-    """Trains as long as there is time; whether it is done."""
+    """Trains into a folder until a time of `time.monotonic`; returns whether the run is done."""
     from seclcompress.workflows.training import InterruptedRunError
 
     left = until - time.monotonic()
@@ -43,6 +43,7 @@ def made(folder: Path, until: float, run: Any, **arguments: Any) -> bool:
 
 
 def setting(text: str) -> tuple[str, str]:
+    """Reads `KEY=VALUE`."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text}: it takes KEY=VALUE")
@@ -92,6 +93,7 @@ def main() -> None:
 
 
 def table(teacher: Path, distilled: Path) -> None:
+    """Prints the table."""
     from seclcompress import artefact
 
     print(describe_machine())

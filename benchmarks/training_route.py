@@ -1,10 +1,10 @@
-"""What `stack.FFT_FROM_LENGTH`, `FFT_MULT_ADD_COST` and `KERNEL_MULT_ADD_COST` rest on.
+"""Measures `stack.FFT_FROM_LENGTH`, `FFT_MULT_ADD_COST` and `KERNEL_MULT_ADD_COST`.
 
     python benchmarks/training_route.py
 
-For each length N, depth 12: making W (N×N) forward and backward by products with the DCT matrix and
-by torch's FFT; and what one Mult-Add of the paper's formula takes, by torch's FFT and in the fused
-kernel, in Mult-Adds of a matrix product that take as long.
+For each length N, at depth 12: the time to make W (N×N) forward and backward by products with the DCT
+matrix ÷ the time by torch's FFT; and the time of one Mult-Add of the paper's formula ÷ the time of one
+of a matrix product, by torch's FFT and in the fused kernel.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ DEPTH = 12
 
 
 def measure(length: int) -> tuple[float, float, float, float]:
+    """Products ÷ FFT, the two costs of a Mult-Add, and the largest spread of a timing."""
     torch.manual_seed(0)
     a, d = (torch.randint(0, 2, (2, DEPTH, length)) * 2.0 - 1).unbind(0)
     a, d = a.requires_grad_(), d.clone().requires_grad_()

@@ -1,11 +1,11 @@
-"""A SECL training step against the same network as plain separable, and against chains of products.
+"""Compares a SECL training step with one of the plain separable network, and with chains of products.
 
     python benchmarks/training_step.py [--threads 2] [--rounds 9] [--processes 5]
 
-Steps alternate in one process, several times over, because a virtual machine has slow minutes and
-a process its own places in memory; memory is the peak above the start of a step, measured in a
-process of its own for each network. `chain` makes every W as its layers are written: L products of
-N×N matrices.
+Steps alternate in one process, because a virtual machine has slow minutes; several processes do the
+same, because the place of a process's memory affects its times. Memory is the peak above the start of
+a step, measured in a process of its own for each network. `chain` makes every W by its definition, as
+a product of L layers of N×N matrices.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ KINDS = {"wrn16_2": ("separable", "acdc", "chain"), "resnet50": ("separable", "a
 
 
 def build(name: str, size: tuple[int, ...], kind: str) -> nn.Module:
+    """A network of `CASES`, rewritten as one of `KINDS`, ready to train."""
     source = seclcompress.locate(name, num_classes=10, input_size=size)
     network, _ = source.load()
     options = seclcompress.PlanOptions(substitution="separable" if kind == "separable" else "acdc")
@@ -47,7 +48,7 @@ def build(name: str, size: tuple[int, ...], kind: str) -> nn.Module:
 
 
 def use_chain(pointwise: AcdcPointwise) -> None:
-    """W = Π A C D Cᵀ P as products of dense N×N matrices, folded to the layer's channels."""
+    """Makes a layer compute W = Π A C D Cᵀ P with N×N matrices, folded to the layer's channels."""
     length = pointwise.a.shape[1]
     matrix = dct(torch.eye(length))
     shuffled = riffle(torch.arange(length))
@@ -69,6 +70,7 @@ def use_chain(pointwise: AcdcPointwise) -> None:
 
 
 def step(network: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], object]:
+    """A function that does one step of SGD."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, foreach=True)
 
     def run() -> None:
@@ -85,13 +87,13 @@ def inputs(size: tuple[int, ...], batch: int) -> tuple[Tensor, Tensor]:
 
 
 def peak_memory(name: str, kind: str, threads: int) -> float:
-    """MiB above what the process had before the first step; in this process."""
+    """The peak of this process's memory in four steps, in MiB above that before the first step."""
     torch.set_num_threads(threads)
     size, batch = CASES[name]
     run = step(build(name, size, kind), *inputs(size, batch))
     before, peak, done = resident(), [0], threading.Event()
 
-    def watch() -> None:  # the system's own high-water mark starts with the parent's
+    def watch() -> None:  # the system's own high-water mark would start at the parent's
         while not done.wait(0.001):
             peak[0] = max(peak[0], resident())
 
@@ -105,12 +107,12 @@ def peak_memory(name: str, kind: str, threads: int) -> float:
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """The bytes of this process that are in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def step_times(name: str, threads: int, rounds: int) -> dict[str, float]:
-    """Median seconds a step of each kind, alternating; in this process."""
+    """The median seconds of a step of each kind; the kinds alternate in this process."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     size, batch = CASES[name]

@@ -1,7 +1,7 @@
 """A stack of ACDC layers as one operator: a fused kernel on CPUs, torch.fft elsewhere.
 
-The kernel is optional: where the package was installed without a compiler, `available()` is False and
-everything computes the same with torch.fft.
+The kernel is optional. If the package was installed without a compiler, `available()` is False and
+torch.fft computes everything.
 """
 
 from seclcompress.kernel.matrix import acdc_matrix

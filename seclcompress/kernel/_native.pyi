@@ -1,11 +1,12 @@
 """The compiled kernel; see csrc/module.cpp."""
 
-# address, channels, batch, channel and position stride, width, row stride (strides in elements)
+# address, channels, batch, channel and position stride, width, row stride; strides in elements
 _View = tuple[int, int, int, int, int, int, int]
 # kernel name or None, type, n, layers, threads, batch, positions, address of a, address of d
 _Call = tuple[str | None, int, int, int, int, int, int, int, int]
 
-# None for a tensor that is read is the identity, with one channel for each position of one image.
+# None in place of a tensor that is read means the identity: one image with a channel for each
+# position.
 def forward(
     call: _Call, input: _View | None, output: _View, scale: int, bias: int, transposed: bool, /
 ) -> None: ...

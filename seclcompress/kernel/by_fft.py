@@ -1,9 +1,10 @@
 """The operator by torch.fft: on GPUs, and on CPUs for lengths without an FFT plan.
 
-Vectors go through it some at a time, as many as keep its own memory below `SCRATCH_BYTES`, and the
-backward pass runs the layers forward again: what it needs does not grow with the number of positions
-(an input with rows and columns left out is copied once), and no call leaves anything behind but its
-result. The vectors stay in Makhoul's order from layer to layer; A is brought into it once.
+A call processes the vectors in parts, whose size keeps its own memory below `SCRATCH_BYTES`, and the
+backward pass runs the layers forward again instead of keeping their inputs. So the memory that the
+operator needs does not grow with the number of positions (but a strided slice of an image is copied
+once), and nothing is kept between calls. The vectors stay in Makhoul's order from layer to layer; A
+is brought into that order once.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from seclcompress.transforms import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: What a call may hold beside its operands and results, roughly.
+#: The memory, roughly, that a call may hold beside its operands and results.
 SCRATCH_BYTES = 2**28
-#: Tensors of a part's size that live at once in a layer: spectra, their products, reorderings.
+#: Tensors of a part's size that exist at once in a layer: spectra, their products, reorderings.
 _TEMPORARIES = 8
 
 
 def run_layers(y: Tensor, a: Tensor, d: Tensor) -> Tensor:
-    """The layers on vectors in Makhoul's order, without `expand` and `fold`. Differentiable.
+    """Runs the layers on vectors in Makhoul's order, without `expand` and `fold`. Differentiable.
 
     Args:
         y: Shape (..., N).
@@ -53,12 +54,12 @@ def run_layers(y: Tensor, a: Tensor, d: Tensor) -> Tensor:
 
 
 def _layer(y: Tensor, a: Tensor, d: Tensor) -> Tensor:
-    """One layer; y and a in Makhoul's order."""
+    """Runs one layer; y and a are in Makhoul's order."""
     return riffle_ordered(filter_ordered(y * a, d))
 
 
 def run_transposed_layers(y: Tensor, a: Tensor, d: Tensor) -> Tensor:
-    """The transpose of `run_layers`."""
+    """Runs the transpose of `run_layers`, with the same shapes: the last layer first."""
     for a_l, d_l in zip(enter_order(a).flip(0), d.flip(0), strict=True):
         y = filter_ordered(unriffle_ordered(y), d_l) * a_l
     return y
@@ -73,7 +74,7 @@ def forward(
     scale: Tensor | None,
     transposed: bool,
 ) -> Tensor:
-    """The operator, see `kernel.acdc_stack`; its operands have been checked."""
+    """Computes `kernel.acdc_stack`, whose operands have been checked."""
     wide = TYPES[x.dtype][1]
     a, d = a.to(wide), d.to(wide)
     run = run_transposed_layers if transposed else run_layers
@@ -89,7 +90,19 @@ def forward(
 def backward(
     grad: Tensor, x: Tensor, a: Tensor, d: Tensor, input_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x (empty where it is not wanted), a and d; operands have been checked."""
+    """Computes the gradients of x, a and d from that of the output; operands have been checked.
+
+    Each part of the vectors runs forward once more, and every layer's input is kept until the gradient
+    comes back to that layer. A layer multiplies by A, filters with D and riffles; the gradient goes the
+    same way back, and filter and product each give the gradient of their diagonal.
+
+    Args:
+        grad: The output's gradient.
+        x: The input.
+        a: Shape (L, N).
+        d: Shape (L, N).
+        input_grad: Whether the gradient of x is wanted; it is empty otherwise.
+    """
     wide, (layers, n) = TYPES[x.dtype][1], a.shape
     ordered, gains = enter_order(a.to(wide)), d.to(wide).contiguous()
     x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
@@ -113,7 +126,7 @@ def backward(
 
 
 def matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
-    """The operator of `kernel.matrix`; a and d have been checked."""
+    """Computes `kernel.acdc_matrix`; a and d have been checked."""
     weight = a.new_empty(out_channels, in_channels)
     image, transposed = layout.matrix_as_image(weight)
     identity = torch.eye(image.shape[2], dtype=a.dtype, device=a.device)[None]
@@ -122,7 +135,7 @@ def matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
 
 
 def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of a and d from that of the matrix; operands have been checked."""
+    """Computes the gradients of a and d from that of the matrix; operands have been checked."""
     image, transposed = layout.matrix_as_image(grad)
     identity = torch.eye(image.shape[2], dtype=grad.dtype, device=grad.device)[None]
     x, outer = (image, identity) if transposed else (identity, image)  # see by_native
@@ -130,7 +143,14 @@ def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor
 
 
 def _parts(values: tuple[Tensor, ...], n: int, tensors: int) -> Iterator[list[Tensor]]:
-    """Views (images, positions, channels) of a few positions of each tensor, one after another."""
+    """Yields, part by part, views of shape (images, positions, channels) of each tensor.
+
+    Args:
+        values: Tensors (batch, channels, *spatial) that differ in the channels only. The views of those
+            that `layout.empty_like` made can be written.
+        n: The length N.
+        tensors: How many tensors with N numbers a position must fit into `SCRATCH_BYTES` at once.
+    """
     vectors = max(1, SCRATCH_BYTES // (tensors * n * 8))
     positions = math.prod(values[0].shape[2:])
     flat = [value.reshape(*value.shape[:2], positions).movedim(1, -1) for value in values]

@@ -1,4 +1,4 @@
-"""The operator by the compiled kernel, where it was built and has an FFT plan for a length."""
+"""The operator by the compiled kernel, if that was built and has an FFT plan for the length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ try:
 except ImportError:  # installed without a compiler, or built for another platform
     _native = None  # type: ignore[assignment]
 
-#: Whether somebody asked for plain torch.fft, which can be differentiated twice.
+#: Whether the environment asks for plain torch.fft, which can be differentiated twice.
 UNWANTED = os.environ.get("SECLCOMPRESS_KERNEL") == "0"
 if UNWANTED:
     _native = None  # type: ignore[assignment]
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 #: The instruction set to use, None for the best one. Only tests and benchmarks change it.
 instruction_set: str | None = None
 
-#: In the place of a tensor that is read, and of one that would be written.
+#: What the native calls take in place of a tensor that they read, and of one that they would write.
 _IDENTITY = _NOT_WANTED = None
 
 
 def instruction_sets() -> list[str]:
-    """Those that were compiled and run here, the best first; none where the kernel is not there."""
+    """The instruction sets that were compiled and run here, the best first; none without the kernel."""
     return [] if _native is None else _native.kernels()
 
 
 def has_fft_plan(n: int) -> bool:
-    """Whether the compiled kernel is there and runs stacks of a length."""
+    """Whether the compiled kernel was built and can run stacks of length n."""
     return _native is not None and 0 < n < 2**31 and _native.supports(n)
 
 
@@ -50,10 +50,10 @@ def forward(
     scale: Tensor | None,
     transposed: bool,
 ) -> Tensor:
-    """The operator, see `kernel.acdc_stack`; its operands have been checked, and `has_fft_plan` of N."""
+    """Computes `kernel.acdc_stack`; its operands and `has_fft_plan` of N have been checked."""
     assert _native is not None
     if out_channels == x.shape[1] and x.is_contiguous():
-        # The quickest way to memory; not in layout.empty_like, which compilers' symbols go through.
+        # The quickest way to allocate. Not in layout.empty_like, which also gets symbolic sizes.
         y = torch.empty_like(x)
     else:
         y = layout.empty_like(x, out_channels)
@@ -70,7 +70,7 @@ def forward(
 def backward(
     grad: Tensor, x: Tensor, a: Tensor, d: Tensor, input_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x (empty where it is not wanted), a and d; operands have been checked."""
+    """Computes the gradients of x (empty if not wanted), a and d; operands have been checked."""
     assert _native is not None
     x_grad = layout.empty_like(x, x.shape[1]) if input_grad else x.new_empty(0)
     x, grad = layout.readable(x), layout.readable(grad.to(x.dtype))
@@ -90,7 +90,7 @@ def backward(
 
 
 def matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
-    """The operator of `kernel.matrix`; a and d have been checked, and `has_fft_plan` of N."""
+    """Computes `kernel.acdc_matrix`; a, d and `has_fft_plan` of N have been checked."""
     assert _native is not None
     weight = a.new_empty(out_channels, in_channels)
     image, transposed = layout.matrix_as_image(weight)
@@ -101,7 +101,7 @@ def matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
 
 
 def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of a and d from that of the matrix; operands have been checked."""
+    """Computes the gradients of a and d from that of the matrix; operands have been checked."""
     assert _native is not None
     image, transposed = layout.matrix_as_image(grad)
     image = layout.readable(image)
@@ -109,8 +109,8 @@ def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor
     a, d = _parameter(a, grad), _parameter(d, grad)
     a_grad, d_grad = torch.empty_like(a), torch.empty_like(d)
     view = layout.view(image)
-    # Of the transposed stack on the identity: that of the stack on the gradient, where the
-    # identity is its output's.
+    # The transposed stack on the identity has the same gradients as the stack itself if the
+    # matrix's gradient is its input and the identity the gradient of its output.
     x, outer = (view, _IDENTITY) if transposed else (_IDENTITY, view)
     common = _common_arguments(image, a, d)
     _native.backward(common, x, outer, _NOT_WANTED, a_grad.data_ptr(), d_grad.data_ptr())
@@ -118,7 +118,7 @@ def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor
 
 
 def _parameter(value: Tensor, x: Tensor) -> Tensor:
-    """Value as the kernel reads it: contiguous, in the dtype that is computed with."""
+    """Returns a parameter as the kernel reads it: contiguous, in the dtype of the computation."""
     dtype = TYPES[x.dtype][1]
     if value.dtype == dtype and value.is_contiguous():
         return value
@@ -126,7 +126,7 @@ def _parameter(value: Tensor, x: Tensor) -> Tensor:
 
 
 def _common_arguments(x: Tensor, a: Tensor, d: Tensor) -> tuple[Any, ...]:
-    """What both native calls begin with. The caller keeps x, a and d alive."""
+    """The arguments with which both native calls begin. The caller keeps x, a and d alive."""
     layers, n = a.shape
     return (
         instruction_set,

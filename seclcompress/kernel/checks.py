@@ -1,4 +1,4 @@
-"""What the kernel's operands must be, and the errors that say so."""
+"""Checks of the operators' operands, and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What the tensors hold -> its number in csrc/kernel.h and what is computed with.
+# The tensors' dtype -> its number in csrc/kernel.h, and the dtype of the computation.
 TYPES = {
     torch.float32: (0, torch.float32),
     torch.float64: (1, torch.float64),
@@ -18,19 +18,26 @@ TYPES = {
 
 
 def refuse(what: str, why: str, remedy: str) -> ValueError:
-    """The error that says where, what with its values, why, and what to do."""
+    """The error for an operand: what it is, with its values, why it is refused, and what to do."""
     return ValueError(f"seclcompress.kernel: {what}: {why}. {remedy}")
 
 
 def check_dtype(name: str, value: Tensor) -> None:
-    """Raises ValueError unless the kernel knows the dtype."""
+    """Raises ValueError unless the kernel knows the operand's dtype."""
     if value.dtype not in TYPES:
         known = ", ".join(map(str, TYPES))
         raise refuse(f"{name} is {value.dtype}", f"the kernel knows {known}", f"Convert {name}")
 
 
 def check_parameter(name: str, value: Tensor, x: Tensor, known_as: str = "x") -> None:
-    """Raises ValueError unless the dtype and device of a parameter go with those of x."""
+    """Raises ValueError unless the dtype and device of a parameter fit those of x.
+
+    Args:
+        name: The parameter's name in the error.
+        value: The parameter. It has the dtype of x or that of the computation.
+        x: The operand to compare with.
+        known_as: The name of x in the error.
+    """
     if value.dtype == x.dtype and value.device == x.device:
         return
     allowed = [x.dtype] if x.dtype not in TYPES else sorted({x.dtype, TYPES[x.dtype][1]}, key=str)
@@ -50,7 +57,7 @@ def check_parameter(name: str, value: Tensor, x: Tensor, known_as: str = "x") ->
 
 
 def check_factors(a: Tensor, d: Tensor) -> int:
-    """Returns N; raises ValueError unless a and d are a stack's diagonals by their shapes."""
+    """Returns N; raises ValueError unless a and d have the shapes of a stack's diagonals."""
     factors = a.shape
     if len(factors) != 2 or factors != d.shape or factors[0] < 1:
         raise refuse(
@@ -62,7 +69,7 @@ def check_factors(a: Tensor, d: Tensor) -> int:
 
 
 def check_channels(name: str, channels: int, n: int) -> None:
-    """Raises ValueError unless a stack of length n can have so many."""
+    """Raises ValueError unless a stack of length n can have this number of channels."""
     if not 1 <= channels <= n:
         raise refuse(
             f"{name} is {channels}", f"it must be 1 to N = {n}", "Give the stack a larger N"
@@ -77,7 +84,7 @@ def check_stack(
     bias: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> None:
-    """Raises ValueError unless the operands fit together."""
+    """Raises ValueError unless the operands of `acdc_stack` fit together."""
     check_dtype("x", x)
     n, image = check_factors(a, d), x.shape
     if len(image) < 2 or not 1 <= image[1] <= n:

@@ -1,4 +1,4 @@
-"""Which memory layouts the kernel reads and writes as they are."""
+"""The memory layouts that the kernel reads and writes without copying."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ import torch
 
 View = tuple[int, int, int, int, int, int, int]
 
-#: By the number of dimensions of a batch.
+#: Torch's channels-last format for a batch with this number of dimensions.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def memory_format(x: torch.Tensor) -> torch.memory_format:
-    """The format of x: channels last only where x has it and is not contiguous as well."""
+    """The memory format of x: channels last only if x has that layout and is not contiguous, too."""
     if x.is_contiguous():
         return torch.contiguous_format
     channels_last = CHANNELS_LAST.get(x.dim())
     if channels_last is None:
         return torch.contiguous_format
-    # A strided slice of a channels-last image has gaps, but the layout is still meant.
+    # A strided slice of a channels-last image has gaps, but its layout still counts as channels
+    # last.
     return channels_last if x.stride(1) == 1 else torch.contiguous_format
 
 
 def readable(x: torch.Tensor) -> torch.Tensor:
-    """Returns x itself where the kernel reads it well, else a copy.
+    """Returns x itself if the kernel reads its layout quickly, else a copy.
 
-    That is dense images, and images in channels last with rows and columns left out, as a strided
-    1×1 convolution reads them. It can read images with any strides, but where neither channels nor
-    positions lie side by side a copy is quicker.
+    The kernel quickly reads contiguous images, and channels-last images with rows and columns left
+    out, as a strided 1×1 convolution reads them. It can read images with any strides, but if neither
+    channels nor positions lie side by side, a copy is quicker.
     """
     as_it_is = x.dim() <= 4 and (x.is_contiguous() or x.stride(1) == 1)
     return x if as_it_is else x.contiguous(memory_format=memory_format(x))
 
 
 def empty_like(x: torch.Tensor, channels: int) -> torch.Tensor:
-    """An uninitialised tensor like x (batch, c, *spatial), with another number of channels."""
+    """An uninitialised tensor with the layout of x (batch, c, *spatial) and `channels` channels."""
     return torch.empty(
         (x.shape[0], channels, *x.shape[2:]),
         dtype=x.dtype,
@@ -45,14 +46,17 @@ def empty_like(x: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def view(x: torch.Tensor) -> View:
-    """Describes a tensor (batch, c, *spatial) that `readable` returned to the compiled kernel."""
+    """Describes a tensor (batch, c, *spatial) to the compiled kernel, as `_native.pyi` says.
+
+    The tensor is one that `readable` or `empty_like` has returned.
+    """
     shape = x.shape
     channels, positions = shape[1], math.prod(shape[2:])
     if x.is_contiguous():
         return x.data_ptr(), channels, channels * positions, positions, 1, positions, 0
     image, channel, *space = x.stride()
     width, row = positions, 0
-    if x.dim() > 4:  # dense, so in channels last; strides of dimensions of size 1 may be anything
+    if x.dim() > 4:  # channels last without gaps; strides of dimensions of size 1 may be anything
         image, channel, step = channels * positions, 1, channels
     else:
         step = space[-1] if space else 1
@@ -62,14 +66,16 @@ def view(x: torch.Tensor) -> View:
 
 
 def matrix_as_image(weight: torch.Tensor) -> tuple[torch.Tensor, bool]:
-    """A stack's matrix as the image that comes of an identity.
+    """Views a stack's matrix as the image that a stack computes from an identity.
+
+    The stack makes the matrix column by column, and the transposed stack makes it row by row. The one
+    that runs on fewer positions is taken.
 
     Args:
         weight: (out_channels, in_channels).
 
     Returns:
-        A view (1, channels, positions), and whether the transposed stack makes it: the one of the
-        two that has fewer positions to run on.
+        A view (1, channels, positions) of the matrix, and whether the transposed stack makes it.
     """
     out_channels, in_channels = weight.shape
     transposed = out_channels <= in_channels

@@ -1,4 +1,4 @@
-"""The operator `seclcompress::acdc_matrix`: the dense matrix of a stack."""
+"""The operator `seclcompress::acdc_matrix`: the matrix of a stack."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def acdc_matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Tensor:
-    """The matrix of a stack: acdc_stack(x, a, d, out_channels) is W x at every position.
+    """Computes the matrix W of a stack: acdc_stack(x, a, d, out_channels) is W x at every position.
 
-    It is the stack applied to the columns of the identity, or the transposed stack to its rows:
-    whichever are fewer.
+    The stack is applied to the columns of the identity, or the transposed stack to its rows, whichever
+    are fewer.
 
     Args:
         a: (layers, N), as in `acdc_stack`.
@@ -38,7 +38,7 @@ def acdc_matrix(a: Tensor, d: Tensor, in_channels: int, out_channels: int) -> Te
         (out_channels, in_channels) in the dtype of a. Differentiable once, in a and d.
 
     Raises:
-        ValueError: shapes or devices that do not fit together, or a dtype that the kernel does not know.
+        ValueError: If shapes or devices do not fit together, or the kernel does not know the dtype.
     """
     dtype = TYPES[a.dtype][1] if a.dtype in TYPES else a.dtype
     arguments = (a.to(dtype), d.to(dtype), in_channels, out_channels)
@@ -95,7 +95,7 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     a, d = ctx.saved_tensors
-    # With a graph of the gradient wanted, the operator refuses it.
+    # With create_graph, backward goes through the dispatcher, which refuses its derivative.
     eager = not torch.is_grad_enabled() and nobody_watches(grad, a, d)
     backward = _backward if eager else torch.ops.seclcompress.acdc_matrix_backward
     gradients = backward(grad, a, d)

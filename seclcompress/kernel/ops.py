@@ -1,8 +1,8 @@
 """The operator `seclcompress::acdc_stack` and the functions that call it.
 
 One layer is x -> riffle(idct(d * dct(a * x))) along the channels, with the orthonormal DCT-II and
-its inverse. On CPUs the compiled kernel runs it where that is there and has an FFT plan for N;
-elsewhere, and on GPUs, `by_fft` does.
+its inverse. On CPUs the compiled kernel (`by_native`) runs a stack if it was built and has an FFT plan
+for N; otherwise, and on GPUs, torch.fft runs it (`by_fft`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ def available() -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
-    """Whether the kernel can run a stack.
+    """Whether the compiled kernel can run a stack.
 
     Args:
-        n: the length of the transforms, `a.shape[1]`. It may have the prime factors 2, 3, 5, 7.
-        dtype: of the input.
-        device: of the input.
+        n: The length N of the transforms, `a.shape[1]`. It may have the prime factors 2, 3, 5, 7.
+        dtype: The input's dtype.
+        device: The input's device.
 
     Returns:
         False also while forward-mode differentiation or a transform of torch.func is running: the
-        operator knows backward alone.
+        operator only implements backward.
     """
     return (
         not beyond_backward()
@@ -50,15 +50,15 @@ def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def worthwhile(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
-    """Whether layers should run a stack by the operator: the compiled kernel, or on a GPU.
+    """Whether layers should run a stack by this operator: with the compiled kernel, or on a GPU.
 
-    There, unlike the same transforms one by one, it needs no memory for each layer. (How quick it is on
-    a GPU has not been measured.)
+    On a GPU the operator, unlike the same transforms one by one, needs no memory for each layer. (Its
+    speed on a GPU has not been measured.)
 
     Args:
-        n: as in `supports`.
-        dtype: of the input.
-        device: of the input.
+        n: As in `supports`.
+        dtype: The input's dtype.
+        device: The input's device.
     """
     if _kind(device) == "cuda":
         return dtype in TYPES and not by_native.UNWANTED and not beyond_backward()
@@ -85,24 +85,25 @@ def acdc_stack(
     output channel j is the sum of the stack's channels i with i mod out_channels = j.
 
     Args:
-        x: (batch, c_in, *spatial) with c_in <= N, contiguous or channels last, of images also with
-            rows and columns left out (anything else is copied), float32, float64 or bfloat16
-            (computed in float32).
-        a: (layers, N), the diagonals before the DCTs. The dtype of x; for bfloat16 also float32.
+        x: (batch, c_in, *spatial) with c_in <= N; float32, float64 or bfloat16, which is computed in
+            float32. Contiguous inputs and channels-last ones, also with rows and columns left out,
+            are read as they are; others are copied.
+        a: (layers, N), the diagonals before the DCTs; in the dtype of x, for bfloat16 also float32.
         d: (layers, N), the diagonals between DCT and inverse DCT, likewise.
         out_channels: 1 to N.
         bias: (out_channels,), likewise.
         scale: (out_channels,), likewise: output channels are multiplied by it before the bias is
             added, as batch norm does.
-        transposed: The transposed stack. Where the stack from p to q channels multiplies by W, of
-            shape (q, p), this one takes q channels to p and multiplies by Wᵀ.
+        transposed: Whether to apply the transposed stack. If the stack from p to q channels
+            multiplies by W, of shape (q, p), the transposed one takes q channels to p and multiplies
+            by Wᵀ.
 
     Returns:
         (batch, out_channels, *spatial) in the dtype and memory format of x. Differentiable once,
         in x, a, d, bias and scale.
 
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit together.
+        ValueError: If shapes, dtypes or devices do not fit together.
     """
     arguments = (x, a, d, out_channels, bias, scale, transposed)
     operands = (x, a, d, bias, scale)
@@ -116,7 +117,7 @@ def acdc_stack(
 
 
 def backend(a: Tensor) -> ModuleType:
-    """The module that runs stacks with these factors."""
+    """The module that runs stacks with these diagonals: `by_native` or `by_fft`."""
     return by_native if a.is_cpu and by_native.has_fft_plan(a.shape[1]) else by_fft
 
 
@@ -189,12 +190,13 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale_grad = (grad * unscaled).sum(positions, dtype=TYPES[grad.dtype][1]).to(scale.dtype)
     if scale is not None:
         grad = grad * scale.to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 2))
-    # With a graph of the gradient wanted, the operator refuses it.
+    # With create_graph, backward goes through the dispatcher, which refuses its derivative.
     eager = not torch.is_grad_enabled() and nobody_watches(grad, x, a, d)
     backward = _backward if eager else torch.ops.seclcompress.acdc_stack_backward
     if any(ctx.needs_input_grad[1:3]):
         if ctx.transposed:
-            # g · Wᵀx is x · Wg: in the factors, the gradients of the stack on g where x is its output's.
+            # g · Wᵀx = x · Wg, so a and d have the gradients of the stack itself on the input g,
+            # with x as the gradient of its output.
             _, a_grad, d_grad = backward(x, grad, a, d, False)
         else:
             x_grad, a_grad, d_grad = backward(grad, x, a, d, wanted)

@@ -1,4 +1,4 @@
-"""What both operators are to torch, said once: schema, fake implementation, autograd, eager call."""
+"""Registers an operator with torch: schema, fake implementation, autograd and an eager call."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def register(
     save_for_backward: Callable[[Any, tuple[Any, ...], Tensor], None],
     differentiate: Callable[[Any, Tensor], tuple[Tensor | None, ...]],
 ) -> type[torch.autograd.Function]:
-    """Makes `seclcompress::name` and `seclcompress::name_backward` known, on CPUs and GPUs.
+    """Registers `seclcompress::name` and `seclcompress::name_backward` for CPUs and GPUs.
 
     Args:
-        name: Of the operator.
+        name: The operator's name.
         schema: Its arguments and result, as torch.library writes them.
-        backward_schema: Likewise of the operator that computes its gradients.
-        forward: Checks its operands and computes.
-        forward_fake: The same without values.
-        backward: As `forward`, of the gradients. They cannot be differentiated again.
-        backward_fake: The same without values.
-        save_for_backward: As `setup_context` of an autograd function.
-        differentiate: As `backward` of an autograd function.
+        backward_schema: The same for the operator that computes its gradients.
+        forward: Checks the operands and computes the result.
+        forward_fake: Returns an empty result of the right shape and layout.
+        backward: Checks the operands and computes the gradients, which cannot be differentiated again.
+        backward_fake: Returns empty gradients of the right shapes and layouts.
+        save_for_backward: Like `setup_context` of an autograd function.
+        differentiate: Like `backward` of an autograd function.
 
     Returns:
-        The operator without the dispatcher.
+        An autograd function that calls the operator without torch's dispatcher.
     """
     of_gradients = f"{name}_backward"
     for operator, signature, run, fake in (
@@ -57,7 +57,7 @@ def register(
     )
 
     class Eager(torch.autograd.Function):
-        """The operator without the dispatcher."""
+        """The operator, called without torch's dispatcher."""
 
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> Tensor:
@@ -73,7 +73,7 @@ def register(
 
 
 def empty_gradients(a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of a stack's diagonals without their values."""
+    """Empty gradients of a stack's diagonals, for a fake implementation."""
     contiguous = torch.contiguous_format
     return (
         torch.empty_like(a, memory_format=contiguous),
@@ -84,7 +84,7 @@ def empty_gradients(a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
 def _refuse_second_derivative(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
     raise NotImplementedError(
         "seclcompress.kernel: an operator can be differentiated once, not twice. For second "
-        "derivatives call seclcompress.stack.apply_stack, and dense_matrix beside it, with "
+        "derivatives call seclcompress.stack.apply_stack, and stack_matrix beside it, with "
         "SECLCOMPRESS_KERNEL=0, as layers then do."
     )
 

@@ -26,15 +26,19 @@ def beyond_backward() -> bool:
 
 
 def nobody_watches(*tensors: Tensor | None) -> bool:
-    """Whether no compiler, tracer, mode, transform or odd tensor is there.
+    """Whether an operator may be called without torch's dispatcher.
 
-    The dispatcher's way to an operator that is written in Python takes 0.1 ms there and back, more
-    than a small stack: eager calls on plain tensors do without. Which tensors are plain their
-    dispatch keys say: sparse, batched (`is_grads_batched`), negated, zero and fake ones have others.
-    Tracers, modes and transforms of torch.func have included keys of theirs for this thread.
+    The round trip through the dispatcher to an operator written in Python takes 0.1 ms, longer than a
+    small stack. So eager calls on plain tensors bypass it, unless a compiler, tracer, mode or transform
+    is active, which must see the operator; tracers, modes and transforms of torch.func add dispatch
+    keys of their own on this thread. Special tensors need the dispatcher, too: sparse, batched
+    (`is_grads_batched`), negated, zero and fake ones have other dispatch keys than plain tensors.
+
+    Args:
+        *tensors: The operands; None for one that is left out.
     """
     if (
-        torch.compiler.is_dynamo_compiling()  # the first, so that nothing below is traced
+        torch.compiler.is_dynamo_compiling()  # asked first, so that nothing below is traced
         or included_dispatch_keys().raw_repr() not in _QUIET
         or torch_function_modes() > 0
         or forward_mode_level() >= 0
@@ -49,16 +53,19 @@ def nobody_watches(*tensors: Tensor | None) -> bool:
 
 
 def _outside_and_inside_of_inference_mode(keys: Callable[[], Any]) -> frozenset[int]:
+    """The dispatch keys that `keys` finds on a new thread, outside and inside inference mode."""
+
     def both() -> frozenset[int]:
         outside = keys().raw_repr()
         with torch.inference_mode():
             return frozenset((outside, keys().raw_repr()))
 
-    with ThreadPoolExecutor(1) as new_thread:  # this one may be in some mode at present
+    with ThreadPoolExecutor(1) as new_thread:  # the present thread may be in some mode
         return new_thread.submit(both).result()
 
 
 _ORDINARY = (torch.Tensor, torch.nn.Parameter)
-# Of tensors in the CPU's memory, and of a thread that does nothing but compute.
+# The dispatch keys of a plain tensor in the CPU's memory, and of a thread without modes or
+# transforms.
 _PLAIN = _outside_and_inside_of_inference_mode(lambda: dispatch_keys(torch.empty(0, device="cpu")))
 _QUIET = _outside_and_inside_of_inference_mode(included_dispatch_keys)

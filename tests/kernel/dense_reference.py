@@ -1,4 +1,4 @@
-"""What the kernel computes, by its definition with dense float64 matrices, and how to compare."""
+"""The stack by its definition, with float64 matrices, and comparisons with it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import math
 import torch
 from torch import Tensor
 
-#: Of `error`, by what the tensors hold.
+#: The largest `error` of the kernel for tensors of a dtype.
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-14, torch.bfloat16: 6e-3}
 
 
 @functools.cache
 def dct_matrix(n: int) -> Tensor:
-    """Orthonormal DCT-II as a matrix C: the transform of a column x is C x."""
-    # Reduced modulo a full turn in integers: large angles would cost digits.
+    """The orthonormal DCT-II as a matrix C: the transform of a column x is C x."""
+    # The angles are reduced modulo a full turn as integers: large ones would lose digits.
     angles = torch.outer(torch.arange(n), 2 * torch.arange(n) + 1) % (4 * n)
     c = torch.cos(angles.double() * (math.pi / (2 * n))) * math.sqrt(2 / n)
     c[0] *= math.sqrt(0.5)
@@ -23,7 +23,7 @@ def dct_matrix(n: int) -> Tensor:
 
 
 def riffle(n: int) -> Tensor:
-    """Output channel i is input channel riffle[i]: split in half, interleave."""
+    """The riffle (split in half, interleave) as indices: output channel i is input channel riffle[i]."""
     half = (n + 1) // 2
     order = torch.empty(n, dtype=torch.long)
     order[0::2], order[1::2] = torch.arange(half), torch.arange(half, n)
@@ -38,7 +38,7 @@ def reference(
     bias: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> Tensor:
-    """The stack by its definition, with dense float64 matrices; differentiable."""
+    """The stack by its definition, with float64 matrices; differentiable."""
     layers, n = a.shape
     c, order, channels = dct_matrix(n), riffle(n), torch.arange(n)
     y = x.double().movedim(1, -1)[..., channels % x.shape[1]]
@@ -57,7 +57,7 @@ def reference_weight(a: Tensor, d: Tensor, in_channels: int, out_channels: int) 
 
 
 def error(value: Tensor, expected: Tensor, floor: float = 1e-3) -> float:
-    """Largest difference relative to the largest expected value, or to floor."""
+    """The largest difference relative to the largest expected value, or to `floor` if that is larger."""
     assert value.shape == expected.shape
     if expected.numel() == 0:
         return 0.0
@@ -66,7 +66,7 @@ def error(value: Tensor, expected: Tensor, floor: float = 1e-3) -> float:
 
 
 def random_stack(n: int, layers: int, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Diagonals that keep the size of what they multiply, near it or with random signs."""
+    """Diagonals A and D near 1 in size, so that vectors keep theirs, with random signs."""
     generator = torch.Generator().manual_seed(seed)
     a, d = 1 + 0.3 * torch.randn(2, layers, n, generator=generator, dtype=torch.float64)
     signs = torch.randint(0, 2, (2, layers, n), generator=generator) * 2.0 - 1
@@ -74,7 +74,7 @@ def random_stack(n: int, layers: int, dtype: torch.dtype, seed: int = 0) -> tupl
 
 
 def assert_compiled_alike(module: torch.nn.Module, x: Tensor) -> None:
-    """One graph without breaks: the same bits, in the gradients of the parameters as well."""
+    """A compiled module is one graph without breaks and gives the same bits, gradients included."""
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     compiled(x).square().sum().backward()
     got = [p.grad.clone() for p in module.parameters()]

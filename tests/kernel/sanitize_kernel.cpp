@@ -1,7 +1,7 @@
 // Runs the kernel over random sizes, layouts and alignments in buffers of exactly the size that it
-// may touch, so that AddressSanitizer, UBSan or ThreadSanitizer sees every step beside them.
-// Built and run by tests/Makefile. Values are checked as well, against a plain product with the
-// matrix of each layer, so that a run that computes nothing would fail.
+// may touch, so that AddressSanitizer, UBSan or ThreadSanitizer finds every access outside them.
+// Built and run by tests/kernel/Makefile. Values are checked as well, against the definition of
+// each layer, so that a run that computes nothing would fail.
 //
 //   sanitize_kernel [rounds] [seed]
 
@@ -32,12 +32,12 @@ int64_t between(int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(generator);
 }
 
-// A tensor of its own in a heap block that ends with its last element and, now and then, starts
-// off the alignment of a vector.
+// A tensor in a heap block of its own. The block ends with the tensor's last element, and the first
+// element is often not aligned for vectors.
 template <class E>
 class Tensor {
  public:
-  // Only every `step`-th row and column of the image are the view's.
+  // The view has only every `step`-th row and column of the image.
   Tensor(int64_t batch, int64_t channels, int64_t rows, int64_t width, bool channels_last,
          int64_t step = 1)
       : offset_(between(0, 3)) {
@@ -72,7 +72,7 @@ class Tensor {
   E* block_;
 };
 
-// The stack of one position by its definition.
+// Runs the stack at one position, by its definition.
 std::vector<double> reference(std::vector<double> x, const Call& call, const double* a,
                               const double* d) {
   const int n = call.n, half = (n + 1) / 2;
@@ -113,7 +113,8 @@ bool check_position(const Call& call, Tensor<double>& x, Tensor<double>& y, cons
   return true;
 }
 
-// E is what the tensors hold, T what is computed with.
+// One round of forward and backward calls on random sizes. E is the type of the tensors' elements,
+// T that of the computation.
 template <class E, class T>
 bool round_of(const Kernel& kernel, Type type, bool large) {
   Call call = {};
@@ -133,7 +134,7 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
   call.d = d.data();
   Tensor<E> x(call.batch, between(1, call.n), rows, width, between(0, 1), between(1, 3));
   Tensor<E> y(call.batch, between(1, call.n), rows, width, between(0, 1));
-  if constexpr (sizeof(E) == 2) {  // bits of bfloat16: any, NaN and infinity among them
+  if constexpr (sizeof(E) == 2) {  // random bits of bfloat16, NaN and infinity among them
     for (int64_t i = 0; i < x.size(); i++) x.data()[i] = static_cast<E>(generator());
   } else {
     x.fill_normal(0, 1);
@@ -150,12 +151,13 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
     if (call.n < 130 && !check_position(call, x, y, a.data(), d.data())) return false;
   }
   if (between(0, 3) == 0) {
-    // Not finite: takes the way round on which halves of a tile are computed again.
+    // A value that is not finite makes the kernel compute the groups of a tile again, each by
+    // itself.
     const double special[] = {std::nan(""), std::numeric_limits<double>::infinity()};
     x.data()[between(0, x.size() - 1)] = static_cast<E>(special[between(0, 1)]);
     kernel.forward(call);
   }
-  call.transposed = true;  // between any two numbers of channels it may be run too
+  call.transposed = true;  // the transposed stack may also run between any two numbers of channels
   kernel.forward(call);
   Tensor<E> x_grad(call.batch, x.view.channels, rows, width, between(0, 1));
   Tensor<T> a_grad(1, call.layers, 1, call.n, false), d_grad(1, call.layers, 1, call.n, false);
@@ -166,7 +168,7 @@ bool round_of(const Kernel& kernel, Type type, bool large) {
   return true;
 }
 
-// The identity that is not there against one that is, bit for bit.
+// Compares the identity that null data means with one in memory, bit for bit.
 bool identity_round(const Kernel& kernel) {
   Call call = {};
   call.type = Type::kFloat32;

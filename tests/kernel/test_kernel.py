@@ -1,4 +1,4 @@
-"""The fused kernel against a dense float64 reference, and everything it promises besides speed."""
+"""The fused kernel against a float64 reference with matrices, and its promises besides speed."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ pytestmark = [
     pytest.mark.usefixtures("restore_threads"),
 ]
 
-# Every radix as first, middle and last stage, odd lengths, single stages, and one that splits
-# its blocks more than once.
+# Lengths with every radix as first, middle and last stage, odd lengths, lengths of a single stage,
+# and one whose blocks are split more than once to fit the cache.
 LENGTHS = [
     *(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 20, 21, 24, 25, 27, 28, 32, 35, 45, 48, 49),
     *(64, 75, 81, 96, 98, 105, 128, 147, 160, 192, 225, 243, 245, 256, 280, 320, 343, 378, 512),
@@ -49,7 +49,7 @@ LENGTHS = [
 
 
 def words_of_a_new_process(code: str) -> list[str]:
-    """What code prints in a Python of its own."""
+    """The words that code prints in a Python process of its own."""
     command = [sys.executable, "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
@@ -57,7 +57,7 @@ def words_of_a_new_process(code: str) -> list[str]:
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("n", LENGTHS)
 def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_set: str) -> None:
-    """Every length, dtype and instruction set, with repeat, fold, scale and bias."""
+    """For every length, dtype and instruction set, with repeat, fold, scale and bias."""
     a, d = random_stack(n, 3, dtype, seed=n)
     for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 2), max(1, n // 3), (1, 81))]:
         torch.manual_seed(n)
@@ -74,7 +74,7 @@ def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_se
 def test_gradients_are_those_of_the_dense_product(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
-    """In x, a, d, bias and scale, with repeat and fold."""
+    """The gradients of x, a, d, bias and scale, with repeat and fold."""
     tolerance = 10 * TOLERANCE[dtype]
     for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 2), max(1, n // 3), (1, 81))]:
         torch.manual_seed(n)
@@ -97,8 +97,8 @@ def test_gradients_are_those_of_the_dense_product(
 def test_transposed_is_the_transposed_matrix(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
-    """Values, and gradients in all operands, contiguous and channels last."""
-    # The stack that is transposed takes c_out channels to c_in.
+    """Values and the gradients of all operands, contiguous and channels last."""
+    # The stack whose transpose runs takes c_out channels to c_in.
     for c_in, c_out, shape in [(n, n, (2, 5, 7)), (max(1, n // 3), max(1, n // 2), (1, 1, 81))]:
         torch.manual_seed(n)
         a, d = random_stack(n, 3, dtype, seed=n)
@@ -124,7 +124,7 @@ def test_transposed_is_the_transposed_matrix(
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_gradcheck(transposed: bool) -> None:
-    """Numerical differentiation, which shares no code with the reference."""
+    """Gradients agree with numerical differentiation, which shares no code with the reference."""
     a, d = random_stack(12, 2, torch.float64)
     x = torch.randn(2, 5, 3, dtype=torch.float64)
     bias, scale = torch.randn(2, 7, dtype=torch.float64).unbind()
@@ -139,7 +139,7 @@ def test_gradcheck(transposed: bool) -> None:
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (4,), (1, 2), (0, 3), (0, 4)])
 def test_only_the_wanted_gradients(wanted: tuple[int, ...], transposed: bool) -> None:
-    """Leaves that need no gradient get none, the others theirs."""
+    """Only the leaves that need a gradient get one."""
     a, d = random_stack(24, 2, torch.float64)
     leaves = [
         torch.randn(1, 24, 9, dtype=torch.float64),
@@ -163,7 +163,7 @@ def test_only_the_wanted_gradients(wanted: tuple[int, ...], transposed: bool) ->
 
 
 def test_second_derivative_is_refused() -> None:
-    """Rather an error than a silent zero."""
+    """An error is raised; the gradient is not silently zero."""
     a, d = random_stack(8, 1, torch.float64)
     x = torch.randn(1, 8, 3, dtype=torch.float64, requires_grad=True)
     y = kernel.acdc_stack(x, a.requires_grad_(), d, 8)
@@ -190,7 +190,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (4, 8), (1, 33)], ids=str)
 def test_layouts(layout: str, size: tuple[int, int], instruction_set: str) -> None:
-    """Any strides in, x's memory format out; gradients of any strides."""
+    """Inputs and gradients may have any strides; the output has x's memory format."""
     a, d = random_stack(48, 2, torch.float32)
     x = LAYOUTS[layout](torch.randn(5, 40, *size))
     x = x.detach().requires_grad_()
@@ -209,7 +209,7 @@ def test_layouts(layout: str, size: tuple[int, int], instruction_set: str) -> No
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("channels", [(1000, 1024), (700, 400)], ids=str)
 def test_large_images(channels: tuple[int, int], dtype: torch.dtype, instruction_set: str) -> None:
-    """Whose memory is asked for ahead, where vectors are long, and lies in large pages."""
+    """Images whose memory is prefetched, if vectors are long, and whose outputs get large pages."""
     c_in, c_out = channels
     a, d = random_stack(1024, 2, dtype)
     x = torch.randn(1, c_in, 36, 41, dtype=torch.float64).to(dtype).requires_grad_()
@@ -226,7 +226,7 @@ def test_large_images(channels: tuple[int, int], dtype: torch.dtype, instruction
 def test_a_strided_image_is_read_where_it_lies(
     layout: str, steps: tuple[int, int], instruction_set: str
 ) -> None:
-    """As a strided 1×1 convolution reads it, rows and columns left out; copied unless NHWC."""
+    """A strided 1×1 convolution leaves out rows and columns; only NCHW images are copied first."""
     a, d = random_stack(48, 2, torch.float32)
     image = LAYOUTS[layout](torch.randn(3, 40, 9, 37)).requires_grad_()
     x = image[:, :, :: steps[0], :: steps[1]]
@@ -241,7 +241,7 @@ def test_a_strided_image_is_read_where_it_lies(
 
 
 def test_negated_views_and_other_layouts_go_to_the_dispatcher() -> None:
-    """Which knows what a negative bit means, and that a sparse tensor has no such memory."""
+    """The dispatcher resolves negative bits and refuses sparse tensors."""
     a, d = random_stack(6, 2, torch.float32)
     complex_numbers = torch.randn(4, 6, dtype=torch.complex64)
     x = complex_numbers.conj().imag
@@ -253,12 +253,12 @@ def test_negated_views_and_other_layouts_go_to_the_dispatcher() -> None:
     assert error(kernel.acdc_stack(x, a, d, 6, bias), expected) < 2e-6
     with pytest.raises((NotImplementedError, RuntimeError), match="Sparse"):
         kernel.acdc_stack(x.to_sparse(), a, d, 6)
-    zeros = torch._efficientzerotensor((4, 6))  # has no memory at all
+    zeros = torch._efficientzerotensor((4, 6))  # has no memory
     assert torch.equal(kernel.acdc_stack(zeros, a, d, 6) + 0, torch.zeros(4, 6))
 
 
 def test_many_gradients_at_once() -> None:
-    """Which torch takes by a transform that is not torch.func's."""
+    """`is_grads_batched`, for which torch uses a transform of its own, not torch.func's."""
     a, d = random_stack(6, 2, torch.float64)
     x = torch.randn(4, 6, 3, dtype=torch.float64, requires_grad=True)
     leaves = (x, a.requires_grad_(), d.requires_grad_())
@@ -272,7 +272,7 @@ def test_many_gradients_at_once() -> None:
 
 
 class Seen(torch.overrides.TorchFunctionMode):
-    """Notes what is called."""
+    """Records the functions that are called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ def test_who_looks_on_sees_the_operator() -> None:
 
 
 def test_who_looks_on_is_noticed() -> None:
-    """Also around tensors that show nothing of it, and after an import in the midst of it."""
+    """Modes and transforms are detected around plain tensors and after an import within a mode."""
     x, quiet = torch.randn(4, 6), []
 
     def ask(z: Tensor) -> Tensor:
@@ -333,7 +333,7 @@ with FlopCounterMode(display=False):
 
 
 def test_one_channel_of_a_clip_has_the_layout_that_the_compiler_expects() -> None:
-    """A copy of it is both contiguous and channels last; the output is what x is."""
+    """A copy of the clip is both contiguous and channels last; the output has the layout of x."""
     a, d = random_stack(8, 2, torch.float32)
     x = torch.randn(2, 4, 6, 8, 1).movedim(-1, 1)[..., ::2].requires_grad_()
     y = kernel.acdc_stack(x, a, d, 5)
@@ -345,7 +345,7 @@ def test_one_channel_of_a_clip_has_the_layout_that_the_compiler_expects() -> Non
 
 @pytest.mark.parametrize("shape", [(0, 6, 4, 4), (2, 6, 0, 4), (0, 6), (3, 6, 0)], ids=str)
 def test_empty(shape: tuple[int, ...]) -> None:
-    """No positions: the right shapes, and gradients that are zero."""
+    """Without positions, shapes are right and the parameters' gradients are zero."""
     a, d = random_stack(8, 2, torch.float32)
     x, bias = torch.randn(shape).requires_grad_(), torch.zeros(5, requires_grad=True)
     y = kernel.acdc_stack(x, a.requires_grad_(), d.requires_grad_(), 5, bias)
@@ -372,7 +372,7 @@ def test_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
 
 
 def test_bfloat16_is_float32_inside(instruction_set: str) -> None:
-    """Rounded once, at the end; gradients in the parameters' dtypes."""
+    """Outputs are rounded once, at the end; gradients have the parameters' dtypes."""
     a, d = random_stack(96, 4, torch.bfloat16)
     x, bias = torch.randn(3, 80, 7, 7).bfloat16(), torch.randn(96).bfloat16()
     inside = kernel.acdc_stack(x.float(), a.float(), d.float(), 96, bias.float())
@@ -389,7 +389,7 @@ def test_bfloat16_is_float32_inside(instruction_set: str) -> None:
 
 @pytest.mark.parametrize("positions", [1, 49, 784])
 def test_threads_do_not_change_a_bit(positions: int) -> None:
-    """Neither of the outputs nor of any gradient."""
+    """Outputs and all gradients have the same bits on any number of threads."""
     a, d = random_stack(240, 3, torch.float32)
     x = torch.randn(6, 200, positions)
     outer = torch.randn(6, 240, positions)
@@ -408,9 +408,9 @@ def test_threads_do_not_change_a_bit(positions: int) -> None:
 def test_what_is_not_finite_stays_at_its_position(
     value: float, layout: str, instruction_set: str
 ) -> None:
-    """Two groups of positions share one FFT: neither may spoil the other."""
+    """Two groups of positions share one FFT; neither may change the other."""
     a, d = random_stack(32, 3, torch.float32)
-    a = a * 4  # 3e38 overflows inside
+    a = a * 4  # so that 3e38 overflows inside the stack
     for position in (0, 5, 17, 40, 63):
         x = LAYOUTS[layout](torch.randn(1, 32, 8, 8)).clone()
         clean = x.clone()
@@ -429,7 +429,7 @@ def test_what_is_not_finite_stays_at_its_position(
 def test_what_is_not_finite_stays_in_its_image(
     size: tuple[int, int], dtype: torch.dtype, instruction_set: str
 ) -> None:
-    """Tiles reach over images, and what lies around a tile's positions is read with them."""
+    """A tile may reach over two images, and vectors include numbers beside a tile's positions."""
     a, d = random_stack(32, 3, dtype)
     x = torch.randn(5, 20, *size).to(dtype)
     expected = reference(x, a, d, 24)
@@ -441,7 +441,7 @@ def test_what_is_not_finite_stays_in_its_image(
 
 
 def between_forbidden_pages(x: torch.Tensor, *, at_the_end: bool) -> torch.Tensor:
-    """A copy of x that begins or ends where memory begins or ends that may be read."""
+    """A copy of x that begins or ends at a page that must not be read."""
     page, size = mmap.PAGESIZE, x.numel() * x.element_size()
     pages = -(-size // page)
     memory = mmap.mmap(-1, (pages + 2) * page)
@@ -462,7 +462,7 @@ def between_forbidden_pages(x: torch.Tensor, *, at_the_end: bool) -> torch.Tenso
 def test_nothing_beside_a_tensor_is_read(
     shape: tuple[int, ...], dtype: torch.dtype, at_the_end: bool, instruction_set: str
 ) -> None:
-    """Vectors of a tile that ends early are read whole where that stays inside the tensor."""
+    """Vectors of a tile that ends early are read whole only where they lie inside the tensor."""
     a, d = random_stack(32, 2, dtype)
     x, outer = torch.randn(shape).to(dtype), torch.randn(shape[0], 24, *shape[2:]).to(dtype)
     for which in (0, 1):
@@ -476,7 +476,7 @@ def test_nothing_beside_a_tensor_is_read(
 
 
 def test_a_nan_gradient_stays_at_its_position(instruction_set: str) -> None:
-    """As in the forward direction."""
+    """In the backward pass, too, a position's gradient depends on that position alone."""
     a, d = random_stack(32, 3, torch.float32)
     x = torch.randn(1, 32, 64, requires_grad=True)
     outer = torch.randn(1, 32, 64)
@@ -490,7 +490,7 @@ def test_a_nan_gradient_stays_at_its_position(instruction_set: str) -> None:
 
 @pytest.mark.parametrize("which", ["a", "d"])
 def test_nan_parameter_reaches_every_output(which: str) -> None:
-    """It must not get lost."""
+    """A NaN in one diagonal is not lost."""
     a, d = random_stack(32, 3, torch.float32)
     {"a": a, "d": d}[which][1, 4] = math.nan
     assert kernel.acdc_stack(torch.randn(2, 32, 5), a, d, 32).isnan().all()
@@ -502,7 +502,7 @@ def test_subnormals_are_flushed_inside_only() -> None:
     a, d = torch.full((1, 8), 1e-25), torch.full((1, 8), 1e-15)
     y = kernel.acdc_stack(torch.ones(1, 8, 1), a, d, 8)
     assert torch.equal(y, torch.zeros_like(y))
-    assert (tiny * 1).item() != 0  # torch on this thread still has them
+    assert (tiny * 1).item() != 0  # torch still computes with subnormals on this thread
 
 
 def in_child(check: object) -> int:
@@ -525,7 +525,7 @@ def in_child(check: object) -> int:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_survives_fork() -> None:
-    """While another thread keeps the kernel busy, too."""
+    """A forked child computes the same, even if another thread was using the kernel."""
     torch.set_num_threads(3)
     a, d = random_stack(128, 4, torch.float32)
     x = torch.randn(2, 128, 100)
@@ -551,7 +551,7 @@ def test_survives_fork() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="where threads have numbers")
 def test_a_small_call_leaves_torchs_threads_alive() -> None:
-    """GNU OpenMP ends those that a smaller team leaves out; torch would start them again."""
+    """GNU OpenMP ends the threads that a smaller team leaves out; torch would start them again."""
     code = """
 import os, torch
 from seclcompress import kernel
@@ -570,7 +570,7 @@ print(len(before) >= 6, len(before - threads()))
 
 
 def test_concurrent_calls_agree() -> None:
-    """From several Python threads at once."""
+    """Calls from several Python threads at once give the same results."""
     torch.set_num_threads(2)
     a, d = random_stack(128, 4, torch.float32)
     x = torch.randn(2, 128, 100)
@@ -609,7 +609,7 @@ def test_opcheck(
     arguments = (*leaves, 15, bias, scale, transposed)
     torch.library.opcheck(torch.ops.seclcompress.acdc_stack.default, arguments)
     grad = torch.randn(2, 15, 3, 5, dtype=dtype)
-    # Its own gradient is refused, on purpose: without it here.
+    # The gradient of backward is refused on purpose, so its operands need none here.
     plain = [t.detach() for t in (grad, x, a, d)]
     for input_grad in (False, True):
         torch.library.opcheck(
@@ -621,18 +621,18 @@ class Stack(torch.nn.Module):
     """A module around the operator."""
 
     def __init__(self) -> None:
-        """Draws the diagonals."""
+        """Draws the diagonals of two layers, N = 32."""
         super().__init__()
         a, d = random_stack(32, 2, torch.float32)
         self.a, self.d = torch.nn.Parameter(a), torch.nn.Parameter(d)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Applies it, with something before and after for a compiler to see."""
+        """Applies the stack between other operations, which a compiler sees."""
         return torch.relu(kernel.acdc_stack(x, self.a, self.d, 24)) * 2
 
 
 def test_compile_forward_and_backward() -> None:
-    """One graph, no breaks, the same bits."""
+    """The operator compiles to one graph without breaks, which gives the same bits."""
     assert_compiled_alike(Stack(), torch.randn(2, 20, 5, 5))
 
 
@@ -682,14 +682,14 @@ def test_refusals(index: int, value: object, message: str) -> None:
 
 
 def test_refuses_no_layers() -> None:
-    """They do not reach the compiled code."""
+    """A stack without layers does not reach the compiled code."""
     with pytest.raises(ValueError, match="at least one layer"):
         kernel.acdc_stack(torch.randn(1, 8, 2), torch.empty(0, 8), torch.empty(0, 8), 8)
 
 
 @pytest.mark.parametrize("n", [11, 22, 26, 97])
 def test_lengths_without_an_fft_plan(n: int) -> None:
-    """The compiled code knows none of them; torch.fft runs them."""
+    """torch.fft runs stacks of lengths for which the compiled kernel has no FFT plan."""
     assert not kernel.supports(n, torch.float64, "cpu")
     a, d = random_stack(n, 3, torch.float64)
     x = torch.randn(2, 8, 3, 4, dtype=torch.float64)
@@ -697,7 +697,7 @@ def test_lengths_without_an_fft_plan(n: int) -> None:
 
 
 def test_they_are_registered_for_gpus() -> None:
-    """Forward and backward, so that no tensor's address on a GPU is given to the compiled code."""
+    """Operators are registered for GPUs; the compiled code never gets an address on a GPU."""
     operators = ("acdc_stack", "acdc_matrix")
     for name in (*operators, *(f"{operator}_backward" for operator in operators)):
         for key in ("CPU", "CUDA"):
@@ -705,7 +705,7 @@ def test_they_are_registered_for_gpus() -> None:
 
 
 def _fakes_gpus() -> bool:
-    """Whether this torch does without a driver; 2.8 asks it even about fake tensors."""
+    """Whether this torch runs fake GPU tensors without a driver; torch 2.8 does not."""
     try:
         with FakeTensorMode():
             torch.fft.rfft(torch.empty(2, 4, device="cuda")[0, :3])
@@ -719,7 +719,7 @@ def _fakes_gpus() -> bool:
 @pytest.mark.parametrize("n", [20, 21, 22])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_on_a_gpu_that_is_not_there(n: int, dtype: torch.dtype, transposed: bool) -> None:
-    """No operand and no table is on another device; the results are as the fake ones promise."""
+    """All operands and tables are on the GPU, and results look as the fake implementation says."""
     with FakeTensorMode():
         a, d = torch.empty(2, 3, n, dtype=dtype, device="cuda").unbind()
         x = torch.empty(2, 8, 3, 5, dtype=dtype, device="cuda")
@@ -755,7 +755,7 @@ def test_a_matrix_on_a_gpu_that_is_not_there(channels: tuple[int, int]) -> None:
     "shape", [(1, 6, 1), (3, 6, 5, 7), (7, 6), (2, 6, 2, 2, 3), (0, 6, 3), (3, 6, 0)]
 )
 def test_parts_of_any_size(scratch: int, shape: tuple[int, ...], monkeypatch) -> None:
-    """However few vectors torch.fft is given at a time, all are done, once."""
+    """All vectors are computed once, however few torch.fft gets at a time."""
     monkeypatch.setattr(by_native, "has_fft_plan", lambda n: False)
     monkeypatch.setattr(by_fft, "SCRATCH_BYTES", scratch)
     a, d = (factor.requires_grad_() for factor in random_stack(12, 2, torch.float64))
@@ -770,7 +770,7 @@ def test_parts_of_any_size(scratch: int, shape: tuple[int, ...], monkeypatch) ->
 
 
 def test_memory_by_fft_does_not_grow_with_the_depth(monkeypatch) -> None:
-    """Of what autograd keeps, and of the parts: as many tensors of a part's size fit in as asked."""
+    """Neither the tensors that autograd keeps nor the peak of the backward pass grow with depth."""
     monkeypatch.setattr(by_native, "has_fft_plan", lambda n: False)
     monkeypatch.setattr(by_fft, "SCRATCH_BYTES", 2**20)
     largest: dict[int, int] = {}
@@ -798,7 +798,7 @@ def test_memory_by_fft_does_not_grow_with_the_depth(monkeypatch) -> None:
 
 
 def test_backward_checks_its_sizes() -> None:
-    """It can be called by itself."""
+    """The backward operator can be called directly, so it checks its operands."""
     x, a, d, _ = SMALL
     with pytest.raises(ValueError, match="differ in the channels only"):
         torch.ops.seclcompress.acdc_stack_backward(torch.randn(2, 8, 3), x, a, d, True)
@@ -807,7 +807,7 @@ def test_backward_checks_its_sizes() -> None:
 
 
 def test_supports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exactly the lengths without a prime factor above 7."""
+    """The kernel supports exactly the lengths without a prime factor above 7."""
     cpu = torch.device("cpu")
     smooth = [n for n in range(1, 400) if kernel.supports(n, torch.float32, cpu)]
     expected = []
@@ -839,7 +839,7 @@ def test_supports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_compiled_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Import and shapes still work; torch.fft runs the operator."""
+    """Without the compiled kernel torch.fft runs the operator; imports and shapes still work."""
     expected = kernel.acdc_stack(*SMALL)
     monkeypatch.setattr(by_native, "_native", None)
     assert not kernel.available()
@@ -856,7 +856,7 @@ def test_without_the_compiled_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_fuzz(data: st.DataObject) -> None:
-    """Any sizes, layouts and alignments: values and gradients are those of the dense product."""
+    """For any sizes, layouts and alignments, values and gradients are those of the reference."""
     draw = data.draw
     n = draw(st.sampled_from([n for n in range(1, 200) if by_native.has_fft_plan(n)]))
     c_in, c_out = draw(st.integers(1, n)), draw(st.integers(1, n))
@@ -883,7 +883,7 @@ def test_fuzz(data: st.DataObject) -> None:
         expected = torch.einsum(
             "oi,bo...->bi...", reference_weight(*leaves[1:], c_out, c_in), x.double()
         )
-    # Where many channels are folded into few they may cancel: errors are then relative to them.
+    # Many channels folded into few may cancel; errors are relative to the size before folding.
     floor = math.sqrt(n / c_out) * x.detach().abs().max().item() if x.numel() else 1.0
     assert error(y, expected, floor) < 2 * TOLERANCE[dtype]
     outer = torch.randn_like(y)

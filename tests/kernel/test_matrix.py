@@ -1,4 +1,4 @@
-"""The matrix of a stack and its gradients: the stack on an identity that need not be there."""
+"""The matrix of a stack and its gradients: the stack on an identity that has no memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHANNELS = [(64, 64), (64, 40), (24, 64), (50, 60), (1, 64), (64, 1)]
 def test_values_and_gradients(
     channels: tuple[int, int], dtype: torch.dtype, instruction_set: str
 ) -> None:
-    """Square and not, by every instruction set."""
+    """Square matrices and others, by every instruction set."""
     a, d = random_stack(64, 12, dtype)
     a.requires_grad_()
     d.requires_grad_()
@@ -40,7 +40,7 @@ def test_values_and_gradients(
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 9, 20, 35, 48, 105, 256, 640])
 def test_lengths(n: int, instruction_set: str) -> None:
-    """More and fewer columns than a tile, in both directions; one radix, and odd ones."""
+    """More and fewer columns than a tile has positions, both ways; a single radix, and odd ones."""
     a, d = (t.requires_grad_() for t in random_stack(n, 3, torch.float64))
     for channels in {(n, n), (max(1, n // 2), n), (n, max(1, n - 1))}:
         weight, expected = kernel.acdc_matrix(a, d, *channels), reference_weight(a, d, *channels)
@@ -51,7 +51,7 @@ def test_lengths(n: int, instruction_set: str) -> None:
 
 
 def test_the_operator_takes_bfloat16(instruction_set: str) -> None:
-    """`acdc_matrix` never hands it on; gradients come in the factors' dtype."""
+    """`acdc_matrix` never passes bfloat16 to the operator; gradients have the diagonals' dtype."""
     a, d = random_stack(48, 3, torch.bfloat16)
     weight = torch.ops.seclcompress.acdc_matrix(a, d, 48, 20)
     wide = kernel.acdc_matrix(a.float(), d.float(), 48, 20)
@@ -64,7 +64,7 @@ def test_the_operator_takes_bfloat16(instruction_set: str) -> None:
 
 
 def test_bfloat16_is_rounded_once() -> None:
-    """At the end, not in each layer."""
+    """Values are rounded at the end, not in each layer."""
     a, d = random_stack(64, 12, torch.bfloat16)
     weight = kernel.acdc_matrix(a, d, 64, 64)
     assert torch.equal(weight, kernel.acdc_matrix(a.float(), d.float(), 64, 64).bfloat16())
@@ -73,7 +73,7 @@ def test_bfloat16_is_rounded_once() -> None:
 @pytest.mark.parametrize("channels", [(40, 48), (48, 40), (48, 48)], ids=str)
 @pytest.mark.parametrize("layout", ["turned", "expanded", "rows", "columns", "strided", "negated"])
 def test_a_gradient_of_any_layout(channels: tuple[int, int], layout: str) -> None:
-    """As autograd hands them over: those of a sum are expanded."""
+    """Autograd passes gradients of such layouts: that of a sum is expanded."""
     a, d = (t.requires_grad_() for t in random_stack(48, 3, torch.float32))
     weight = kernel.acdc_matrix(a, d, *channels)
     grad = torch.randn_like(weight)
@@ -99,7 +99,7 @@ def test_gradcheck(channels: tuple[int, int]) -> None:
 
 
 def test_many_gradients_at_once() -> None:
-    """`is_grads_batched` hands over tensors that only the dispatcher can read."""
+    """`is_grads_batched` passes tensors that only the dispatcher can read."""
     a, d = (t.requires_grad_() for t in random_stack(12, 2, torch.float64))
     weight, outer = kernel.acdc_matrix(a, d, 12, 7), torch.randn(3, 7, 12, dtype=torch.float64)
     together = torch.autograd.grad(weight, (a, d), outer, retain_graph=True, is_grads_batched=True)
@@ -132,7 +132,7 @@ def test_threads_do_not_change_a_bit(channels: tuple[int, int]) -> None:
 
 
 def test_what_is_not_finite_reaches_the_matrix() -> None:
-    """An infinite factor of one input channel its column, one of a frequency everything."""
+    """An infinite factor of an input channel reaches its column, a NaN of a frequency every entry."""
     a, d = random_stack(40, 2, torch.float32)
     a[0, 3] = torch.inf
     finite = kernel.acdc_matrix(a, d, 40, 40).isfinite()
@@ -150,12 +150,12 @@ def test_opcheck(dtype: torch.dtype, n: int, channels: tuple[int, int]) -> None:
     a, d = (t.mT.contiguous().mT.requires_grad_() for t in random_stack(n, 2, dtype))
     torch.library.opcheck(torch.ops.seclcompress.acdc_matrix.default, (a, d, *channels))
     grad = torch.randn(channels[1], channels[0], dtype=dtype)
-    plain = (grad, a.detach(), d.detach())  # its own gradient is refused, on purpose
+    plain = (grad, a.detach(), d.detach())  # its own gradient is refused on purpose
     torch.library.opcheck(torch.ops.seclcompress.acdc_matrix_backward.default, plain)
 
 
 def test_compile_and_export() -> None:
-    """One graph, one node, the same bits."""
+    """The operator is one node of one graph, which gives the same bits."""
 
     class Multiply(torch.nn.Module):
         def __init__(self) -> None:
@@ -210,7 +210,7 @@ def test_refusals(arguments: tuple[object, ...], message: str) -> None:
 
 
 def test_backward_checks_its_sizes() -> None:
-    """A caller of the operator itself must not lead the compiled code astray."""
+    """The operators can be called directly; wrong operands must not reach the compiled code."""
     forward = torch.ops.seclcompress.acdc_matrix
     with pytest.raises(ValueError, match=r"d is torch\.float64 and a is torch\.float32"):
         forward(FACTORS, FACTORS.double(), 8, 8)

@@ -1,12 +1,13 @@
-// Memory that a large tile needs soon is asked for a little at every step of its programme, so that
-// it comes while the processor computes; forward only. Included once for each instruction set.
+// Prefetches the memory that a large tile will need soon, a few rows at every step of its
+// programme, so that the memory arrives while the processor computes. Used by the forward pass
+// only. Included once for each instruction set.
 
-// Rows of a tensor, from the first channel to the last.
+// Prefetches the rows of one tile of a tensor, from the first channel to the last.
 class RowsAhead {
  public:
   RowsAhead() = default;
 
-  // All of them in so many steps.
+  // All rows will have been prefetched after `steps` calls of step().
   template <class T, class E>
   RowsAhead(const TileOfTensor<T, E>& tile, int64_t steps)
       : tile_row_(reinterpret_cast<uintptr_t>(&tile.at(0, 0))),
@@ -29,7 +30,7 @@ class RowsAhead {
   int64_t left_ = 0, share_ = 0;
 };
 
-// What a tile will be stored to, and where the next one will be loaded from.
+// The memory to which a tile will be stored, and from which the next one will be loaded.
 struct Ahead {
   RowsAhead output, next_input;
 

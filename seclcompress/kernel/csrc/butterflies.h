@@ -1,5 +1,6 @@
 // Discrete Fourier transforms of 2, 3, 4, 5, 7 and 8 points on registers, in place, natural order
-// in and out. INVERSE conjugates (no 1/R). Included once for each instruction set.
+// in and out. With INVERSE the roots of unity are conjugated; nothing is divided by R. Included
+// once for each instruction set.
 
 template <class T>
 ACDC_INLINE Row<T> operator+(const Row<T>& x, const Row<T>& y) {
@@ -10,8 +11,9 @@ ACDC_INLINE Row<T> operator-(const Row<T>& x, const Row<T>& y) {
   return {x.re - y.re, x.im - y.im};
 }
 
-// x + y and x - y, with SHARE by the multipliers where there are any beside the adders: FMA with a
-// factor of one rounds as the sum does. For passes in which multipliers would wait for adders.
+// x + y and x - y. With SHARE they are computed by the multipliers where the processor has separate
+// adders: an FMA with a factor of one rounds as the sum does. This is for passes in which the
+// multipliers would wait for the adders.
 template <bool SHARE, class T>
 ACDC_INLINE Row<T> sum(const Row<T>& x, const Row<T>& y) {
   if constexpr (SHARE && ACDC_SEPARATE_ADDERS) {
@@ -29,7 +31,7 @@ ACDC_INLINE Row<T> difference(const Row<T>& x, const Row<T>& y) {
   return x - y;
 }
 
-// x -> x - i y (forward) or x + i y (inverse), and the other way round for `plus`.
+// x - i y in the forward transform and x + i y in the inverse one; plus_i is the other way round.
 template <bool INVERSE, class T>
 ACDC_INLINE Row<T> minus_i(const Row<T>& x, const Row<T>& y) {
   return INVERSE ? Row<T>{x.re - y.im, x.im + y.re} : Row<T>{x.re + y.im, x.im - y.re};
@@ -70,7 +72,7 @@ constexpr double odd_sin(int m) {
   return m <= R / 2 ? OddRoots<R>::sin[m] : -OddRoots<R>::sin[R - m];
 }
 
-// With SHARE a butterfly of 4 leaves half of its sums to the multipliers.
+// Transforms x[0] to x[R - 1]. With SHARE, the multipliers compute half of the sums if R is 4.
 template <int R, bool INVERSE, bool SHARE = false, class T>
 ACDC_INLINE void butterfly(Row<T>* x) {
   if constexpr (R == 1) {
@@ -94,8 +96,9 @@ ACDC_INLINE void butterfly(Row<T>* x) {
       even[m] = x[m] + x[m + 4];
       odd[m] = x[m] - x[m + 4];
     }
-    // odd[m] times the m-th power of an eighth root of one. The square root of a half is applied
-    // after sum and difference, so two multiplications do for a complex product.
+    // The odd outputs need odd[m] times the m-th power of an eighth root of unity. The common
+    // factor, the square root of a half, is applied after the sum and the difference, so that a
+    // complex product takes two multiplications.
     const Row<T> s = minus_i<INVERSE>(odd[1], odd[1]);  // (1 - i) odd[1]
     const Row<T> t = plus_i<INVERSE>(odd[3], odd[3]);   // (1 + i) odd[3] = -(-1 - i) odd[3]
     const Row<T> u = {s.re - t.re, s.im - t.im}, v = {s.re + t.re, s.im + t.im};

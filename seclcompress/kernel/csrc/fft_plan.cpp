@@ -13,15 +13,16 @@ namespace {
 
 constexpr double kPi = 3.14159265358979323846;
 constexpr int kMaxLength = 1 << 20;
-// Two mirror blocks of this size together are worked on from the second stage to the second last
-// one before the next two are touched: they stay in the first-level cache (32 KiB and more).
+// Two mirror blocks that together take at most this many bytes go through all their stages, there
+// and back, before the next two are touched: they stay in the first-level cache (32 KiB and more).
 constexpr int kCacheBytes = 16 * 1024;
 // Rows of padding between the blocks of the first stage. Without it, rows that one butterfly
 // reads lie a power of two apart and fall into the same cache set.
 constexpr int kPadding = 1;
 
-// Radices of the forward FFT. The last is a small one because the pass in the middle holds two
-// butterflies in registers at once; an 8 saves a third of the passes of a 4 and 2.
+// Radices of the forward FFT, in the order of its stages. The last one is small because the
+// spectrum pass holds two butterflies in registers at once. Stages of 8 take a third fewer passes
+// over memory than stages of 4.
 std::vector<int> choose_radices(int n) {
   int twos = 0;
   std::vector<int> odd;
@@ -41,7 +42,7 @@ std::vector<int> choose_radices(int n) {
     odd.pop_back();
   }
   std::vector<int> radices;
-  // 2^twos from eights and fours, one two only where nothing else is left.
+  // 2^twos as eights and fours, with a single two only if neither divides the rest.
   for (; twos >= 5 || twos == 3; twos -= 3) radices.push_back(8);
   for (; twos >= 2; twos -= 2) radices.push_back(4);
   if (twos == 1) radices.push_back(2);
@@ -50,6 +51,8 @@ std::vector<int> choose_radices(int n) {
   return radices;
 }
 
+// Builds an FFT plan. Blocks are named by their first row and by the frequencies that they hold
+// once they are transformed: all k = f modulo m. The whole tile is the block with f = 0 and m = 1.
 template <class T>
 class Builder {
  public:
@@ -74,6 +77,8 @@ class Builder {
   std::unique_ptr<FftPlan<T>> take() { return std::make_unique<FftPlan<T>>(std::move(plan_)); }
 
  private:
+  // The stage that cuts blocks of `length` rows into `radix` blocks, with its twiddle factors
+  // exp(-2 pi i j m / length) for row j of child block m.
   void add_stage(int radix, int length) {
     const int span = length / radix;
     plan_.stages.push_back({radix, length, span, static_cast<int>(plan_.twiddles.size())});
@@ -87,10 +92,14 @@ class Builder {
     }
   }
 
+  // Where a row of the transform lies in a tile, with the padding between the first stage's blocks.
   int padded(int row) const {
     return plan_.stages.size() == 1 ? row : row + row / top_span_ * kPadding;
   }
 
+  // A tile between two layers holds channel c where the inverse FFT of a layer leaves it: row i is
+  // the i-th value in Makhoul's order before the riffle. Loading uses the same order, so all layers
+  // are alike, and the first pass does riffle and reordering by one index, input_row.
   void add_channel_order() {
     const int n = plan_.n, half = (n + 1) / 2;
     std::vector<int> row_of_output(n);  // where the inverse DCT leaves its c-th value
@@ -107,18 +116,23 @@ class Builder {
     }
   }
 
-  // Follows the children of the blocks at rows a and b, which hold the frequencies k = f modulo m
-  // (a) and k = -f modulo m (b), after `stage` has cut them.
+  // Adds the passes over the children of two mirror blocks, after `stage` has cut both. Block a
+  // holds the frequencies k = f modulo m, and block b those with k = -f modulo m; a == b if they
+  // are the same. Child t of a block then holds k = f + m t modulo m * radix. The child of b that
+  // mirrors it is the one at radix - 1 - t, because b begins with the frequency m - f; if f = 0, it
+  // is the one at -t modulo radix, of the same block.
   void add_children(int stage, int a, int b, int f, int m, int pitch) {
     const int radix = plan_.stages[stage].radix;
     for (int t = 0; t < radix; t++) {
       int mirror = radix - 1 - t;
       if (f == 0) mirror = t == 0 ? 0 : radix - t;
-      if (a == b && mirror < t) continue;  // already followed from the other side
+      if (a == b && mirror < t) continue;  // this pair has been added as (mirror, t)
       add_pass(stage + 1, a + t * pitch, b + mirror * pitch, f + m * t, m * radix);
     }
   }
 
+  // Adds everything from `stage` on, and back, for two mirror blocks: all at once if both fit the
+  // cache, else this stage alone, then one pair of children after another, then its inverse.
   void add_pass(int stage, int a, int b, int f, int m) {
     const int last = static_cast<int>(plan_.stages.size()) - 1;
     const int length = plan_.stages[stage].length;
@@ -144,12 +158,14 @@ class Builder {
     }
   }
 
+  // One stage over `blocks` consecutive blocks from row a, and over those from row b.
   void add_stages(Step step, int stage, int a, int b, int blocks) {
     plan_.programme.push_back({step, stage, a, blocks, 0, 0, 0, 0});
     if (a != b) plan_.programme.push_back({step, stage, b, blocks, 0, 0, 0, 0});
   }
 
-  // Like add_children, down to the blocks of the last stage.
+  // Lists the mirror blocks of the last stage that two mirror blocks are cut into, by the same rule
+  // as add_children.
   void add_mirrors(int stage, int a, int b, int f, int m) {
     const Stage& here = plan_.stages[stage];
     if (stage == static_cast<int>(plan_.stages.size()) - 1) {
@@ -165,7 +181,9 @@ class Builder {
     }
   }
 
-  // Row t of block a will hold frequency f + m t.
+  // Lists two mirror blocks of the last stage and their pairs of frequencies. After that stage, row
+  // t of block a holds frequency f + m t. A frequency that is its own mirror image has cos2 = 2,
+  // which cancels the 1/2 that Parameters puts into all matrices.
   void add_leaf(int a, int b, int f, int m, int radix) {
     plan_.mirrors.push_back({a, b, f == 0 ? 1 : 0});
     for (int t = 0; t < radix; t++) {

@@ -1,5 +1,5 @@
-// Treats subnormal numbers as zero while an object of this class lives, on this thread: products
-// of many small diagonals reach them, and a processor is then many times slower.
+// Treats subnormal numbers as zero on this thread while an object of this class lives. Products of
+// many small diagonals become subnormal, and processors are many times slower on such numbers.
 #pragma once
 
 #if defined(__SSE2__)

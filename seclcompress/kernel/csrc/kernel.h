@@ -1,4 +1,4 @@
-// What a caller hands to the kernel, and the kernel for each instruction set.
+// The operands of one call of the kernel, and the kernel for each instruction set.
 #pragma once
 
 #include <cstdint>
@@ -7,26 +7,26 @@ namespace acdc {
 
 enum class Type : int32_t { kFloat32, kFloat64, kBFloat16 };
 
-// A tensor (batch, channels, rows, width); strides in elements. Where it is written no two elements
-// may overlap. Positions that all lie at one distance are one row.
+// A tensor (batch, channels, rows, width); strides in elements. No two elements of a tensor that is
+// written may overlap. If all positions of an image are equally far apart, the image is one row.
 struct View {
   void* data;
   int64_t channels, batch_stride, channel_stride, position_stride;
   int64_t width, row_stride;
 };
 
-// Sizes and operands of one call. All sizes have been checked: n = FFT plan's length, channels of both
-// views within [1, n], layers >= 1. Parameters have the type of the computation (float for
-// bfloat16 views) and are contiguous.
+// Sizes and operands of one call. All sizes have been checked: n is a length with an FFT plan, the
+// channels of both views are within [1, n], layers >= 1. Parameters have the type of the
+// computation (float for bfloat16 views) and are contiguous.
 struct Call {
   Type type;
   int32_t n, layers, threads;
   int64_t batch, positions;  // positions = rows * width of every view
   const void *a, *d;  // (layers, n)
   const void *scale, *bias;  // (channels of output), or null; forward only: y * scale + bias
-  bool transposed;    // forward only: the transposed stack, its layers run backwards
-  // What is read may have null data: then it is the identity, one batch with a channel for each
-  // position p, which is 1 there and 0 in all others.
+  bool transposed;    // forward only: run the transposed stack, from the last layer to the first
+  // A view that is read may have null data. It is then the identity: one image whose channel p is 1
+  // at position p and 0 at all others, with as many channels as positions.
   View input;
   View output;      // forward: written; backward: its gradient, read
   View input_grad;  // backward: written unless its data is null
@@ -35,7 +35,7 @@ struct Call {
 
 struct Kernel {
   const char* name;
-  // Both throw std::bad_alloc. Null where the kernel is for another processor family.
+  // Both throw std::bad_alloc. Null if the kernel is for another processor family.
   void (*forward)(const Call&);
   void (*backward)(const Call&);
 };

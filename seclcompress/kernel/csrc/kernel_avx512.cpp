@@ -1,4 +1,4 @@
-// The kernel for x86 processors with AVX-512; see dispatch.cpp for which those are.
+// The kernel for x86 processors with AVX-512; dispatch.cpp detects them.
 #include "kernel_headers.h"
 
 #if defined(__x86_64__)

@@ -1,4 +1,4 @@
-// The kernel for what every processor of the platform has: SSE2, NEON.
+// The kernel for the instructions that every processor of the platform has: SSE2, NEON.
 #include "kernel_headers.h"
 
 #define ACDC_VECTOR_BYTES 16

@@ -1,6 +1,6 @@
 // The kernel, compiled once for each instruction set. The including file switches the compiler to
-// it and defines what simd.h asks for, ACDC_KERNEL and ACDC_KERNEL_NAME. The standard library's headers
-// and ours that are not specific to it were included before, by kernel_headers.h.
+// that instruction set and defines ACDC_KERNEL, ACDC_KERNEL_NAME and the macros that simd.h needs.
+// kernel_headers.h has included the headers that are not specific to an instruction set before.
 
 namespace acdc {
 namespace {

@@ -1,5 +1,6 @@
-// What the kernel needs that is not specific to an instruction set: included before the compiler
-// is switched to one, so that nothing in it is compiled for processors that may lack it.
+// The headers that the kernel needs and that are not specific to an instruction set. They are
+// included before the compiler is switched to one: otherwise the linker could choose, for
+// processors that lack those instructions, a copy of their functions that uses them.
 #pragma once
 
 #include <algorithm>

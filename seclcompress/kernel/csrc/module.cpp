@@ -1,4 +1,4 @@
-// The Python module seclcompress.kernel._native. It knows nothing of torch: tensors arrive as
+// The Python module seclcompress.kernel._native. It does not know torch: tensors arrive as
 // addresses, sizes and strides that ops.py and matrix.py in seclcompress/kernel have checked.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -27,7 +27,7 @@ bool read_view(PyObject* tuple, View* view) {
                         &row)) {
     return false;
   }
-  if (data == 0) {  // its storage was freed
+  if (data == 0) {  // the tensor's storage was freed; null would otherwise mean the identity
     PyErr_SetString(PyExc_ValueError, "a tensor has no memory");
     return false;
   }
@@ -35,7 +35,7 @@ bool read_view(PyObject* tuple, View* view) {
   return true;
 }
 
-// Reads a tensor that is read: None is the identity, see Call.
+// Reads the view of a tensor that the kernel reads: None is the identity, see Call.
 bool read_operand(PyObject* object, const Call& call, View* view) {
   if (object != Py_None) return read_view(object, view);
   if (call.batch != 1 || call.positions > call.n) {
@@ -46,8 +46,8 @@ bool read_operand(PyObject* object, const Call& call, View* view) {
   return true;
 }
 
-// Reads what both calls begin with: kernel name or None, type, n, layers, threads, batch,
-// positions, a, d.
+// Reads the arguments with which both calls begin: kernel name or None, type, n, layers, threads,
+// batch, positions, a, d.
 bool read_call(PyObject* tuple, Call* call, const Kernel** kernel) {
   const char* name;
   int type;
@@ -148,7 +148,7 @@ PyMethodDef methods[] = {
     {"forward", forward, METH_VARARGS, "forward(call, input, output, scale, bias, transposed)"},
     {"backward", backward, METH_VARARGS,
      "backward(call, input, output_grad, input_grad, a_grad, d_grad)"},
-    {"supports", supports, METH_VARARGS, "Whether there is a plan for a length."},
+    {"supports", supports, METH_VARARGS, "Whether there is an FFT plan for a length."},
     {"kernels", kernels, METH_NOARGS, "Instruction sets that run here, the best first."},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -1,5 +1,5 @@
-// Large pages for large outputs, where the system has them to give (Linux): on a virtual machine a
-// wide stack of a few layers takes no longer than the page faults of a fresh output in small ones.
+// Large pages for large outputs, where the system provides them (Linux). On a virtual machine the
+// page faults of a newly mapped output in small pages take as long as a wide stack of a few layers.
 #pragma once
 
 #if defined(__linux__)
@@ -12,7 +12,7 @@
 
 namespace acdc {
 
-// Advice alone: nothing is written, and what the system says to it does not matter.
+// Only advises the system: no memory is written, and it does not matter if the system declines.
 inline void advise_large_pages(void* data, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr size_t kLargePage = 2 << 20;

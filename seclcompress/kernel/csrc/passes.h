@@ -1,10 +1,10 @@
 // The passes of one layer over a tile. Included once for each instruction set.
 //
-// A layer reads the tile of its input once (first pass: its reordering, the product with A and the
-// first stage of the forward FFT) and writes another, the tile of its output. There it works in
-// place: on blocks that stay in cache (FftPlan::programme), then once more on all of it (last pass: the
-// last stage of the inverse FFT). The transposed layer and the gradient begin in place, and their
-// last pass writes the other tile.
+// A layer reads the tile of its input once (first pass: reordering, product with A, first stage of
+// the forward FFT) and writes another, the tile of its output. There it works in place: on blocks
+// that stay in cache (FftPlan::programme), then once more on the whole tile (last pass: last stage
+// of the inverse FFT). A transposed layer, and a layer of the reverse pass, begins in place, and
+// its last pass writes the other tile.
 
 // x times w = c + i s, or times its conjugate.
 template <bool CONJUGATE, class T>
@@ -13,7 +13,7 @@ ACDC_INLINE Row<T> rotate(const Row<T>& x, T c, T s) {
                    : Row<T>{x.re * c - x.im * s, x.im * c + x.re * s};
 }
 
-// Butterfly and factors of column j of a block, and their inverse.
+// The butterfly of column j of a block and its twiddle factors, and the inverse of both.
 template <int R, class T>
 ACDC_INLINE void forward_column(Row<T>* x, const T* w) {
   butterfly<R, false>(x);
@@ -49,7 +49,7 @@ void stage_pass(Row<T>* rows, int blocks, int span, const T* twiddles) {
 }
 
 // Input tile -> work tile. `pitch` is the span with padding. With REORDER row n comes from
-// input_row[n] and is multiplied by a[n]; without (gradients) both tiles are one.
+// input_row[n] and is multiplied by a[n]; without it (transposed layers) both tiles are the same.
 template <int R, bool REORDER, class T>
 void first_pass(const Row<T>* input, Row<T>* work, const int32_t* input_row, const T* a, int span,
                 int pitch, const T* w) {
@@ -72,17 +72,20 @@ void first_pass(const Row<T>* input, Row<T>* work, const int32_t* input_row, con
 }
 
 enum class Last {
-  kPlain,      // forward: both tiles are one
-  kTranspose,  // the transpose of first_pass's reordering: times A, and to input_row[n]
-  kGradients,  // the same, and A's gradient is added to sums
+  kPlain,      // forward: both tiles are the same
+  kTranspose,  // the transpose of first_pass: row n is multiplied by a[n] and goes to input_row[n]
+  kGradients,  // as kTranspose, and A's gradient is added to sums
 };
 
-// Work tile -> output tile. `layer_input`, what first_pass read, and sums are for kGradients alone.
+// Work tile -> output tile. `layer_input`, the tile that first_pass read, and `sums` are used by
+// kGradients alone: A's gradient is the product of the layer's input with the gradient of the first
+// pass's product, summed over positions. The products of several columns are collected, so that
+// their lanes are summed together.
 template <int R, Last MODE, class T>
 void last_pass(const Row<T>* work, Row<T>* output, const int32_t* input_row, const T* a,
                const Row<T>* layer_input, T* sums, int span, int pitch, const T* w) {
   constexpr int kColumns = MODE == Last::kGradients ? kLanes<T> : 1;
-  Vector<T> products[R][kColumns];  // of the columns up to j, summed when there is a vector of them
+  Vector<T> products[R][kColumns];  // of the last columns; summed once there are kColumns of them
   for (int j = 0; j < span; j++, w += 2 * (R - 1)) {
     Row<T> x[R];
     ACDC_UNROLL
@@ -112,13 +115,16 @@ void last_pass(const Row<T>* work, Row<T>* output, const int32_t* input_row, con
 }
 
 enum class Spectrum {
-  kPlain,   // forward, and its transpose: what D does to a pair is symmetric
-  kRecord,  // forward, and keep the spectrum for kReplay
-  kReplay,  // gradients: also yield D's from the kept spectrum
+  kPlain,   // forward and transposed layers alike: D's matrix of a pair is symmetric
+  kRecord,  // forward, and keep the spectrum before D for kReplay
+  kReplay,  // reverse pass: as kPlain on the gradient, and D's gradient from the kept spectrum
 };
 
-// The 2 x 2 matrix of FftPlan::pairs on the pair (z, y). D acts on the spectra of the two groups of
-// positions, V = z + conj(y) (twice that of `re`) and (z - conj(y)) / i (twice that of `im`).
+// Multiplies by D at the frequencies (k, N - k), of which z and y are the values of the complex
+// FFT. The FFT has transformed both groups of positions at once: twice the spectrum of `re` is V =
+// z + conj(y), twice that of `im` is U = (z - conj(y)) / i. The symmetric 2 x 2 matrix of the pair
+// (see PairAngles) maps real and imaginary part of V, and those of U; the results are put together
+// again as z = V + i U and y = conj(V - i U).
 template <class T>
 ACDC_INLINE void multiply_pair(Row<T>& z, Row<T>& y, const T* matrix) {
   const Vector<T> ar = z.re + y.re, ai = z.im - y.im, br = z.im + y.im, bi = y.re - z.re;
@@ -128,8 +134,10 @@ ACDC_INLINE void multiply_pair(Row<T>& z, Row<T>& y, const T* matrix) {
   y = {vr + ui, ur - vi};
 }
 
-// Products of a kept pair (z, y) with a gradient's pair (g, h), of which lane sums and FftPlan::pairs
-// make D's gradient: re re, re im + im re, im im of the spectra as multiply_pair forms them.
+// Products of a kept pair (z, y) with a gradient's pair (g, h): re re, re im + im re and im im of
+// the spectra that multiply_pair forms, added up over both groups. They are the gradients of the
+// entries of the pair's 2 x 2 matrix; GradientSums::unpack makes D's gradient of their sums over
+// the lanes.
 template <class T>
 ACDC_INLINE void pair_products(const Row<T>& z, const Row<T>& y, const Row<T>& g, const Row<T>& h,
                                Vector<T>* products) {
@@ -140,8 +148,10 @@ ACDC_INLINE void pair_products(const Row<T>& z, const Row<T>& y, const Row<T>& g
   products[2] = ai * ci + bi * di;
 }
 
-// The last stage of the forward FFT, D, and the first stage of the inverse, on a block that is its
-// own mirror image. `matrices` and `products` advance by three for each pair.
+// The last stage of the forward FFT, D, and the first stage of the inverse FFT, on a block that is
+// its own mirror image: after the butterfly, x[m] and x[mirror] are a pair (k, N - k). In the block
+// with frequency 0, x[0] is that frequency and its own mirror. `matrices` and `products` advance by
+// three for each pair.
 template <int R, Spectrum MODE, bool HAS_ZERO, class T>
 void own_mirror(Row<T>* rows, Row<T>* kept, const T*& matrices, Vector<T>*& products) {
   Row<T> x[R];
@@ -177,9 +187,10 @@ void own_mirror(Row<T>* rows, Row<T>* kept, const T*& matrices, Vector<T>*& prod
   for (int m = 0; m < R; m++) rows[m] = x[m];
 }
 
-// The same on two blocks that are each other's. The products with D keep adders and multipliers
-// equally busy, and are too many for the processor to look beyond them: so the butterflies before
-// and after them share their sums.
+// The same on two blocks that are each other's mirror images: x[m] of one and y[R - 1 - m] of the
+// other are a pair. The products with D keep adders and multipliers equally busy, and there are too
+// many of them for the processor to overlap them with the butterflies before and after. So those
+// butterflies divide their own sums between adders and multipliers (SHARE).
 template <int R, Spectrum MODE, class T>
 ACDC_INLINE void mirror_pair(Row<T>* a, Row<T>* b, Row<T>* kept_a, Row<T>* kept_b,
                              const T*& matrices, Vector<T>*& products) {
@@ -213,7 +224,7 @@ ACDC_INLINE void mirror_pair(Row<T>* a, Row<T>* b, Row<T>* kept_a, Row<T>* kept_
   for (int m = 0; m < R; m++) a[m] = x[m];
 }
 
-// Both, on `count` mirror blocks, in the order of FftPlan::pairs.
+// The spectrum pass on `count` mirror blocks, in the order of FftPlan::pairs.
 template <int R, Spectrum MODE, class T>
 void spectrum_pass(Row<T>* work, Row<T>* kept, const MirrorBlocks* mirrors, int count,
                    const T* matrices, Vector<T>* products) {
@@ -231,8 +242,8 @@ void spectrum_pass(Row<T>* work, Row<T>* kept, const MirrorBlocks* mirrors, int 
   }
 }
 
-// Lengths that are a single radix have no first and last stage: these take the place of those that
-// write another tile.
+// A length of a single radix has one stage, which the spectrum pass does. These two take the place
+// of the first and the last pass that write another tile.
 template <class T>
 void copy_in(const Row<T>* input, Row<T>* work, const int32_t* input_row, const T* a, int n) {
   for (int i = 0; i < n; i++) {

@@ -14,8 +14,8 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
   ~Scratch() { std::free(data_); }
 
-  // At least `bytes` bytes on a cache line boundary; what they held before is lost. Null when
-  // there is no memory left.
+  // Returns at least `bytes` bytes on a cache line boundary, or null if there is no memory left.
+  // The previous contents are lost.
   void* reserve(size_t bytes) {
     if (bytes > size_) {
       std::free(data_);

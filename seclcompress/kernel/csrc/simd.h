@@ -3,13 +3,14 @@
 // unnamed namespace: a template compiled for AVX-512 must never be merged by the linker with the
 // same template compiled for the baseline.
 //
-// The including file defines ACDC_VECTOR_BYTES, and ACDC_SEPARATE_ADDERS as 1 where processors may
-// have adders beside their multipliers, and FMA.
+// The including file defines ACDC_VECTOR_BYTES, and ACDC_SEPARATE_ADDERS: 1 if processors with this
+// instruction set have FMA and may have adders beside their multipliers, else 0.
 
 typedef float FloatV __attribute__((vector_size(ACDC_VECTOR_BYTES)));
 typedef double DoubleV __attribute__((vector_size(ACDC_VECTOR_BYTES)));
 typedef int BitsV __attribute__((vector_size(ACDC_VECTOR_BYTES)));
-// What lanes are summed in: halves, where those are vectors still. Two halves are added at once.
+// The vectors in which lanes are summed: half as long, if half a vector is still one. The two
+// halves are added first.
 constexpr int kSumBytes = ACDC_VECTOR_BYTES > 16 ? ACDC_VECTOR_BYTES / 2 : ACDC_VECTOR_BYTES;
 typedef float FloatSumV __attribute__((vector_size(kSumBytes)));
 typedef double DoubleSumV __attribute__((vector_size(kSumBytes)));
@@ -52,7 +53,7 @@ ACDC_INLINE Vector<T> load_vector(const T* p) {
   std::memcpy(&v, p, sizeof(v));
   return v;
 }
-// a where the bits of one mask are set, b where those of the other are, and zero elsewhere.
+// a where the bits of in_a are set, b where those of in_b are set, and zero elsewhere.
 template <class V>
 ACDC_INLINE V choose(const V& a, const V& in_a, const V& b, const V& in_b) {
   return (V)(((BitsV)a & (BitsV)in_a) | ((BitsV)b & (BitsV)in_b));
@@ -72,7 +73,7 @@ ACDC_INLINE Vector<T> lanes_between(int begin, int end) {
   return load_vector<T>(lanes);
 }
 
-// A vector of ones that the compiler does not know to be ones.
+// A vector of ones that the compiler does not know to be ones, so that it keeps products with them.
 template <class T>
 ACDC_INLINE Vector<T> hidden_one() {
   Vector<T> one = Vector<T>{} + static_cast<T>(1);
@@ -87,8 +88,8 @@ constexpr int kLanesOf = sizeof(V) / sizeof(V{}[0]);
 template <class V>
 using LanesOf = std::make_integer_sequence<int, kLanesOf<V>>;
 
-// Exchanges lane groups of width W between two vectors: the step of which both the transpose and
-// the lane sums below are made.
+// Exchanges groups of W lanes between two vectors. Both the transpose and the lane sums below
+// consist of such steps, with W = 1, 2, 4, ...
 //   low:  a's lanes with bit W clear; into the others go b's lanes W places to the left
 //   high: b's lanes with bit W set;   into the others go a's lanes W places to the right
 template <int W, class V, int... I>
@@ -131,7 +132,7 @@ ACDC_INLINE V lane_sums(V* v) {
   }
 }
 
-// The sum of a vector's halves, or where it is a vector of sums already itself.
+// The sum of a vector's halves; the vector itself if V is as long.
 template <class V, class T>
 ACDC_INLINE V sum_of_halves(const Vector<T>& vector) {
   V sum;

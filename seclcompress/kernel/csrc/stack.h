@@ -15,7 +15,7 @@ ACDC_INLINE void with_radix(int radix, F f) {
   }
 }
 
-// A and D of all layers in the order and form in which the passes read them.
+// A and D of all layers, in the order and form in which the passes read them.
 template <class T>
 struct Parameters {
   const T* a;         // (layers, n) in the order of FftPlan::input_channel
@@ -30,7 +30,8 @@ struct Parameters {
     T* to_matrix = to_a + static_cast<size_t>(call.layers) * plan.n;
     a = to_a;
     matrices = to_matrix;
-    const T scale = static_cast<T>(0.5 / plan.n);  // of the two FFTs, and of V in multiply_pair
+    // 1 / n because neither FFT is scaled, 1 / 2 because multiply_pair forms twice the spectra.
+    const T scale = static_cast<T>(0.5 / plan.n);
     for (int layer = 0; layer < call.layers; layer++) {
       const T* from_a = static_cast<const T*>(call.a) + static_cast<size_t>(layer) * plan.n;
       const T* d = static_cast<const T*>(call.d) + static_cast<size_t>(layer) * plan.n;
@@ -46,12 +47,14 @@ struct Parameters {
   }
 };
 
-// The gradients of A and D summed over positions, in the form in which the passes yield them.
+// The gradients of A and D summed over positions, in the form in which the passes yield them: n
+// sums for A, then three for each pair of frequencies.
 template <class T>
 struct GradientSums {
   static size_t layer_size(const FftPlan<T>& plan) { return plan.n + 3 * plan.pairs.size(); }
 
-  // Writes those of one layer in the parameters' own order.
+  // Writes the gradients of one layer in the order of a and d. The sums of a pair are the gradients
+  // of its 2 x 2 matrix, whose entries Parameters computes from d_k and d_{N-k}.
   static void unpack(const FftPlan<T>& plan, const T* sums, T* a_grad, T* d_grad) {
     for (int i = 0; i < plan.n; i++) a_grad[plan.input_channel[i]] = sums[i];
     const T scale = static_cast<T>(0.5 / plan.n);
@@ -68,13 +71,15 @@ struct GradientSums {
   }
 };
 
+// A stack on one tile. Each layer has three steps: begin (the first pass), middle (the programme)
+// and end (the last pass).
 template <class T>
 class TileStack {
  public:
   TileStack(const FftPlan<T>& p, const Parameters<T>& q, Ahead* soon = nullptr)
       : plan(p), parameters(q), ahead(soon) {}
 
-  // input -> output, another tile. With kRecord the spectrum goes to `kept`.
+  // Runs a layer from one tile to another. With kRecord the spectrum before D goes to `kept`.
   template <Spectrum MODE>
   void forward_layer(int layer, const Row<T>* input, Row<T>* output, Row<T>* kept) const {
     begin<true>(input, output, plan.input_row.data(), a_of(layer));
@@ -82,15 +87,17 @@ class TileStack {
     end<Last::kPlain>(output, output, nullptr, nullptr, nullptr, nullptr);
   }
 
-  // The transpose of forward_layer; overwrites the input, too.
+  // Runs the transpose of a layer from one tile to another; overwrites the input, too. The forward
+  // layer ends with its output in the order of the inverse FFT, so the transpose begins in that
+  // order, in place, and its last pass does the transpose of multiplying by A and reordering.
   void transposed_layer(int layer, Row<T>* input, Row<T>* output) const {
     begin<false>(input, input, nullptr, nullptr);
     middle<Spectrum::kPlain>(layer, input, nullptr, nullptr, nullptr);
     end<Last::kTranspose>(input, output, plan.input_row.data(), a_of(layer), nullptr, nullptr);
   }
 
-  // All layers, or their transposes backwards, from one tile to the other and back. Returns the tile
-  // that holds the result.
+  // Runs all layers, or their transposes from the last to the first, from one tile to the other and
+  // back. Returns the tile that holds the result.
   Row<T>* run(int layers, bool transposed, Row<T>* tile, Row<T>* other) const {
     for (int i = 0; i < layers; i++, std::swap(tile, other)) {
       if (transposed) {
@@ -102,9 +109,9 @@ class TileStack {
     return tile;
   }
 
-  // From the gradient of a layer's output, which is overwritten, that of its input; to sums A's and
-  // D's are added. `layer_input` and `kept` are what forward_layer read and recorded; products has
-  // room for 3 * plan.max_pairs vectors.
+  // The reverse pass of a layer. Computes the gradient of its input from that of its output, which
+  // is overwritten, and adds the gradients of A and D to `sums`. `layer_input` and `kept` are the
+  // tiles that forward_layer read and recorded; `products` has room for 3 * plan.max_pairs vectors.
   void backward_layer(int layer, const Row<T>* layer_input, Row<T>* kept, Row<T>* output_grad,
                       Row<T>* input_grad, Vector<T>* products, T* sums) const {
     begin<false>(output_grad, output_grad, nullptr, nullptr);
@@ -116,6 +123,7 @@ class TileStack {
  private:
   const T* a_of(int layer) const { return parameters.a + static_cast<size_t>(layer) * plan.n; }
 
+  // Rows from one block of the first stage to the next, with padding.
   int pitch() const {
     const Stage& top = plan.stages.front();
     return top.span + (plan.rows - plan.n) / (top.radix - 1);
@@ -197,7 +205,7 @@ class TileStack {
   Ahead* const ahead;  // may be null
 };
 
-// A thread's tiles, and what the calling thread prepares for all of them.
+// The tiles of each thread, and the parameters that the calling thread prepares for all threads.
 inline Scratch& tile_scratch() {
   static thread_local Scratch scratch;
   return scratch;
@@ -213,13 +221,14 @@ inline void* reserve_or_throw(Scratch& scratch, size_t bytes) {
   return memory;
 }
 
-// For a tensor of E that a call writes; nothing where it has none.
+// Advises large pages for a tensor of E that a call writes; it may have null data.
 template <class E>
 void advise_large_pages_for(const View& written, const Call& call) {
   advise_large_pages(written.data, sizeof(E) * call.batch * call.positions * written.channels);
 }
 
-// What a call reads, expanded. E is what the tensors hold and T what is computed with.
+// Loads and expands a tile of a tensor that a call reads. E is the type of the tensor's elements, T
+// that of the computation.
 template <class T, class E>
 void load_view(const View& view, const Call& call, const FftPlan<T>& plan, int64_t first, int count,
                Row<T>* tile) {
@@ -273,16 +282,17 @@ class ForwardCall {
     const bool finite =
         store_tile<T>(to, call.n, plan.row_of_channel.data(), result,
                       static_cast<const T*>(call.scale), static_cast<const T*>(call.bias));
-    // What is not finite in one group of positions spreads to the other, because one FFT
-    // transforms both. Alone, each keeps its own.
+    // A value that is not finite spreads from one group of positions to the other, because one FFT
+    // transforms both. So each group is computed again by itself.
     if (!finite && count > kLanes<T>) {
       run_tile(tile, first, kLanes<T>);
       run_tile(tile, first + kLanes<T>, count - kLanes<T>);
     }
   }
 
-  // Nothing for small tiles and images: their memory comes in time, and asking costs more than it
-  // gains.
+  // What to prefetch while a tile is computed: the rows of its output and of the next tile's input.
+  // Nothing for small tiles and images: their memory arrives in time, and prefetching would cost
+  // more than it gains.
   Ahead what_comes_after(const TileOfTensor<T, E>& output, int64_t next) const {
     constexpr size_t kLargeTile = 48 << 10;
     constexpr int64_t kLargeImage = 2 << 10;  // bytes of one channel

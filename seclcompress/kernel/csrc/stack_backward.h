@@ -1,4 +1,8 @@
 // Gradients of a stack, tile by tile. Included once for each instruction set, after stack.h.
+//
+// A tile is run forward once more, and each layer's input and spectrum are recorded in the thread's
+// memory. Then the gradient of the output goes through the layers from the last to the first; each
+// layer reads its two recorded tiles and adds to the sums for A and D.
 
 template <class T, class E>
 class BackwardCall {
@@ -29,8 +33,8 @@ class BackwardCall {
  private:
   static constexpr int kTile = 2 * kLanes<T>;
 
-  // Each chunk of tiles has sums of its own, added up in order at the end. How many there are
-  // depends on the sizes alone, so the results do not depend on the number of threads.
+  // Each chunk of tiles has sums of its own, which are added up in order at the end. The number of
+  // chunks depends on the sizes alone, so the results do not depend on the number of threads.
   int choose_chunks() const {
     constexpr int64_t kMost = 64, kLeast = 8, kBytes = 16 << 20;
     const int64_t fit = kBytes / static_cast<int64_t>(sizeof(T) * sums_size);
@@ -42,7 +46,7 @@ class BackwardCall {
     const FlushSubnormals flush;
     T* const chunk_sums = sums + chunk * sums_size;
     std::memset(chunk_sums, 0, sizeof(T) * sums_size);
-    // Each layer's input and spectrum, two gradients, and the products.
+    // Tiles for each layer's input and spectrum and for two gradients, then the products.
     const size_t tile_count = 2 * static_cast<size_t>(call.layers) + 2;
     auto* tile = static_cast<Row<T>*>(tile_scratch().reserve(
         tile_count * plan.rows * sizeof(Row<T>) + 3 * plan.max_pairs * sizeof(Vector<T>)));
@@ -59,7 +63,7 @@ class BackwardCall {
 
   void run_tile(Row<T>* tile, int64_t first, int count, T* chunk_sums) {
     const size_t rows = plan.rows;
-    Row<T>* const inputs = tile;  // of each layer; what the last one makes is not needed
+    Row<T>* const inputs = tile;  // one for each layer; the last layer's output is not needed
     Row<T>* const spectra = inputs + call.layers * rows;
     Row<T>* gradient = spectra + call.layers * rows;
     Row<T>* next = gradient + rows;
@@ -86,14 +90,14 @@ class BackwardCall {
     }
   }
 
-  // Without the gradients of A and D.
+  // The input's gradient alone, without those of A and D: the transposed stack on the output's.
   void run_input_grad(Row<T>* tile, int64_t first, int count) {
     const TileStack<T> stack(plan, parameters);
     load_view<T, E>(call.output, call, plan, first, count, tile);
     store_gradient(stack.run(call.layers, true, tile, tile + plan.rows), first, count);
   }
 
-  // Returns whether it was finite.
+  // Stores the input's gradient; returns whether all of it was finite.
   bool store_gradient(const Row<T>* tile, int64_t first, int count) const {
     return store_tile<T, E>(TileOfTensor<T, E>(call.input_grad, call.positions, first, count),
                             call.n, plan.row_of_channel.data(), tile, nullptr, nullptr);

@@ -11,14 +11,14 @@ namespace {
 
 constexpr int kMaxWorkers = 255;
 
-// Each thread has a range of indices of its own, so that it reads and writes memory side by side,
-// and then helps with those of the others.
+// Each thread has a range of consecutive indices of its own, so that it works on neighbouring
+// memory. When its range is done, it takes indices from the ranges of the others.
 class Job {
  public:
   Job(void (*task)(void*, int64_t), void* context, int64_t count, int threads)
       : task_(task), context_(context), threads_(threads) {
     int64_t begin = 0;
-    for (int t = 0; t < threads; t++) {  // the longer ones first: the caller mostly arrives first
+    for (int t = 0; t < threads; t++) {  // longer ranges first: the caller usually arrives first
       ranges_[t].next.store(begin, std::memory_order_relaxed);
       begin += count / threads + (t < count % threads ? 1 : 0);
       ranges_[t].end = begin;
@@ -45,12 +45,13 @@ class Job {
   void* const context_;
   const int threads_;
   std::atomic<int> arrived_{0};
-  Range ranges_[kMaxWorkers + 1];  // those of `threads` are set
+  Range ranges_[kMaxWorkers + 1];  // the first threads_ are set
 };
 
-// torch's own threads, where torch brought GNU OpenMP along (Linux). After a parallel region they
-// go on spinning for some milliseconds: threads of ours beside them would get no processor until
-// then. In a forked child OpenMP's threads are gone and it would wait for them for ever.
+// Returns GNU OpenMP's entry point, to run on torch's own threads, where torch uses that library
+// (Linux). Its threads go on spinning for some milliseconds after a parallel region, and other
+// threads beside them would get no processor for that time. Null in a forked child: OpenMP's
+// threads do not exist there, and it would wait for them for ever.
 using OpenMpParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 std::atomic<bool> is_forked_child{false};
 
@@ -60,7 +61,7 @@ OpenMpParallel openmp_parallel() {
   return is_forked_child ? nullptr : found;
 }
 
-// Our own threads, everywhere else.
+// Our own threads, used everywhere else.
 struct Pool {
   std::mutex owner;  // held by the caller for as long as its job runs
 
@@ -129,7 +130,7 @@ void run_on_pool(Pool* p, int threads, Job* job) {
   {
     const std::lock_guard<std::mutex> lock(p->state);
     const int helpers = threads - 1;
-    // Where no thread can be started the caller simply does more itself.
+    // If no thread can be started, the caller does more of the work itself.
     while (p->workers < helpers && start_worker(p)) p->workers++;
     p->job = job;
     p->wanted = helpers < p->workers ? helpers : p->workers;
@@ -137,7 +138,7 @@ void run_on_pool(Pool* p, int threads, Job* job) {
   p->wake.notify_all();
   job->work();
   std::unique_lock<std::mutex> lock(p->state);
-  p->wanted = 0;  // a worker that has not woken yet finds nothing left to do
+  p->wanted = 0;  // a worker that has not woken yet must not take the job any more
   p->finished.wait(lock, [&] { return p->running == 0; });
 }
 
@@ -152,10 +153,10 @@ void run_parallel(int threads, int64_t count, void (*task)(void*, int64_t), void
     return;
   }
   Job job(task, context, count, threads);
-  Pool* const p = pool();  // registers the handlers that openmp_parallel relies on, too
+  Pool* const p = pool();  // also registers the fork handlers, on which openmp_parallel relies
   if (const OpenMpParallel parallel = openmp_parallel()) {
-    // All of torch's threads, also where some find nothing to do: GNU OpenMP ends those that a
-    // region leaves out, and the next region would have to start them again.
+    // Uses all of torch's threads, even if some find nothing to do: GNU OpenMP ends the threads
+    // that a region leaves out, and the next region would have to start them again.
     parallel([](void* j) { static_cast<Job*>(j)->work(); }, &job, team, 0);
   } else if (p->owner.try_lock()) {
     run_on_pool(p, threads, &job);
@@ -165,7 +166,7 @@ void run_parallel(int threads, int64_t count, void (*task)(void*, int64_t), void
 }
 
 ForkSafeMutex& plan_mutex() {
-  pool();  // registers the handlers that make it safe
+  pool();  // registers the fork handlers that make the mutex safe
   static auto* mutex = new ForkSafeMutex;
   return *mutex;
 }

@@ -1,5 +1,11 @@
 // Loading and storing a tile: kLanes positions in `re` and the next kLanes in `im`, one row for
 // each channel. Included once for each instruction set.
+//
+// There are four ways, from the quickest to the slowest. A full tile whose positions lie side by
+// side is moved as whole vectors. A tile of one or two runs of such positions (the last tile of a
+// call, or one that reaches over the end of a row or an image) is put together from vectors of both
+// runs. With channels last, squares of positions and channels are transposed in registers.
+// Everything else, and the channels that remain, is moved number by number.
 
 struct BFloat16 {
   uint16_t bits;
@@ -51,17 +57,19 @@ ACDC_INLINE void store_lanes(E* p, const Vector<T>& v) {
   }
 }
 
-// Where the positions [first, first + count) of a tensor lie. E is what the tensor holds.
+// Where the positions [first, first + count) of a tensor lie. E is the type of its elements. A tile
+// that ends early has fewer than 2 * kWidth positions; its other lanes are loaded as zero and not
+// stored.
 template <class T, class E>
 struct TileOfTensor {
   static constexpr int kWidth = kLanes<T>;
-  static constexpr size_t kRowBytes = 2 * kWidth * sizeof(E);  // of a full, dense tile
+  static constexpr size_t kRowBytes = 2 * kWidth * sizeof(E);  // of a full tile without gaps
   const View& view;
   int count;
-  int split = 0;        // positions side by side from the first one on
-  bool two_runs;        // those behind `split`, if any, are side by side as well, and in rows
-  bool dense;           // all positions of a full tile are
-  E* lane[2 * kWidth];  // channel 0 of each position; beyond count: of the last
+  int split = 0;        // the number of positions that lie side by side from the first one on
+  bool two_runs;        // the positions behind `split`, if any, lie side by side as well, NCHW
+  bool dense;           // the tile is full and all its positions lie side by side
+  E* lane[2 * kWidth];  // channel 0 of each position; beyond count: of the last position
 
   TileOfTensor(const View& tensor, int64_t positions, int64_t first, int positions_here)
       : view(tensor), count(positions_here) {
@@ -89,11 +97,12 @@ struct TileOfTensor {
     dense = split == 2 * kWidth;
   }
 
-  // Where lane 0 would lie if all lay side by side with the second run; the first if there is none.
+  // Where lane 0 would lie if all lanes lay side by side with the second run, so that a vector read
+  // from here has the second run in its own lanes; lane 0 itself if there is no second run.
   E* second_run() const { return split < count ? lane[split] - split : lane[0]; }
 
-  // Of two runs: from how many channels a vector of each may be read whole, with what lies around
-  // the run in the tensor's own memory.
+  // For a tile of two runs: the number of channels, from the first one, whose vectors may be read
+  // whole. Such a vector includes numbers before or after the run; they must lie within the tensor.
   int64_t channels_read_whole() const {
     E* const second = second_run();
     if (second < lane[0]) return 0;
@@ -107,8 +116,8 @@ struct TileOfTensor {
   int64_t pitch() const { return view.channel_stride * static_cast<int64_t>(sizeof(E)); }
 };
 
-// Channels of a large image lie far apart, which no processor fetches ahead by itself: loads and
-// stores then ask for the rows of so many channels later.
+// The channels of a large image lie far apart, and processors do not prefetch at such distances.
+// Loads and stores then prefetch the row that lies kAhead channels further on.
 constexpr int64_t kAhead = 32;
 constexpr int64_t kFarApart = 512;  // bytes
 
@@ -116,7 +125,7 @@ inline int64_t channel_ahead(int64_t c, int64_t channels) {
   return c + kAhead < channels ? c + kAhead : channels - 1;
 }
 
-// Asks for the cache lines of a row: into the nearest cache, or the second.
+// Prefetches the cache lines of a row: into the first-level cache (NEAR = 3) or the second (2).
 template <bool WRITE, int NEAR = 3>
 ACDC_INLINE void fetch(const void* row, size_t bytes) {
   const uintptr_t first = reinterpret_cast<uintptr_t>(row), line = 64;
@@ -125,14 +134,15 @@ ACDC_INLINE void fetch(const void* row, size_t bytes) {
   }
 }
 
-// Writes channel c to the rows of all expanded channels i with i = c modulo `channels`.
+// Expands: writes channel c to the rows of all channels i of the stack with i = c modulo
+// `channels`.
 template <class T>
 ACDC_INLINE void put_channel(const Row<T>& row, int64_t c, int64_t channels, int n,
                              const int32_t* row_of_channel, Row<T>* tile) {
   for (int64_t i = c; i < n; i += channels) tile[row_of_channel[i]] = row;
 }
 
-// The sum of the rows of all channels i with i = c modulo `channels`.
+// Folds: the sum of the rows of all channels i of the stack with i = c modulo `channels`.
 template <class T>
 ACDC_INLINE Row<T> fold_channel(const Row<T>* tile, int64_t c, int64_t channels, int n,
                                 const int32_t* row_of_channel) {
@@ -195,7 +205,8 @@ void load_tile(const TileOfTensor<T, E>& from, int n, const int32_t* row_of_chan
   }
 }
 
-// A tile of an identity matrix with so many channels: see Call.
+// Loads a tile of the identity with this number of channels, which has no memory of its own: see
+// Call.
 template <class T>
 void load_identity(int64_t channels, int64_t first, int count, int n, const int32_t* row_of_channel,
                    int rows, Row<T>* tile) {
