@@ -65,7 +65,7 @@ class TestPublishedWeights:
         "name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "deeplabv3_mobilenet_v3_large"]
     )
     def test_of_other_tasks(self, hub: Path, name: str) -> None:
-        """With published weights, detectors have frozen batch norms, and others auxiliary classifiers."""
+        """With published weights, detectors have frozen batch norms, others auxiliary classifiers."""
         weights = models.get_model_weights(name).DEFAULT
         options = SOURCE.published_weights(name, "DEFAULT").options
         self.put(hub, weights, networks.build(networks.named_spec(name, None, options)))
