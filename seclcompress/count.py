@@ -138,8 +138,8 @@ def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
 def check_rewritten(network: nn.Module, counted: Count) -> None:
     """Checks that a rewritten network has the figures that were counted.
 
-    A network that also holds a convolution where torch does not see it, such as in a plain list, still
-    runs the old convolution.
+    If a network also holds a convolution outside of torch's view, such as in a plain list, it still runs
+    the old convolution after the rewrite.
 
     Args:
         network: The network rewritten by the plan; it may be a skeleton. It is put into eval mode.

@@ -25,7 +25,7 @@ def for_inference(
     """Makes a faster copy that computes the same as the network in eval mode.
 
     Layers that run dense become plain layers; layers that run fast stay structured. A batch norm
-    directly behind a convolution is folded into it, also inside plain blocks and behind structured
+    directly after a convolution is folded into it, also inside plain blocks and after structured
     layers. A symbolic trace (torch.fx) finds these places. It can miss decisions that a network makes in
     Python, so the folded copy is compared with the unfolded one on random images. If they differ, the
     unfolded copy is returned.

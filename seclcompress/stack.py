@@ -90,8 +90,8 @@ def stack_matrix(
     """Multiplies the stack out to the matrix W with `apply_stack(x) == x @ W.T`.
 
     The stack maps the unit vectors of its inputs to the columns of W. The transposed stack maps the
-    unit vectors of its outputs to the rows of W. Whichever needs fewer vectors is run, in the fused
-    kernel where that supports it.
+    unit vectors of its outputs to the rows of W. The one with fewer vectors is run, in the fused kernel
+    if that supports it.
 
     Args:
         a: Shape (L, N), float32 or float64.

@@ -4,7 +4,7 @@ All of them act along the last dimension. `C` in the comments is the orthonormal
 `x @ C == dct(x)` for row vectors, so `C⁻¹ = Cᵀ`.
 
 The fast forms follow J. Makhoul, "A fast cosine transform in one and two dimensions", 1980. Put the
-even entries first and the odd ones behind them in reverse order (Makhoul's order), take one real FFT
+even entries first and the odd ones after them in reverse order (Makhoul's order), take one real FFT
 of the same length N, and multiply its entry k by `w_k = exp(-iπk / 2N)`. The product has `X_k`, the
 DCT's coefficient without its scale `s_k`, as real part and `-X_{N-k}` as imaginary part. So the half
 spectrum of N // 2 + 1 complex numbers holds all N coefficients.

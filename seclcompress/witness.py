@@ -23,7 +23,7 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
     """Counts Mult-Adds by fvcore's FlopCountAnalysis, under this package's convention.
 
     By default fvcore also counts normalisation and pooling, and it cannot count attention. The handles
-    in this module make it count contractions only. The network is really run, once, in eval mode.
+    in this module make it count contractions only. The network runs once, with values, in eval mode.
 
     Args:
         network: A network of plain layers; `to_dense` converts a rewritten network to them.

@@ -138,7 +138,7 @@ def test_batch_norm_in_and_behind_blocks_and_full_convolutions(execution: str) -
         expected = network(x)
         torch.testing.assert_close(ready(x), expected, atol=1e-5, rtol=1e-4)
     assert norms(network) == 4
-    assert norms(ready) == 0  # all four are folded: two in the block, two behind the layers
+    assert norms(ready) == 0  # all four are folded: two in the block, two after the layers
     assert structured_layers(ready) == []
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert not any(p.requires_grad for p in ready.parameters())

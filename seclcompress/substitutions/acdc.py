@@ -165,9 +165,7 @@ class AcdcSubstitution(Substitution):
         conv = site.convolution
         length = stack_length(conv)
         shape = (2, config.depth, length)
-        if (
-            conv.weight.is_meta
-        ):  # no values are wanted, and a stranger's file may ask for huge stacks
+        if conv.weight.is_meta:  # needs no values, and a stranger's file may ask for a huge stack
             a, d = torch.empty(shape, dtype=conv.weight.dtype, device="meta")
             return _assemble(conv, config, a, d)
         if config.init == "signs":

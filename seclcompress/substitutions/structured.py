@@ -26,7 +26,7 @@ class StructuredLayer(nn.Module, ABC):
 
     @property
     def executions(self) -> tuple[str, ...]:
-        """The ways it can run, one or more of `cost.EXECUTIONS`. For any other it runs the first."""
+        """The ways it can run, one or more of `cost.EXECUTIONS`. For another it runs the first."""
         return ("dense",)
 
     @property
