@@ -1,7 +1,7 @@
-"""The saved folder: `config.json` and `model.safetensors`, written whole, read without trust.
+"""The saved folder, with `config.json` and `model.safetensors`. It is written whole, read without trust.
 
-Nothing in a folder can make this program run or import code: the weights are safetensors, the
-configuration is checked JSON, and a factory that it names is called only if the person named it too.
+Nothing in a folder can make this program run or import code. The weights are safetensors, and the
+configuration is validated JSON. A factory that it names is called only if the person named it too.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from seclcompress.plan import Plan, check_plan
 from seclcompress.preprocessing import Preprocessing
 from seclcompress.rewrite import rewrite_network
 
-#: The version that is written. 1, which seclcompress 0.1 wrote, is read as well.
+#: The schema version that is written. Version 1, of seclcompress 0.1, is read as well.
 SCHEMA_VERSION = 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-# The plan of the largest torchvision network takes 1 MB and 40,000 values. What a person was given
-# may be made to need much time and memory in every step after reading.
+# The plan of the largest torchvision network takes 1 MB and 40,000 values. A malicious file could be
+# made such that every step after reading takes much time and memory; these limits prevent that.
 _LARGEST_CONFIG = 4 * 2**20  # bytes
 _MOST_VALUES = 2**18
 
 
 class ArtefactConfig(BaseModel):
-    """What `config.json` holds.
+    """The content of `config.json`.
 
     Attributes:
-        schema_version: Of this format.
-        versions: Of this package and the libraries that wrote the folder; for people.
-        network: How the network is built before anything is rewritten.
-        plan: What was rewritten; None for a network as it was.
+        schema_version: The version of this format.
+        versions: The versions of this package and its libraries that wrote the folder; information only.
+        network: The spec of the network before any rewrite.
+        plan: The plan of the rewrite; None for a network that was not rewritten.
         input_size: (channels, *spatial).
-        seed: Of the rewritten layers' initial values.
-        classes: The classes' names, where the data had some.
-        preprocessing: What the network wants its images to be like, where that is known.
+        seed: Seed of the rewritten layers' initial values.
+        classes: The names of the classes, if the data has some.
+        preprocessing: The preprocessing that the network expects, if it is known.
         metrics: Figures by name, such as `accuracy` and `teacher_accuracy` in percent.
-        training: What the weights were trained with.
+        training: The settings that the weights were trained with.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,10 +73,10 @@ class ArtefactConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _upgraded(cls, content: Any) -> Any:
-        """Schema version 1 called `network` a recipe."""
+        """Renames a field of schema version 1, which called `network` `recipe`."""
         if not isinstance(content, Mapping) or content.get("schema_version") != 1:
             return content
-        if "network" in content:  # a file of version 2 that says it was one of version 1
+        if "network" in content:  # a file of version 2 that claims version 1; validation refuses it
             return content
         return {("network" if k == "recipe" else k): v for k, v in content.items()} | {
             "schema_version": SCHEMA_VERSION
@@ -89,15 +89,15 @@ class ArtefactConfig(BaseModel):
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of this package and of the libraries that decide what a network computes."""
+    """The versions of this package and of the libraries that influence what a network computes."""
     return {
         name: importlib.metadata.version(name) for name in ("seclcompress", "torch", "torchvision")
     }
 
 
 def weights_bytes(network: nn.Module) -> bytes:
-    """A network's parameters and buffers as a safetensors file."""
-    # Tied tensors are written out under each of their names; `load` ties them again.
+    """A network's parameters and buffers as the bytes of a safetensors file."""
+    # A tied tensor is written under each of its names; `load` ties them again.
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
 
@@ -110,17 +110,17 @@ def save(
     extra: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes a network so that the folder appears whole or not at all.
+    """Writes a network to a folder, which appears either complete or not at all.
 
     Args:
-        folder: Where; made with the folders around it.
-        network: Its weights are written.
-        config: Everything else that is needed to build it again.
+        folder: The folder to write; missing parents are created.
+        network: The network whose weights are written.
+        config: Everything else that is needed to build the network again.
         extra: Contents of further files by name.
-        overwrite: Whether an earlier folder of ours may be replaced.
+        overwrite: Whether an earlier folder of this program may be replaced.
 
     Raises:
-        ArtefactError: If the place is taken or cannot be written.
+        ArtefactError: If the folder exists and may not be replaced, or cannot be written.
     """
     check_free(folder, overwrite)  # before the weights are copied
     written = config.model_copy(update={"versions": library_versions()})
@@ -129,7 +129,7 @@ def save(
 
 
 def is_artefact(folder: Path) -> bool:
-    """Whether a folder looks like one of ours."""
+    """Whether a folder looks like one that this program wrote."""
     return (folder / CONFIG).is_file()
 
 
@@ -137,7 +137,7 @@ def read_config(folder: Path) -> ArtefactConfig:
     """Reads and checks a folder's `config.json`.
 
     Raises:
-        ArtefactError: If there is none, or it is not one of ours.
+        ArtefactError: If there is none, or it is not valid.
     """
     path = folder / CONFIG
     try:
@@ -169,7 +169,10 @@ def read_config(folder: Path) -> ArtefactConfig:
 
 
 def _check_inside(path: Path, folder: Path) -> None:
-    """A link in a folder from elsewhere could make this program read any file of this machine."""
+    """Refuses a link that leads out of the folder.
+
+    Such a link in a stranger's folder could make this program read any file of this machine.
+    """
     try:
         target = path.resolve()
     except (OSError, RuntimeError) as error:
@@ -182,11 +185,11 @@ def _check_inside(path: Path, folder: Path) -> None:
 
 
 def _check_schema_version(path: Path, text: str) -> None:
-    """A folder of a later version deserves a better message than a list of unknown fields."""
+    """Refuses a later schema version with a better message than a list of unknown fields."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
-        return  # the validation says what is wrong
+        return  # validation will report what is wrong
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ArtefactError(
@@ -198,15 +201,16 @@ def _check_schema_version(path: Path, text: str) -> None:
 def load(
     folder: str | Path, *, config: ArtefactConfig | None = None, factory_name: str | None = None
 ) -> nn.Module:
-    """Builds a saved network again, with its weights, in eval mode, on the CPU.
+    """Loads a saved network with its weights, in eval mode, on the CPU.
 
     Args:
         folder: A folder that `save` wrote.
-        config: Its configuration, where it has been read already.
+        config: The folder's configuration, if it has been read already.
         factory_name: The factory that the person trusts in this call.
 
     Raises:
-        ArtefactError: If the folder is not one of ours, is damaged, or does not fit together.
+        ArtefactError: If this program did not write the folder, it is damaged, or its files do not fit
+            together.
         NetworkError: If the network cannot be built.
     """
     folder = Path(folder)
@@ -227,7 +231,7 @@ def load(
         raise ArtefactError(str(error)) from error
     tied = _tied_parameters(network)
     put_state(network, state, assign=True)
-    for first, *others in tied:  # assigning has given each name a tensor of its own
+    for first, *others in tied:  # put_state has given each name a separate tensor
         for name in others:
             parent, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(parent), attribute, network.get_parameter(first))
@@ -235,7 +239,7 @@ def load(
 
 
 def _tied_parameters(network: nn.Module) -> list[list[str]]:
-    """The names of each parameter that has several."""
+    """Groups of names that share one parameter."""
     names: dict[int, list[str]] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -243,7 +247,10 @@ def _tied_parameters(network: nn.Module) -> list[list[str]]:
 
 
 def _check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path) -> None:
-    """The file must hold the network's tensors, in its dtypes or all floating ones in another."""
+    """Checks that a state holds exactly the network's tensors.
+
+    Their dtypes must be the network's, or all floating-point tensors must have the same other one.
+    """
     complaints = [f"it lacks {name}" for name in own if name not in state]
     complaints += [f"it has a strange {name}" for name in state if name not in own]
     floating = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}

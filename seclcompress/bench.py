@@ -1,4 +1,4 @@
-"""What a rewrite gains by the clock: a whole network five ways, side by side in one run."""
+"""Timing a rewrite: up to five variants of a whole network, alternately in one run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seclcompress.substitutions import structured_layers
 from seclcompress.timing import Timing, alternate
 from seclcompress.trace import floating_dtype
 
-#: Memory layouts to compare, by the number of dimensions of a batch.
+#: The memory layouts to compare, by the number of dimensions of a batch.
 LAYOUTS = {
     4: {"NCHW": torch.contiguous_format, "NHWC": CHANNELS_LAST[4]},
     5: {"NCDHW": torch.contiguous_format, "NDHWC": CHANNELS_LAST[5]},
@@ -29,11 +29,12 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a network.
+    """One variant of a network.
 
     Attributes:
-        networks: In eval mode, ready to run; by memory layout, for which the executions were chosen.
-        file_bytes: Of its weights as they are stored: structured layers as factors.
+        networks: The network in eval mode, ready to run, by memory layout. The executions may be chosen
+            for the layout.
+        file_bytes: Size of the weights file, which stores structured layers as factors.
     """
 
     networks: Mapping[str, nn.Module]
@@ -42,15 +43,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one variant took.
+    """The measurements of one variant.
 
     Attributes:
-        timing: Seconds a batch, in the faster layout.
-        layout: That layout.
-        other: Seconds a batch in the other layout.
-        file_bytes: Of the weights as they are stored.
-        peak_bytes: Of memory beside the weights, activations and scratch; None where the system does
-            not tell.
+        timing: Seconds per batch in the faster layout.
+        layout: The faster layout.
+        other: Seconds per batch in the other layout.
+        file_bytes: Size of the weights file.
+        peak_bytes: Peak memory for activations and scratch, without the weights; None where the system
+            does not report it.
     """
 
     timing: Timing
@@ -66,14 +67,14 @@ def variants(
     structured: Mapping[str, nn.Module],
     input_size: tuple[int, ...],
 ) -> dict[str, Variant]:
-    """The columns of every report as networks that are ready to run.
+    """Makes networks that are ready to run, one for each column of the reports.
 
     Args:
-        original: As it was.
-        separable: Rewritten as plain separable; None where that rewrites nothing.
-        structured: Rewritten as planned for each memory layout, one network for several if they
-            agree; empty likewise.
-        input_size: (channels, *spatial), images or clips.
+        original: The original network.
+        separable: The network rewritten as plain separable; None if nothing was rewritten.
+        structured: The network rewritten as planned, by memory layout. Layouts with equal plans may
+            share one network. Empty if nothing was rewritten.
+        input_size: (channels, *spatial) of images or clips.
     """
     layouts = LAYOUTS[len(input_size) + 1]
 
@@ -103,13 +104,13 @@ def bench(
     batch: int = 1,
     rounds: int = 9,
 ) -> dict[str, Measured]:
-    """Times variants in both layouts, all of them in turn; then takes each one's memory.
+    """Times all variants alternately in both layouts; then measures each variant's peak memory.
 
     Args:
-        networks: From `variants`, the original among them.
-        input_size: (channels, *spatial), images or clips.
-        batch: Images at once.
-        rounds: How often each is timed, there and back.
+        networks: The result of `variants`, including `original`.
+        input_size: (channels, *spatial) of images or clips.
+        batch: Images per batch.
+        rounds: Number of rounds; each times every variant twice, in forward and in reverse order.
     """
     x = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0))
     x = x.to(floating_dtype(next(iter(networks["original"].networks.values()))))
@@ -139,13 +140,13 @@ def _runner(
 
 
 def _peak_bytes(run: Callable[[], object]) -> int | None:
-    """How far resident memory rises during a call: activations and scratch, not the weights.
+    """The rise of resident memory during a call: activations and scratch, without the weights.
 
-    Linux tells the high-water mark and lets it be reset; nobody else does.
+    Linux alone reports the high-water mark and allows a reset; elsewhere the result is None.
     """
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # or memory that is free already would be used unseen
+        ctypes.CDLL(None).malloc_trim(0)  # else the call could reuse freed memory unseen
         clear.write_text("5", encoding="ascii")
         before = _status_bytes(status, "VmRSS")
         run()

@@ -1,8 +1,8 @@
-"""Parameters and Mult-Adds as integers, from shapes alone.
+"""Parameters and Mult-Adds as integers, computed from shapes alone.
 
-One Mult-Add (MAC) is one multiply and one add. Counts are for one image. Biases, normalisation,
-activations, pooling and additions are not contractions and count nothing, as in the paper, in
-torchvision's published `_ops` and in fvcore's figures for convolutions.
+One Mult-Add (MAC) is one multiplication and one addition. Counts are for one image. Biases,
+normalisation, activations, pooling and additions are not contractions and count as zero, as in the
+paper, in torchvision's published `_ops` and in fvcore's figures for convolutions.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: The ways to execute a layer: multiplied out, or by a fast transform. A family names those it has.
+#: The ways to execute a layer: `dense` multiplies its factors out, `fast` runs a fast transform. Each
+#: family names those that it has.
 EXECUTIONS = ("dense", "fast")
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer costs.
+    """The cost of one layer.
 
     Attributes:
-        parameters: Trainable numbers, the bias included.
-        mult_adds: Mult-Adds an image by execution, one or more of `EXECUTIONS`; the first is what a
-            layer runs that is asked for an execution it has not.
-        note: What a reader of the plan should know of how the layer is built, such as a length that
-            was rounded up; may be empty.
+        parameters: Number of trainable values, including the bias.
+        mult_adds: Mult-Adds per image by execution, for one or more of `EXECUTIONS`. The layer runs the
+            first where it is asked for an execution that it does not have.
+        note: A remark for readers of the plan on how the layer is built, such as a length that was
+            rounded up; may be empty.
     """
 
     parameters: int
@@ -32,19 +33,19 @@ class LayerCost:
     note: str = ""
 
     def under(self, execution: str) -> int:
-        """Mult-Adds an image when this execution is asked for."""
+        """Mult-Adds per image when this execution is asked for."""
         return self.mult_adds.get(execution, next(iter(self.mult_adds.values())))
 
     @property
     def cheapest(self) -> str:
-        """The execution with the fewest Mult-Adds; the first of those that are equal."""
+        """The execution with the fewest Mult-Adds; the first of several that are equal."""
         return min(self.mult_adds, key=lambda execution: self.mult_adds[execution])
 
 
 def convolution_parameters(
     in_channels: int, out_channels: int, kernel_size: Sequence[int], groups: int, bias: bool
 ) -> int:
-    """`out · (in ÷ groups) · Π kernel`, and `out` more with a bias."""
+    """Parameters of a convolution: `out · (in ÷ groups) · Π kernel`, plus `out` with a bias."""
     weight = out_channels * (in_channels // groups) * math.prod(kernel_size)
     return weight + (out_channels if bias else 0)
 
@@ -56,17 +57,17 @@ def convolution_mult_adds(
     groups: int,
     positions: int,
 ) -> int:
-    """One weight is used once at each output position: weights × positions.
+    """Mult-Adds of a convolution: every weight is used once at every output position.
 
     Args:
         in_channels: Input channels.
         out_channels: Output channels.
-        kernel_size: One number a spatial dimension.
-        groups: Groups; each output channel sees `in_channels ÷ groups` inputs.
-        positions: Output positions of an image, `Π output_size`.
+        kernel_size: One number per spatial dimension.
+        groups: Number of groups; each output channel sees `in_channels ÷ groups` input channels.
+        positions: Number of output positions, `Π output_size`, over all calls for one image.
 
     Returns:
-        Mult-Adds an image.
+        Mult-Adds per image.
     """
     weights = convolution_parameters(in_channels, out_channels, kernel_size, groups, bias=False)
     return weights * positions

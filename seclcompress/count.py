@@ -1,7 +1,7 @@
 """Parameters and Mult-Adds before and after, layer by layer.
 
-Every figure of a rewritten network comes from a plan over the original one: nothing has to be built
-or run to know them.
+Every figure of a rewritten network comes from the plan for the original network, so the rewritten one
+need not be built or run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from seclcompress.trace import Trace, trace_network
 def column_names(executions: Sequence[str]) -> tuple[str, ...]:
     """The columns of every report.
 
-    Without the second, a saving that any separable network has would be claimed for the structured
-    family. A third and a fourth are there where the layers can be executed in more than one way.
+    The column `separable` shows which part of a saving any separable network has, so that it is not
+    credited to the structured family. `fast` is there only if the layers have more than one execution.
 
     Args:
-        executions: Those that the rewritten layers have, some of `cost.EXECUTIONS`.
+        executions: The executions that the rewritten layers have, some of `cost.EXECUTIONS`.
     """
     ways = EXECUTIONS if len(executions) > 1 else ("dense",)
     return ("original", "separable", *ways, "auto")
@@ -34,11 +34,11 @@ def column_names(executions: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Totals:
-    """One column: a whole network.
+    """The figures of a network, or of one of its layers, in one column.
 
     Attributes:
-        parameters: `sum(p.numel() for p in network.parameters())`.
-        mult_adds: Mult-Adds an image.
+        parameters: Of a network, `sum(p.numel() for p in network.parameters())`.
+        mult_adds: Mult-Adds per image.
     """
 
     parameters: int
@@ -50,13 +50,13 @@ class Row:
     """One layer in all columns.
 
     Attributes:
-        name: Where it is in the network.
-        layer: Its type and geometry.
+        name: The layer's name in the network.
+        layer: The layer's type and geometry.
         action: `rewrite` or `keep`.
-        reason: Why.
-        substitution: The family it is rewritten as, if it is.
-        execution: The choice for this layer.
-        executions: What there was to choose from; one for a layer that is kept.
+        reason: The reason for the action.
+        substitution: The family that the layer is rewritten as; None for a layer that is kept.
+        execution: The planned execution.
+        executions: All executions that the layer has; one for a layer that is kept.
         columns: Totals of this layer by column.
     """
 
@@ -77,12 +77,12 @@ class Count:
     Attributes:
         input_size: (channels, *spatial).
         columns: Totals of the network by column, `column_names` of the plan's executions.
-        rows: Every convolution, every other module with contractions, and the rest: the columns of
-            the rows add up to `columns`.
-        uncounted: How often each operation runs that by convention counts nothing.
-        unknown: The same for operations that nobody here knows how to count.
-        assumed: The same for operations whose output's size depends on values; it was taken at its
-            largest.
+        rows: A row for every layer of the plan, every other module with contractions, and the rest.
+            The rows add up to `columns`.
+        uncounted: Number of runs of each operation that counts as zero by convention.
+        unknown: Number of runs of each operation that this package cannot count.
+        assumed: Number of runs of each operation whose output's size depends on values; its largest
+            size was assumed.
     """
 
     input_size: tuple[int, ...]
@@ -93,15 +93,15 @@ class Count:
     assumed: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values."""
+        """All figures as plain JSON values."""
         return asdict(self)
 
     def column(self, name: str) -> Totals:
-        """A column by name; for an execution that no layer has, what runs instead."""
+        """A column by name. `dense` stands in for an execution that no layer has."""
         return self.columns.get(name, self.columns["dense"])
 
     def ratio(self, column: str, quantity: str) -> float:
-        """How many times smaller a column's quantity is than the original's; NaN for nothing."""
+        """The original's quantity divided by a column's; NaN if the column's is zero."""
         mine = getattr(self.column(column), quantity)
         original = getattr(self.columns["original"], quantity)
         return original / mine if mine else float("nan")
@@ -111,9 +111,9 @@ def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
     """Counts a network in all columns.
 
     Args:
-        network: The original network that was traced; a skeleton will do.
-        trace: Its trace.
-        plan: What becomes of its convolutions.
+        network: The original network that was traced; it may be a skeleton.
+        trace: The network's trace.
+        plan: The network's plan.
     """
     names = column_names(plan.executions)
     rows = [_layer_row(layer, names) for layer in plan.layers]
@@ -136,17 +136,17 @@ def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
 
 
 def check_rewritten(network: nn.Module, counted: Count) -> None:
-    """Makes sure that a rewritten network is what was counted.
+    """Checks that a rewritten network has the figures that were counted.
 
-    A network that holds a convolution where torch does not see it (in a plain list, say) goes on
-    running the old one.
+    If a network also holds a convolution outside of torch's view, such as in a plain list, it still runs
+    the old convolution after the rewrite.
 
     Args:
-        network: Rewritten by the plan that was counted; a skeleton will do. Its mode is changed.
-        counted: The figures that were promised.
+        network: The network rewritten by the plan; it may be a skeleton. It is put into eval mode.
+        counted: The figures counted from the plan.
 
     Raises:
-        PlanError: If parameters or dense Mult-Adds are others.
+        PlanError: If its parameters or dense Mult-Adds differ.
     """
     promised = counted.columns["dense"]
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -181,7 +181,7 @@ def _layer_row(layer: LayerPlan, names: Sequence[str]) -> Row:
 
 
 def _other_rows(network: nn.Module, trace: Trace, plan: Plan, columns: Sequence[str]) -> list[Row]:
-    """Modules with contractions that the plan does not name, and everything else in one row."""
+    """Rows of modules with contractions that the plan does not name, and a row for everything else."""
     planned = {layer.name for layer in plan.layers}
     planned_parameters = sum(layer.original.parameters for layer in plan.layers)
     modules = dict(network.named_modules())
@@ -200,7 +200,7 @@ def _other_rows(network: nn.Module, trace: Trace, plan: Plan, columns: Sequence[
         rows.append(_kept_row(name, title, totals, f"none of the {plan.kind} of the plan", columns))
     counted = sum(row.columns["original"].parameters for row in rows) + planned_parameters
     rest = sum(p.numel() for p in network.parameters()) - counted
-    if rest:  # negative where parameters are shared: the rows count each use, the total counts one
+    if rest:  # negative if parameters are shared: the rows count them at each use, the network once
         title = "normalisation and other parameters" if rest > 0 else "shared, counted once"
         rows.append(
             _kept_row("(the rest)", title, Totals(rest, 0), "not counted in Mult-Adds", columns)

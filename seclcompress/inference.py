@@ -1,4 +1,4 @@
-"""A network made ready to be run and not to be trained: plain layers, batch norm folded away."""
+"""Preparing a network for inference: plain layers, and batch norm folded into convolutions."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def for_inference(
     network: nn.Module, input_size: tuple[int, ...], execution: str = "auto"
 ) -> nn.Module:
-    """A copy that computes the same in eval mode, faster.
+    """Makes a faster copy that computes the same as the network in eval mode.
 
-    Layers that run dense become plain layers, those that run fast stay structured. Batch norm right
-    behind a convolution is folded into it, in a plain block and behind a structured layer, too. A trace
-    shows where; because a trace can miss what a network decides in Python, the folded network is run
-    beside the other on random images and given up if they differ.
+    Layers that run dense become plain layers; layers that run fast stay structured. A batch norm
+    directly after a convolution is folded into it, also inside plain blocks and after structured
+    layers. A symbolic trace (torch.fx) finds these places. It can miss decisions that a network makes in
+    Python, so the folded copy is compared with the unfolded one on random images. If they differ, the
+    unfolded copy is returned.
 
     Args:
-        network: Any network; it stays as it is.
+        network: Any network; it is not changed.
         input_size: (channels, *spatial) of the images for that comparison.
         execution: `dense`, `fast`, or `auto` for each layer's planned execution.
 
     Returns:
-        A network in eval mode without gradients.
+        A network in eval mode whose parameters need no gradients.
     """
     ready = copy.deepcopy(network).eval().requires_grad_(False)
     for layer in structured_layers(ready):
@@ -45,7 +46,7 @@ def for_inference(
     try:
         folded = _fold_batch_norm(copy.deepcopy(ready))
         return folded if _agree(ready, folded, input_size) else ready
-    except Exception:  # what cannot be traced or folded runs as it is
+    except Exception:  # a network that cannot be traced or folded runs unfolded
         return ready
 
 
@@ -67,15 +68,18 @@ def _close(expected: object, found: object) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into everything but torch's own layers and ours."""
+    """Traces into all modules but torch's own layers and structured layers."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, StructuredLayer) or super().is_leaf_module(module, name)
 
 
 def _fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Folds batch norms in place where a trace shows a convolution right before them."""
-    graph = _Tracer().trace(copy.deepcopy(network))  # tracing may leave marks on what it runs
+    """Folds batch norms in place where a trace shows a convolution directly before them.
+
+    Both must run once, and the network must not read their parameters in any other way.
+    """
+    graph = _Tracer().trace(copy.deepcopy(network))  # tracing may change the modules that it runs
     modules = dict(network.named_modules())
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
@@ -94,12 +98,12 @@ def _fold_batch_norm(network: nn.Module) -> nn.Module:
 
 
 def _within(paths: set[str], name: str) -> bool:
-    """Whether one of the paths is a module's or leads into it."""
+    """Whether one of the paths is that of a module or of something inside it."""
     return any(path == name or path.startswith(f"{name}.") for path in paths)
 
 
 def _fold(network: nn.Module, conv: nn.Module, norm: Any) -> bool:
-    """Folds a batch norm into the convolution before it; False if that is none, or cannot."""
+    """Folds a batch norm into the module before it; returns whether that module can take it."""
     if isinstance(conv, StructuredConv):
         mean, variance = norm.running_mean, norm.running_var
         one = torch.ones_like(mean)[:, None]
@@ -114,11 +118,11 @@ def _fold(network: nn.Module, conv: nn.Module, norm: Any) -> bool:
 
 
 def _plain(conv: nn.Module, norm: nn.Module) -> bool:
-    """Whether nothing but their forwards happens when the two run."""
+    """Whether a norm is a fixed affine map, and neither module has forward hooks."""
     hooked = has_forward_hooks(conv) or has_forward_hooks(norm)
     return norm.running_mean is not None and not norm.training and not hooked
 
 
 def to_memory_format(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
-    """The network with its convolutions' weights in this layout."""
+    """Converts a network's weights to a memory layout in place, and returns the network."""
     return network.to(memory_format=memory_format)  # type: ignore[call-overload, no-any-return]

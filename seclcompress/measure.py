@@ -1,7 +1,8 @@
-"""The cost model that a stopwatch agrees with: dense or fast, measured on this machine.
+"""The measured cost model: the choice between dense and fast by timing both on this machine.
 
-Each layer's candidates are timed at its true shape, in eval mode, warm and in turn. Results are kept
-in a file, keyed by everything that changes them, so that a second conversion measures nothing.
+Each layer's executions are timed alternately at the layer's true shape, in eval mode, after a warm-up.
+A cache file keeps the results, with everything that influences them as key, so that a second conversion
+measures nothing.
 """
 
 from __future__ import annotations
@@ -30,22 +31,25 @@ from seclcompress.substitutions.site import Convolution, convolution_of
 from seclcompress.timing import Timing, alternate, processor
 
 _ROUNDS = 21
-#: Two medians of so many independent rounds differ by more than this part of the wider middle half by
-#: chance about one time in twenty: 1.96 √2 · 1.253 σ / √rounds, and that half is 1.349 σ wide where
-#: the noise is normal. (Noise that lasts for several rounds makes it more often.)
+#: The difference of two medians that chance exceeds about one time in twenty, as a share of the wider
+#: interquartile range. For normal noise of standard deviation σ in independent rounds the difference is
+#: 1.96 √2 · 1.253 σ / √rounds, and the interquartile range is 1.349 σ. (Noise that lasts for several
+#: rounds makes larger differences more frequent.)
 _NOISE = 1.96 * math.sqrt(2) * 1.253 / 1.349 / math.sqrt(_ROUNDS)
-_MIN_SECONDS = 0.002  # of one candidate, each way; below this the clock and the caller are measured
+#: Shortest time of one candidate in each direction of a round. In less, the overhead of the clock and
+#: of the calls would matter.
+_MIN_SECONDS = 0.002
 
 
 def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/seclcompress/timings.json`, or below `~/.cache`."""
+    """The path `$XDG_CACHE_HOME/seclcompress/timings.json`; `~/.cache` if the variable is not set."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
     return Path(base) / "seclcompress" / "timings.json"
 
 
 @dataclass(frozen=True)
 class _Case:
-    """What is timed: a family's replacement of a convolution, on inputs of one size."""
+    """One thing to time: a family's replacement of a convolution, on inputs of one size."""
 
     conv: Convolution
     substitution: Substitution
@@ -55,20 +59,20 @@ class _Case:
 
 @dataclass
 class Stopwatch:
-    """Chooses between dense and fast by measuring, and remembers.
+    """Chooses between executions by timing them, and caches the results.
 
     Attributes:
-        cache: Where results are kept; None keeps them for this process only.
-        batch: Images at once.
-        channels_last: Whether images and clips lie with their channels side by side.
-        on_measure: Is told each layer's description before it is measured.
-        measured: How many shapes were measured, not remembered.
+        cache: The file that keeps the results; None keeps them in memory only.
+        batch: Images per batch.
+        channels_last: Whether images and clips are in torch's channels_last layout.
+        on_measure: Called with each layer's description before the layer is measured.
+        measured: Number of cases that were measured, not taken from the cache.
     """
 
     cache: Path | None = None
     batch: int = 1
     channels_last: bool = False
-    on_measure: Callable[[str], object] = str  # nobody listens
+    on_measure: Callable[[str], object] = str  # no effect
     measured: int = 0
     _known: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
@@ -76,7 +80,10 @@ class Stopwatch:
         self._known = _read(self.cache)
 
     def choose(self, site: Site, substitution: Substitution, config: SubstitutionConfig) -> Choice:
-        """The faster execution by the median; the first where the difference is within the noise."""
+        """Chooses the execution with the lowest median time.
+
+        The family's first execution is chosen unless another is faster by more than the noise.
+        """
         seconds = dict.fromkeys(substitution.executions, 0.0)
         noise = 0.0
         for size, times in site.calls.items():
@@ -107,7 +114,7 @@ class Stopwatch:
             built = substitution.build(_with_values(conv), case.config).eval()
             x = torch.randn(self.batch, conv.in_channels, *case.size.input)
             x = x.to(conv.weight.dtype)
-        # As `inference.for_inference` runs them: dense is plain layers.
+        # The modules that `inference.for_inference` would run; for dense they are plain layers.
         candidates = {way: built.ready(way) for way in substitution.executions}
         last = CHANNELS_LAST.get(x.dim()) if self.channels_last else None
         if last is not None:
@@ -126,7 +133,11 @@ class Stopwatch:
             )
 
     def _key(self, case: _Case) -> str:
-        """Everything that changes the seconds."""
+        """The cache's key: everything that influences the seconds.
+
+        The last three entries describe the method of measuring, so that results of earlier versions,
+        which had other methods, are not used.
+        """
         about: dict[str, Any] = {
             "processor": processor(),
             "threads": torch.get_num_threads(),
@@ -151,13 +162,13 @@ class Stopwatch:
             known = {**_read(self.cache), **self._known}  # another process may have written
             try:
                 write_file(self.cache, json.dumps(known, indent=0, sort_keys=True).encode())
-            except ArtefactError as error:  # it is only a cache
+            except ArtefactError as error:  # the program works without its cache
                 warnings.warn(f"Timings are not remembered: {error}", SeclcompressWarning, 2)
                 self.cache = None
 
 
 def _read(path: Path | None) -> dict[str, dict[str, list[float]]]:
-    """What was measured before; a damaged file counts as none, it is only a cache."""
+    """Reads the results of earlier measurements. A damaged file counts as empty."""
     if path is None:
         return {}
     try:
@@ -185,7 +196,7 @@ def _sound(value: object) -> bool:
 
 
 def _with_values(conv: Convolution) -> Convolution:
-    """A convolution of the same shape with values on the CPU; a plan's are often skeletons."""
+    """A convolution of the same shape with values on the CPU. A plan's own often has no values."""
     weight = torch.randn(conv.weight.shape).mul_(conv.weight[0].numel() ** -0.5)
     weight = weight.to(conv.weight.dtype)
     bias = None if conv.bias is None else weight.new_zeros(conv.out_channels)

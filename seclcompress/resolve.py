@@ -1,4 +1,4 @@
-"""From what a person typed to a network in memory: a name, a folder, or `package.module:factory`."""
+"""Finding and loading the network that a person typed: a name, a folder, `package.module:factory`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from seclcompress.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Located:
-    """Which network a person means: found, but not built yet.
+    """The network that a person means, found but not built yet.
 
     Attributes:
         label: What the person typed.
-        network: How the original is built.
+        network: The spec of the original network.
         input_size: (channels, *spatial).
-        folder: The saved folder, if it is one.
+        folder: The saved folder, if the network comes from one.
         config: That folder's configuration.
         factory_name: The factory that the person named in this call.
-        weights: `--weights` as typed: a file or torchvision's spelling.
+        weights: `--weights` as typed: a file, or the name of published weights.
         download: Whether published weights may be downloaded.
-        preprocessing: What the weights were trained with, where that is known.
+        preprocessing: The preprocessing that the weights were trained with, if it is known.
     """
 
     label: str
@@ -43,21 +43,21 @@ class Located:
     preprocessing: Preprocessing | None = None
 
     def skeleton(self) -> nn.Module:
-        """The original network, before any rewrite, without values: for tracing and counting."""
+        """Builds the original network, before any rewrite, without values, to be traced and counted."""
         return networks.build(self.network, factory_name=self.factory_name, skeleton=True)
 
     def load(self, *, seed: int = 0) -> tuple[nn.Module, list[str]]:
-        """The network with its weights, rewritten if the folder's is, in eval mode.
+        """Builds the network with its weights, in eval mode; that of a folder as it was saved.
 
         Args:
-            seed: Of weights that come from nowhere else.
+            seed: Seed of untrained weights.
 
         Returns:
             The network, and the names of parameters that are untrained although weights were asked
             for.
 
         Raises:
-            SeclcompressError: Whatever can be wrong with it, in words.
+            SeclcompressError: If the network cannot be built or the weights do not fit.
         """
         if self.folder is not None:
             network = artefact.load(self.folder, config=self.config, factory_name=self.factory_name)
@@ -96,21 +96,21 @@ def locate(
     factory_name: str | None = None,
     download: bool = False,
 ) -> Located:
-    """Finds out what a person means, without building anything.
+    """Finds the network that a person means, without building it.
 
     Args:
         typed: A network's name, a folder that this program wrote, or `package.module:factory`. A
             `Path` is always a folder.
-        weights: A weights file, or the source's spelling of published ones.
+        weights: A weights file, or the name of weights that the network's source publishes.
         num_classes: Outputs of the classifier.
-        input_size: (channels, *spatial); by default the folder's or the network's usual one.
-        factory_name: The factory to trust when a folder asks for it.
+        input_size: (channels, *spatial); by default that of the folder, or the network's usual one.
+        factory_name: The factory to trust if a folder asks for it.
         download: Whether published weights may be downloaded.
 
     Raises:
-        UsageError: If the options do not go together.
-        NetworkError: If nothing is known by that name.
-        ArtefactError: If it is a folder and not one of ours.
+        UsageError: If the options contradict each other.
+        NetworkError: If no network has that name.
+        ArtefactError: If it is a folder that this program did not write.
     """
     if is_folder(typed):
         folder = Path(typed)
@@ -150,10 +150,10 @@ def locate(
 
 
 def is_folder(typed: str | Path) -> bool:
-    """Whether a network is given as a folder, not by its name or as a factory.
+    """Whether a network is given as a folder, and not by its name or as a factory.
 
     Raises:
-        UsageError: If it is the name of a network and a saved folder here has the same name.
+        UsageError: If it is the name of a network and also of a saved folder in the current directory.
     """
     if isinstance(typed, Path) or "/" in typed:
         return True
@@ -166,7 +166,7 @@ def is_folder(typed: str | Path) -> bool:
 
 
 def is_name(typed: str | Path) -> bool:
-    """Whether a network is given by its name, neither as a folder nor as a factory."""
+    """Whether a network is given by its name, and not as a folder or a factory."""
     if is_folder(typed):
         return False
     source = sources.that_knows(str(typed))
@@ -176,7 +176,7 @@ def is_name(typed: str | Path) -> bool:
 def _is_dir(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # no permission to look, or a name that is too long
+    except OSError:  # the parent is not readable, or the name is too long
         return False
 
 

@@ -1,4 +1,4 @@
-"""Doing what a plan says: a network with its convolutions replaced, and the way back to plain ones."""
+"""Carrying out a plan: a network's layers are replaced, or converted back to torch's own layers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def rewrite_network(
     seed: int = 0,
     on_fit: Callable[[str, Fit | None], None] | None = None,
 ) -> nn.Module:
-    """Replaces the planned layers in place; everything else keeps its weights.
+    """Replaces the layers that a plan rewrites, in place. All other layers keep their weights.
 
     Args:
-        network: The network the plan was made for. It is changed.
-        plan: What becomes of each convolution.
-        seed: Of the new layers' initial values. torch's global random numbers are left as they are.
-        on_fit: Where given, each new layer is fitted to the weights of the one that it replaces, and
-            this is told the layer and what `StructuredLayer.fit` returns.
+        network: The network that the plan was made for. It is changed.
+        plan: The plan.
+        seed: Seed of the new layers' initial values. torch's global random state is left as it is.
+        on_fit: If given, each new layer is fitted to the weights of the layer that it replaces, and
+            this is called with the layer's name and the result of `StructuredLayer.fit`.
 
     Returns:
         The same network.
@@ -72,25 +72,26 @@ def _rewrite_layer(
 
 
 def to_plain(network: nn.Module) -> nn.Module:
-    """A copy in torch's own layers, the structure kept where torch can express it.
+    """Copies a network to torch's own layers, with the structure kept where torch can express it.
 
-    A product of two matrices stays two layers, a block of several layers its layers. It computes what
-    the network computes in eval mode, and needs nothing of this package.
+    A product of two matrices becomes two layers, a block becomes its layers. The copy computes what
+    the network computes in eval mode, and its layers do not depend on this package.
 
     Args:
-        network: A rewritten network; it stays as it is.
+        network: A rewritten network; it is not changed.
     """
     return _converted(network, structure_kept)
 
 
 def to_dense(network: nn.Module) -> nn.Module:
-    """A copy in torch's own layers, factors multiplied out.
+    """Copies a network to torch's own layers, with factors multiplied out.
 
-    It computes the same, needs nothing of this package, and can go wherever torch networks go. A layer
-    that cannot be multiplied out, because it is not affine, becomes its plain layers (`to_plain`).
+    The copy computes the same, its layers do not depend on this package, and it can be used like any
+    torch network. A layer that is not affine cannot be multiplied out; it becomes its plain layers, as
+    in `to_plain`.
 
     Args:
-        network: A rewritten network; it stays as it is.
+        network: A rewritten network; it is not changed.
     """
     return _converted(network, plain)
 
@@ -105,7 +106,7 @@ def _converted(network: nn.Module, convert: Callable[[StructuredLayer], nn.Modul
 
 
 def replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Puts `new` wherever `old` stands; a shared module stands in several places."""
+    """Puts `new` in every place of `old`. A shared module has several places."""
     for parent in list(network.modules()):
         for name, child in list(children_by_name(parent).items()):
             if child is old:

@@ -1,10 +1,10 @@
-"""A stack of ACDC layers as one linear map: run on vectors, or multiplied out to a matrix.
+"""A stack of ACDC layers as a linear map: it is run on vectors or multiplied out to a matrix.
 
     y = fold( expand(x) · Π_l A_l C D_l C⁻¹ P )              (SECL paper, equation 2)
 
-`A_l` and `D_l` are diagonal and the only parameters, `C` is the orthonormal DCT-II and `P` the
-riffle. `expand` repeats the input channels, truncated to the length N; `fold` adds up the outputs
-that agree modulo the number of output channels. Both are linear, so the whole is one matrix of shape
+The diagonals `A_l` and `D_l` are the only parameters. `C` is the orthonormal DCT-II and `P` the riffle.
+`expand` repeats the input channels up to the length N, and `fold` adds up the outputs whose indices
+agree modulo the number of output channels. Both are linear, so the whole stack is one matrix of shape
 (out_channels, in_channels). With the extra riffle of the research log a layer is `A C P D C⁻¹ P`.
 """
 
@@ -29,10 +29,10 @@ from seclcompress.transforms import (
     unriffle,
 )
 
-#: Below this length a product with the DCT matrix is quicker than torch's FFT, and one Mult-Add of
-#: the paper's formula takes as long as so many of a matrix product, by FFT and in the fused kernel
-#: (benchmarks/training_route.py measures all three). They decide how training multiplies out a
-#: stack, never what `fast` runs or what is reported.
+#: Three figures measured by benchmarks/training_route.py: the length from which torch's FFT is faster
+#: than a product with the DCT matrix; and the time of one Mult-Add of the paper's formula, in Mult-Adds
+#: of a matrix product, by FFT and in the fused kernel. They decide how training multiplies out a stack.
+#: They change neither what `fast` runs nor any reported figure.
 FFT_FROM_LENGTH = 256
 FFT_MULT_ADD_COST = 5
 KERNEL_MULT_ADD_COST = 1
@@ -46,15 +46,15 @@ def stack_parameters(length: int, depth: int) -> int:
 def stack_mult_adds(length: int, depth: int) -> int:
     """Mult-Adds of a stack of ACDC layers at one position, run by fast transforms.
 
-    SECL paper, section 4.1: `4N + 5N log₂ N` a layer. Where N is no power of two the logarithm is
-    not whole; a layer is then rounded up, so that the figure never flatters.
+    SECL paper, section 4.1: `4N + 5N log₂ N` per layer. Where N is not a power of two, the figure of a
+    layer is rounded up, so that it is never too low.
 
     Args:
         length: The length N of the transforms.
         depth: The number L of ACDC layers.
 
     Returns:
-        Mult-Adds a position.
+        Mult-Adds per position.
     """
     transform = math.ceil(5 * length * math.log2(length))  # log2 is exact for powers of two
     return depth * (4 * length + transform)
@@ -63,14 +63,14 @@ def stack_mult_adds(length: int, depth: int) -> int:
 def apply_stack(
     x: Tensor, a: Tensor, d: Tensor, out_channels: int, *, extra_riffle: bool = False
 ) -> Tensor:
-    """Runs the stack on vectors by fast transforms, `O(L N log N)` each.
+    """Runs the stack on vectors by fast transforms, in `O(L N log N)` per vector.
 
     Args:
         x: Shape (..., in_channels), float32 or float64.
         a: Shape (L, N): the diagonals A.
         d: Shape (L, N): the diagonals D.
         out_channels: At most N.
-        extra_riffle: A riffle between C and D in every layer.
+        extra_riffle: Adds a riffle between C and D to every layer.
 
     Returns:
         Shape (..., out_channels).
@@ -89,8 +89,9 @@ def stack_matrix(
 ) -> Tensor:
     """Multiplies the stack out to the matrix W with `apply_stack(x) == x @ W.T`.
 
-    The stack, or its transpose, is run on the identity's narrower side: on
-    `min(in_channels, out_channels)` vectors, by the fused kernel where it can.
+    The stack maps the unit vectors of its inputs to the columns of W. The transposed stack maps the
+    unit vectors of its outputs to the rows of W. The one with fewer vectors is run, in the fused kernel
+    if that supports it.
 
     Args:
         a: Shape (L, N), float32 or float64.
@@ -112,12 +113,12 @@ def stack_matrix(
 
 
 def vector_cost(length: int, depth: int, *, fused: bool) -> int:
-    """What the stack costs a vector, in Mult-Adds of a matrix product that take as long.
+    """The stack's time per vector, as the number of Mult-Adds of a matrix product that take as long.
 
     Args:
-        length: N.
-        depth: L.
-        fused: Whether the fused kernel runs it.
+        length: The length N of the transforms.
+        depth: The number L of ACDC layers.
+        fused: Whether the fused kernel runs the stack.
     """
     if fused:
         return KERNEL_MULT_ADD_COST * stack_mult_adds(length, depth)
@@ -129,7 +130,7 @@ def vector_cost(length: int, depth: int, *, fused: bool) -> int:
 def run_stack(
     x: Tensor, a: Tensor, d: Tensor, out_channels: int, *, extra_riffle: bool = False
 ) -> Tensor:
-    """`apply_stack`, by products with the DCT matrix where those are quicker."""
+    """Does the same as `apply_stack`, by products with the DCT matrix where those are faster."""
     length = a.shape[-1]
     if length >= FFT_FROM_LENGTH:
         return apply_stack(x, a, d, out_channels, extra_riffle=extra_riffle)
@@ -144,7 +145,13 @@ def run_stack(
 def _run_transposed(
     y: Tensor, a: Tensor, d: Tensor, in_channels: int, *, extra_riffle: bool
 ) -> Tensor:
-    """The transposed stack: expand and fold change places, the layers run backwards."""
+    """Runs the transposed stack on vectors, shape (..., out_channels) to (..., in_channels).
+
+    The transpose of a product is the product of the transposes in reverse order. A and D are their own
+    transposes. The DCT and the riffle are orthogonal, so their transposes are their inverses. The
+    transpose of `fold` is `expand` and vice versa: one copies an entry to all places from which the
+    other adds entries up.
+    """
     length = a.shape[-1]
     fast = length >= FFT_FROM_LENGTH
     x = expand(y, length)

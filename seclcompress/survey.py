@@ -1,4 +1,4 @@
-"""What a rewrite would do to a network, in a form that fits a line."""
+"""The effect of a rewrite on each of torchvision's networks, in a form that fits one line."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from seclcompress.count import Count
 from seclcompress.networks import torchvision_zoo
 from seclcompress.plan import Plan
 
-#: Where the general part of a plan's reason ends.
+#: The end of the general part of a plan's reason, where the particulars of the layer begin.
 _PARTICULARS = re.compile(r"[:;(]| by | with ")
 
 
 @dataclass(frozen=True)
 class Surveyed:
-    """One network.
+    """The survey's result for one network.
 
     Attributes:
-        network: Its name.
-        seconds: What building its skeleton, tracing, planning and counting took.
-        rewritten: Layers that would be rewritten.
-        kept: How many layers are kept for which reason, without the particulars.
-        counted: Its figures; None where it was refused.
-        refused: Why nothing could be said of it.
-        expected: Whether it is known that the network is refused: it is a quantised one.
+        network: The network's name.
+        seconds: Time for building the skeleton, tracing, planning and counting.
+        rewritten: Number of layers that would be rewritten.
+        kept: Reasons to keep layers, without the particulars, each with its number of layers.
+        counted: The network's figures; None if it was refused.
+        refused: Why the network was refused; None if it was not.
+        expected: Whether the refusal is expected, as it is for quantised networks.
     """
 
     network: str
@@ -38,12 +38,12 @@ class Surveyed:
 
 
 def names() -> list[str]:
-    """All of torchvision's networks, the quantised ones last."""
+    """The names of all of torchvision's networks, the quantised ones last."""
     return [*torchvision_zoo.SOURCE.names(), *torchvision_zoo.quantised_names()]
 
 
 def kept_because(plan: Plan) -> tuple[tuple[str, int], ...]:
-    """How many layers a plan keeps for which reason, without the particulars; the commonest first."""
+    """A plan's reasons to keep layers, each with its number of layers, the most frequent first."""
     kept = Counter(
         _PARTICULARS.split(layer.reason)[0].strip()
         for layer in plan.layers

@@ -1,4 +1,4 @@
-"""Where attention is compared: the ends of a network's resolution groups, found from its trace."""
+"""Taps: the modules whose attention is compared, at the ends of a network's resolution groups."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from seclcompress.errors import UsageError
 from seclcompress.plan import convolutions
 from seclcompress.trace import Trace
 
-#: What detectors and segmentation networks call the part that a classifier shares with them.
+#: The names that detectors and segmentation networks give to the part that is a classifier's as well.
 _BACKBONES = ("backbone", "encoder")
 
 
 def find_taps(network: nn.Module, trace: Trace) -> list[str]:
-    """The last module at each resolution, on the network's main path.
+    """Finds the last module at each resolution, on the network's main path.
 
-    Starting from the network's own children, or from its backbone where one is called so, the child
-    with most convolutions is opened until at least three resolutions can be told apart: `layer1 …
-    layer4` of a ResNet, the last convolution before each pooling of a VGG, the last block of each
-    stage of a MobileNet. The stem is no group, and a map of one position has no attention to compare.
+    The search starts from the network's own children, or from its backbone if one has that name. It
+    replaces the child with most convolutions by that child's own children, until the outputs have at
+    least three resolutions. It finds `layer1 … layer4` of a ResNet, the last convolution before each
+    pooling of a VGG, and the last block of each stage of a MobileNet. The stem is not counted, and
+    neither are outputs of one position, which have no attention to compare.
 
     Args:
         network: The network that was traced.
-        trace: Its trace.
+        trace: The network's trace.
 
     Returns:
-        Module names in the order in which they run; at most one a resolution, possibly none.
+        Module names in running order, at most one per resolution; possibly none.
     """
     finished = {call.name: (index, call.shape) for index, call in enumerate(trace.calls)}
     ran = [name for name in finished if name in convolutions(network)]
@@ -44,7 +45,7 @@ def find_taps(network: nn.Module, trace: Trace) -> list[str]:
     best: dict[int, str] = {}
     while level:
         ends = _ends(sorted(level, key=lambda name: finished.get(name, (-1,))[0]), finished)
-        best = max(best, ends, key=len)  # where none has three, the outermost that has most
+        best = max(best, ends, key=len)  # if no level has three, the outermost level with most wins
         if len(best) >= 3:
             break
         widest = max(level, key=weight)
@@ -59,16 +60,16 @@ def find_taps(network: nn.Module, trace: Trace) -> list[str]:
 
 
 def check_taps(names: Sequence[str], student: Trace, teacher: Trace) -> None:
-    """Makes sure that attention can be compared at these modules.
+    """Checks that attention can be compared at these modules.
 
     Args:
-        names: Of modules.
+        names: Names of modules.
         student: The student's trace.
         teacher: The teacher's trace at the same input size.
 
     Raises:
-        UsageError: If a network has no such module, it does not run, or its maps have no positions or
-            other sizes than the teacher's.
+        UsageError: If a network has no such module, the module does not run, its output has no
+            positions, or the output's size differs between student and teacher.
     """
     shapes = []
     for whose, trace in (("student", student), ("teacher", teacher)):
@@ -90,7 +91,7 @@ def check_taps(names: Sequence[str], student: Trace, teacher: Trace) -> None:
 
 
 def _ends(names: Sequence[str], finished: dict[str, tuple[int, tuple[int, ...]]]) -> dict[int, str]:
-    """The last of the named modules at each number of positions, in running order."""
+    """The last of the named modules at each number of output positions, in running order."""
     ends: dict[int, str] = {}
     for name in names:
         shape = finished[name][1] if name in finished else ()
@@ -102,11 +103,11 @@ def _ends(names: Sequence[str], finished: dict[str, tuple[int, tuple[int, ...]]]
 
 
 class Taps:
-    """Keeps the outputs of some modules while it is open.
+    """A context manager that keeps the outputs of some modules.
 
     Args:
-        network: Whose modules.
-        names: Their names.
+        network: The network that contains the modules.
+        names: The modules' names.
 
     Raises:
         UsageError: If the network has no such module.
@@ -145,11 +146,11 @@ class Taps:
         return hook
 
     def clear(self) -> None:
-        """Lets go of what was kept."""
+        """Releases the outputs that are kept."""
         self._outputs.clear()
 
     def take(self) -> list[Tensor]:
-        """The outputs of the last forward pass, in the order of the names; they are let go."""
+        """Returns the outputs of the last forward pass, in the order of the names, and releases them."""
         taken = [self._outputs[name] for name, _ in self._modules]
         self._outputs.clear()
         return taken

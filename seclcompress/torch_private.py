@@ -1,7 +1,7 @@
-"""What torch and torchvision call private and this package needs, gathered in one place.
+"""All private names of torch and torchvision that this package uses.
 
-Each has its reason beside it, and a test in `tests/test_torch_private.py` that says which of them a new
-torch has changed. No other module uses such a name.
+Each has its reason beside it. The tests in `tests/test_torch_private.py` tell which of them a new
+version of torch has changed. No other module uses private names.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# What batch norms of one to three dimensions have in common; torch has no public name for it.
+# The common base class of batch norms of one to three dimensions; torch has no public name for it.
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-# What convolutions, and transposed ones, of one to three dimensions have in common; likewise.
+# The common base classes of convolutions and transposed convolutions of one to three dimensions,
+# likewise without public names.
 from torch.nn.modules.conv import _ConvNd as ConvNd
 from torch.nn.modules.conv import _ConvTransposeNd as ConvTransposeNd
 
-# Sees every operation below autograd, which is where products are counted.
+# A mode that sees every operation below autograd; `trace` counts products there.
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# The tensors in nested containers. The public `torch.utils.pytree` came with torch 2.9.
+# Finds the tensors in nested containers. The public `torch.utils.pytree` came with torch 2.9.
 from torch.utils._pytree import tree_leaves
 
 __all__ = [
@@ -38,35 +39,39 @@ _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
-    """A module's own parameters by name, without those of the modules in it.
+    """A module's own parameters by name, without those of its submodules.
 
-    `named_parameters(recurse=False)` leaves out a second name of a shared one, and those that are None.
+    `named_parameters(recurse=False)` would leave out the second name of a shared parameter, and
+    parameters that are None.
     """
     return module._parameters
 
 
 def share_state(module: nn.Module, other: nn.Module) -> None:
-    """Makes the own parameters and buffers of two modules the same, under the same names."""
+    """Makes a module share the other's own parameters and buffers, under the same names."""
     module._parameters, module._buffers = other._parameters, other._buffers
 
 
 def children_by_name(module: nn.Module) -> dict[str, nn.Module | None]:
-    """A module's children by name; `named_children` passes over a child's second name."""
+    """A module's children by name. `named_children` would leave out the second name of a child."""
     return module._modules
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
-    """Whether something else than its forward happens when a module runs."""
+    """Whether a module has hooks that run before or after its `forward`."""
     return any(getattr(module, hooks) for hooks in _FORWARD_HOOKS)
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a module has hooks of any kind, which would be lost with it."""
+    """Whether a module has forward or backward hooks, which would be lost if it were replaced."""
     return any(getattr(module, hooks) for hooks in (*_FORWARD_HOOKS, *_BACKWARD_HOOKS))
 
 
 def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a subclass runs `kind`'s own code: a convolution may override `_conv_forward` alone."""
+    """Whether a module of a subclass runs `kind`'s own code.
+
+    A subclass of a convolution may override `_conv_forward` alone, which is private.
+    """
     return all(
         getattr(type(module), method, None) is getattr(kind, method, None)
         for method in ("forward", "_conv_forward", "__call__")
@@ -74,18 +79,18 @@ def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def module_versions(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The modules' versions that torch keeps beside the tensors of a state_dict; empty without any."""
+    """The modules' versions, which torch keeps beside the tensors of a state_dict; empty if missing."""
     versions = getattr(state, "_metadata", None)
     return versions if isinstance(versions, Mapping) else {}
 
 
 def set_module_versions(state: Any, versions: Mapping[str, Any]) -> None:
-    """Puts modules' versions beside the tensors of an ordered dictionary, where torch looks for them."""
+    """Puts modules' versions beside the tensors of an ordered dictionary, where torch finds them."""
     state._metadata = versions
 
 
 def scale_all(tensors: Sequence[Tensor], factor: float) -> None:
-    """Multiplies many tensors in place, by one launch where torch can; optimisers do it so."""
+    """Multiplies many tensors in place, in one kernel launch where torch can, as its optimisers do."""
     torch._foreach_mul_(list(tensors), factor)
 
 
@@ -95,19 +100,19 @@ def operator_name(operator: Any) -> str:
 
 
 def overload_packet(operator: Any) -> Any:
-    """An operator without its overload: what torch's table of FLOP formulas is keyed by."""
+    """An operator without its overload, which is the key of torch's table of FLOP formulas."""
     return operator._overloadpacket
 
 
-# Who watches a call: modes, tracers and transforms have no public sign that is cheap enough to be asked
-# for at every call of a small stack (`kernel/watched.py`).
+# Signs of active modes, tracers and transforms, which need the kernel's operator to go through torch's
+# dispatcher (`kernel/watched.py`). The public ways to ask are too slow for every call of a small stack.
 included_dispatch_keys = torch._C._dispatch_tls_local_include_set
 dispatch_keys = torch._C._dispatch_keys
 torch_function_modes = torch._C._len_torch_function_stack
 
 
 def forward_mode_level() -> int:
-    """How deep in forward-mode differentiation this thread is; -1 outside."""
+    """The nesting level of this thread in forward-mode differentiation; -1 outside of it."""
     return torch.autograd.forward_ad._current_level
 
 
@@ -117,10 +122,10 @@ def inside_a_transform() -> bool:
 
 
 def is_for_classification(transforms: object) -> bool:
-    """Whether published weights' transforms are of torchvision's class for image classification.
+    """Whether the transforms of published weights are torchvision's for image classification.
 
-    The transforms of other tasks have no size, mean and standard deviation in the same places.
+    The transforms of other tasks do not have the same attributes for size, mean and standard deviation.
     """
-    from torchvision.transforms._presets import ImageClassification  # needs torchvision's operators
+    from torchvision.transforms._presets import ImageClassification  # loads torchvision's operators
 
     return isinstance(transforms, ImageClassification)

@@ -3,9 +3,11 @@
 All of them act along the last dimension. `C` in the comments is the orthonormal DCT-II matrix with
 `x @ C == dct(x)` for row vectors, so `C⁻¹ = Cᵀ`.
 
-The fast forms follow J. Makhoul, "A fast cosine transform in one and two dimensions", 1980: with the
-even entries first and the odd ones reversed behind them, one real FFT of the same length, turned by
-`w_k = exp(-iπk / 2N)`, holds `X_k` in its real part and `-X_{N-k}` in its imaginary part.
+The fast forms follow J. Makhoul, "A fast cosine transform in one and two dimensions", 1980. Put the
+even entries first and the odd ones after them in reverse order (Makhoul's order), take one real FFT
+of the same length N, and multiply its entry k by `w_k = exp(-iπk / 2N)`. The product has `X_k`, the
+DCT's coefficient without its scale `s_k`, as real part and `-X_{N-k}` as imaginary part. So the half
+spectrum of N // 2 + 1 complex numbers holds all N coefficients.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from torch import Tensor
 
 _Table = Callable[[int, torch.dtype, torch.device], Tensor]
 
-#: Prime factors that the FFTs in use transform without padding (torch.fft and the fused kernel).
+#: Prime factors of lengths that both FFTs in use (torch.fft and the fused kernel) transform fast.
 FAST_RADICES = (2, 3, 5, 7)
 
 
@@ -50,10 +52,10 @@ def _is_smooth(n: int) -> bool:
 
 
 def _cached_table(make: _Table) -> _Table:
-    """Keeps one table a length, dtype and device, unless it would outlive the mode it was made in.
+    """Caches a function's tables by length, dtype and device.
 
-    A tensor made under inference mode could not be used in training later, and one made while a
-    graph is being traced, or a CUDA graph captured, belongs to that graph.
+    Tables are made outside of inference mode, because training cannot use tensors of that mode. A table
+    made while torch traces a graph or captures a CUDA graph belongs to that graph, so it is not cached.
     """
     tables: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
 
@@ -81,13 +83,13 @@ def dct_matrix(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     Args:
         n: The length N of the transform.
         dtype: A floating-point type; the entries are computed in float64 and rounded once.
-        device: Where the matrix is wanted.
+        device: The device of the matrix.
 
     Returns:
         Shape (N, N): `C[m, k] = s_k cos(π(2m + 1)k / 2N)`, `s_0 = √(1/N)`, else `√(2/N)`.
     """
     m = torch.arange(n, dtype=torch.float64, device=device)
-    # Reducing the integer argument modulo 4N first keeps the cosine exact for long transforms.
+    # The cosine has period 4N in this integer. Reducing it first keeps long transforms accurate.
     steps = torch.remainder((2 * m[:, None] + 1) * m[None, :], 4 * n)
     matrix = torch.cos(steps * (math.pi / (2 * n)))
     return (matrix * _scale(n, torch.float64, device)).to(dtype)
@@ -102,26 +104,26 @@ def _scale(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @_cached_table
 def _turn(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`w_k` for the half spectrum, shape (N // 2 + 1,), complex of `dtype`'s precision."""
+    """The factors `w_k` of the half spectrum, shape (N // 2 + 1,), complex of `dtype`'s precision."""
     angle = torch.arange(n // 2 + 1, dtype=torch.float64, device=device) * (-math.pi / (2 * n))
     return torch.complex(torch.cos(angle).to(dtype), torch.sin(angle).to(dtype))
 
 
 @_cached_table
 def _turn_back(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`1 / w_k`, as numbers: a lazy conjugate is not seen as one inside of an operator's kernel."""
+    """The factors `1 / w_k`, as real memory: operators' kernels overlook torch's lazy conjugate bit."""
     return torch.conj_physical(_turn(n, dtype, device))
 
 
 @_cached_table
 def _mirror(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:  # noqa: ARG001
-    """Where the half spectrum's real and imaginary parts lie: `(k, (N - k) mod N)`, (N//2+1, 2)."""
+    """The coefficients in the half spectrum's two parts, `(k, (N - k) mod N)`, shape (N // 2 + 1, 2)."""
     k = torch.arange(n // 2 + 1, device=device)
     return torch.stack([k, torch.remainder(n - k, n)], dim=-1)
 
 
 def riffle(x: Tensor) -> Tensor:
-    """One perfect riffle shuffle: split in half, interleave.
+    """One perfect riffle shuffle: splits the entries in half and interleaves the halves.
 
     Args:
         x: Shape (..., N). For odd N the first half is the longer one.
@@ -172,10 +174,10 @@ def idct(x: Tensor) -> Tensor:
 
 
 def filter_ordered(x: Tensor, gain: Tensor) -> Tensor:
-    """`idct(gain * dct(x))` on entries that stand in Makhoul's order before and after.
+    """Computes `idct(gain * dct(x))` on entries in Makhoul's order, before and after.
 
-    The scales of the two transforms cancel, and a gain of `X_k` is a gain of one real or imaginary
-    part of the half spectrum, so reorderings and passes over memory are saved.
+    The scales of the two transforms cancel. A gain of `X_k` is a gain of the real or imaginary parts
+    that hold `X_k` in the half spectrum. So this saves reorderings and passes over memory.
 
     Args:
         x: Shape (..., N), float32 or float64: the even entries, then the odd ones from the last to
@@ -189,12 +191,15 @@ def filter_ordered(x: Tensor, gain: Tensor) -> Tensor:
 
 
 def _spectrum(x: Tensor) -> Tensor:
-    """The turned half spectrum of ordered entries, shape (..., N // 2 + 1, 2): where `_mirror` says."""
+    """The half spectrum of ordered entries, times `w_k`, shape (..., N // 2 + 1, 2).
+
+    Its real and imaginary parts are the unscaled coefficients that `_mirror` names, up to their sign.
+    """
     return torch.view_as_real(torch.fft.rfft(x) * _turn(x.shape[-1], x.dtype, x.device))
 
 
 def _leave_spectrum(parts: Tensor, x: Tensor) -> Tensor:
-    """The inverse of `_spectrum`, to the shape and dtype of x."""
+    """The inverse of `_spectrum`; the result has the last dimension of x."""
     turned_back = torch.view_as_complex(parts) * _turn_back(x.shape[-1], x.dtype, x.device)
     return torch.fft.irfft(turned_back, n=x.shape[-1])
 
@@ -202,18 +207,22 @@ def _leave_spectrum(parts: Tensor, x: Tensor) -> Tensor:
 def filter_gradients_ordered(x: Tensor, gain: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of `filter_ordered`.
 
+    The filter's matrix `C D C⁻¹` is symmetric, so the gradient of x is the filtered `grad`. The gradient
+    of a gain is the product of the DCT coefficients of x and `grad`, summed over all vectors.
+
     Args:
-        x: Shape (..., N), what was filtered.
+        x: The filter's input, shape (..., N).
         gain: Shape (N,).
-        grad: Shape (..., N), the gradient of the filter's output.
+        grad: The gradient of the filter's output, shape (..., N).
 
     Returns:
-        The gradient of x, which is the filtered `grad`, and that of the gain, shape (N,).
+        The gradient of x, shape (..., N), and that of the gain, shape (N,).
     """
     n = x.shape[-1]
     mirror = _mirror(n, x.dtype, x.device)
     of_x, of_grad = _spectrum(x), _spectrum(grad)
-    # By Parseval; the half spectrum holds all but the first and, for even N, the last entry twice.
+    # The coefficients are unscaled, so their products lack s_k², which is 2/N, but 1/N for k = 0. For
+    # even N the last entry holds X_{N/2} in both its parts, so each counts half.
     products = (of_x * of_grad).reshape(-1, *of_x.shape[-2:]).sum(0) * (2 / n)
     products[0] /= 2
     if n % 2 == 0:
@@ -223,20 +232,20 @@ def filter_gradients_ordered(x: Tensor, gain: Tensor, grad: Tensor) -> tuple[Ten
 
 
 def enter_order(x: Tensor) -> Tensor:
-    """From natural order into Makhoul's. Shape (..., N) to (..., N)."""
+    """Reorders entries from natural order into Makhoul's. Shape (..., N) to (..., N)."""
     return _flip_second_half(unriffle(x))
 
 
 def leave_order(x: Tensor) -> Tensor:
-    """From Makhoul's order back into the natural one. Shape (..., N) to (..., N)."""
+    """Reorders entries from Makhoul's order back into natural order. Shape (..., N) to (..., N)."""
     return riffle(_flip_second_half(x))
 
 
 def riffle_ordered(x: Tensor) -> Tensor:
-    """`riffle` on entries that stand in Makhoul's order before and after.
+    """Does the same as `riffle` on entries in Makhoul's order, before and after.
 
-    Entering the order undoes one riffle, so of `leave_order`, `riffle`, `enter_order` one riffle
-    and two flips of half a vector remain.
+    That is `leave_order`, `riffle`, `enter_order`. The first step of `enter_order` undoes a riffle, so
+    one riffle and two flips of half a vector remain.
     """
     return _flip_second_half(riffle(_flip_second_half(x)))
 
@@ -247,7 +256,7 @@ def unriffle_ordered(x: Tensor) -> Tensor:
 
 
 def expand(x: Tensor, length: int) -> Tensor:
-    """Repeats the last dimension up to `length`: entry i is `x[i mod c]`. Shape (..., c)."""
+    """Repeats the last dimension: entry i is `x[i mod c]`. Shape (..., c) to (..., length)."""
     channels = x.shape[-1]
     if channels == length:
         return x
@@ -256,7 +265,7 @@ def expand(x: Tensor, length: int) -> Tensor:
 
 
 def fold(y: Tensor, channels: int) -> Tensor:
-    """Adds up the entries of the last dimension that agree modulo `channels`. To (..., channels)."""
+    """Adds up the entries whose indices agree modulo `channels`. Shape (..., N) to (..., channels)."""
     length = y.shape[-1]
     if channels == length:
         return y

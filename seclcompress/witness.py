@@ -1,4 +1,4 @@
-"""A second witness for Mult-Adds: fvcore, made to count what we count."""
+"""A second count of Mult-Adds, by fvcore, for comparison with this package's own."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from seclcompress.trace import eval_mode, floating_dtype
 
 
 def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, dict[str, int]]:
-    """Mult-Adds by fvcore's FlopCountAnalysis, under our convention.
+    """Counts Mult-Adds by fvcore's FlopCountAnalysis, under this package's convention.
 
-    fvcore counts normalisation and pooling too, and does not know attention; the handles here make
-    it count contractions and nothing else. The network is run for real, once, in eval mode.
+    By default fvcore also counts normalisation and pooling, and it cannot count attention. The handles
+    in this module make it count contractions only. The network runs once, with values, in eval mode.
 
     Args:
-        network: A network of plain layers; `to_dense` makes one of a rewritten network.
+        network: A network of plain layers; `to_dense` converts a rewritten network to them.
         input_size: (channels, *spatial).
 
     Returns:
-        Mult-Adds an image, and how often each operation ran that fvcore does not know.
+        Mult-Adds per image, and the number of runs of each operation that fvcore does not know.
 
     Raises:
-        NetworkError: If what the network runs depends on the image's values.
+        NetworkError: If the number of operations depends on the image's values.
     """
     device = next(network.parameters()).device
     image = torch.zeros(1, *input_size, device=device, dtype=floating_dtype(network))
@@ -44,7 +44,7 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
             "most, fvcore what one image takes. The two cannot be compared; leave --verify out."
         )
     fused_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one operation that hides three products
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides products in one operation
     try:
         with eval_mode(network), torch.no_grad():
             analysis = FlopCountAnalysis(network, task.arguments(image))
@@ -59,18 +59,18 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
 
 
 def verify(network: nn.Module, plan: Plan, counted: Count) -> dict[str, int]:
-    """Builds what was counted and counts it again: parameters by torch, Mult-Adds by fvcore.
+    """Rewrites a network and counts it again: parameters by torch, Mult-Adds by fvcore.
 
     Args:
-        network: The original, with values; it is rewritten.
-        plan: What was counted.
+        network: The original network, with values. It is rewritten.
+        plan: The plan that was counted.
         counted: The figures to verify.
 
     Returns:
-        Mult-Adds by column, `original` and `dense`, on which both agree.
+        The verified Mult-Adds of the columns `original` and `dense`.
 
     Raises:
-        NetworkError: If a figure differs; both are in the message.
+        NetworkError: If a figure differs; the message contains both.
     """
     agreed = {}
     for column in ("original", "dense"):
@@ -94,7 +94,7 @@ def _shape(value: Any) -> list[int]:
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Scaled dot-product attention: query by key, then scores by value."""
+    """Scaled dot-product attention: the products of queries and keys, and of scores and values."""
     del outputs
     *batch, queries, width = _shape(inputs[0])
     keys, out_width = _shape(inputs[2])[-2:]
@@ -103,7 +103,10 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 
 
 def _einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Two operands: the product of all index sizes. fvcore reads it off numpy's rounded text."""
+    """An einsum of two operands: the product of all index sizes.
+
+    fvcore's own handle parses them from numpy's report, in which they are rounded.
+    """
     del outputs
     equation = inputs[0].toIValue().replace(" ", "")
     terms = equation.split("->")[0].split(",")
@@ -117,13 +120,13 @@ def _einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 
 
 def _same_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """A convolution with padding 'same' or 'valid': every weight of a filter at every output."""
+    """A convolution with padding 'same' or 'valid': filter size times number of outputs."""
     filter_size = math.prod(_shape(inputs[1])[1:])
     return Counter({"conv": math.prod(_shape(outputs[0])) * filter_size})
 
 
 def _nothing(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """For what is no contraction; a handle of None would leave fvcore's own in force."""
+    """Zero, for operations that are no contractions. With None, fvcore would use its own handle."""
     del inputs, outputs
     return Counter()
 

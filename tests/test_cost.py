@@ -8,7 +8,7 @@ from seclcompress import cost
 def test_convolution_by_hand() -> None:
     assert cost.convolution_parameters(16, 32, (3, 3), 4, bias=True) == 32 * 4 * 9 + 32
     assert cost.convolution_mult_adds(16, 32, (3, 3), 4, 35) == 32 * 4 * 9 * 35
-    large = 2**30 + 1  # its square is no floating-point number
+    large = 2**30 + 1  # its square cannot be represented in float64
     assert cost.convolution_parameters(large, large, (1,), 1, bias=False) == large**2
 
 
@@ -28,4 +28,4 @@ def test_an_execution_that_a_layer_has_not_is_the_one_it_has(only: str) -> None:
     assert layer.cheapest == only
     assert [layer.under(execution) for execution in cost.EXECUTIONS] == [7, 7]
     both = cost.LayerCost(1, {"fast": 4, "dense": 4})
-    assert both.cheapest == "fast"  # the family's first
+    assert both.cheapest == "fast"  # the first one wins a draw

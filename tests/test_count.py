@@ -29,7 +29,7 @@ def figures(count: Count) -> dict[str, tuple[int, int]]:
     return {name: (c.parameters, c.mult_adds) for name, c in count.columns.items()}
 
 
-#: docs/reference_counts.md: WRN(40,2) with stem, shortcuts and classifier left dense.
+#: docs/reference_counts.md: WRN(40,2) with stem, shortcuts and classifier kept.
 SHORTCUTS = {"keep": ("*.shortcut",)}
 
 
@@ -54,7 +54,7 @@ def test_wrn40_2_with_eleven_layers_and_with_one() -> None:
 
 
 def test_wrn28_10_of_the_log() -> None:
-    """The log's 555,498 parameters: eleven layers and shortcuts left dense."""
+    """The research log's 555,498 parameters, with a depth of 11 and shortcuts kept."""
     count, _ = counted("wrn28_10", config={"depth": 11}, **SHORTCUTS)
     assert figures(count)["original"][0] == 36_479_194
     assert figures(count)["auto"][0] == 555_498
@@ -81,7 +81,7 @@ def test_separable_is_no_better_than_itself() -> None:
     columns = figures(count)
     assert list(columns) == ["original", "separable", "dense", "auto"]
     assert columns["separable"] == columns["dense"] == columns["auto"]
-    assert count.column("fast") == count.columns["auto"]  # what runs, asked for what there is not
+    assert count.column("fast") == count.columns["auto"]  # dense runs in its stead
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_separable_is_no_better_than_itself() -> None:
 )
 @pytest.mark.parametrize("depth", [1, 12, 200])
 def test_the_baseline_is_a_real_separable_network(name: str, depth: int) -> None:
-    """The second column is what `--substitution separable` makes, whatever the family keeps."""
+    """The second column agrees with `--substitution separable`, whatever layers the family keeps."""
     source = resolve.locate(name)
     network = source.skeleton()
     trace = trace_network(network, source.input_size)
@@ -103,7 +103,8 @@ def test_the_baseline_is_a_real_separable_network(name: str, depth: int) -> None
 
 
 class Odd(nn.Module):
-    """A module with two names, tied convolutions, a parametrised one, and one without a batch."""
+    """A network with a module under two names, tied convolutions, a parametrised one, and one that is
+    called without a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +187,7 @@ def agrees_with_fvcore(name: str, size: tuple[int, ...] | None = None) -> None:
     try:
         plan = make_plan(network, trace, PlanOptions(config={"depth": 2}))
     except PlanError:
-        return  # a transformer has a stem and no other convolution
+        return  # a transformer has no convolution but its stem
     count = count_network(network, trace, plan)
     rewrite_network(network, plan)
     assert sum(p.numel() for p in network.parameters()) == count.columns["auto"].parameters
@@ -235,5 +236,5 @@ def test_what_an_image_decides_is_not_compared() -> None:
     ],
 )
 def test_fvcore_is_a_second_witness_for_all(name: str) -> None:
-    """At the usual size of each; the two largest would need more memory than CI has."""
+    """Counts at each network's usual size. The two largest would need more memory than CI has."""
     agrees_with_fvcore(name)

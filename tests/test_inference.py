@@ -1,4 +1,4 @@
-"""Networks made ready to run compute the same; the bench has a figure for every variant."""
+"""Networks prepared for inference compute the same; the bench has a figure for every variant."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def norms(network: nn.Module) -> int:
 
 
 def settled(name: str, size: int) -> nn.Module:
-    """A network whose batch norms have seen something, so that folding has something to get wrong."""
+    """A network whose batch norms have random statistics, so that wrong folding shows."""
     torch.manual_seed(0)
     network = networks.build(networks.named_spec(name, 10))
     with torch.no_grad():
@@ -45,8 +45,8 @@ def settled(name: str, size: int) -> nn.Module:
         ("resnet18", 64, 0),
         ("vgg11_bn", 64, 0),
         ("mobilenet_v2", 64, 0),
-        ("wrn10_1", 32, 4),  # pre-activation: a norm before a convolution stays
-        ("googlenet", 64, 2),  # of the auxiliary heads, which do not run
+        ("wrn10_1", 32, 4),  # pre-activation: norms before convolutions stay
+        ("googlenet", 64, 2),  # those of the auxiliary heads, which do not run
         ("shufflenet_v2_x0_5", 64, 0),
     ],
 )
@@ -74,7 +74,7 @@ def test_it_computes_the_same(name: str, size: int, left: int, execution: str) -
 
 
 def moved(norm: nn.Module) -> nn.Module:
-    """A batch norm that has seen something."""
+    """Gives a batch norm random statistics, scale and shift."""
     with torch.no_grad():
         norm.running_mean.normal_(0, 0.3)
         norm.running_var.uniform_(0.5, 1.5)
@@ -99,7 +99,7 @@ class Halves(FullConv):
 
 
 def bottleneck(conv: nn.Conv2d, inner: int = 4) -> BlockConv:
-    """1×1, BN, ReLU, strided 3×3, BN, ReLU, 1×1."""
+    """A block: 1×1, BN, ReLU, strided 3×3, BN, ReLU, 1×1."""
     body = nn.Sequential(
         nn.Conv2d(conv.in_channels, inner, 1, bias=False),
         moved(nn.BatchNorm2d(inner)),
@@ -113,7 +113,7 @@ def bottleneck(conv: nn.Conv2d, inner: int = 4) -> BlockConv:
 
 
 class Shaped(nn.Module):
-    """A block and a full convolution, a batch norm behind each."""
+    """A block and a full convolution, each followed by a batch norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Shaped(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(self.block(x)).relu()
-        assert self.block.out_channels == 6  # as networks read of a convolution
+        assert self.block.out_channels == 6  # networks read such attributes of convolutions
         return self.second(self.full(x))
 
 
@@ -138,7 +138,7 @@ def test_batch_norm_in_and_behind_blocks_and_full_convolutions(execution: str) -
         expected = network(x)
         torch.testing.assert_close(ready(x), expected, atol=1e-5, rtol=1e-4)
     assert norms(network) == 4
-    assert norms(ready) == 0  # two inside the block, one behind it, one behind the full one
+    assert norms(ready) == 0  # all four are folded: two in the block, two after the layers
     assert structured_layers(ready) == []
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert not any(p.requires_grad for p in ready.parameters())
@@ -264,7 +264,7 @@ def test_what_a_trace_cannot_see_is_not_folded_wrongly(kind: type[nn.Module]) ->
     ready = for_inference(network, (3, 5, 5))
     with torch.no_grad():
         torch.testing.assert_close(ready(x), network(x))
-    # Small is given up after comparing; of the others nothing is folded.
+    # The fold of Small is discarded after the comparison; in the others nothing is folded.
     assert norms(ready) == 1
 
 
@@ -304,7 +304,7 @@ def test_bench_has_a_figure_for_every_variant(invoke: Invoke, tmp_path, monkeypa
 def test_bench_chooses_for_each_layout(
     invoke: Invoke, monkeypatch, tmp_path, layout: str, fast: int, otherwise: int
 ) -> None:
-    """What is faster in NCHW need not be in NHWC; the last line is about the faster layout."""
+    """The faster execution may differ between layouts; the last line is about the faster layout."""
 
     def measure(self, *of: object) -> dict[str, Timing]:
         return {"dense": Timing(2.0, 0.0), "fast": Timing(1.0 if self.channels_last else 3.0, 0.0)}
@@ -327,7 +327,7 @@ def test_bench_chooses_for_each_layout(
     executions = json.loads(invoke("bench", *flags, "--json").stdout)["executions"]
     assert set(executions["NCHW"].values()) == {"dense"}
     assert set(executions["NHWC"].values()) == {"fast"}
-    # What bench shows can be had.
+    # `convert` can make the network that bench shows.
     measured = ("--cost-model", "measured", *(["--channels-last"] if layout == "NHWC" else []))
     invoke("convert", *flags, *measured, "--dry-run", "--write-plan", "plan.json")
     layers = json.loads((tmp_path / "plan.json").read_text())["layers"]

@@ -1,4 +1,4 @@
-"""The measured cost model: what it decides, and what it remembers. Never how long something takes."""
+"""The measured cost model: its decisions and its cache. No test depends on real times."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ CONFIG = ACDC.config({"depth": 2})
 
 
 def site(layer: nn.Module, calls: Mapping[tuple[int, ...], int] | None = None) -> Site:
-    """Where a layer stands that runs on these output sizes; once on 4×4 by default."""
+    """The site of a layer with these numbers of calls by output size; one call at 4×4 by default."""
     calls = calls or {(4, 4): 1}
     sizes = {CallSize(input_size(layer, size), size): times for size, times in calls.items()}
     return Site(layer, sizes)
 
 
 def input_size(layer: nn.Module, output: tuple[int, ...]) -> tuple[int, ...]:
-    """One that gives this output."""
+    """An input size that gives this output size."""
     conv = as_convolution(layer)
     if conv.padding == "same":
         return output
@@ -47,7 +47,7 @@ def input_size(layer: nn.Module, output: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def told(monkeypatch: pytest.MonkeyPatch, dense: Timing, fast: Timing) -> list[str]:
-    """Replaces the clock."""
+    """Replaces the measurement by given timings; returns a list of the sizes that it was asked for."""
     asked: list[str] = []
 
     def measure(self, case) -> dict[str, Timing]:
@@ -93,7 +93,7 @@ def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> No
     again = Stopwatch(cache)
     assert again.choose(site(conv), ACDC, CONFIG).execution == "fast"
     assert (first.measured, again.measured, len(asked)) == (1, 0, 1)
-    # Whatever changes the seconds is measured anew.
+    # A change of anything that influences the seconds leads to a new measurement.
     again.choose(site(conv), ACDC, ACDC.config({"depth": 3}))
     again.choose(site(nn.Conv2d(4, 8, 3)), ACDC, CONFIG)
     again.choose(site(conv, {(5, 5): 1}), ACDC, CONFIG)
@@ -106,7 +106,7 @@ def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> No
     finally:
         torch.set_num_threads(threads)
     assert len(asked) == 7
-    # A stopwatch that was opened before does not lose what others wrote since.
+    # A stopwatch keeps the results that others wrote to the file after it had read it.
     second.choose(site(conv, {(9, 9): 1}), ACDC, CONFIG)
     assert len(json.loads(cache.read_text())) == 8
 
@@ -234,7 +234,7 @@ def test_on_the_command_line(invoke: Invoke, tmp_path: Path, monkeypatch) -> Non
     ids=["images", "clips", "a Linear's positions"],
 )
 def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> None:
-    """What comes out has the layout of what went in; dense is plain layers."""
+    """The output has the input's layout, and the dense candidate consists of plain layers."""
     outputs: dict[str, torch.Tensor] = {}
     stacks: list[str] = []
     map_channels = AcdcPointwise.map_channels
@@ -257,7 +257,7 @@ def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> Non
         for name, y in outputs.items():
             assert y.is_inference()
             if y.dim() == 5 and name == "dense":
-                continue  # torch's own Conv3d answers in NCDHW
+                continue  # the output of torch's own Conv3d is NCDHW
             if channels_last and last is not None:
                 assert y.is_contiguous(memory_format=last)
                 assert not y.is_contiguous()
@@ -299,6 +299,6 @@ print(sorted(seen)[len(seen) // 2])
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's allocator")
 def test_page_faults_of_a_fresh_process_are_not_timed() -> None:
-    # They made dense seem four times as slow in the first layers that a process measured.
+    # Page faults made dense seem four times slower in the first layers that a process measured.
     ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     assert int(ran.stdout) < 100

@@ -1,4 +1,4 @@
-"""docs/reference_counts.md: which convention gives each published figure, digit for digit."""
+"""docs/reference_counts.md: the convention that gives each published figure, digit for digit."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def planned(name: str, depth: int, keep: tuple[str, ...] = ("*.shortcut",)) -> t
 
 
 def relu_elements(trace: Trace) -> int:
-    """In a wide residual network every batch norm is followed by a ReLU, and nothing else is."""
+    """Elements of all ReLU outputs of a wide residual network; a ReLU follows each batch norm."""
     return sum(math.prod(call.shape) for call in trace.calls if "bn" in call.name.split(".")[-1])
 
 
 def by_the_log(name: str, depth: int, *, square: bool, at_input: bool) -> int:
     """Mult-Adds as the authors' script counted them.
 
-    The pointwise map is a square N×N matrix or the fast transform, whichever is cheaper (`square`)
-    or the transform alone; in a strided convolution it is counted at the input's resolution; one
+    The pointwise map counts as the fast transform, or with `square` as the cheaper of that and a square
+    N×N matrix. With `at_input`, that of a strided convolution is counted at the input's resolution. One
     operation is added for each ReLU element.
     """
     trace, plan = planned(name, depth)
@@ -47,7 +47,7 @@ def by_the_log(name: str, depth: int, *, square: bool, at_input: bool) -> int:
         assert calls.input_size is not None
         assert math.prod(calls.input_size) == math.prod(calls.output_size) * (4 if strided else 1)
         positions = math.prod(calls.input_size if at_input else calls.output_size)
-        # Dense execution costs exactly a plain separable convolution.
+        # The dense execution costs exactly as much as a plain separable convolution.
         assert layer.separable.under("dense") == layer.cost.under("dense")
         depthwise = layer.cost.under("fast") - fast * math.prod(calls.output_size)
         total += depthwise + pointwise * positions - layer.original.under("dense")
@@ -83,7 +83,7 @@ def test_the_logs_wide_network() -> None:
 
 
 def test_the_logs_resnet18() -> None:
-    """Its stem is 3×3 (1,728 weights), torchvision's 7×7 (9,408); its shortcuts are rewritten."""
+    """The log's stem is 3×3 (1,728 weights), torchvision's 7×7 (9,408). Shortcuts are rewritten."""
     source = resolve.locate("resnet18", num_classes=10, input_size=(3, 32, 32))
     network = source.skeleton()
     trace = trace_network(network, source.input_size)

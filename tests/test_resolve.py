@@ -1,4 +1,4 @@
-"""From what a person gave to a network: names, folders as strings and as paths, factories."""
+"""Finding the network that a person typed: names, folders as strings and as paths, factories."""
 
 from __future__ import annotations
 

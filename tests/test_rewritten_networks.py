@@ -1,4 +1,4 @@
-"""Whole rewritten networks: copied, pickled, saved, halved; awkward numbers; the same by every way."""
+"""Whole rewritten networks: copies, pickles, half precision, odd sizes, and equal executions."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_no_images_one_image_and_one_in_training(rewritten: nn.Module, execution
     seclcompress.set_execution(rewritten, execution)
     assert rewritten(image(0)).shape == (0, 10)
     torch.testing.assert_close(rewritten(image(1)), rewritten(image())[:1], atol=1e-4, rtol=1e-3)
-    # Batch norm has 8 × 16 values a channel here, so that one image is enough to train on.
+    # The batch norms have 8 × 16 values per channel here, so training on one image is possible.
     loss = rewritten.train()(image(1)).square().sum()
     loss.backward()
     used = [p for name, p in rewritten.named_parameters() if not name.startswith("unused")]
@@ -113,7 +113,7 @@ def test_images_of_one_pixel(invoke: Invoke) -> None:
         with torch.no_grad():
             assert torch.isfinite(network(torch.ones(1, 3, 1, 1))).all()
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        network.train()(torch.ones(1, 3, 1, 1))  # as batch norm says of every network
+        network.train()(torch.ones(1, 3, 1, 1))  # batch norm refuses this in any network
 
 
 def test_a_convolution_without_channels() -> None:
@@ -139,7 +139,7 @@ def test_values_that_are_no_numbers(invoke: Invoke, bad: float) -> None:
 
 @pytest.mark.parametrize("scale", [1e-42, 0.0, 1e37])
 def test_subnormal_vanishing_and_enormous_weights(rewritten: nn.Module, scale: float) -> None:
-    """A converted layer starts with finite factors, whatever the old weights are."""
+    """A rewritten layer starts with finite factors, even if the original's weights are extreme."""
     torch.manual_seed(0)
     network = Awkward().eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The survey, and for every network of torchvision what a person would do with it."""
+"""The survey, and the usual steps (plan, rewrite, train, save, load) for every torchvision network."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestSurvey:
         assert sorted(survey.names()) == sorted(models.list_models())
 
 
-#: Sizes (channels left out) at which a pass is quick, where 64×64 will not do.
+#: Sizes without channels at which a pass is quick, for networks that cannot run at the default ones.
 SMALL = {
     "inception_v3": (299, 299),
     "maxvit_t": (224, 224),
@@ -84,7 +84,7 @@ def small_size(name: str) -> tuple[int, ...]:
 
 
 def shrink(network: nn.Module) -> nn.Module:
-    """Makes a detector scale images to 128 pixels instead of 800, where it is free to."""
+    """Makes a detector scale images to 128 pixels instead of 800, unless its size is fixed."""
     transform = getattr(network, "transform", None)
     if transform is not None and transform.fixed_size is None:
         transform.min_size, transform.max_size = (128,), 128

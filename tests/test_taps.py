@@ -1,4 +1,4 @@
-"""Where attention is compared."""
+"""Taps: the modules whose attention is compared."""
 
 from __future__ import annotations
 

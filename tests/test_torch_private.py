@@ -1,6 +1,6 @@
-"""torch's private names: each does what it is used for, and none is used elsewhere.
+"""torch's private names: each does what it is used for, and no other file uses one.
 
-Where a test here fails after an update of torch, its name says what torch has changed.
+If a test fails after an update of torch, the test's name tells what torch has changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = Path(private.__file__).parent
 
 
 def private_names(path: Path) -> list[str]:
-    """Names with one underscore in front that are not the file's own."""
+    """Names with one leading underscore that a file uses but that are not its own."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
@@ -35,7 +35,7 @@ def private_names(path: Path) -> list[str]:
     return found
 
 
-#: Not torch's: documented names of Python, and a method of torch's that is documented for subclasses.
+#: Documented names of Python, and a method that torch documents for subclasses.
 ALLOWED = {"os._exit", "batch._replace", "super()._apply"}
 
 

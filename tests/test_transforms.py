@@ -138,7 +138,7 @@ def test_results_have_the_inputs_dtype_and_device(dtype: torch.dtype, device: st
 
 
 def test_compiled_transforms() -> None:
-    """What is traced leaves nothing behind that only its graph could use."""
+    """Compiled transforms leave no table in the cache that only their graph could use."""
     torch._dynamo.reset()
     compiled = torch.compile(tf.dct, backend="aot_eager", fullgraph=True)
     x = torch.randn(3, 39)

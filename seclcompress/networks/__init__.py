@@ -1,7 +1,7 @@
-"""Networks by name: how one is built, and built again from a saved folder.
+"""Networks by name, and how they are built, also from a saved folder.
 
-Where networks come from is said by sources, one file each (`sources.py`). A `NetworkSpec` says how one
-of them builds a network before anything is rewritten.
+Networks come from sources, one file each (`sources.py`). A `NetworkSpec` tells how a source builds a
+network before anything is rewritten.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ __all__ = [
 
 
 def names() -> list[str]:
-    """Every network that lists show, by source. Some sources know more names."""
+    """The names of all networks for lists, by source. Some sources know more names."""
     return [name for source in sources.registered() for name in source.names()]
 
 
 def named_spec(
     name: str, num_classes: int | None = None, options: Mapping[str, Option] | None = None
 ) -> NetworkSpec:
-    """How the network of a name that a person typed is built.
+    """The spec of the network whose name a person typed.
 
     Args:
-        name: One that a source knows: of torchvision, `wrn<depth>_<width>`,
+        name: A name that a source knows: one of torchvision, `wrn<depth>_<width>`,
             `package.module:factory`, …
         num_classes: Outputs of the classifier; by default the source's choice (1000 for
             torchvision's image classifiers, 10 for a wide residual network).
         options: Further options of the source's builder.
 
     Raises:
-        NetworkError: If there is no such network (the nearest names are suggested), it has no
-            classes to number or not so many, or it computes with integers.
+        NetworkError: If there is no such network (the message suggests the nearest names), its number
+            of classes cannot be chosen or is out of range, or it computes with integers.
     """
     source = sources.that_knows(name)
     if source is not None:
@@ -72,21 +72,21 @@ def named_spec(
 
 
 def default_input_size(spec: NetworkSpec) -> tuple[int, ...]:
-    """The size a network is usually run at, as (channels, *spatial)."""
+    """The usual input size of a network, (channels, *spatial)."""
     return sources.get(spec.source).input_size(spec)
 
 
 def check_image_classification(spec: NetworkSpec, purpose: str) -> None:
-    """Makes sure that a network is one that sorts images into classes.
+    """Checks that a network is an image classifier.
 
-    Nothing is known of a factory's network before it runs; it passes.
+    The task of a factory's network is unknown before the factory runs, so such a network passes.
 
     Args:
-        spec: Of the network.
-        purpose: What image classification is needed for, for the message: `train`, `distill`.
+        spec: The spec of the network.
+        purpose: The command that needs a classifier, for the message: `train` or `distill`.
 
     Raises:
-        UsageError: If it is a network for another task.
+        UsageError: If the network has another task.
     """
     task = sources.get(spec.source).task(spec)
     if type(task) is not Task:

@@ -1,4 +1,4 @@
-"""From a spec to a network in memory: with untrained weights, or as a skeleton without values."""
+"""Building networks from specs: with untrained weights, or as skeletons without values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seclcompress.errors import ArtefactError, NetworkError, short
 from seclcompress.networks import sources
 from seclcompress.networks.sources import NetworkSpec, Source
 
-#: What builders raise over options that they were not made for.
+#: Exceptions that builders raise for options that do not suit them.
 _ODD_OPTIONS = (
     ArithmeticError,
     AssertionError,
@@ -22,20 +22,20 @@ _ODD_OPTIONS = (
     TypeError,
     ValueError,
 )
-_LARGE = 2**16  # numbers; among smaller tensors are those that builders look at
+_LARGE = 2**16  # elements; builders may read the values of smaller tensors
 
 
 def build(
     spec: NetworkSpec, *, factory_name: str | None = None, skeleton: bool = False
 ) -> nn.Module:
-    """Builds a network with untrained weights, from torch's global random numbers.
+    """Builds a network with untrained weights, from torch's global random state.
 
     Args:
-        spec: What to build.
-        factory_name: The factory that the person named in this call. One that only stands in a file
+        spec: The network to build.
+        factory_name: The factory that the person named in this call. A factory that only a file names
             is not imported.
-        skeleton: Leaves large weights on the meta device, without values: quick, and no memory. A
-            factory's network is built in full all the same.
+        skeleton: Leaves large weights on the meta device, without values, which takes little time and
+            memory. A factory's network is built in full all the same.
 
     Raises:
         NetworkError: If the network cannot be built.
@@ -65,12 +65,12 @@ def build_untrained(
 ) -> nn.Module:
     """Builds a network with untrained weights from a seed.
 
-    torch's global random numbers stay as they are.
+    torch's global random state is left as it is.
 
     Args:
-        spec: What to build.
+        spec: The network to build.
         factory_name: The factory that the person named in this call.
-        seed: Of the weights.
+        seed: Seed of the weights.
 
     Raises:
         NetworkError: If the network cannot be built.
@@ -86,18 +86,17 @@ def _skeleton(source: Source, spec: NetworkSpec) -> nn.Module:
         with _LargeOnMeta():
             return source.build(spec)
     except RuntimeError:
-        if spec.options:  # with somebody's options a network in full may be of any size
+        if spec.options:  # with a stranger's options the full network could be of any size
             raise
-        return source.build(spec)  # SSDlite runs its backbone while it is built
+        return source.build(spec)  # SSDlite's builder runs the backbone, which needs values
 
 
 class _LargeOnMeta(TorchFunctionMode):
-    """Makes every `torch.empty`, from which layers take their weights, land on the meta device.
+    """Puts the results of `torch.empty`, from which layers make their weights, on the meta device.
 
-    Large zeros and ones, from which normalisations take theirs, do so too.
-
-    The whole network under `torch.device("meta")` would not do: RegNet computes its widths with
-    tensors while it is built.
+    It does the same with large results of `torch.zeros` and `torch.ones`, from which normalisations
+    make their weights. `torch.device("meta")` would put all tensors there, but RegNet's builder computes
+    widths with tensors and needs their values.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

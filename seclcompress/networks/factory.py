@@ -1,7 +1,7 @@
 """A person's own network: `package.module:factory`.
 
-Importing a module runs its code, so this happens only for a name that the person gave in this very
-call, never for one that stands in a file.
+Importing a module runs its code. So a factory is imported only if the person named it in this very
+call, never because a file names it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from seclcompress.networks.sources import NetworkSpec, Option, Source
 
 
 class Factories(Source):
-    """Functions without arguments, in modules of the current folder or installed ones."""
+    """Functions without arguments, in modules that are installed or in the current folder."""
 
     name = "factory"
     runs_foreign_code = True
 
     def names(self) -> list[str]:
-        """None: whatever can be imported can be named."""
+        """The empty list, because any importable name is possible."""
         return []
 
     def knows(self, name: str) -> bool:
@@ -39,10 +39,10 @@ class Factories(Source):
         num_classes: int | None = None,
         options: Mapping[str, Option] | None = None,
     ) -> NetworkSpec:
-        """As every source, without a number of classes.
+        """The spec of a factory's network, which takes no number of classes.
 
         Raises:
-            NetworkError: If there is a number of classes.
+            NetworkError: If a number of classes is given.
         """
         if num_classes is not None:
             raise NetworkError(f"{name} decides its number of classes itself; drop --num-classes.")
@@ -52,12 +52,12 @@ class Factories(Source):
         """Imports the module and calls the factory without arguments.
 
         Args:
-            spec: Its name is `package.module:factory`; the factory returns an `nn.Module`.
+            spec: A spec with the name `package.module:factory`.
 
         Raises:
             UsageError: If the name is malformed.
-            NetworkError: If the module or the factory is not there, fails, or returns something
-                else; or if options are given.
+            NetworkError: If the module or the factory is missing or fails, the factory does not return
+                an `nn.Module`, or options are given.
         """
         if not self.knows(spec.name):
             raise UsageError(f"'{spec.name}' is not of the form package.module:factory.")
@@ -66,7 +66,7 @@ class Factories(Source):
         return _call(spec.name)
 
     def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
-        """ImageNet's usual one, for want of anything better."""
+        """ImageNet's usual size, because a factory does not tell its own."""
         del spec
         return (3, 224, 224)
 

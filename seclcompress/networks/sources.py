@@ -1,8 +1,8 @@
-"""What a source of networks can, and which sources there are.
+"""The contract of a source of networks, and the registry of sources.
 
-A source knows names and builds what they stand for. A file in this folder that defines `SOURCE` is
-registered by being here: there is no list to edit. What every source promises is written down as tests
-in `tests/networks/source_promises.py`, which run over all that are registered.
+A source knows names and builds the networks that they stand for. A file in this folder that defines
+`SOURCE` is registered under the `name` of that object; there is no list to edit. The tests in
+`tests/networks/source_promises.py` define what every source promises, and run over all registered ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seclcompress.errors import NetworkError
 from seclcompress.networks.tasks import Task
 from seclcompress.preprocessing import Preprocessing
 
-# Bounds of what a file may ask of a builder: what a person was given may be made to cost time.
+# Limits on the options that a file may give a builder, because a malicious one could cost much time.
 _LARGEST_OPTION = 2**16
 _LONGEST_OPTION = 200
 
@@ -43,12 +43,12 @@ Option = Annotated[bool | int | float | str, PlainValidator(_option)]
 
 
 class NetworkSpec(BaseModel):
-    """How a network is built before anything is rewritten; it holds no weights.
+    """How a network is built before anything is rewritten; a spec has no weights.
 
     Attributes:
-        source: The name of the source that builds it.
-        name: What that source calls it: `resnet18`, `wrn40_2`, or `package.module:factory`.
-        num_classes: Outputs of the classifier; None leaves them to the source.
+        source: The name of the source that builds the network.
+        name: The source's name of the network: `resnet18`, `wrn40_2`, or `package.module:factory`.
+        num_classes: Outputs of the classifier; None leaves the number to the source.
         options: Further options of the source's builder.
     """
 
@@ -71,15 +71,16 @@ class NetworkSpec(BaseModel):
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Weights that the maker of a network publishes: found, not fetched.
+    """Weights that the maker of a network publishes; found, but not fetched yet.
 
     Attributes:
-        label: How messages call them.
-        options: What the builder has to be told so that they fit and mean what they should.
-        input_size: What they were trained or measured at, as (channels, *spatial).
-        preprocessing: What they were trained with, where that is known.
-        fetch: Returns the tensors by parameter name. Its argument says whether they may be downloaded.
-            It raises a WeightsError if they cannot be had.
+        label: The name of the weights in messages.
+        options: The builder's options with which the weights fit, and the network computes what they
+            were trained for.
+        input_size: The size at which they were trained or measured, (channels, *spatial).
+        preprocessing: The preprocessing that they were trained with, if it is known.
+        fetch: Returns the tensors by parameter name. The argument tells whether it may download them.
+            Raises a WeightsError if it cannot get them.
     """
 
     label: str
@@ -92,29 +93,28 @@ class PublishedWeights:
 class Source(ABC):
     """Where networks come from."""
 
-    #: What `NetworkSpec.source` and saved folders call it.
+    #: The source's name in `NetworkSpec.source` and in saved folders.
     name: ClassVar[str]
-    #: Which names it knows beside `names()`, as a sentence for lists; empty where there are none.
+    #: A sentence for lists on names that it knows beside `names()`; empty if there are none.
     also: ClassVar[str] = ""
-    #: Whether building runs code that the person brought. Such a network is built only if the person
-    #: named it in this very call, and always in full.
+    #: Whether its builder runs the person's own code. Such a network is built only if the person named
+    #: it in this very call, and always in full.
     runs_foreign_code: ClassVar[bool] = False
-    #: Whether there are weights for its networks that `--weights NAME` can name.
+    #: Whether `--weights NAME` can name published weights of its networks.
     publishes_weights: ClassVar[bool] = False
 
     @abstractmethod
     def names(self) -> list[str]:
-        """The names to show in lists."""
+        """The names of its networks for lists."""
 
     def knows(self, name: str) -> bool:
-        """Whether a name is one of this source. No two sources know the same name."""
+        """Whether a name belongs to this source. No two sources know the same name."""
         return name in self.names()
 
     def refusal(self, name: str) -> str | None:
-        """Why a name that the source does not know as a network cannot become one, in a sentence.
+        """A sentence that tells why this source refuses a name, or None.
 
-        Returns:
-            None where there is nothing to say about it.
+        It is called for names that no source knows, and makes a better message than "Unknown network".
         """
         del name
         return None
@@ -125,15 +125,15 @@ class Source(ABC):
         num_classes: int | None = None,
         options: Mapping[str, Option] | None = None,
     ) -> NetworkSpec:
-        """How the network of a name is built.
+        """The spec of the network with a name.
 
         Args:
-            name: One that the source knows.
-            num_classes: Outputs of the classifier, where the person chose a number.
+            name: A name that the source knows.
+            num_classes: Outputs of the classifier, if the person chose a number.
             options: Further options of the builder.
 
         Raises:
-            NetworkError: If the network has no classes to number.
+            NetworkError: If `num_classes` is given and cannot be chosen for this network.
             ValidationError: If a value is out of range.
         """
         return NetworkSpec(
@@ -142,37 +142,37 @@ class Source(ABC):
 
     @abstractmethod
     def build(self, spec: NetworkSpec) -> nn.Module:
-        """Builds a network with untrained weights, from torch's global random numbers.
+        """Builds a network with untrained weights, from torch's global random state.
 
-        It may run under a mode that leaves large tensors without values. A spec may come from a
-        stranger's file: nothing in it may make the builder import code, read files or download.
+        It may run under a mode that leaves large tensors without values. The spec may come from a
+        stranger's file, so nothing in it may make the builder import code, read files or download.
 
         Args:
-            spec: One of this source.
+            spec: A spec of this source.
 
         Raises:
-            NetworkError: If there is no such network or the options do not suit it. What Python and
-                torch raise over odd options (TypeError, RuntimeError, …) becomes one by itself.
+            NetworkError: If there is no such network or the options do not suit it. The caller turns
+                other exceptions for unsuitable options (TypeError, RuntimeError, …) into one.
         """
 
     @abstractmethod
     def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
-        """The size that the network is usually run at, as (channels, *spatial)."""
+        """The usual input size of the network, (channels, *spatial)."""
 
     def task(self, spec: NetworkSpec) -> Task:
-        """What the network is for, as far as that is known before it is built."""
+        """The network's task, as far as it is known before the network is built."""
         del spec
         return Task()
 
     def published_weights(self, name: str, spelling: str) -> PublishedWeights:
-        """The published weights that a person means; asked only if the source publishes some.
+        """Finds published weights. It is called only if `publishes_weights` is true.
 
         Args:
             name: A network that the source knows.
-            spelling: What stood behind `--weights`.
+            spelling: The name of the weights as given to `--weights`.
 
         Raises:
-            WeightsError: If the network has no such weights; those it has are listed.
+            WeightsError: If the network has no such weights; the message lists those that it has.
         """
         raise NotImplementedError(f"{self.name} publishes no weights: {name}, {spelling}")
 
@@ -193,7 +193,7 @@ def _registered() -> dict[str, Source]:
 
 
 def registered() -> list[Source]:
-    """All sources, by their names."""
+    """All sources, sorted by name."""
     return list(_registered().values())
 
 

@@ -1,6 +1,6 @@
-"""What a network is for, and so how it is called: with a tensor, a list of images, two images.
+"""A network's task, which determines its arguments: a tensor, a list of images, or two images.
 
-Everybody who runs a network has one tensor of images and asks `task_of(network).arguments(images)`.
+All code that runs a network turns a tensor of images into arguments by `task_of(network).arguments`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 
 class Task:
-    """One way to call a network. This one, with a tensor, is that of all networks not named below."""
+    """A task. This base class is image classification, and the default for unknown networks."""
 
-    #: In words, for messages.
+    #: The task's name in messages.
     name: ClassVar[str] = "image classification"
-    #: Whether there is no number of classes to choose.
+    #: Whether networks for this task have no number of classes.
     without_classes: ClassVar[bool] = False
-    #: Whether the number of operations depends on what is seen.
+    #: Whether the number of operations depends on the images' values.
     depends_on_values: ClassVar[bool] = False
-    #: Python classes of the networks that are called this way.
+    #: Python classes of the networks for this task that take other arguments than one tensor.
     networks: ClassVar[tuple[type[nn.Module], ...]] = ()
 
     def arguments(self, images: Tensor) -> tuple[Any, ...]:
-        """The arguments of `forward`.
+        """The arguments of the network's `forward`.
 
         Args:
             images: Shape (batch, channels, *spatial).
@@ -37,37 +37,37 @@ class Task:
 
     @contextlib.contextmanager
     def without_values(self, network: nn.Module) -> Iterator[None]:
-        """Leaves out, for a while, what needs values and has no contraction, for the meta device."""
+        """Context for the meta device: skips steps that need values and have no contractions."""
         del network
         yield
 
 
 class Segmentation(Task):
-    """Images to maps of classes, several of them in a dictionary."""
+    """From images to maps of classes, possibly several of them, in a dictionary."""
 
     name = "semantic segmentation"
 
 
 class VideoClassification(Task):
-    """Clips, shape (batch, channels, frames, height, width), to classes."""
+    """From clips, shape (batch, channels, frames, height, width), to classes."""
 
     name = "video classification"
 
 
 class Detection(Task):
-    """A list of images to a list of dictionaries."""
+    """From a list of images to a list of dictionaries, one per image."""
 
     name = "object detection"
     depends_on_values = True
     networks = (GeneralizedRCNN, detection.RetinaNet, detection.FCOS, detection.ssd.SSD)
 
     def arguments(self, images: Tensor) -> tuple[Any, ...]:
-        """A list of (channels, height, width)."""
+        """A list of images, each of shape (channels, height, width)."""
         return (list(images.unbind(0)),)
 
     @contextlib.contextmanager
     def without_values(self, network: nn.Module) -> Iterator[None]:
-        """Without drawing what was found into the images: no masks, no key points' places."""
+        """Skips finding key points in their maps, and scaling results to the images' sizes."""
         transform: Any = network.transform
         found = roi_heads.keypointrcnn_inference
         transform.postprocess = _as_it_is
@@ -90,14 +90,14 @@ def _maps_as_they_are(maps: Tensor, boxes: list[Tensor]) -> tuple[list[Tensor], 
 
 
 class OpticalFlow(Task):
-    """Two images to the movement between them."""
+    """From two images to the movement between them."""
 
     name = "optical flow"
     without_classes = True
     networks = (optical_flow.RAFT,)
 
     def arguments(self, images: Tensor) -> tuple[Any, ...]:
-        """The images twice: what the movement is does not matter to its cost."""
+        """The images twice, because the cost does not depend on the movement between them."""
         return (images, images)
 
 
@@ -106,5 +106,8 @@ _PLAIN = Task()
 
 
 def task_of(network: nn.Module) -> Task:
-    """How a network is called: by the class of the network itself, rewritten or not."""
+    """The task that determines a network's arguments, found by the network's class.
+
+    Tasks that are called with one tensor are not told apart; `Source.task` does that.
+    """
     return next((task for task in _CALLED_OTHERWISE if isinstance(network, task.networks)), _PLAIN)

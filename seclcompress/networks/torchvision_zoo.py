@@ -27,13 +27,13 @@ from seclcompress.torch_private import is_for_classification
 
 _T = TypeVar("_T")
 
-#: An option of ours: batch norms of the backbone are constants, as torchvision builds detectors when
-#: they are given published weights.
+#: This package's own option: the backbone's batch norms become constants, as they are in the detectors
+#: that torchvision builds with published weights.
 _FROZEN_NORM = "frozen_norm"
-#: How torchvision's own options begin that make it fetch weights. `--weights` does that, and never a
-#: file from a stranger.
+#: Prefixes of torchvision's options that make it fetch weights. Only `--weights` may do that, not the
+#: options in a stranger's file.
 _FETCHING = ("weights", "pretrained")
-#: Where torchvision keeps the networks of each task.
+#: torchvision's module for each task.
 _FOLDERS: dict[type[Task], Any] = {
     Task: models,
     Detection: models.detection,
@@ -41,38 +41,38 @@ _FOLDERS: dict[type[Task], Any] = {
     VideoClassification: models.video,
     OpticalFlow: models.optical_flow,
 }
-#: Options that torchvision's builders set when they are given published weights.
+#: Options that torchvision's builders set themselves when they are given published weights.
 _WITH_WEIGHTS: dict[str, dict[str, Option]] = {
     "googlenet": {"transform_input": True, "aux_logits": False},
     "inception_v3": {"transform_input": True, "aux_logits": True},
 }
-#: Published weights of branches that torchvision drops when it loads them.
+#: Prefixes of published weights that belong to branches which torchvision drops after loading.
 _DROPPED = {"googlenet": ("aux1.", "aux2.")}
-#: Builders that train no weights of their own in the backbone, and so take them from elsewhere.
+#: Tasks whose builders download weights for the backbone by default.
 _WITH_BACKBONE = (Detection, Segmentation)
-#: (frames, side) of the clips that torchvision's figures were counted at.
+#: (frames, side) of the clips at which torchvision's figures were counted, by prefix of the name.
 _CLIPS = {"mvit": (16, 224), "s3d": (16, 224), "swin3d": (16, 224)}
 _CLIP = (16, 112)
 _FLOW_SIZE = (512, 512)
 _VIT_SIDE = 224
-#: Sides of the square images that detectors are counted at; those of R-CNNs, RetinaNet and FCOS are
-#: scaled to it.
+#: Side of the square images at which detectors are counted, by prefix of the name. R-CNNs, RetinaNet
+#: and FCOS scale images to it.
 _DETECTION_SIDE = 800
 _DETECTION_SIDES = {"ssd300": 300, "ssdlite320": 320, "fasterrcnn_mobilenet_v3_large_320": 320}
 
 
 class TorchvisionZoo(Source):
-    """All of torchvision's networks but the quantised ones."""
+    """All of torchvision's networks except the quantised ones."""
 
     name = "torchvision"
     publishes_weights = True
 
     def names(self) -> list[str]:
-        """Sorted, of all tasks."""
+        """The names of the networks of all tasks, sorted."""
         return _names()
 
     def refusal(self, name: str) -> str | None:
-        """Networks with 8-bit integers are refused."""
+        """Refuses networks that compute with 8-bit integers."""
         if name not in quantised_names():
             return None
         return (
@@ -86,22 +86,24 @@ class TorchvisionZoo(Source):
         num_classes: int | None = None,
         options: Mapping[str, Option] | None = None,
     ) -> NetworkSpec:
-        """As every source; of other tasks torchvision chooses the number of classes.
+        """The spec of a network, by default with 1000 classes for image classification.
+
+        For other tasks, torchvision chooses the default number of classes.
 
         Raises:
-            NetworkError: If the network has no classes to number.
+            NetworkError: If `num_classes` is given and the network has no classes.
         """
         if num_classes is not None and _task(name).without_classes:
             raise NetworkError(f"{name} has no classes; drop --num-classes.")
         if num_classes is None and type(_task(name)) is Task:
-            num_classes = 1000  # of the published weights
+            num_classes = 1000  # as the published weights have
         return super().spec(name, num_classes, options)
 
     def build(self, spec: NetworkSpec) -> nn.Module:
         """Calls torchvision's builder.
 
         Args:
-            spec: Its options are further keyword arguments of the builder, and `frozen_norm`.
+            spec: A spec whose options are further keyword arguments of the builder, or `frozen_norm`.
 
         Raises:
             NetworkError: If there is no such network, or torchvision refuses the options.
@@ -116,9 +118,9 @@ class TorchvisionZoo(Source):
             {} if spec.num_classes is None else {"num_classes": spec.num_classes}
         )
         if name in _WITH_WEIGHTS:
-            wanted["init_weights"] = True  # said aloud, or torchvision warns
+            wanted["init_weights"] = True  # torchvision warns if this is not given
         if isinstance(kind, _WITH_BACKBONE):
-            wanted["weights_backbone"] = None  # or they would be downloaded
+            wanted["weights_backbone"] = None  # the default would download them
         wanted |= {key: value for key, value in options.items() if key != _FROZEN_NORM}
         try:
             network: nn.Module = models.get_model_builder(name)(weights=None, **wanted)
@@ -131,22 +133,22 @@ class TorchvisionZoo(Source):
         return network
 
     def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
-        """The size that the network's published figures were counted at."""
+        """The size at which the network's published figures were counted."""
         return _input_size(spec.name)
 
     def task(self, spec: NetworkSpec) -> Task:
-        """By the part of torchvision that the network stands in."""
+        """The task, found by torchvision's module that contains the network."""
         return _task(spec.name)
 
     def published_weights(self, name: str, spelling: str) -> PublishedWeights:
-        """The published weights that a person means.
+        """Finds published weights by the name that a person gave.
 
         Args:
             name: A torchvision network.
-            spelling: `IMAGENET1K_V1`, `DEFAULT`, or with the class in front of it.
+            spelling: Such as `IMAGENET1K_V1` or `DEFAULT`, also with the enum's name before it.
 
         Raises:
-            WeightsError: If the network has no such weights; those it has are listed.
+            WeightsError: If the network has no such weights; the message lists those that it has.
         """
         enum = models.get_model_weights(name)
         member = spelling.removeprefix(f"{enum.__name__}.")
@@ -185,7 +187,7 @@ def _task(name: str) -> Task:
 
 
 def _freeze_norms(module: nn.Module) -> None:
-    """Makes batch norms constants in place, as torchvision does for a trained backbone."""
+    """Replaces batch norms by constant ones in place, as torchvision does for a trained backbone."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, FrozenBatchNorm2d(child.num_features, child.eps))
@@ -193,7 +195,7 @@ def _freeze_norms(module: nn.Module) -> None:
 
 
 def _options_with_weights(name: str, weights: WeightsEnum) -> dict[str, Option]:
-    """What the builder has to be told so that the published weights mean what they should."""
+    """The builder's options with which the network computes what the weights were trained for."""
     options = dict(_WITH_WEIGHTS.get(name, {}))
     if name.startswith("vit_"):
         options["image_size"] = weights.meta["min_size"][0]
@@ -205,10 +207,10 @@ def _options_with_weights(name: str, weights: WeightsEnum) -> dict[str, Option]:
 
 
 def _fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]:
-    """Reads published weights from torch's cache, or from the network if that was asked for.
+    """Reads published weights from torch's cache, or downloads them if that is allowed.
 
     Raises:
-        WeightsError: If they are not in the cache and may not be downloaded, or cannot be.
+        WeightsError: If the weights are not in the cache and may not be, or cannot be, downloaded.
     """
     cached = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
     if not cached.is_file() and not download:
@@ -226,7 +228,7 @@ def _fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]
 
 
 def _input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...]:
-    """(channels, height, width); for video (channels, frames, height, width)."""
+    """The usual input size: (channels, height, width), or (channels, frames, height, width) of clips."""
     kind = _task(name)
     if isinstance(kind, VideoClassification):
         frames, side = _longest_prefix(_CLIPS, name, _CLIP)
@@ -241,13 +243,13 @@ def _input_size(name: str, weights: WeightsEnum | None = None) -> tuple[int, ...
     if isinstance(kind, Segmentation):
         side = transforms.resize_size[0]
         return (3, side, side)
-    # A ViT without weights is built for one size, whatever its best weights were trained at.
+    # An untrained ViT is built for one size, even if its best weights were trained at another.
     side = _VIT_SIDE if weights is None and name.startswith("vit_") else transforms.crop_size[0]
     return (3, side, side)
 
 
 def _preprocessing(weights: WeightsEnum) -> Preprocessing | None:
-    """What published weights were trained and measured with; None of those for other tasks."""
+    """The preprocessing that published weights were measured with; None for other tasks."""
     published = weights.transforms()
     if not is_for_classification(published):
         return None
@@ -260,6 +262,6 @@ def _preprocessing(weights: WeightsEnum) -> Preprocessing | None:
 
 
 def _longest_prefix(table: Mapping[str, _T], name: str, default: _T) -> _T:
-    """The entry whose key a name begins with."""
+    """The entry of the longest key that a name begins with, or else the default."""
     fitting = [key for key in table if name.startswith(key)]
     return table[max(fitting, key=len)] if fitting else default

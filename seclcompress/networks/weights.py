@@ -1,4 +1,4 @@
-"""Weights from a file into a network: no pickled code, no silent misfit."""
+"""Loading weights from a file into a network, without running pickled code or ignoring a mismatch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from seclcompress.errors import WeightsError
 from seclcompress.torch_private import module_versions, set_module_versions
 
-_LARGEST_HEADER = 2 * 2**20  # bytes; that of the largest torchvision network has 0.1 MB
+_LARGEST_HEADER = 2 * 2**20  # bytes; the largest torchvision network has a header of 0.1 MB
 _PICKLED = (".pth", ".pt")
-#: Where training scripts put the weights inside a checkpoint.
+#: The keys under which training scripts put the weights in a checkpoint.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_ema")
 
 
@@ -26,8 +26,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Reads a file of weights.
 
     Args:
-        path: `.safetensors`, or `.pth`/`.pt` with nothing but tensors and plain containers in it. A
-            checkpoint that holds the weights under `state_dict` or `model` is unwrapped.
+        path: A `.safetensors` file, or a `.pth`/`.pt` file with tensors and plain containers only. A
+            checkpoint with the weights under a key such as `state_dict` or `model` is unwrapped.
 
     Returns:
         Tensors by parameter name, on the CPU.
@@ -37,7 +37,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         there = path.is_file()
-    except OSError:  # no permission to look, or a name that is too long
+    except OSError:  # the parent is not readable, or the name is too long
         there = False
     if not there:
         raise WeightsError(f"There is no weights file {path}.")
@@ -54,7 +54,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch's own text advises to switch the safety off.
+        # torch's own message advises to load the file unsafely, so it is not shown.
         raise WeightsError(
             f"{path} is damaged, or holds more than tensors, and unpickling it could run code: "
             "refused. Where you trust it, load it in Python yourself and save its state_dict."
@@ -67,7 +67,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _check_header(path: Path) -> None:
-    """Refuses a file whose list of tensors alone would take seconds and gigabytes."""
+    """Refuses a file with a header, the list of its tensors, that would take gigabytes to parse."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > _LARGEST_HEADER:
@@ -96,7 +96,7 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
 def _with_versions(
     state: Mapping[str, Tensor], versions: Mapping[str, Any]
 ) -> OrderedDict[str, Tensor]:
-    """The tensors with the modules' versions where torch keeps them: beside them."""
+    """An ordered dictionary of the tensors, with the modules' versions beside them, as torch has it."""
     versioned = OrderedDict(state)
     if versions:
         set_module_versions(versioned, versions)
@@ -104,7 +104,7 @@ def _with_versions(
 
 
 def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Takes off what DataParallel and torch.compile put before every name, while none fits."""
+    """Removes the prefixes of DataParallel and torch.compile as long as no name fits the network."""
     while state and not own.keys() & state.keys():
         for prefix in ("module.", "_orig_mod."):
             if all(key.startswith(prefix) for key in state):
@@ -124,21 +124,22 @@ def _unwrapped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mappin
 def load_weights(
     network: nn.Module, state: Mapping[str, Tensor], source: str, *, new_head: bool = False
 ) -> list[str]:
-    """Puts weights into a network, all of them or none.
+    """Loads weights into a network, either all of them or none.
 
     Args:
-        network: The network; its dtype stays.
-        state: Tensors by parameter name; what DataParallel and torch.compile put before every name
-            is taken off where names would not fit otherwise.
-        source: Where they come from, for error messages.
-        new_head: Allows the last tensors of the network to have another number of classes; they
-            then stay untrained.
+        network: The network; it keeps its dtype.
+        state: Tensors by parameter name. If no name fits, the prefixes that DataParallel and
+            torch.compile put before every name are removed.
+        source: Where the weights come from, for error messages.
+        new_head: Allows the network's head to have another number of classes; its tensors then stay
+            untrained.
 
     Returns:
-        The names that stayed untrained.
+        The names of the tensors that stay untrained.
 
     Raises:
-        WeightsError: If names or shapes differ (the first few are listed), or a value is not finite.
+        WeightsError: If names or shapes differ (the message lists the first few), or a value is not
+            finite.
     """
     own = network.state_dict()
     state = _unwrapped(state, own)
@@ -165,16 +166,16 @@ def load_weights(
 
 
 def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
-    """`load_state_dict`, also for tensors without the versions of the modules they belong to.
+    """Calls `load_state_dict`, also for tensors without the versions of their modules.
 
-    Safetensors keep no such versions, and a module may refuse tensors of an unknown one (MNASNet
-    does). Those of a `.pth` file are heeded; without any, the network's own are taken: whoever comes
-    here has compared names and shapes with the network's.
+    A module may refuse tensors of an unknown version, as MNASNet does. A `.pth` file has versions, which
+    are passed on. A safetensors file has none; the network's own are used instead, which is correct
+    because the callers have compared names and shapes with the network's.
 
     Args:
         network: The network.
         state: Tensors by name.
-        assign: Makes them the network's own instead of copying them.
+        assign: Makes these tensors the network's own instead of copying their values.
 
     Raises:
         RuntimeError: If names or shapes differ.
@@ -186,7 +187,15 @@ def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool =
 def _differ_in_classes(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], odd: list[str]
 ) -> bool:
-    """Whether all that differs are heads with another number of classes, the last layer among them."""
+    """Whether the tensors of other shapes are heads that differ only in their number of classes.
+
+    The network's last matrix must be among them.
+
+    Args:
+        own: The network's tensors.
+        state: The file's tensors.
+        odd: The names of the tensors of other shapes.
+    """
     if not odd:
         return True
     last = [key for key, value in own.items() if value.dim() > 1][-1]
@@ -199,12 +208,12 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
     """Refuses weights with NaN or infinite values.
 
     Raises:
-        WeightsError: Naming the first few tensors and how many values are bad.
+        WeightsError: If there are some; the message names the first few tensors.
     """
     bad = []
     for key, value in state.items():
         if value.is_floating_point() and not value.is_meta:
-            # torch looks for NaN in wide numbers only; those of 8 bits are exact in float32.
+            # isfinite does not support 8-bit floats; float32 represents them exactly.
             wide = value.float() if value.element_size() == 1 else value
             count = int((~torch.isfinite(wide)).sum())
             if count:

@@ -17,13 +17,13 @@ from seclcompress.errors import NetworkError
 from seclcompress.networks.sources import NetworkSpec, Option, Source
 
 _NAME = re.compile(r"wrn(\d{1,4})_(\d{1,3}(?:\.\d{1,3})?)")
-#: The deepest residual network that was published has 1202 layers. A name in somebody's file must
-#: not keep a machine busy.
+#: A limit, so that a name in a stranger's file cannot keep a machine busy. The deepest published
+#: residual network has 1202 layers.
 _DEEPEST = 1204
 
 
 class WideBlock(nn.Module):
-    """BN, ReLU, 3×3, BN, ReLU, 3×3, and a shortcut (1×1 where the shape changes)."""
+    """BN, ReLU, 3×3, BN, ReLU, 3×3, and a shortcut, which is a 1×1 where the shape changes."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class WideResNet(nn.Module):
     """WRN-depth-width.
 
     Args:
-        depth: 6n + 4 for n blocks a group.
-        width: The factor k on the channels; a fraction gives a narrower network.
+        depth: 6n + 4 for n blocks per group.
+        width: The factor k on the channels; it may be a fraction.
         num_classes: Outputs of the classifier.
     """
 
@@ -81,7 +81,7 @@ def _group(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.
 
 
 def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
-    """Builds the network a name like `wrn40_2` stands for.
+    """Builds the network that a name such as `wrn40_2` stands for.
 
     Raises:
         NetworkError: If the depth is not 6n + 4 with n ≥ 1 or is too large, or the width is 0.
@@ -102,13 +102,13 @@ def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
 
 
 class WideResNets(Source):
-    """Every `wrn<depth>_<width>`; they take no options."""
+    """The networks `wrn<depth>_<width>`, which take no options."""
 
     name = "wide_resnet"
     also = "Any other wrn<depth>_<width> with a depth of 6n + 4 will do as well."
 
     def names(self) -> list[str]:
-        """Those of the papers; every other depth and width is known as well."""
+        """The networks of the papers; other depths and widths are known as well."""
         return ["wrn16_2", "wrn28_10", "wrn40_2"]
 
     def knows(self, name: str) -> bool:
@@ -121,21 +121,21 @@ class WideResNets(Source):
         num_classes: int | None = None,
         options: Mapping[str, Option] | None = None,
     ) -> NetworkSpec:
-        """As every source; 10 classes by default."""
+        """The spec of a network, by default with 10 classes."""
         return super().spec(name, 10 if num_classes is None else num_classes, options)
 
     def build(self, spec: NetworkSpec) -> WideResNet:
-        """Builds what the name stands for.
+        """Builds the network that the name stands for.
 
         Raises:
-            NetworkError: If there is no such depth or width, or an option is given.
+            NetworkError: If its depth or width is impossible, or an option is given.
         """
         if spec.options:
             raise NetworkError(f"{spec.name} takes no options; got {', '.join(spec.options)}.")
         return wide_resnet(spec.name, spec.num_classes or 10)
 
     def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
-        """Made for CIFAR's images."""
+        """The size of CIFAR's images."""
         del spec
         return (3, 32, 32)
 

@@ -1,7 +1,7 @@
-"""What becomes of each convolution, why, and at what cost: decided from a trace, before any rewrite.
+"""Plans: which layers are rewritten, how, why, and at what cost. A trace suffices to make one.
 
-A plan is data. It can be written as JSON, edited (action, substitution, config, execution of a
-layer), and given back; everything else in it is derived and is computed anew when it is read.
+A plan is data. It can be written as JSON, edited (a layer's action, substitution, config and
+execution), and given back. `fit_plan` computes everything else in it anew.
 """
 
 from seclcompress.plan.decide import make_plan

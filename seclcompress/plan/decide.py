@@ -1,4 +1,4 @@
-"""Deciding the fate of every layer from a trace."""
+"""Deciding from a trace which layers are rewritten, and how."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def make_plan(
     *,
     may_be_empty: bool = False,
 ) -> Plan:
-    """Decides the fate of every convolution, and of every Linear where that is asked for.
+    """Decides for every convolution, and for every Linear if asked to, whether it is rewritten.
 
     Args:
         network: The network that was traced.
         trace: Its trace.
-        options: What was asked.
-        choose: What decides between a family's executions; it should be what `options.cost_model`
-            names. It is not asked where a family has one.
-        may_be_empty: Whether a plan that rewrites nothing is an answer, not an error.
+        options: The options of the plan.
+        choose: Chooses one of a family's executions; it should be the cost model that
+            `options.cost_model` names. It is not called for a family with one execution.
+        may_be_empty: Whether a plan that rewrites nothing is returned instead of an error.
 
     Raises:
-        PlanError: If the network has no such layer, a pattern matches none, or none would change.
+        PlanError: If the network has no such layer, a pattern matches none, or none would be rewritten.
         UsageError: If a substitution or one of its options is unknown.
     """
     families = _Families(options)
@@ -69,7 +69,7 @@ def make_plan(
 
 
 class _Families:
-    """Which family each layer is to be rewritten as, all options checked before the first layer."""
+    """The family for each layer. All options are checked before the first layer is looked at."""
 
     def __init__(self, options: PlanOptions) -> None:
         self._default = _checked(options.substitution, options.config)
@@ -78,7 +78,7 @@ class _Families:
         ]
 
     def of(self, name: str) -> tuple[Substitution, SubstitutionConfig]:
-        """That of the first pattern which means this layer, else that of all others."""
+        """The family of the first `--assign` pattern that matches this layer, or else the default."""
         for pattern, family in self._assigned:
             if matches(pattern, name):
                 return family
@@ -93,7 +93,7 @@ def _checked(name: str, options: dict[str, object]) -> tuple[Substitution, Subst
 def _decided(
     layer: Layer, substitution: Substitution, config: SubstitutionConfig, choose: Chooser
 ) -> LayerPlan:
-    """The fate of a layer that nobody asked to keep."""
+    """The entry of a layer that no option keeps."""
     reason = layer.bound or substitution.refuse(layer.site, config)
     if reason is not None:
         return kept(layer, reason)
@@ -110,7 +110,7 @@ def _decided(
 
 
 def nothing_to_do(plan: Plan) -> str:
-    """Why a plan rewrites nothing, in words."""
+    """The message for a plan that rewrites nothing, with the layers' reasons."""
     reasons: dict[str, list[str]] = {}
     for layer in plan.layers:
         reasons.setdefault(layer.reason, []).append(layer.name)

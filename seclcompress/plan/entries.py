@@ -1,4 +1,4 @@
-"""One layer's entry in a plan, with its figures, be it kept or rewritten."""
+"""One layer's entry in a plan, with its figures, whether it is kept or rewritten."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ class Choice:
 
     Attributes:
         execution: One of the family's executions.
-        seconds: What each took, by execution, where it was measured.
+        seconds: Measured seconds by execution; None if nothing was measured.
     """
 
     execution: str
     seconds: dict[str, float] | None = None
 
 
-#: Decides a layer's execution: where it stands, the family, its options.
+#: Chooses a layer's execution, given its site, the family and the family's options.
 Chooser = Callable[[Site, Substitution, SubstitutionConfig], Choice]
 
 
 def fewest_mult_adds(site: Site, substitution: Substitution, config: SubstitutionConfig) -> Choice:
-    """The paper's cost model: whichever has fewer Mult-Adds, the family's first where they are equal."""
+    """The paper's cost model: the execution with fewest Mult-Adds, the family's first if equal."""
     return Choice(substitution.cost(site, config).cheapest)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that a plan says something of, and what is known of it before anything is decided.
+    """A layer with an entry in the plan, and what is known about it before anything is decided.
 
     Attributes:
         site: Where it stands, and how often it runs on which sizes.
-        original: What it costs as it is.
-        bound: Why every family must keep it, because others use its weights; None if none do.
+        original: The cost of the layer as it is.
+        bound: The reason to keep it if another module uses its weights, see `bound_layers`; otherwise
+            None.
     """
 
     site: Site
@@ -54,30 +55,30 @@ class Layer:
 
     @property
     def runs(self) -> bool:
-        """Whether it runs in eval mode."""
+        """Whether the layer runs in eval mode."""
         return bool(self.site.calls)
 
 
 def known_layer(name: str, module: nn.Module, trace: Trace, bound: str | None) -> Layer:
-    """What a trace tells of a layer.
+    """Makes the `Layer` of a module from its network's trace.
 
     Args:
-        name: Where it is.
+        name: The module's name in the network.
         module: The layer.
-        trace: Of its network.
-        bound: As of `Layer`.
+        trace: The network's trace.
+        bound: As in `Layer`.
     """
     original = LayerCost(_parameters(module), {"dense": trace.mult_adds[name]})
     return Layer(Site(module, trace.sizes(name), name), original, bound)
 
 
 def kept(layer: Layer, reason: str, *, on_demand: bool = False) -> LayerPlan:
-    """The entry of a layer that stays.
+    """The entry of a layer that is kept.
 
     Args:
-        layer: What is known of it.
-        reason: Why it stays.
-        on_demand: Whether because of what was asked.
+        layer: The layer.
+        reason: Why it is kept.
+        on_demand: Whether it is kept because of an option or an edit.
     """
     return LayerPlan(
         action="keep",
@@ -95,10 +96,10 @@ def rewritten(
     """The entry of a layer that is rewritten.
 
     Args:
-        layer: What is known of it.
+        layer: The layer.
         substitution: The family.
-        config: Its options.
-        choice: How it is executed.
+        config: The family's options.
+        choice: The execution.
     """
     cost = substitution.cost(layer.site, config)
     return LayerPlan(
@@ -115,7 +116,7 @@ def rewritten(
 
 
 def describe(module: nn.Module) -> str:
-    """A layer's type and geometry in torch's own words."""
+    """A layer's type and geometry as torch prints them."""
     return f"{type(module).__name__}({module.extra_repr()})"
 
 
@@ -132,7 +133,7 @@ def _common(layer: Layer) -> dict[str, Any]:
 
 
 def _parameters(layer: nn.Module) -> int:
-    """A layer's parameters, without those of layers inside it, which have entries of their own."""
+    """Number of a layer's parameters, without those of inner layers, which have their own entries."""
     inside = [
         part for part in layer.modules() if part is not layer and isinstance(part, LINEAR_KINDS)
     ]
@@ -141,7 +142,7 @@ def _parameters(layer: nn.Module) -> int:
 
 
 def _separable_cost(layer: Layer, *, on_demand: bool = False) -> LayerCost:
-    """What the baseline makes of a layer, by its own lights: it too keeps what it cannot shrink."""
+    """A layer's cost in the separable network, which also keeps every layer that it cannot shrink."""
     baseline = substitutions.get("separable")
     config = baseline.config({})
     if on_demand or layer.bound or not layer.runs or baseline.refuse(layer.site, config):

@@ -1,4 +1,4 @@
-"""A plan that a person gives back: read, checked against the network, its figures computed anew."""
+"""A plan that a person gives back: it is read, checked against the network, and its figures renewed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seclcompress.trace import Trace
 
 
 def read_plan(path: Path) -> Plan:
-    """Reads a plan that this program wrote and a person may have edited.
+    """Reads a plan that this program wrote and that a person may have edited.
 
     Raises:
         PlanError: If the file is missing or is not a plan.
@@ -34,7 +34,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
-    """Takes over what a person decided in a plan, and computes the rest anew for this network.
+    """Takes over a plan's decisions and computes everything else anew for this network.
 
     Args:
         plan: A plan that was read.
@@ -43,8 +43,8 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
         source: Where the plan comes from, for error messages.
 
     Raises:
-        PlanError: If the plan is for another network or input size, names a layer twice, asks for
-            what cannot be built, or changes nothing.
+        PlanError: If the plan is for another network or input size, names a layer twice, asks for a
+            rewrite that is impossible, or rewrites nothing.
         UsageError: If a substitution or one of its options is unknown.
     """
     check_plan(plan, network, source)
@@ -67,7 +67,7 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
 
 
 def _taken_over(wanted: LayerPlan, layer: Layer, source: str) -> LayerPlan:
-    """What was decided for a layer, with figures computed anew."""
+    """The entry with a given entry's decision, and with figures computed anew."""
     if wanted.action == "keep":
         edited = wanted.substitution is not None
         words = "kept by the plan" if edited else wanted.reason
@@ -94,10 +94,10 @@ def _taken_over(wanted: LayerPlan, layer: Layer, source: str) -> LayerPlan:
 
 
 def check_plan(plan: Plan, network: nn.Module, source: str) -> None:
-    """Makes sure that a plan speaks of exactly this network's convolutions, or layers.
+    """Checks that a plan has entries for exactly this network's convolutions, or layers.
 
     Raises:
-        PlanError: If it does not; the first differences are listed.
+        PlanError: If it has not; the message lists the first differences.
     """
     complaints = _differences(plan, plannable(network, linear=plan.linear))
     if complaints:

@@ -1,4 +1,4 @@
-"""The layers that a plan speaks of: which there are, in which order, who else needs them."""
+"""The layers with an entry in a plan: their names, their order, and other users of their weights."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def convolutions(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def plannable(network: nn.Module, *, linear: bool) -> dict[str, nn.Module]:
-    """Every layer that a plan says something of, by name; what structured layers are made of is not.
+    """Every layer with an entry in a plan, by name, without the parts of structured layers.
 
     Args:
         network: Any module.
-        linear: Whether Linear layers, and what multiplies by matrices itself, are among them.
+        linear: Whether Linears and multi-head attention are among them.
     """
     return _modules(network, CONVOLUTION_KINDS + (LINEAR_KINDS if linear else ()))
 
@@ -47,11 +47,13 @@ def _modules(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str
 def bound_layers(
     network: nn.Module, found: Mapping[str, nn.Module], trace: Trace
 ) -> dict[str, str]:
-    """Why layers are kept whose parameters others use too: a stack has no such parameters.
+    """Reasons to keep the layers whose parameters other modules share or read, by name.
+
+    A replacement has no parameters that the other modules could use.
 
     Args:
         network: The network that was traced.
-        found: The layers in question, by name.
+        found: The layers to check, by name.
         trace: The network's trace.
     """
     users: dict[int, list[str]] = {}
@@ -72,22 +74,28 @@ def bound_layers(
 
 
 def running_order(found: Mapping[str, nn.Module], trace: Trace) -> list[str]:
-    """Names in the order of their first call; those that did not run come last."""
+    """Names of layers in the order in which they first finish; layers that did not run come last."""
     ran = [call.name for call in trace.calls if call.name in found]
     return list(dict.fromkeys([*ran, *found]))
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern (`*`, `?`, `[…]`) means this layer, or a module that it lies in."""
+    """Whether a pattern (`*`, `?`, `[…]`) matches this layer or a module that contains it."""
     parts = name.split(".")
     return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
 
 
 def check_pattern(flag: str, pattern: str, names: Sequence[str], options: PlanOptions) -> None:
-    """Makes sure that a pattern means at least one of these layers.
+    """Checks that a pattern matches at least one of these layers.
+
+    Args:
+        flag: The option that the pattern was given with, for the message.
+        pattern: As in `matches`.
+        names: The names of the layers.
+        options: The options of the plan.
 
     Raises:
-        PlanError: If it means none; the nearest names are listed.
+        PlanError: If it matches none; the message lists the nearest names.
     """
     if any(matches(pattern, name) for name in names):
         return

@@ -1,4 +1,4 @@
-"""A plan as data: what becomes of each convolution, why, and at what cost."""
+"""A plan as data: which layers are rewritten, how, why, and at what cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seclcompress.cost import EXECUTIONS, LayerCost
 from seclcompress.plan.older import upgraded
 from seclcompress.settings.planning import CostModel
 
-#: Words from a file that end up on a terminal: no control characters, no end of them.
+#: Text from a file that is printed on a terminal: no control characters, and a limited length.
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
@@ -20,10 +20,11 @@ class Calls(BaseModel):
     """How often a layer runs on inputs of one size.
 
     Attributes:
-        input_size: Spatial, one number a dimension; of a Linear its positions. None in a plan of 0.1.
-        output_size: Likewise.
-        times: How often, for one image: a shared head runs on several sizes, a region's convolution
-            once for each region.
+        input_size: Spatial size, one number per dimension; for a Linear its number of positions. None
+            in a plan of seclcompress 0.1.
+        output_size: Spatial size of the output, likewise.
+        times: Number of runs for one image. A convolution on regions runs once for each region. (A head
+            that is shared by maps of several sizes has a `Calls` for each size.)
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -34,24 +35,24 @@ class Calls(BaseModel):
 
 
 class LayerPlan(BaseModel):
-    """One layer's fate.
+    """A plan's entry for one layer.
 
     Attributes:
-        name: Where it is in the network.
-        layer: Its type and geometry; a plan fits a network only if this agrees.
+        name: The layer's name in the network.
+        layer: The layer's type and geometry; a plan fits a network only if this agrees.
         action: `rewrite` or `keep`. May be edited.
-        reason: Why.
-        substitution: The family it is rewritten as. May be edited.
-        config: Options of that family, all of them. May be edited.
-        execution: What `auto` runs in eval mode, one of the family's executions. May be edited.
-        on_demand: Whether it is kept because of what was asked (a pattern, the stem, its size, this
-            plan), not because of what it is. Such a layer is kept in the separable network as well.
-        calls: On which sizes it runs, and how often.
+        reason: The reason for the action.
+        substitution: The family that the layer is rewritten as. May be edited.
+        config: All options of that family. May be edited.
+        execution: The family's execution that `auto` runs in eval mode. May be edited.
+        on_demand: Whether an option or an edit of the plan keeps the layer (a pattern, the stem, the
+            number of channels), and not the kind of layer. The separable network keeps it as well.
+        calls: How often the layer runs, by size.
         original: Cost of the layer as it is.
-        separable: Cost in a plain depthwise-separable network: what the baseline makes of the layer,
-            or `original` where it was kept on demand or the baseline would not make it smaller.
+        separable: Cost in a plain depthwise-separable network. It is `original` where the layer is kept
+            on demand, or the baseline cannot replace it or make it smaller.
         cost: Cost as planned; `original` for a layer that is kept.
-        seconds: What each execution took where it was measured, by execution.
+        seconds: Measured seconds by execution; None if nothing was measured.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,19 +73,19 @@ class LayerPlan(BaseModel):
 
     @property
     def mult_adds(self) -> int:
-        """Mult-Adds an image under the chosen execution."""
+        """Mult-Adds per image with the planned execution."""
         return self.cost.under(self.execution)
 
 
 class Plan(BaseModel):
-    """The fate of every convolution, or every layer, of a network at one input size.
+    """What is planned for every convolution, or every layer, of a network at one input size.
 
     Attributes:
-        schema_version: Of this format.
+        schema_version: The version of this format.
         input_size: (channels, *spatial) of the trace.
-        cost_model: What chose the executions.
-        linear: Whether Linear layers have entries as well.
-        layers: One entry a layer, in the order in which they run.
+        cost_model: The cost model that chose the executions.
+        linear: Whether Linears have entries as well.
+        layers: One entry per layer, in running order.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -107,7 +108,7 @@ class Plan(BaseModel):
 
     @property
     def families(self) -> list[str]:
-        """The families that layers are rewritten as, the one of most layers first."""
+        """The families that layers are rewritten as; the one with most layers comes first."""
         used = Counter(layer.substitution or "" for layer in self.rewritten)
         return sorted(used, key=lambda name: (-used[name], name))
 
@@ -119,7 +120,7 @@ class Plan(BaseModel):
 
     @property
     def kind(self) -> str:
-        """What the layers are, for messages."""
+        """A noun for the layers with an entry, for messages."""
         return "layers" if self.linear else "convolutions"
 
     def to_json(self) -> str:

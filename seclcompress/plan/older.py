@@ -1,4 +1,4 @@
-"""Plans that earlier versions wrote, made into today's."""
+"""Conversion of plans that earlier versions wrote."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ _WITH_TRANSFORM = "acdc"
 
 
 def upgraded(content: Any) -> Any:
-    """A plan's JSON as schema 2; what is none of schema 1 comes back as it is, for the model to judge.
+    """Converts a plan's JSON of schema 1 to schema 2.
 
     Schema 1 (seclcompress 0.1) had two costs for every layer, a transform's length, and no input sizes.
-    A family without a transform could be planned `fast` as well, which was its dense execution.
+    It could also plan a family without a transform as `fast`, which meant its dense execution.
 
     Args:
-        content: What was read, of any kind.
+        content: The JSON value that was read, of any type.
+
+    Returns:
+        The converted plan. Anything that is not a plan of schema 1 is returned as it is, and validation
+        then reports what is wrong.
     """
     if not isinstance(content, Mapping) or content.get("schema_version", 2) != 1:
         return content
@@ -24,7 +28,7 @@ def upgraded(content: Any) -> Any:
     if not isinstance(layers, list):
         return {**content, "schema_version": 2}
     if any(isinstance(layer, Mapping) and "calls" in layer for layer in layers):
-        return content  # what schema 1 has not
+        return content  # schema 1 has no `calls`
     return {**content, "schema_version": 2, "layers": [_layer(layer) for layer in layers]}
 
 

@@ -1,4 +1,4 @@
-"""Why a layer stays as it is, before any family is asked."""
+"""Reasons to keep a layer that apply before any family is asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_RUN = "it does not run in eval mode, so it has no size to plan for"
 def ends(
     ran: Sequence[str], found: Mapping[str, nn.Module], options: PlanOptions
 ) -> dict[str, str]:
-    """Why the first convolution and the last Linear among the layers that ran are kept."""
+    """Reasons to keep the first convolution and the last Linear among the layers that ran, by name."""
     first = [name for name in ran if isinstance(found[name], CONVOLUTION_KINDS)][:1]
     last = [name for name in ran if isinstance(found[name], nn.Linear)][-1:]
     kept: dict[str, str] = {}
@@ -29,16 +29,16 @@ def ends(
 
 
 def asked_to_stay(layer: Layer, end: str | None, options: PlanOptions) -> str | None:
-    """Why what was asked keeps a layer.
+    """The reason why the options keep a layer; None if they do not.
 
     Args:
-        layer: What is known of it.
-        end: Why it stays as the network's first or last, if it is that.
-        options: What was asked.
+        layer: The layer.
+        end: The layer's reason from `ends`, if it has one.
+        options: The options of the plan.
     """
     name, module = layer.site.name, layer.site.layer
     if layer.bound and not layer.runs:
-        return None  # what binds it also says why it does not run
+        return None  # `layer.bound` is the better reason: another module reads its weights instead
     for pattern in options.keep:
         if matches(pattern, name):
             return f"kept by --keep {pattern}"
@@ -49,12 +49,12 @@ def asked_to_stay(layer: Layer, end: str | None, options: PlanOptions) -> str | 
     if end is not None:
         return end
     narrow = min(_channels(module))
-    if 0 < narrow < options.min_channels:  # without channels every family refuses it
+    if 0 < narrow < options.min_channels:  # every family refuses a layer without channels
         return f"it has {narrow} channels, fewer than --min-channels {options.min_channels}"
     return None
 
 
 def _channels(module: nn.Module) -> tuple[int, ...]:
-    """Input and output channels, whatever a layer calls them."""
+    """A layer's input and output channels, under the names that its class gives them."""
     names = "in_channels out_channels in_features out_features embed_dim".split()
     return tuple(getattr(module, name) for name in names if hasattr(module, name))

@@ -1,8 +1,8 @@
 """Structured replacements of convolutions and Linears, one file each.
 
-A file in this folder that defines `SUBSTITUTION` is registered under its `name` by being here: there
-is no list to edit. The contract is in `contract.py`; `tests/substitutions/` runs over
-all that are registered.
+A file in this folder that defines `SUBSTITUTION` is registered under the `name` of that object; there
+is no list to edit. `contract.py` holds the contract, and the tests in `tests/substitutions/` run over
+all registered families.
 """
 
 from __future__ import annotations
@@ -64,16 +64,13 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Substitution:
-    """The substitution of that name.
+    """The registered substitution of that name.
 
     Args:
         name: As in `--substitution`.
 
-    Returns:
-        The one instance that is registered.
-
     Raises:
-        UsageError: If there is none; the nearest names are suggested.
+        UsageError: If there is none; the message suggests the nearest names.
     """
     found = _registered().get(name)
     if found is None:

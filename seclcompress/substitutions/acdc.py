@@ -1,6 +1,6 @@
-"""SECL: a depthwise convolution and a stack of ACDC layers.
+"""SECL: a depthwise convolution followed by a stack of ACDC layers.
 
-"Training Structured Efficient Convolutional Layers", 2018; ACDC: Moczulski et al., ICLR 2016.
+SECL: "Training Structured Efficient Convolutional Layers", 2018. ACDC: Moczulski et al., ICLR 2016.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ class AcdcConfig(SubstitutionConfig):
     """Options of the ACDC stack.
 
     Attributes:
-        depth: ACDC layers L in a stack.
-        extra_riffle: The research log's riffle between C and C⁻¹ (before D) in every layer.
-        init: `signs`: independent random signs on A and D, an exactly orthogonal stack whose
-            entries look Gaussian. `paper`: A, D ~ N(1, 0.01²), almost a channel permutation.
+        depth: Number L of ACDC layers in the stack.
+        extra_riffle: Adds the research log's riffle between C and C⁻¹ (before D) to every layer.
+        init: Initial values of A and D. `signs`: independent random signs, which make the stack
+            exactly orthogonal, with entries that look Gaussian. `paper`: A, D ~ N(1, 0.01²), which
+            makes the stack almost a channel permutation.
     """
 
     depth: int = Field(default=12, ge=1, le=1024)
@@ -47,14 +48,14 @@ class AcdcConfig(SubstitutionConfig):
 
 
 class AcdcPointwise(FactoredPointwise):
-    """A stack of ACDC layers on the channels.
+    """A stack of ACDC layers that maps the channels at every position.
 
     Args:
         in_channels: Input channels.
         out_channels: Output channels.
-        bias: The bias to start from, or None.
-        a: The diagonals A to start from, shape (depth, N).
-        d: The diagonals D to start from, shape (depth, N).
+        bias: The initial bias, or None.
+        a: The initial diagonals A, shape (depth, N).
+        d: The initial diagonals D, shape (depth, N).
         extra_riffle: As in `AcdcConfig`.
     """
 
@@ -74,7 +75,7 @@ class AcdcPointwise(FactoredPointwise):
         self.extra_riffle = extra_riffle
 
     def make_weight(self) -> Tensor:
-        """The stack multiplied out, shape (out_channels, in_channels)."""
+        """Multiplies the stack out to a matrix of shape (out_channels, in_channels)."""
         with _full_precision(self.a):
             a, d = _at_least_float32(self.a), _at_least_float32(self.d)
             matrix = stack_matrix(
@@ -83,14 +84,14 @@ class AcdcPointwise(FactoredPointwise):
             return matrix.to(self.a.dtype)
 
     def transform(self, x: Tensor) -> Tensor:
-        """The stack by fast cosine transforms."""
+        """Applies the stack to vectors by fast cosine transforms."""
         with _full_precision(x):
             a, d = _at_least_float32(self.a), _at_least_float32(self.d)
             y = apply_stack(x.to(a.dtype), a, d, self.out_channels, extra_riffle=self.extra_riffle)
             return y.to(x.dtype)
 
     def map_channels(self, x: Tensor) -> Tensor:
-        """The stack at every position, by the operator where that gains something."""
+        """Applies the stack at every position, with the fused operator where that is worthwhile."""
         a, bias, scale = self.a, self.bias, self.output_scale
         if self.extra_riffle or not kernel.worthwhile(a.shape[1], x.dtype, a.device):
             return super().map_channels(x)
@@ -109,7 +110,11 @@ class AcdcPointwise(FactoredPointwise):
         return not self.extra_riffle and kernel.supports(self.a.shape[1], dtype, self.a.device)
 
     def quickest_in_training(self, positions: int) -> str:
-        """Whether to run the stack on the positions, or on a side of the identity to make W."""
+        """Returns the execution that makes a training step cheaper.
+
+        `fast` runs the stack on all positions. `dense` runs it on the narrower side of the identity,
+        which makes W, and multiplies W with all positions.
+        """
         depth, length = self.a.shape
         vector = vector_cost(length, depth, fused=self._fused(self.a.dtype))
         narrower = min(self.in_channels, self.out_channels)
@@ -117,7 +122,7 @@ class AcdcPointwise(FactoredPointwise):
         return "fast" if positions * vector < matrix else "dense"
 
     def factors(self) -> list[nn.Parameter]:
-        """The diagonals."""
+        """The diagonals A and D."""
         return [self.a, self.d]
 
     def extra_repr(self) -> str:
@@ -137,12 +142,12 @@ class AcdcSubstitution(Substitution):
 
     def _refuse(self, site: Site, config: AcdcConfig) -> str | None:  # noqa: ARG002
         widest = _widest(site.convolution)
-        if widest > _WIDEST:  # the search for a length would take for ever
+        if widest > _WIDEST:  # the search for a fast length would take too long
             return f"it has {widest:,} channels; a stack takes at most {_WIDEST:,}"
         return None
 
     def cost(self, site: Site, config: AcdcConfig) -> LayerCost:
-        """`k·c_in + 2NL` parameters; fast by the paper's `L(4N + 5N log₂ N)` a position."""
+        """`k·c_in + 2NL` parameters; `fast` takes the paper's `L(4N + 5N log₂ N)` per position."""
         conv = site.convolution
         length, widest = stack_length(conv), _widest(conv)
         padded = f"N is {length}, as {widest} has a large prime factor"
@@ -160,7 +165,7 @@ class AcdcSubstitution(Substitution):
         conv = site.convolution
         length = stack_length(conv)
         shape = (2, config.depth, length)
-        if conv.weight.is_meta:  # values that nobody will see, of a size that somebody's file says
+        if conv.weight.is_meta:  # needs no values, and a stranger's file may ask for a huge stack
             a, d = torch.empty(shape, dtype=conv.weight.dtype, device="meta")
             return _assemble(conv, config, a, d)
         if config.init == "signs":
@@ -168,14 +173,14 @@ class AcdcSubstitution(Substitution):
         else:
             diagonals = 1 + 0.01 * torch.randn(shape, dtype=torch.float64)
         energy = _initial_energy(conv, length, config)
-        # The gain is spread evenly over the 2L factors, so that none starts far from the others.
+        # The gain is spread evenly over the 2L diagonals, so that all start with similar values.
         diagonals *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * config.depth))
         a, d = diagonals.to(conv.weight.device, conv.weight.dtype).clone()
         return _assemble(conv, config, a, d)
 
 
 def stack_length(conv: Convolution) -> int:
-    """N: the larger channel count, or the next length without a large prime factor."""
+    """N: the larger channel count, rounded up to a length without large prime factors."""
     return next_fast_length(_widest(conv))
 
 
@@ -191,9 +196,10 @@ def _assemble(conv: Convolution, config: AcdcConfig, a: Tensor, d: Tensor) -> Sp
 
 
 def _initial_energy(conv: Convolution, length: int, config: AcdcConfig) -> float:
-    """The variance of an unscaled fresh stack's outputs for white input, `‖W‖² ÷ out_channels`."""
+    """The variance of an unscaled, untrained stack's outputs for white input, `‖W‖² ÷ out_channels`."""
     if config.init == "paper" and not config.extra_riffle:
-        # Almost the riffles alone: W counts which inputs land on which outputs.
+        # A and D are almost 1, so the stack is almost its riffles alone: each entry of W counts how
+        # often `expand`, the riffles and `fold` take that input to that output.
         place = torch.arange(length)
         for _ in range(config.depth):
             place = riffle(place)
@@ -202,8 +208,8 @@ def _initial_energy(conv: Convolution, length: int, config: AcdcConfig) -> float
         )
         counts = torch.unique(pairs, return_counts=True)[1]
         return float(counts.square().sum()) / conv.out_channels
-    # An orthogonal matrix that looks random: every entry of W is a sum of
-    # (N ÷ out)(N ÷ in) entries of variance 1/N.
+    # The entries of a random-looking orthogonal N×N matrix have variance 1/N. `expand` and `fold`
+    # make every entry of W the sum of (N ÷ out)(N ÷ in) of them.
     return length / conv.out_channels
 
 
@@ -212,13 +218,13 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def _in(dtype: torch.dtype, value: Tensor) -> Tensor:
-    # .to() takes a microsecond to find that there is nothing to do, many times that in a cold cache.
+    # Even where there is nothing to convert, .to() takes a microsecond, and far more in a cold cache.
     return value if value.dtype == dtype else value.to(dtype)
 
 
 def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Autocast would multiply a dozen factors in half precision."""
-    if tensor.is_meta:  # which knows no autocast
+    """Switches autocast off, which would multiply a dozen factors in half precision."""
+    if tensor.is_meta:  # the meta device has no autocast
         return contextlib.nullcontext()
     return torch.autocast(tensor.device.type, enabled=False)
 

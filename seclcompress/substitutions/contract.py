@@ -1,7 +1,8 @@
-"""What a family of structured replacements promises.
+"""The contract of a family of structured replacements.
 
-A family meets a site: a layer, where it stands, and how often it runs on which sizes. A Linear is a 1×1
-convolution over its positions; `Site.convolution` makes it one, so that every family can replace it.
+The methods of a family take a `Site`: a layer, its place in the network, and how often it runs on which
+sizes. `Site.convolution` turns a Linear into a 1×1 convolution over its positions, so a family needs
+code for convolutions only.
 """
 
 from __future__ import annotations
@@ -23,33 +24,33 @@ from seclcompress.substitutions.structured import StructuredConv, StructuredLaye
 
 
 class SubstitutionConfig(BaseModel):
-    """Options of one substitution: JSON in a plan, `--option KEY=VALUE` on the command line."""
+    """Options of one substitution, given as JSON in a plan or as `--option KEY=VALUE`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Substitution(ABC):
-    """One family of replacements. Instances hold no state; options come as a `config`."""
+    """One family of replacements. Instances hold no state; methods take the options as `config`."""
 
     #: The name on the command line and in plans.
     name: ClassVar[str]
-    #: What reports call a network rewritten by it; the name, unless a family is known by another.
+    #: The family's title in reports. Empty: the name is the title.
     title: ClassVar[str] = ""
     #: One line for `seclcompress substitutions`.
     summary: ClassVar[str]
     Config: ClassVar[type[SubstitutionConfig]]
-    #: The layers that it can replace. Most families have nothing for a depthwise convolution.
+    #: The kinds of layers that it replaces. Most families cannot improve on a depthwise convolution.
     kinds: ClassVar[frozenset[Kind]] = frozenset({"convolution", "linear"})
-    #: Whether a layer that would not get smaller is kept as it is.
+    #: Whether a plan keeps every layer that the family would not make smaller.
     must_shrink: ClassVar[bool] = True
-    #: The ways to execute what it builds, one or more of `cost.EXECUTIONS`.
+    #: The ways to execute its replacements, one or more of `cost.EXECUTIONS`.
     executions: ClassVar[tuple[str, ...]] = ("dense",)
 
     def config(self, options: Mapping[str, Any]) -> SubstitutionConfig:
         """Checks options and fills in the defaults.
 
         Args:
-            options: Values by name; strings are read as the option's type.
+            options: Values by name; a string is parsed as the option's type.
 
         Raises:
             UsageError: If an option is unknown or its value is out of range.
@@ -70,10 +71,10 @@ class Substitution(ABC):
             ) from error
 
     def refuse(self, site: Site | nn.Module, config: SubstitutionConfig) -> str | None:
-        """Why this layer cannot be rewritten, in words that a plan can print; None if it can.
+        """The reason why this layer cannot be rewritten, worded for a plan; None if it can be.
 
         Args:
-            site: Where the layer stands; the layer alone will do.
+            site: The layer's site, or the layer alone.
             config: Options of this family.
         """
         site = _site(site)
@@ -85,26 +86,26 @@ class Substitution(ABC):
         return self._refuse(site, config)
 
     def _refuse(self, site: Site, config: Any) -> str | None:  # noqa: ARG002
-        """What this family cannot do beyond what none of them can."""
+        """The family's own reason to refuse a layer, after the reasons common to all families."""
         return None
 
     @abstractmethod
     def cost(self, site: Site, config: Any) -> LayerCost:
-        """Parameters, and Mult-Adds an image for each way of executing the replacement.
+        """The replacement's parameters, and its Mult-Adds per image for each execution.
 
         Args:
-            site: Of a layer that is not refused, with its calls; only shapes are read.
+            site: The site of a layer that is not refused, with its calls. Only shapes are read.
             config: Options of this family.
         """
 
     def build(self, site: Site | nn.Module, config: SubstitutionConfig) -> StructuredLayer:
-        """A freshly initialised replacement, on the layer's device and in its dtype.
+        """Builds an untrained replacement, on the layer's device and in its dtype.
 
-        The outputs of an affine one start with the variance that the layer gives for white input. The
-        bias is the layer's own.
+        For white input (independent entries of variance 1), the outputs of an affine replacement start
+        with the variance of the layer's own outputs. The replacement starts with the layer's bias.
 
         Args:
-            site: Where the layer stands; the layer alone will do.
+            site: The layer's site, or the layer alone.
             config: Options of this family.
 
         Raises:
@@ -123,7 +124,10 @@ class Substitution(ABC):
 
     @abstractmethod
     def _build(self, site: Site, config: Any) -> StructuredConv:
-        """`build` for the convolution of a site that is not refused, without gradients."""
+        """Builds the replacement of `site.convolution`, for `build`.
+
+        `build` calls it under `torch.no_grad()`, for a site that is not refused.
+        """
 
 
 _OF_ANOTHER_KIND: Mapping[Kind, str] = {

@@ -1,7 +1,7 @@
-"""A start from the original's weights instead of a random one.
+"""A start from the original's weights instead of random ones.
 
-A convolution is split in two by the best rank-1 fit of each input channel's kernels, in closed form;
-factors are then fitted to what remains, the matrix of the pointwise part.
+`split_kernel` splits a convolution into depthwise filters and a pointwise matrix, in closed form.
+`fit_factors` brings factors near a target, such as that matrix, by gradient descent.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _STEPS, _LEARNING_RATE = 1000, 0.01
 
 @dataclass(frozen=True)
 class Fit:
-    """How much of the original's weights a replacement could take over.
+    """How near a replacement comes to the original's weights.
 
     Attributes:
-        left: What it could not hold, ‖found − target‖ ÷ ‖target‖ (Frobenius).
-        of: What the target was, in words: "the pointwise weights".
+        left: The relative error, ‖found − target‖ ÷ ‖target‖ (Frobenius).
+        of: The target in words, such as "the pointwise weights".
     """
 
     left: float
@@ -31,22 +31,23 @@ class Fit:
 
     @property
     def energy(self) -> float:
-        """The share of the target's energy (sum of squares) that is held, from 0 to 1."""
+        """The share of the target's energy (sum of squares) that the fit holds; 1 is all of it."""
         return 1 - self.left**2
 
 
 def split_kernel(conv: Convolution) -> tuple[Tensor, Tensor]:
-    """The depthwise filters and the pointwise matrix that are nearest to a convolution.
+    """Finds the depthwise filters and the pointwise matrix that are nearest to a convolution.
 
-    For each input channel the kernels to all outputs are a matrix (out_channels, positions); its first
-    singular vectors are the nearest product of one filter and one column (Eckart & Young, 1936).
+    The kernels from one input channel to all outputs form a matrix of shape (out_channels, positions).
+    Its first singular vectors, times the first singular value σ, are the nearest product of one column
+    and one filter (Eckart & Young, 1936).
 
     Args:
-        conv: With any groups.
+        conv: A convolution with any number of groups.
 
     Returns:
-        Filters of shape (in_channels, 1, *kernel_size), each of norm √(its weights' share), and a matrix
-        of shape (out_channels, in_channels), zero between groups.
+        Filters of shape (in_channels, 1, *kernel_size), each of norm √σ, and a matrix of shape
+        (out_channels, in_channels) that is zero between groups.
     """
     weight = conv.weight.detach().double()
     out_channels, per_group = weight.shape[:2]
@@ -55,7 +56,8 @@ def split_kernel(conv: Convolution) -> tuple[Tensor, Tensor]:
     kernels = grouped.transpose(1, 2)  # (groups, in a group, out a group, positions)
     left, values, right = torch.linalg.svd(kernels, full_matrices=False)
     first = values[..., 0, None]
-    # Both sides get the same share of the size, and the filter's sum is positive: a fit has two signs.
+    # Filter and column get a factor of √σ each. The sign that they share is arbitrary; it is chosen
+    # such that the filter's sum is not negative.
     sign = torch.where(right[..., 0, :].sum(-1, keepdim=True) < 0, -1.0, 1.0)
     columns = left[..., 0] * first.sqrt() * sign  # (groups, in a group, out a group)
     filters = right[..., 0, :] * first.sqrt() * sign
@@ -70,15 +72,16 @@ def split_kernel(conv: Convolution) -> tuple[Tensor, Tensor]:
 def fit_factors(
     factors: Sequence[nn.Parameter], product: Callable[[], Tensor], target: Tensor
 ) -> float:
-    """Moves factors so that their product comes near a matrix, in the sum of squares.
+    """Changes factors so that their product comes near a tensor, in the sum of squares.
 
     Args:
         factors: Changed in place.
-        product: Multiplies them out, differentiable.
-        target: The matrix, of the product's shape.
+        product: Multiplies the factors out, differentiable.
+        target: A tensor of the product's shape.
 
     Returns:
-        What is left: ‖product − target‖ ÷ ‖target‖ (Frobenius).
+        The relative error, ‖product − target‖ ÷ ‖target‖ (Frobenius); 0 for a target of zeros, for
+        which nothing changes.
     """
     scale = float(target.norm())
     if scale == 0:

@@ -1,4 +1,4 @@
-"""The replacement of a Linear: that of a 1×1 convolution, run over all positions."""
+"""The replacement of a Linear: a structured 1×1 convolution, run over all positions."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from seclcompress.substitutions.fitting import Fit
 from seclcompress.substitutions.site import as_convolution
 from seclcompress.substitutions.structured import StructuredConv, StructuredLayer
 
-_UNIT_VECTORS = 256  # at a time: 25088 at once would be 5 GB
+_UNIT_VECTORS = 256  # at a time; all 25088 of VGG's first Linear would take 5 GB
 
 
 class StructuredLinear(StructuredLayer):
-    """A structured 1×1 convolution as a Linear.
+    """A structured 1×1 convolution with the interface of a Linear.
 
-    The attributes that a network may read of a Linear (`in_features`, `out_features`) are the
-    original's.
+    The attributes that a network may read from a Linear (`in_features`, `out_features`) have the
+    original's values.
 
     Args:
-        convolution: The replacement of the convolution that `site.as_convolution` makes of a Linear.
+        convolution: The replacement for the convolution that `site.as_convolution` makes from a Linear.
     """
 
     def __init__(self, convolution: StructuredConv) -> None:
@@ -29,12 +29,12 @@ class StructuredLinear(StructuredLayer):
 
     @property
     def affine(self) -> bool:
-        """As of the convolution inside."""
+        """Whether the convolution inside is affine."""
         return self.convolution.affine
 
     @property
     def executions(self) -> tuple[str, ...]:
-        """As of the convolution inside."""
+        """The executions of the convolution inside."""
         return self.convolution.executions
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class StructuredLinear(StructuredLayer):
 
     @property
     def execution(self) -> str:
-        """As of the convolution inside."""
+        """The execution of the convolution inside."""
         return self.convolution.execution
 
     @execution.setter
@@ -57,7 +57,7 @@ class StructuredLinear(StructuredLayer):
 
     @property
     def planned_execution(self) -> str:
-        """As of the convolution inside."""
+        """The planned execution of the convolution inside."""
         return self.convolution.planned_execution
 
     @planned_execution.setter
@@ -65,9 +65,10 @@ class StructuredLinear(StructuredLayer):
         self.convolution.planned_execution = value
 
     def to_plain(self) -> nn.Module:
-        """Linears in a row where the family's convolutions are matrices; else one, multiplied out.
+        """Converts to one Linear, or to several in a row where the structure is a product of matrices.
 
-        torch has no Linear in groups, so structure of that kind is lost.
+        Where the plain convolutions are grouped, the result is one Linear, multiplied out: torch has no
+        grouped Linear, so their structure is lost.
 
         Raises:
             TypeError: If the family is not affine; such a family has to refuse Linears.
@@ -86,7 +87,7 @@ class StructuredLinear(StructuredLayer):
         return dense
 
     def to_dense(self) -> nn.Linear | None:
-        """One matrix, whatever the convolutions are that the family makes of a 1×1 one."""
+        """Multiplies out to one Linear; None if the convolution inside is not affine."""
         dense = self.convolution.to_dense()
         if dense is None or not self.affine:
             return None
@@ -106,28 +107,28 @@ class StructuredLinear(StructuredLayer):
         return linear.train(self.training)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Those of the convolution inside, which an optimiser finds by itself."""
+        """The parameter groups of the convolution inside."""
         return self.convolution.parameter_groups()
 
     def fit(self, layer: nn.Module) -> Fit | None:
-        """As of the convolution inside."""
+        """Fits the convolution inside to the Linear's weights."""
         return self.convolution.fit(as_convolution(layer))
 
     def products(self) -> list[Tensor]:
-        """Those of the convolution inside."""
+        """The products of the convolution inside."""
         return self.convolution.products()
 
     def keep_product(self, keep: bool) -> None:
-        """As of the convolution inside."""
+        """Sets whether the convolution inside keeps its products."""
         self.convolution.keep_product(keep)
 
     def extra_repr(self) -> str:
-        """The Linear's own words."""
+        """The sizes, as a Linear prints them."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
 def _as_linear(conv: nn.Module) -> nn.Linear | None:
-    """A 1×1 convolution without groups as a Linear; None for anything else."""
+    """Converts an ungrouped 1×1 convolution to a Linear; returns None for anything else."""
     if type(conv) is not nn.Conv1d or conv.groups != 1 or conv.kernel_size != (1,):
         return None
     linear = nn.Linear(
@@ -139,10 +140,10 @@ def _as_linear(conv: nn.Module) -> nn.Linear | None:
 
 
 def _matrix(dense: nn.Module, in_features: int) -> tuple[Tensor, Tensor]:
-    """The map of plain 1×1 convolutions, shape (out_features, in_features), and its bias.
+    """The matrix, shape (out_features, in_features), and the bias of plain 1×1 convolutions.
 
-    Several convolutions in a row are an affine map, so the images of zero and of the unit vectors are
-    all that there is to know of it.
+    Convolutions in a row are an affine map. Its value at zero is the bias, and its values at the unit
+    vectors, less the bias, are the matrix's columns.
     """
     if isinstance(dense, nn.Conv1d) and dense.groups == 1:
         bias = dense.weight.new_zeros(1) if dense.bias is None else dense.bias

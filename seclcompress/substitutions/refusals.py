@@ -1,4 +1,4 @@
-"""Why no family can replace a layer."""
+"""Reasons that forbid every family to replace a layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seclcompress.torch_private import (
     own_parameters,
 )
 
-#: Why layers of a kind are kept by every family; {name} is the layer's class.
+#: The reason why every family keeps layers of a class; {name} is the layer's own class.
 _KEPT: dict[type[nn.Module], str] = {
     ConvTransposeNd: "a {name} upsamples: split in two, its pointwise part would have to run at the "
     "larger size",
@@ -22,7 +22,7 @@ _KEPT: dict[type[nn.Module], str] = {
 
 
 def reason_for_all(layer: nn.Module) -> str | None:
-    """Why a layer cannot be replaced by anything, in words that a plan can print; None if it can."""
+    """The reason why no family can replace a layer, worded for a plan; None if there is none."""
     name = type(layer).__name__
     for kind, reason in _KEPT.items():
         if isinstance(layer, kind):
@@ -43,10 +43,11 @@ def reason_for_all(layer: nn.Module) -> str | None:
 
 
 def _computes_plainly(layer: nn.Module) -> bool:
-    """Whether a layer computes what torch's own class does: torchvision's Conv3DSimple, say."""
+    """Whether a layer computes what torch's own class does, as torchvision's Conv3DSimple does."""
     kind = next((k for k in (*CONVOLUTIONS.values(), nn.Linear) if isinstance(layer, k)), None)
     if kind is None:
         return False
-    # What else it has would be lost. (Of a weight that is made from others, the caller says so.)
+    # Parameters other than weight and bias would be lost. (The caller has a reason of its own for a
+    # weight that is made from other parameters.)
     own = own_parameters(layer)
     return computes_as(layer, kind) and ("weight" not in own or own.keys() <= {"weight", "bias"})

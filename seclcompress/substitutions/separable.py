@@ -1,6 +1,6 @@
-"""Plain depthwise-separable convolution: the honest baseline.
+"""Plain depthwise-separable convolution: the baseline.
 
-Whatever any separable network saves must not be claimed for the structured families.
+A saving that every separable network has must not be credited to the structured families.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class SeparableConfig(SubstitutionConfig):
 
 
 class MatrixPointwise(Pointwise):
-    """A 1×1 convolution's matrix as it is.
+    """A map of the channels by an unstructured matrix.
 
     Args:
         in_channels: Input channels.
         out_channels: Output channels.
-        bias: The bias to start from, or None.
-        weight: The matrix to start from, shape (out_channels, in_channels).
+        bias: The initial bias, or None.
+        weight: The initial matrix, shape (out_channels, in_channels).
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class MatrixPointwise(Pointwise):
         return self.matrix
 
     def fit_weight(self, target: Tensor) -> float:
-        """Takes the matrix as it is."""
+        """Copies the target, so nothing is left."""
         with torch.no_grad():
             self.matrix.copy_(target)
         return 0.0
 
 
 class SeparableSubstitution(Substitution):
-    """Depthwise + dense pointwise (Chollet, "Xception", 2016)."""
+    """Depthwise + unstructured pointwise convolution (Chollet, "Xception", 2016)."""
 
     name = "separable"
     summary = "depthwise + dense pointwise: the baseline that every other family must beat"

@@ -1,4 +1,4 @@
-"""Where a layer stands: the layer itself, what kind it is, and how often it runs on which sizes."""
+"""Where a layer stands: the layer, its kind, and how often it runs on which sizes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from torch import Tensor, nn
 from seclcompress.torch_private import ConvTransposeNd
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
-#: What a family may be asked to replace. A depthwise convolution has one input channel a group.
+#: Kinds of layers that a family may replace. A depthwise convolution has one input channel per group.
 Kind: TypeAlias = Literal["convolution", "depthwise", "linear"]
 
-#: These classes, and subclasses that compute as they do.
+#: The convolutions that can be replaced, by number of spatial dimensions. Subclasses can be, too, if
+#: they compute the same.
 CONVOLUTIONS: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-#: What a plan says something of, subclasses included, and of what on demand.
+#: The layers that have an entry in every plan, and those that have one if `linear` is asked for;
+#: subclasses included.
 CONVOLUTION_KINDS: tuple[type[nn.Module], ...] = (*CONVOLUTIONS.values(), ConvTransposeNd)
 LINEAR_KINDS: tuple[type[nn.Module], ...] = (nn.Linear, nn.MultiheadAttention)
 
 
 class CallSize(NamedTuple):
-    """The spatial sizes of one call's input and output, one number a dimension.
+    """The spatial sizes of one call's input and output, one number per dimension.
 
-    Of a Linear both are its number of positions.
+    For a Linear, both are its number of positions.
     """
 
     input: tuple[int, ...]
@@ -35,12 +37,12 @@ class CallSize(NamedTuple):
 
 @dataclass(frozen=True)
 class Site:
-    """A layer, and how it is used for one image.
+    """A layer, and how a network uses it for one image.
 
     Attributes:
         layer: A convolution or a Linear.
-        calls: How often it runs on which sizes. Empty where only a replacement is to be built.
-        name: Where it is in the network.
+        calls: How often it runs, by size. Empty where the site is only used to build a replacement.
+        name: The layer's name in the network.
     """
 
     layer: nn.Module
@@ -49,7 +51,7 @@ class Site:
 
     @property
     def kind(self) -> Kind:
-        """Whether it is a Linear, a depthwise convolution, or another convolution."""
+        """The layer's kind; `convolution` means any convolution that is not depthwise."""
         if isinstance(self.layer, nn.Linear):
             return "linear"
         conv = self.convolution
@@ -57,25 +59,25 @@ class Site:
 
     @cached_property
     def convolution(self) -> Convolution:
-        """The convolution that the layer is: itself, or for a Linear the 1×1 one over its positions."""
+        """The layer, or for a Linear the equal 1×1 convolution over its positions."""
         return as_convolution(self.layer)
 
     @property
     def input_positions(self) -> int:
-        """Positions of its inputs, over all calls for an image."""
+        """Number of input positions, summed over all calls for one image."""
         return sum(math.prod(size.input) * times for size, times in self.calls.items())
 
     @property
     def output_positions(self) -> int:
-        """Positions of its outputs, over all calls for an image."""
+        """Number of output positions, summed over all calls for one image."""
         return sum(math.prod(size.output) * times for size, times in self.calls.items())
 
 
 def as_convolution(layer: nn.Module) -> Convolution:
-    """The convolution that a layer is: itself, or for a Linear the 1×1 one over its positions.
+    """Returns a convolution as it is, and a Linear as the equal 1×1 convolution over its positions.
 
     Args:
-        layer: A convolution or a Linear; a Linear's weights are shared, not copied.
+        layer: A convolution or a Linear. The result shares a Linear's weights; they are not copied.
     """
     if not isinstance(layer, nn.Linear):
         assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
@@ -88,34 +90,37 @@ def as_convolution(layer: nn.Module) -> Convolution:
 
 
 class Geometry(Protocol):
-    """What a convolution does beside its weights: a torch convolution has it, a replacement too."""
+    """The attributes that tell where a convolution applies its kernel.
+
+    torch's convolutions have them, and so do replacements.
+    """
 
     @property
     def stride(self) -> tuple[int, ...]:
-        """One number a dimension."""
+        """One number per dimension."""
 
     @property
     def padding(self) -> str | tuple[int, ...]:
-        """One number a dimension, `same` or `valid`."""
+        """One number per dimension, or `same` or `valid`."""
 
     @property
     def dilation(self) -> tuple[int, ...]:
-        """One number a dimension."""
+        """One number per dimension."""
 
     @property
     def padding_mode(self) -> str:
-        """What torch pads with."""
+        """The name of torch's padding mode, such as `zeros` or `reflect`."""
 
 
 def convolution_of(
     weight: Tensor, bias: Tensor | None = None, geometry: Geometry | None = None, groups: int = 1
 ) -> Convolution:
-    """A torch convolution with these weights, copied, on their device and in their dtype.
+    """Makes a torch convolution with copies of these weights, on their device and in their dtype.
 
     Args:
         weight: Shape (out_channels, in_channels ÷ groups, *kernel_size).
         bias: Shape (out_channels,), or None.
-        geometry: Stride, padding, dilation and padding mode; by default 1, none and 1.
+        geometry: Stride, padding, dilation and padding mode; by default torch's defaults.
         groups: As in torch.
     """
     dimensions = weight.dim() - 2
@@ -129,7 +134,7 @@ def convolution_of(
         tuple(weight.shape[2:]),  # type: ignore[arg-type]
         groups=groups,
         bias=False,
-        device="meta",  # what it would be initialised with is replaced
+        device="meta",  # the weights are replaced below
         **options,
     )
     conv.weight = nn.Parameter(weight.detach().clone())

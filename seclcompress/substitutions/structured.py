@@ -1,4 +1,4 @@
-"""What is put in a layer's place, and what every replacement can be asked."""
+"""The base classes of all replacements, and functions on networks that contain replacements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seclcompress.errors import UsageError
 from seclcompress.substitutions.fitting import Fit
 from seclcompress.substitutions.site import Convolution
 
-#: What networks read of a convolution, beside its weights.
+#: The attributes of a convolution, beside its weights, that networks read.
 _READ = "in_channels out_channels kernel_size stride padding dilation groups padding_mode".split()
 
 
@@ -21,18 +21,18 @@ class StructuredLayer(nn.Module, ABC):
 
     @property
     def affine(self) -> bool:
-        """Whether it computes `W x + b`, the same in training as in eval mode."""
+        """Whether it computes `W x + b`, with the same W and b in training and in eval mode."""
         return True
 
     @property
     def executions(self) -> tuple[str, ...]:
-        """The ways it can run, one or more of `cost.EXECUTIONS`; asked for another it runs the first."""
+        """The ways it can run, one or more of `cost.EXECUTIONS`. For another it runs the first."""
         return ("dense",)
 
     @property
     @abstractmethod
     def execution(self) -> str:
-        """One of `cost.EXECUTIONS`, or `auto`: as planned in eval mode, the cheaper in training."""
+        """One of `cost.EXECUTIONS`, or `auto`: as planned in eval mode, the cheaper one in training."""
 
     @execution.setter
     @abstractmethod
@@ -41,7 +41,7 @@ class StructuredLayer(nn.Module, ABC):
     @property
     @abstractmethod
     def planned_execution(self) -> str:
-        """What `auto` means in eval mode: the plan's choice for this layer."""
+        """The execution that `auto` runs in eval mode: the plan's choice for this layer."""
 
     @planned_execution.setter
     @abstractmethod
@@ -49,20 +49,22 @@ class StructuredLayer(nn.Module, ABC):
 
     @abstractmethod
     def to_plain(self) -> nn.Module:
-        """The same map in torch's own layers, the structure kept where torch can express it.
+        """Converts to torch's own layers, with the structure kept where torch can express it.
 
-        Nothing is shared with this layer. It computes what this layer computes in eval mode.
+        The result computes what this layer computes in eval mode. It shares no tensors with this layer.
         """
 
     @abstractmethod
     def to_dense(self) -> nn.Module | None:
-        """The same map in torch's own layers, factors multiplied out; None where there is no such map.
+        """Converts to torch's own layers, with factors multiplied out; None if that is impossible.
 
-        Nothing is shared with this layer.
+        It is impossible for a layer that is not affine. The result shares no tensors with this layer.
         """
 
     def ready(self, execution: str) -> nn.Module:
-        """What inference runs for an execution: plain layers, or a copy that runs its transform.
+        """The module that inference runs for an execution.
+
+        For `dense` it is a plain module, for `fast` a copy of this layer with its execution set.
 
         Args:
             execution: One of `cost.EXECUTIONS`.
@@ -76,46 +78,47 @@ class StructuredLayer(nn.Module, ABC):
         return running
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that optimisers treat apart, by the group's name; what is in none is the rest.
+        """Parameters that an optimiser treats separately, by group name; the others need no group.
 
-        The names are those of `settings.training.GROUPS`: `factors` of a product, `gains` that scale
-        what is normalised, the `norms`' own.
+        The names are those of `settings.training.GROUPS`: the `factors` of a product, `gains` that scale
+        normalised filters, the parameters of normalisations (`norms`), and `gates`.
         """
         return {}
 
     def fit(self, layer: nn.Module) -> Fit | None:  # noqa: ARG002
-        """Takes over from the original's weights what the structure can hold.
+        """Changes the parameters so that the layer comes near the original's weights.
 
         Args:
-            layer: The layer that this one stands in for.
+            layer: The layer that this one replaces.
 
         Returns:
-            How much it could not hold, and of what; None if this family has no such start, and nothing
-            was changed.
+            How near it comes to which weights; None if this family cannot be fitted, in which case
+            nothing changes.
         """
         return None
 
     def products(self) -> list[Tensor]:
-        """The tensors that the factors multiply to, differentiable; those of the last pass.
+        """The tensors that are made from factors, differentiable; none in a layer without factors.
 
-        A structured layer without factors has none.
+        They are those of the last forward pass where `keep_product` has asked it to keep them, and made
+        anew otherwise.
         """
         return []
 
     def keep_product(self, keep: bool) -> None:
-        """Whether a forward pass in training keeps its tensors for `products`."""
+        """Sets whether a forward pass in training keeps its tensors for `products`."""
 
     def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:  # noqa: ARG002
-        """Folds `y -> scale * y + shift` into the layer, as a batch norm behind it does in eval mode.
+        """Folds `y -> scale * y + shift`, such as a batch norm's map in eval mode, into the layer.
 
         For networks that are run and not trained.
 
         Args:
-            scale: One number for each output channel.
-            shift: Likewise.
+            scale: Shape (out_channels,).
+            shift: Shape (out_channels,).
 
         Returns:
-            Whether the family can; if not, nothing was changed.
+            Whether the family can do this; if not, nothing changes.
         """
         return False
 
@@ -123,11 +126,11 @@ class StructuredLayer(nn.Module, ABC):
 class StructuredConv(StructuredLayer):
     """The replacement of a convolution.
 
-    The attributes that a network may read of a convolution (`in_channels`, `out_channels`,
-    `kernel_size`, `stride`, `padding`, `dilation`, `groups`, `padding_mode`) are the original's.
+    The attributes that a network may read from a convolution (`in_channels`, `out_channels`,
+    `kernel_size`, `stride`, `padding`, `dilation`, `groups`, `padding_mode`) have the original's values.
 
     Args:
-        conv: The convolution whose geometry is taken over.
+        conv: The convolution to replace; its geometry is copied.
     """
 
     def __init__(self, conv: Convolution) -> None:
@@ -145,7 +148,7 @@ class StructuredConv(StructuredLayer):
 
     @property
     def execution(self) -> str:
-        """One of `cost.EXECUTIONS`, or `auto`: as planned in eval mode, the cheaper in training."""
+        """One of `cost.EXECUTIONS`, or `auto`: as planned in eval mode, the cheaper one in training."""
         return self._execution
 
     @execution.setter
@@ -156,7 +159,7 @@ class StructuredConv(StructuredLayer):
 
     @property
     def planned_execution(self) -> str:
-        """What `auto` means in eval mode: the plan's choice for this layer."""
+        """The execution that `auto` runs in eval mode: the plan's choice for this layer."""
         return self._planned_execution
 
     @planned_execution.setter
@@ -168,7 +171,7 @@ class StructuredConv(StructuredLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size).
 
-        As torch's convolutions do, it takes one image without a batch, too.
+        Like torch's convolutions, it also takes a single image without a batch dimension.
         """
         if x.dim() == len(self.kernel_size) + 1:
             return self.convolve(x.unsqueeze(0)).squeeze(0)
@@ -179,7 +182,7 @@ class StructuredConv(StructuredLayer):
         """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size)."""
 
     def extra_repr(self) -> str:
-        """The convolution's own words, and the execution."""
+        """Channels, kernel size and stride, and the execution where there is a choice."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         text += f", stride={self.stride}"
         if len(self.executions) > 1:
@@ -189,16 +192,18 @@ class StructuredConv(StructuredLayer):
 
 
 def plain(layer: StructuredLayer) -> nn.Module:
-    """A layer multiplied out, or plain where it cannot be, with what a network may read of the original.
+    """Converts a layer by `to_dense`, or by `to_plain` where it cannot be multiplied out.
+
+    The result has the attributes that a network may read from the original layer.
 
     Args:
-        layer: A built replacement; it stays as it is.
+        layer: A built replacement; it is not changed.
     """
     return _readable(layer.to_dense() or layer.to_plain(), layer)
 
 
 def structure_kept(layer: StructuredLayer) -> nn.Module:
-    """`to_plain`, with the attributes that a network may read of the original layer."""
+    """Converts a layer by `to_plain`, with the attributes that a network may read from the original."""
     return _readable(layer.to_plain(), layer)
 
 
@@ -210,18 +215,18 @@ def _readable(module: nn.Module, layer: StructuredLayer) -> nn.Module:
 
 
 def structured_layers(network: nn.Module) -> list[StructuredLayer]:
-    """The structured layers of a network, itself included, those inside others left out."""
+    """The structured layers of a network, itself included; those inside others are left out."""
     found = [module for module in network.modules() if isinstance(module, StructuredLayer)]
     inside = {id(part) for layer in found for part in layer.modules() if part is not layer}
     return [layer for layer in found if id(layer) not in inside]
 
 
 def set_execution(network: nn.Module, execution: str) -> None:
-    """Switches every structured layer of a network.
+    """Sets the execution of every structured layer of a network.
 
     Args:
-        network: Any module; one without structured layers stays as it is.
-        execution: `dense`, `fast`, or `auto`. A layer that has not the named one runs what it has.
+        network: Any module; nothing changes in one without structured layers.
+        execution: `dense`, `fast`, or `auto`. A layer without the named execution runs its first.
 
     Raises:
         UsageError: If the execution is none of these.

@@ -1,7 +1,7 @@
-"""One forward pass that tells where each layer stands: sizes, Mult-Adds, and what nobody counts.
+"""One forward pass that records the sizes of every layer's calls, Mult-Adds, and uncounted operations.
 
-The pass runs on the meta device where the network allows it, so it computes nothing and needs no
-memory, whatever the network's size.
+The pass runs on the meta device if the network allows that. It then computes no values and needs no
+memory for them, whatever the network's size.
 """
 
 from seclcompress.trace.model import ModuleCall, Trace

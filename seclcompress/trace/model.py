@@ -1,4 +1,4 @@
-"""What a trace tells, as data."""
+"""The results of a trace, as data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from seclcompress.substitutions.site import CallSize
 
 @dataclass(frozen=True)
 class ModuleCall:
-    """One module finished with one tensor as output.
+    """One finished call of a module whose output is one tensor.
 
     Attributes:
-        name: Where the module is.
-        shape: Of the output, (batch, channels, *spatial); (batch, *positions, channels) where
+        name: The module's name in the network.
+        shape: Shape of the output: (batch, channels, *spatial), or (batch, *positions, channels) if
             `channels_last`.
-        input_shape: Of its first input, likewise; None where that is no tensor.
+        input_shape: Shape of the first input, likewise; None if that is not a tensor.
         channels_last: Whether the last dimension holds the channels, as in a Linear's output.
     """
 
@@ -28,7 +28,7 @@ class ModuleCall:
 
     @property
     def size(self) -> CallSize:
-        """Of input and output without batch and channels; of a Linear its number of positions."""
+        """Sizes of input and output without batch and channels; for a Linear the number of positions."""
         return CallSize(self._spatial(self.input_shape or ()), self._spatial(self.shape))
 
     def _spatial(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -37,18 +37,19 @@ class ModuleCall:
 
 @dataclass
 class Trace:
-    """What one image (clip, pair of images) of `input_size` does in a network in eval mode.
+    """A record of one image (clip, pair of images) of `input_size` in a network in eval mode.
 
     Attributes:
         input_size: (channels, *spatial).
-        calls: Modules in the order in which they finished, those with one tensor as output.
+        calls: The calls of modules with one tensor as output, in the order in which they finished.
         mult_adds: Mult-Adds of contractions by the innermost module that ran them; "" is the
             network itself.
-        uncounted: How often each operation ran that by convention counts nothing.
-        unknown: The same for operations that nobody here knows how to count.
-        assumed: The same for operations whose output's size depends on values; it was taken at its
-            largest.
-        readers: By module, another one that reads its parameters instead of calling it.
+        uncounted: Number of runs of each operation that counts as zero by convention.
+        unknown: Number of runs of each operation that this package cannot count.
+        assumed: Number of runs of each operation whose output's size depends on values; its largest
+            size was assumed.
+        readers: For each module whose parameters another module reads instead of calling it, the name
+            of that other module.
     """
 
     input_size: tuple[int, ...]
@@ -61,17 +62,17 @@ class Trace:
 
     @property
     def total_mult_adds(self) -> int:
-        """Mult-Adds an image of all contractions."""
+        """Mult-Adds per image of all contractions."""
         return self.mult_adds.total()
 
     @property
     def outputs(self) -> int:
-        """Classes in the network's own output; 0 if that is not one tensor (batch, classes)."""
+        """Number of classes in the network's output; 0 if that is not one tensor (batch, classes)."""
         own = [call.shape for call in self.calls if call.name == ""]
         return own[-1][1] if own and len(own[-1]) == 2 else 0
 
     def sizes(self, name: str) -> Counter[CallSize]:
-        """How often a module runs on each size; every call and image counts once."""
+        """How often a module runs, by size. A call with several images counts once for each."""
         sizes: Counter[CallSize] = Counter()
         for call in self.calls:
             if call.name == name:

@@ -1,4 +1,4 @@
-"""What operations count, and what is assumed of those whose output's size depends on values."""
+"""The Mult-Adds of operations, and assumptions about outputs whose size depends on values."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.utils.flop_counter import flop_registry
 from seclcompress.torch_private import TorchDispatchMode, operator_name, overload_packet
 from seclcompress.trace.model import Trace
 
-#: Operations without contractions: nothing is multiplied and added up over a dimension of weights,
-#: or (normalisation, pooling, activations) convention counts none. Everything that is neither here
-#: nor counted is reported by name.
+#: Operations that count as zero: either they do not multiply and add up over a dimension of weights, or
+#: they count as zero by convention (normalisation, pooling, activations). An operation that is neither
+#: in this set nor counted is reported by name.
 FREE_OPERATIONS = frozenset(
     """
     _adaptive_avg_pool2d _adaptive_avg_pool3d _local_scalar_dense _log_softmax
@@ -44,30 +44,31 @@ FREE_OPERATIONS = frozenset(
 
 
 def _all_of(x: Tensor, *rest: Any, **options: Any) -> Tensor:
-    """`nonzero`: every element."""
+    """`nonzero`: assumes that every element is nonzero."""
     del rest, options
     return x.new_empty(x.numel(), x.dim(), dtype=torch.int64)
 
 
 def _all_boxes(boxes: Tensor, *rest: Any, **options: Any) -> Tensor:
-    """Non-maximum suppression: every box stays."""
+    """Non-maximum suppression: assumes that every box is kept."""
     del rest, options
     return boxes.new_empty(len(boxes), dtype=torch.int64)
 
 
 def _one_value(x: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """`unique`: one value. Each further one would only share out the same elements."""
+    """`unique`: assumes one value. Further values would only divide the same elements between them."""
     del rest, options
     indices = x.new_empty(x.shape, dtype=torch.int64)
     return x.new_empty(min(1, x.numel())), indices, x.new_empty(1, dtype=torch.int64)
 
 
 def _masked(x: Tensor, mask: Tensor) -> Tensor:
-    """`masked_select`: every element."""
+    """`masked_select`: assumes that every element is selected."""
     return x.new_empty(torch.broadcast_shapes(x.shape, mask.shape).numel())
 
 
-#: What is taken for the output on the meta device, where there are no values to tell its size.
+#: Functions that make an operation's assumed output on the meta device, where there are no values that
+#: would determine its size.
 LARGEST: Mapping[str, Callable[..., Any]] = {
     "aten::nonzero": _all_of,
     "torchvision::nms": _all_boxes,
@@ -81,7 +82,7 @@ class Counting(TorchDispatchMode):
 
     Args:
         running: Names of the modules that are running, innermost last.
-        result: Where the counts go.
+        result: The trace that receives the counts.
     """
 
     def __init__(self, running: list[str], result: Trace) -> None:
@@ -89,7 +90,7 @@ class Counting(TorchDispatchMode):
         self.running, self.result = running, result
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs one operation, or what is assumed of it, and notes it."""
+        """Runs one operation, or makes its assumed output, and counts it."""
         kwargs = kwargs or {}
         name = operator_name(func)
         if name in LARGEST and args[0].is_meta:
@@ -99,14 +100,14 @@ class Counting(TorchDispatchMode):
             args = (args[0], self._without_masks(args[1]))
         formula = flop_registry.get(overload_packet(func))
         if formula is None:
-            with self:  # an operation made of others is counted by its parts
+            with self:  # a composite operation is counted by its parts
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
         output = func(*args, **kwargs)
         name = name.partition("::")[2]
         if formula is not None:
-            # torch counts a multiply and an add as two.
+            # torch counts a multiplication and an addition as two operations.
             self.result.mult_adds[self.running[-1]] += formula(*args, **kwargs, out_val=output) // 2
         elif name in FREE_OPERATIONS:
             self.result.uncounted[name] += 1
@@ -115,7 +116,7 @@ class Counting(TorchDispatchMode):
         return output
 
     def _without_masks(self, indices: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Indices with each mask made to the places of all its elements."""
+        """Replaces each mask among indices by the indices of all its elements."""
         places: list[Tensor | None] = []
         for index in indices:
             if index is not None and index.dtype in (torch.bool, torch.uint8):

@@ -1,4 +1,4 @@
-"""The forward pass itself: on which device, with which modules watched."""
+"""The forward pass of a trace, with hooks on all modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seclcompress.torch_private import ConvNd, own_parameters
 from seclcompress.trace.model import ModuleCall, Trace
 from seclcompress.trace.operations import Counting
 
-#: A trace changes, for a while, what all threads see: torch's `Module.__getattr__`.
+#: Serialises traces, because a trace replaces torch's `Module.__getattr__`, which all threads use.
 _WATCHING = threading.RLock()
 
 
@@ -24,8 +24,8 @@ def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
     """Runs one image (clip, pair of images) of zeros through a network in eval mode.
 
     Args:
-        network: Any module that takes one tensor, or one of a task in `networks.tasks`; its modes,
-            weights and buffers stay as they are.
+        network: Any module that takes one tensor, or a network for a task of `networks.tasks`. Its
+            modes, weights and buffers are not changed.
         input_size: (channels, *spatial).
 
     Raises:
@@ -34,7 +34,7 @@ def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
     tensors = [*network.parameters(), *network.buffers()]
     devices = [torch.device("meta")]
     if not any(tensor.is_meta for tensor in tensors):
-        # Some networks look at values, and have to be run for real.
+        # Some networks look at values, so the meta device is not enough for them.
         devices.append(tensors[0].device if tensors else torch.device("cpu"))
     failure: Exception | None = None
     for device in devices:
@@ -72,13 +72,13 @@ def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) 
 
 
 def floating_dtype(network: nn.Module) -> torch.dtype:
-    """The dtype that a network's images must have: that of its first floating parameter."""
+    """The dtype that a network's images must have: that of its first floating-point parameter."""
     return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
 
 
 @contextlib.contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; afterwards every module has the mode that it had."""
+    """Puts a network into eval mode; on exit every module gets its former mode back."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -90,7 +90,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watch(network: nn.Module, running: list[str], result: Trace) -> Iterator[None]:
-    """Keeps the names of the modules that are running, innermost last."""
+    """Keeps `running` up to date, innermost module last, and adds each finished call to `result`."""
 
     def enter(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
@@ -117,7 +117,7 @@ def _watch(network: nn.Module, running: list[str], result: Trace) -> Iterator[No
 
     handles = []
     for name, module in network.named_modules():
-        # First of all its hooks: what those of others read, the module itself reads.
+        # This hook runs before the module's other hooks, so their reads count as the module's own.
         handles.append(module.register_forward_pre_hook(enter(name), prepend=True))
         handles.append(module.register_forward_hook(leave(name), with_kwargs=True))
     try:
@@ -128,7 +128,7 @@ def _watch(network: nn.Module, running: list[str], result: Trace) -> Iterator[No
 
 
 def _with_batch(module: nn.Module, x: Tensor) -> tuple[int, ...]:
-    """A tensor's shape; torch's layers take one image without a batch, too."""
+    """A tensor's shape, with a batch of 1 where a layer was given a single image without a batch."""
     alone = 1 if isinstance(module, nn.Linear) else -1
     if isinstance(module, ConvNd):
         alone = 1 + len(module.kernel_size)
@@ -137,22 +137,23 @@ def _with_batch(module: nn.Module, x: Tensor) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def _readers(network: nn.Module, running: list[str], result: Trace) -> Iterator[None]:
-    """Notes who reads a module's parameters while another module runs.
+    """Records the modules whose parameters another module reads.
 
-    Such a module cannot be replaced: Swin's attention multiplies by `self.qkv.weight` itself. torch
-    hands out every parameter by `nn.Module.__getattr__`, which is watched for a while.
+    A layer whose weights another module reads cannot be replaced. (Swin's attention multiplies by
+    `self.qkv.weight` itself.) torch returns every parameter by `nn.Module.__getattr__`, so this context
+    replaces that method by one that compares the parameter's module with the module that is running.
     """
     names = {id(module): name for name, module in network.named_modules()}
     for name, module in network.named_modules():
         if isinstance(module, nn.TransformerEncoderLayer):
-            # By its fast path, which the hooks of a trace switch off.
+            # Its fast path reads these weights. The hooks of a trace switch that path off.
             path = f"{name}." if name else ""
             result.readers |= {f"{path}linear1": name, f"{path}linear2": name}
     hand_out = nn.Module.__getattr__
 
     def noting(module: nn.Module, attribute: str) -> Any:
         value = hand_out(module, attribute)
-        # The first name in `running` is there before the network runs: torch puts in the parameters.
+        # While `running` has one name, the network has not started: torch puts in the parameters.
         if isinstance(value, Tensor) and len(running) > 1 and attribute in own_parameters(module):
             name = names.get(id(module))
             if name is not None and running[-1] != name:

@@ -1,6 +1,6 @@
-"""A folder from a stranger loads correctly or ends in one of our errors, soon and in little memory.
+"""A stranger's folder loads correctly or raises one of this package's errors, soon, in little memory.
 
-Nothing in it makes the loader import or run code, read outside the folder, or write anything.
+Nothing in the folder makes the loader import or run code, read outside of the folder, or write files.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _watching = False
 def _note(event: str, arguments: Any) -> None:
     if not _watching or event == "sys._getframe":
         return
-    # torch.manual_seed notes its caller, and to that end Python looks up the lines of sources.
+    # torch.manual_seed records its caller, for which Python reads source files.
     if event == "open" and sys._getframe(1).f_code.co_filename == tokenize.__file__:
         return
     _events.append((event, arguments))
 
 
-sys.addaudithook(_note)  # there is no way to take it off again, so it is installed once
+sys.addaudithook(_note)  # a hook cannot be removed, so it is installed once
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fuzz") / "net"
     about = ArtefactConfig(network=source.network, plan=plan, input_size=source.input_size)
     artefact.save(folder, network, about)
-    artefact.load(folder)  # what is imported on the way is imported now
+    artefact.load(folder)  # does all imports, so that later loads need none
     return folder
 
 
@@ -83,7 +83,7 @@ def little_memory() -> Iterator[None]:
 
 
 def outcome(folder: Path) -> str:
-    """Loads a folder: `loaded`, or the name of the error of ours that it ended in."""
+    """Loads a folder; returns `loaded` or the name of the package's error that it raised."""
     global _watching
     before = {path: path.lstat().st_mtime_ns for path in (folder, *folder.iterdir())}
     modules = set(sys.modules)
@@ -143,7 +143,7 @@ STRANGE: list[Any] = [
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where everything in a JSON value is."""
+    """The paths to all values in a JSON value."""
     found = [path]
     if isinstance(content, dict | list):
         inside = content.items() if isinstance(content, dict) else enumerate(content)
@@ -153,7 +153,7 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutate(content: Any, dice: random.Random) -> Any:
-    """One change somewhere."""
+    """Makes one random change in a JSON value."""
     content = copy.deepcopy(content)
     every = places(content)
     path = dice.choice(every[1:] if dice.random() < 0.5 else [p for p in every if 0 < len(p) < 4])
@@ -173,7 +173,7 @@ def mutate(content: Any, dice: random.Random) -> Any:
         place = dice.randrange(len(holder[key]) + 1)
         holder[key] = holder[key][:place] + dice.choice("x.,0/\\\x00é") + holder[key][place + 1 :]
     elif how == 5:
-        value = content  # what stands somewhere else
+        value = content  # becomes a value from another place
         for step in dice.choice(every[1:]):
             value = value[step]
         holder[key] = copy.deepcopy(value)
@@ -183,7 +183,7 @@ def mutate(content: Any, dice: random.Random) -> Any:
 
 
 def damage(text: bytes, dice: random.Random) -> bytes:
-    """One change in the bytes."""
+    """Makes one random change in bytes."""
     how = dice.randrange(4)
     place = dice.randrange(len(text))
     if how == 0:
@@ -337,7 +337,7 @@ def test_no_folder_makes_torchvision_fetch_weights(
 
 
 def test_a_wide_network_with_a_deep_plan(folder: Path) -> None:
-    """Both at their limits: the factors alone would take gigabytes, had they values."""
+    """Width and depth are at their limits: with values, the factors would take gigabytes."""
     source = resolve.locate("wrn10_500")
     network = source.skeleton()
     options = PlanOptions(config={"depth": 1024, "init": "paper"})
@@ -369,7 +369,7 @@ def test_damaged_weights(original: Path, changes: list[tuple[int, int]], cut: in
 
 
 class changed_weights:  # noqa: N801  (used like a function)
-    """Other weights in a folder, for a while."""
+    """A context manager that replaces the weights in a folder."""
 
     def __init__(self, folder: Path, content: bytes) -> None:
         self.path, self.content = folder / "model.safetensors", content
@@ -497,7 +497,7 @@ def test_other_schema_versions(folder: Path) -> None:
             place["schema_version"] = version
             (folder / "config.json").write_text(json.dumps(content))
             place["schema_version"] = mine
-            accepted = version is True  # which JSON's readers take for the number 1
+            accepted = version is True  # readers of JSON accept `true` as the number 1
             assert outcome(folder) in (
                 {"loaded", "ArtefactError"} if accepted else {"ArtefactError"}
             )

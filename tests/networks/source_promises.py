@@ -1,6 +1,6 @@
-"""What every source of networks promises, as functions of a source, a name it knows, and a folder.
+"""The promises of every source of networks, as functions of a source, a name it knows, and a folder.
 
-`test_sources.py` runs them over all that are registered, `test_docs.py` over CONTRIBUTING's example.
+`test_sources.py` runs them over all registered sources, `test_docs.py` over CONTRIBUTING's example.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from seclcompress.trace import trace_network
 
 @contextlib.contextmanager
 def placed_beside(file: Path) -> Iterator[None]:
-    """Has a file registered as if it lay in `seclcompress/networks/`, for a while."""
+    """Context in which a file is registered as if it were in `seclcompress/networks/`."""
     registered, path = sources._registered, networks.__path__
     module = f"{networks.__name__}.{file.stem}"
     networks.__path__ = [*path, str(file.parent)]
@@ -46,7 +46,7 @@ def placed_beside(file: Path) -> Iterator[None]:
 
 
 def trusted(spec: NetworkSpec) -> str | None:
-    """The factory that a person would have named."""
+    """The factory that a person would have to name; None if the source runs no foreign code."""
     return spec.name if sources.get(spec.source).runs_foreign_code else None
 
 
@@ -120,7 +120,7 @@ def it_has_as_many_classes_as_asked_for(source: Source, name: str, folder: Path)
 
 
 def what_it_does_not_know_is_refused_in_words(source: Source, name: str, folder: Path) -> None:
-    """Names and options may stand in a file from elsewhere, and be of any kind."""
+    """A stranger's file may contain any names and options."""
     spec = networks.named_spec(name)
     for strange in ("no such network", "", "x" * 200, "../x", "os:nothing_there"):
         unknown = spec.model_copy(update={"name": strange})
@@ -152,7 +152,7 @@ def weights_that_are_not_there_are_refused(source: Source, name: str, folder: Pa
 
 
 def it_lives(source: Source, name: str, folder: Path) -> None:
-    """Planned, rewritten, trained a step, saved, loaded: the same output."""
+    """A planned, rewritten, trained and saved network has the same output after loading."""
     spec = networks.named_spec(name)
     size = networks.default_input_size(spec)
     layers = built(spec, skeleton=True).modules()

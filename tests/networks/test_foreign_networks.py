@@ -1,6 +1,6 @@
-"""Networks that nobody here wrote, as factories: from timm, segmentation-models-pytorch and MONAI.
+"""Networks of other packages, as factories: timm, segmentation-models-pytorch and MONAI.
 
-`make test-slow` installs the packages; a test is skipped where its package is absent.
+`make test-slow` installs the packages. A test is skipped if its package is missing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def timm_standardised() -> nn.Module:
 
 
 def timm_padded() -> nn.Module:
-    """TensorFlow's padding: its strided convolutions are subclasses with a forward of their own."""
+    """A network with TensorFlow's padding: its strided convolutions are subclasses with own forwards."""
     return timm("tf_mobilenetv3_small_100")
 
 
@@ -102,7 +102,7 @@ def test_they_live(
     kept: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
-    factory()  # skips here where the package is absent
+    factory()  # skips the test if the package is missing
     spec = NetworkSpec(source="factory", name=f"{__name__}:{factory.__name__}")
     plan = lives(spec, tmp_path, size, small, linear=linear)
     reasons = Counter(layer.reason for layer in plan.layers if layer.action == "keep")

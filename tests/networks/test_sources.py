@@ -15,7 +15,7 @@ from seclcompress import artefact, networks
 from seclcompress.errors import NetworkError
 from seclcompress.networks import NetworkSpec, Source, sources
 
-#: A small network of a source whose first name is a large one, or which lists none.
+#: A small network for each source that lists a large one first, or none.
 EXAMPLES = {
     "factory": "conftest:awkward",
     "torchvision": "shufflenet_v2_x0_5",
@@ -79,7 +79,7 @@ SOURCE = Tiny()
 
 
 class TestANewFile:
-    """One file, and every command knows its networks."""
+    """With one new file, every command knows the networks of its source."""
 
     @pytest.fixture(autouse=True)
     def tiny(self, tmp_path_factory: pytest.TempPathFactory):

@@ -25,7 +25,7 @@ def test_quantised_networks_are_refused_in_a_sentence() -> None:
 
 
 class TestPublishedWeights:
-    """torchvision's own loading, on a file that stands where a download would have put it."""
+    """Loading by torchvision's own code, from a file in the place where a download would put it."""
 
     @pytest.fixture
     def hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -65,7 +65,7 @@ class TestPublishedWeights:
         "name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "deeplabv3_mobilenet_v3_large"]
     )
     def test_of_other_tasks(self, hub: Path, name: str) -> None:
-        """Frozen batch norms in a trained detector, an auxiliary classifier: as torchvision has them."""
+        """With published weights, detectors have frozen batch norms, others auxiliary classifiers."""
         weights = models.get_model_weights(name).DEFAULT
         options = SOURCE.published_weights(name, "DEFAULT").options
         self.put(hub, weights, networks.build(networks.named_spec(name, None, options)))

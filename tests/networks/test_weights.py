@@ -115,7 +115,7 @@ def test_two_heads_may_differ_and_nothing_else() -> None:
 
 
 class Grown(nn.Module):
-    """Its second version counts in tenths, and knows what the first one saved."""
+    """A module whose second version counts in tenths, and converts weights of the first version."""
 
     _version = 2
 
@@ -141,7 +141,7 @@ def test_versions_of_modules_in_a_file(tmp_path: Path, wrapped: bool) -> None:
         weights.load_weights(network, weights.read_weights(tmp_path / "weights.pth"), "it")
         assert network[0].scale.tolist() == [scale, scale]
     network = nn.Sequential(Grown())
-    weights.put_state(network, {"0.scale": torch.ones(2)})  # nobody says: as the network is
+    weights.put_state(network, {"0.scale": torch.ones(2)})  # has no version: the network's
     assert network[0].scale.tolist() == [1.0, 1.0]
     state._metadata = {name: {"version": object}, 3: None}
     weights.put_state(network, OrderedDict({"0.scale": torch.ones(2)}))

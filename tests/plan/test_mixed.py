@@ -1,4 +1,4 @@
-"""Plans with several families: asked for, saved, counted, shown, timed."""
+"""Plans with several families: they are asked for, saved, counted, shown and timed."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class TestAskedFor:
                 "Options of substitution 'separable': it has no option depth. It takes: none.",
             ),
             (Assignment(pattern="twice", substitution="seperable"), "Unknown substitution 'sep"),
-            # Also where no layer is to be rewritten so: another pattern matches first.
+            # Options are also checked if no layer uses them, because another pattern matches first.
             (
                 Assignment(pattern="body", substitution="acdc", config={"deep": 2}),
                 "it has no option deep",
@@ -122,7 +122,7 @@ class TestAskedFor:
 
         first = Assignment(pattern="*", substitution="acdc")
         options = PlanOptions(assign=(first, assignment), keep=("there is no such layer",))
-        with pytest.raises(UsageError) as caught:  # not the pattern's PlanError
+        with pytest.raises(UsageError) as caught:  # not the PlanError for the pattern of `keep`
             make_plan(awkward_network, traced, options, never)
         assert words in str(caught.value)
 
@@ -210,7 +210,10 @@ class TestGivenBack:
 
 
 def wide_plan(path: Path | None = None) -> Plan:
-    """wrn10_1 with the last group separable, its shortcut shallow; written where that is asked for."""
+    """A plan of wrn10_1 with a separable last group and a shallow stack as that group's shortcut.
+
+    It is written to a file if `path` is given.
+    """
     located = resolve.locate("wrn10_1")
     network = located.skeleton()
     assign = (
@@ -323,7 +326,7 @@ class TestShown:
         out = printed(count_table("resnet18", found, plan, {}, width), width)
         assert all(len(line) <= width for line in out.splitlines())
         assert "…" not in out
-        if width == 40:  # a paragraph a column
+        if width == 40:  # one paragraph per column
             for title in ("original", "plain separable", *(f"mixed {x}" for x in XS)):
                 assert title in out
             assert out.index("mixed dense") < out.index("mixed fast") < out.index("mixed chosen")
@@ -407,4 +410,4 @@ class TestTimed:
         heading = result.stdout.splitlines()[2:4]
         assert " ".join(heading).split() == ["plain", "original", "separable", "separable"]
         assert "–" not in result.stdout
-        assert "Measured 0 layer shapes" in result.stderr  # there was nothing to choose
+        assert "Measured 0 layer shapes" in result.stderr  # nothing to choose between

@@ -1,4 +1,4 @@
-"""Plans that seclcompress 0.1 wrote are read, fitted, and give its figures to the digit."""
+"""Plans of seclcompress 0.1 can be read and fitted, and give the same figures to the digit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def old(name: str) -> dict[str, Any]:
 
 
 def assert_counted_alike(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Every figure that 0.1 wrote, of the network and of each layer."""
+    """Compares with every figure that 0.1 wrote, of the network and of each layer."""
     for key in ("input_size", "columns", "uncounted", "unknown", "assumed"):
         assert found[key] == expected[key]
     assert [row["name"] for row in found["rows"]] == [row["name"] for row in expected["rows"]]
@@ -111,7 +111,7 @@ def test_a_folders_plan(invoke: Invoke) -> None:
 
 
 def test_a_seed_gives_the_weights_that_it_gave() -> None:
-    """The teacher was trained, so that its size, which the factors take over, is another."""
+    """The factors agree in sign only: their size comes from the original, which was trained then."""
     from seclcompress import artefact
 
     folder = WRITTEN / "converted"
@@ -129,7 +129,7 @@ def test_a_seed_gives_the_weights_that_it_gave() -> None:
 
 
 def test_a_separable_layer_that_was_planned_fast_runs_its_only_way() -> None:
-    """The stopwatch of 0.1 could choose so; it was the same as dense."""
+    """The stopwatch of 0.1 could choose `fast` for it, which meant its dense execution."""
     content = old("plan.json")
     layer = next(layer for layer in content["layers"] if layer["action"] == "rewrite")
     layer.update(substitution="separable", config={}, execution="fast", length=None)
@@ -141,7 +141,7 @@ def test_a_separable_layer_that_was_planned_fast_runs_its_only_way() -> None:
     assert found.cost == found.separable
 
 
-#: What damage leaves in a value's place.
+#: Values that damage puts in the place of another value.
 VALUES: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.booleans(),
@@ -159,7 +159,7 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container in a JSON value, with each of its keys."""
+    """All containers in a JSON value, each with each of its keys."""
     if isinstance(value, dict):
         keys: list[Any] = list(value)
     elif isinstance(value, list):
@@ -214,7 +214,7 @@ def test_a_damaged_one_ends_in_words(
         return
     assert plan.schema_version == 2
     assert Plan.model_validate_json(plan.to_json()) == plan
-    for layer in plan.layers:  # what is accepted has what everybody reads of it
+    for layer in plan.layers:  # an accepted plan has the figures that all code reads
         assert layer.mult_adds == layer.cost.under(layer.execution)
 
 
@@ -240,7 +240,7 @@ def test_one_that_is_damaged_and_read_is_fitted_or_refused(
         return
     before = fit_plan(Plan.model_validate(WHOLE), NETWORK, TRACE, "plan.json")
     for layer, expected in zip(fitted.layers, before.layers, strict=True):
-        # Nothing but what a person may decide is believed.
+        # Only a person's decisions are taken over; everything else is computed anew.
         if layer.name != content["layers"][number]["name"]:
             assert layer == expected
         assert (layer.original, layer.calls) == (expected.original, expected.calls)
@@ -269,7 +269,7 @@ def test_what_is_said_of_damage(change: Any, words: str | None, tmp_path: Path) 
     change(content)
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(content), encoding="utf-8")
-    if words is None:  # how often a layer runs is computed anew; without a number it is once
+    if words is None:  # a missing number of runs is read as one, and computed anew later
         assert read_plan(path).layers[0].calls[0].times == 1
         return
     with pytest.raises(PlanError) as caught:

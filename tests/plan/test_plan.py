@@ -117,7 +117,7 @@ def test_layers_of_one_channel_and_of_none() -> None:
     [
         ("boddy.0", "body.0, body.5, body.4"),
         ("stxxxxm", "stem"),
-        ("zzz", "stem, body.0, body.3"),  # the first ones, where none is near
+        ("zzz", "stem, body.0, body.3"),  # if no name is near, the first ones are listed
     ],
 )
 def test_a_pattern_that_matches_nothing(
@@ -167,7 +167,7 @@ def test_a_network_without_layers_to_plan_for() -> None:
     ],
 )
 def test_what_it_saves_is_said(depth: int, words: str) -> None:
-    """256 channels: a stack of 128 layers has as many parameters as the matrix."""
+    """At 256 channels, a stack of 128 layers has as many parameters as the matrix."""
     network = nn.Sequential(nn.Conv2d(3, 256, 1), nn.Conv2d(256, 256, 1, bias=False))
     trace = trace_network(network, (3, 2, 2))
     plan = plan_of(network, trace)
@@ -194,7 +194,7 @@ def test_the_baseline_keeps_what_it_cannot_shrink_and_what_is_bound() -> None:
     plan = plan_of(network, trace, config={"depth": 1})
     stem, free, *bound, last = plan.layers
     assert [layer.name for layer in plan.rewritten] == ["1"]
-    for layer in (stem, *bound, last):  # asked for; bound; 144 + 16 parameters are more than 144
+    for layer in (stem, *bound, last):  # on demand; bound; 144 + 16 parameters are more than 144
         assert layer.separable == layer.original
     assert free.separable.parameters == 9 * 16 + 16 * 16 + 16
     assert bound[0].reason == "its weights are shared with 3, 4"
@@ -211,8 +211,8 @@ def test_a_bound_layer_says_what_binds_it_unless_it_is_asked_to_stay() -> None:
             return self[1](self[0](x))
 
     network = Half(*[nn.Conv2d(3 if i == 0 else 16, 16, 1) for i in range(5)])
-    network[3].weight = network[2].weight  # neither runs
-    network[4].weight = network[1].weight  # only one does
+    network[3].weight = network[2].weight  # neither layer runs
+    network[4].weight = network[1].weight  # only layer 1 runs
     trace = trace_network(network, (3, 4, 4))
     plan = make_plan(network, trace, PlanOptions(keep=("1",)), may_be_empty=True)
     found = {layer.name: (layer.reason, layer.on_demand) for layer in plan.layers}
@@ -255,14 +255,14 @@ def test_layers_inside_structured_layers_are_not_listed() -> None:
     rewritten = ["first", "block.conv", "block.linear", "head"]
     assert [layer.name for layer in plan.rewritten] == rewritten
     rewrite_network(network, plan)
-    # A split layer holds a depthwise convolution, a replaced Linear a structured one.
+    # A split layer contains a depthwise convolution; a replaced Linear contains a structured one.
     assert isinstance(network.first.depthwise, nn.Conv2d)
     assert isinstance(network.block.linear.convolution, StructuredConv)
     again = trace_network(network, (3, 8, 8))
     whole = make_plan(network, again, PlanOptions(linear=True), may_be_empty=True)
     assert [layer.name for layer in whole.layers] == ["stem", "block.plain"]
     assert list(convolutions(network)) == ["stem", "block.plain"]
-    # Nor can a plan for the old network be given back for the new one.
+    # A plan for the original network cannot be fitted to the rewritten one.
     with pytest.raises(PlanError, match="the network has no layer first"):
         fit_plan(plan, network, again, "plan.json")
 
@@ -356,7 +356,7 @@ class TestGivenBack:
         by_name["body.0"].action = "keep"
         by_name["body.5"].config = {"depth": 3}
         by_name["twice"].substitution, by_name["twice"].config = "separable", {}
-        by_name["twice"].execution = "dense"  # it has no other
+        by_name["twice"].execution = "dense"  # its only execution
         by_name["body.3"].execution = "fast"
         fitted = {x.name: x for x in fit_plan(plan, awkward_network, traced, "p").layers}
         assert fitted["body.0"].action == "keep"

@@ -1,4 +1,4 @@
-"""SECL: depthwise and a stack of ACDC layers."""
+"""SECL: a depthwise convolution followed by a stack of ACDC layers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_random_signs_are_exactly_orthogonal() -> None:
 def test_the_stack_starts_with_the_size_of_the_old_matrix(
     init: str, shape: tuple[int, int]
 ) -> None:
-    """11 channels are padded to 12, and the riffle puts both ends of a vector where they were."""
+    """It does so with 11 channels, padded to N = 12. (The riffle leaves both ends in their places.)"""
     acdc = substitutions.get("acdc")
     torch.manual_seed(0)
     conv = nn.Conv2d(*shape, 1, dtype=torch.float64)
@@ -128,7 +128,7 @@ def test_the_stack_starts_with_the_size_of_the_old_matrix(
 def test_the_papers_first_values_have_the_old_layers_gain(
     channels: tuple[int, int], depth: int
 ) -> None:
-    """Whichever inputs the riffles lead to whichever outputs."""
+    """The gain is right for every pattern in which the riffles connect inputs with outputs."""
     conv = nn.Conv2d(*channels, 1, dtype=torch.float64)
     substitution = substitutions.get("acdc")
     built = substitution.build(conv, substitution.config({"depth": depth, "init": "paper"}))
@@ -183,7 +183,7 @@ def test_inputs_of_another_dtype_than_the_factors(dtype: torch.dtype, extra: boo
 
 @pytest.mark.parametrize("execution", ["dense", "fast"])
 def test_derivatives_beyond_backward(layer: nn.Module, execution: str) -> None:
-    """The kernel knows backward alone; forward mode and torch.func go by torch.fft."""
+    """The kernel supports backward only; forward mode and torch.func use torch.fft."""
     layer = layer.double().requires_grad_(False)
     layer.execution = execution
     x, direction = torch.randn(2, 1, 6, 5, 5, dtype=torch.float64)
@@ -206,7 +206,7 @@ def test_derivatives_beyond_backward(layer: nn.Module, execution: str) -> None:
 def test_training_runs_over_whichever_is_less(
     monkeypatch: pytest.MonkeyPatch, fused: bool, most: int
 ) -> None:
-    """A vector costs 12 (4·512 + 5·512·9), five times that by torch.fft; W is made from 128."""
+    """A vector costs 12 (4·512 + 5·512·9), or five times that by torch.fft. W takes 128 vectors."""
     monkeypatch.setattr("seclcompress.kernel.supports", lambda n, dtype, device: fused and dtype)
     acdc = substitutions.get("acdc")
     for size in ((512, 128), (128, 512)):

@@ -1,4 +1,4 @@
-"""One family of one file for each shape keeps the promises of its shape."""
+"""The example families, one for each shape, keep the promises of their shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class TestSymmetric(FullPromises):
 
 
 class TestGains(FullPromises):
-    """It leaves the parameter count almost alone."""
+    """A family that hardly changes the number of parameters."""
 
     family = gains.SUBSTITUTION
     cases = ({}, {"identity": 0.5})
@@ -31,7 +31,7 @@ class TestLowRank(SplitPromises, FactoredPromises):
 
 
 class TestAcdcDepthwise(SplitPromises, FactoredPromises):
-    """SECL-LR's filters: structure in the part for space."""
+    """SECL-LR's filters: a family with structure in the depthwise part."""
 
     family = acdc_depthwise.SUBSTITUTION
     kernels = (3,)

@@ -26,7 +26,7 @@ from seclcompress.substitutions.site import CONVOLUTIONS
 def test_a_separable_convolution_is_taken_over_whole(
     groups: int, inside: int, outside: int, dimensions: int, seed: int
 ) -> None:
-    """Kernels that are a filter times a column are of rank 1: nothing is lost."""
+    """Kernels that are a filter times a column have rank 1, so nothing is lost."""
     torch.manual_seed(seed)
     kind = CONVOLUTIONS[dimensions]
     conv = kind(groups * inside, groups * outside, 3, padding=1, groups=groups)
@@ -44,7 +44,7 @@ def test_a_separable_convolution_is_taken_over_whole(
 
 
 def test_the_nearest_of_rank_one() -> None:
-    """No other filter and column are nearer: the error is that of the singular values left out."""
+    """The error is the sum of the squares of the other singular values, which is the least possible."""
     conv = nn.Conv2d(5, 7, 3)
     space, matrix = split_kernel(conv)
     product = matrix.T[:, :, None] * space.reshape(5, 1, 9)
@@ -70,7 +70,7 @@ def test_one_by_one(conv: nn.Module) -> None:
 
 @pytest.mark.parametrize("depth", [4, 12])
 def test_a_stack_comes_nearer_than_a_random_one(depth: int) -> None:
-    """16 channels: a stack of 12 has 384 parameters for 256 entries, one of 4 only 128."""
+    """At 16 channels, 12 layers have 384 parameters for the matrix's 256 entries, 4 layers have 128."""
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 16, 3, padding=1)
     family = substitutions.get("acdc")
@@ -98,7 +98,7 @@ def test_nothing_to_fit_to() -> None:
 
 @pytest.mark.parametrize("size", [1e-3, 1e3])
 def test_the_stack_keeps_the_size_it_starts_with(size: float) -> None:
-    """Factors fit best from there, so it is the filters that take the rest."""
+    """Factors fit best at that size, so the filters take the rest of the original's size."""
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 16, 3)
     conv.weight.data.mul_(size)

@@ -1,4 +1,4 @@
-"""Layers that are not simply called: read, shared, transposed, traced, hooked, run many times."""
+"""Layers with unusual uses: read, shared, transposed, traced, hooked, run many times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from seclcompress.trace import trace_network
 
 
 def planned(network: nn.Module, size: tuple[int, ...], **options: Any) -> Plan:
-    """The plan, after making sure that it can be done and that its figures are those of the result."""
+    """Plans and rewrites a network, and checks that the result has the plan's figures."""
     network.eval()
     trace = trace_network(network, size)
     plan = make_plan(network, trace, PlanOptions(**{"config": {"depth": 1}, **options}))
@@ -44,7 +44,10 @@ def fates(plan: Plan) -> dict[str, str]:
 
 
 class Reads(nn.Module):
-    """Reads one convolution's channels, and the weights of others, called too or not."""
+    """A network that reads one convolution's attribute and the weights of others.
+
+    Some of the others are also called, some are not.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +90,7 @@ def test_transposed_convolutions_are_kept_and_counted() -> None:
 
 
 class Pyramid(nn.Module):
-    """A head that runs at two sizes, as RetinaNet's does."""
+    """A network with a head that runs at two sizes, like RetinaNet's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,7 +211,7 @@ def test_under_torch_fx() -> None:
     network = Awkward()
     plan = planned(fx.symbolic_trace(network), (3, 16, 16))
     assert "rewritten" in fates(plan).values()
-    network.unused = nn.Identity()  # fx leaves out what does not run
+    network.unused = nn.Identity()  # fx leaves out modules that do not run
     assert fates(plan) == fates(planned(network, (3, 16, 16)))
 
 

@@ -1,4 +1,4 @@
-"""A Linear's replacement: a 1×1 convolution's, run over all positions."""
+"""A Linear's replacement: a structured 1×1 convolution, run over all positions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InTwoSteps(StructuredConv):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("wide", [600, 2500])
 def test_several_convolutions_become_one_matrix_or_linears_in_a_row(bias: bool, wide: int) -> None:
-    """2500 are more than are multiplied out at a time."""
+    """2500 unit vectors are more than one batch of them."""
     steps = nn.Sequential(nn.Conv1d(wide, 3, 1, bias=bias), nn.Conv1d(3, 7, 1, bias=bias))
     built = StructuredLinear(InTwoSteps(nn.Conv1d(wide, 7, 1), steps))
     dense, plain = built.to_dense(), built.to_plain()
@@ -49,7 +49,7 @@ def test_several_convolutions_become_one_matrix_or_linears_in_a_row(bias: bool, 
 
 
 def test_structure_that_no_linear_has_is_multiplied_out() -> None:
-    """torch has no Linear in groups."""
+    """torch has no grouped Linear."""
     steps = nn.Sequential(nn.Conv1d(8, 8, 1, groups=4), nn.Conv1d(8, 6, 1))
     built = StructuredLinear(InTwoSteps(nn.Conv1d(8, 6, 1), steps))
     plain = built.to_plain()
@@ -59,7 +59,7 @@ def test_structure_that_no_linear_has_is_multiplied_out() -> None:
 
 
 def test_a_nonlinear_family_is_never_taken_for_a_matrix() -> None:
-    """Its images of unit vectors say nothing of it: a matrix made from them would be silently wrong."""
+    """A matrix made from its values at unit vectors would be silently wrong."""
     family = bottleneck_block.SUBSTITUTION
     block = family.build(nn.Conv1d(8, 8, 1), family.config({}))
     built = StructuredLinear(block)
@@ -70,7 +70,7 @@ def test_a_nonlinear_family_is_never_taken_for_a_matrix() -> None:
 
 
 def test_a_product_of_matrices_stays_one() -> None:
-    """Low rank: multiplied out, a Linear of 64 × 64 with 256 numbers would have 4,096."""
+    """A low-rank Linear of 64 × 64 has 256 parameters; multiplied out it would have 4,096."""
     family = low_rank.SUBSTITUTION
     built = family.build(nn.Linear(64, 64, bias=False), family.config({"rank": 2}))
     assert sum(p.numel() for p in built.to_plain().parameters()) == 256

@@ -1,4 +1,4 @@
-"""What no family can replace, and what a family says by itself."""
+"""Layers that no family can replace, and the reasons of single families."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Named(nn.Conv3d):
 
 def _weight_norm(layer: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of its age
+        warnings.simplefilter("ignore", FutureWarning)  # weight_norm is deprecated
         return torch.nn.utils.weight_norm(layer)
 
 
@@ -113,7 +113,7 @@ def test_which_convolutions_are_depthwise(
 
 
 class Choosy(Substitution):
-    """A family whose options decide what it refuses, and that replaces depthwise layers alone."""
+    """A family that replaces depthwise layers only, and whose options decide which it refuses."""
 
     name = "choosy"
     summary = "for tests"

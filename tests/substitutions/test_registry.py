@@ -1,4 +1,4 @@
-"""Which families there are, and that each has promises."""
+"""The registered families, and that the promises are run for each of them."""
 
 from __future__ import annotations
 

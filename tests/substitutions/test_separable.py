@@ -1,4 +1,4 @@
-"""Plain separable, the baseline."""
+"""The plain separable family, which is the baseline."""
 
 from __future__ import annotations
 

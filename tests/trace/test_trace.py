@@ -25,7 +25,7 @@ def test_sizes_calls_and_mult_adds(awkward_network: nn.Module) -> None:
 
 
 class Sized(nn.Module):
-    """Layers whose inputs have another size than their outputs, and ones called in another way."""
+    """Layers whose inputs and outputs differ in size, or that are called in unusual ways."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Sized(nn.Module):
         x = self.keyword(input=self.padded(self.strided(x)))
         x = self.up(self.alone(x[0])[None])
         x = self.row(x.flatten(2))
-        self.pooled(torch.zeros(4, device=x.device))  # one vector alone
+        self.pooled(torch.zeros(4, device=x.device))  # a single vector
         return self.pooled(input=self.token(x.mT)).mean(1)
 
 
@@ -54,7 +54,7 @@ def test_sizes_of_inputs_are_those_of_each_call() -> None:
     assert found.sizes("alone") == {((8, 5), (6, 3)): 1}
     assert found.sizes("up") == {((6, 3), (12, 6)): 1}
     assert found.sizes("row") == {((72,), (70,)): 1}
-    # Of a Linear both are its positions.
+    # For a Linear, both sizes are its number of positions.
     assert found.sizes("token") == {((70,), (70,)): 1}
     assert found.sizes("pooled") == {((70,), (70,)): 1, ((1,), (1,)): 1}
     (size,) = found.sizes("strided")
@@ -130,8 +130,8 @@ def test_too_small_an_input(name: str) -> None:
         trace_network(network, (3, 8, 8))
 
 
-#: What torchvision counted otherwise: detectors that found nothing in a blank image, where we count
-#: as much as a network finds at most.
+#: torchvision's figures of detectors that found nothing in a blank image. This package counts the most
+#: that a network can find.
 BLANK = {
     "fasterrcnn_mobilenet_v3_large_320_fpn": 2.873,
     "fasterrcnn_mobilenet_v3_large_fpn": 18.853,
@@ -142,7 +142,7 @@ BLANK = {
 
 @pytest.mark.parametrize("name", torchvision_zoo.SOURCE.names())
 def test_torchvisions_own_figures(name: str) -> None:
-    """The third witness: what torchvision publishes with every set of weights."""
+    """A third count for comparison: the figures that torchvision publishes with every set of weights."""
     traces = {}
     for weights in models.get_model_weights(name):
         published = torchvision_zoo.SOURCE.published_weights(name, weights.name)

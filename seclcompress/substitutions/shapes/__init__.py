@@ -1,9 +1,10 @@
-"""What replacements have in common, by shape. A family picks one and fills in what is its own.
+"""Base classes of replacements, one for each shape. A family picks one and adds its own structure.
 
-- `full`: one convolution with the original's kernel, whose weight is made from parameters;
-- `split`: a part for space, a part for channels, each replaceable (`depthwise`, `pointwise`);
-- `block`: several of torch's layers, nonlinear;
-- `factored`: a tensor from factors, kept while it is true; `full` and the parts of `split` use it.
+- `full`: one convolution with the original's kernel, whose weight is made from parameters.
+- `split`: a depthwise part for space and a pointwise part for channels. A family can define either
+  (`depthwise`, `pointwise`).
+- `block`: several of torch's layers with nonlinearities between them.
+- `factored`: a tensor that is made from factors and cached. `full` and the parts of `split` use it.
 """
 
 from seclcompress.substitutions.shapes.block import BlockConv

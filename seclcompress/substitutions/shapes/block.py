@@ -15,12 +15,12 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.Layer
 class BlockConv(StructuredConv):
     """A small network of torch's layers with the convolution's input and output shapes.
 
-    It is not affine, so there is no way to multiply it out, and what it computes in training may be
-    another thing than in eval mode.
+    It is not affine, so it cannot be multiplied out. It may compute different outputs in training and
+    in eval mode.
 
     Args:
-        conv: The convolution to stand in for.
-        body: The layers, on `conv`'s device and in its dtype. One of them carries the stride.
+        conv: The convolution to replace.
+        body: The layers, on `conv`'s device and in its dtype. One of them has the stride.
     """
 
     def __init__(self, conv: Convolution, body: nn.Sequential) -> None:
@@ -29,7 +29,7 @@ class BlockConv(StructuredConv):
 
     @property
     def affine(self) -> bool:
-        """Not with nonlinearities in it."""
+        """False, because of the nonlinearities."""
         return False
 
     def convolve(self, x: Tensor) -> Tensor:
@@ -38,13 +38,13 @@ class BlockConv(StructuredConv):
         return y
 
     def to_plain(self) -> nn.Sequential:
-        """The layers as they are, copied."""
+        """Copies the layers."""
         return copy.deepcopy(self.body).train(self.training)
 
     def to_dense(self) -> None:
-        """There is no such thing as one matrix."""
+        """Returns None: a nonlinear map cannot be multiplied out."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The normalisations' own parameters."""
+        """The parameters of the normalisation layers, as the group `norms`."""
         norms = [norm for norm in self.body.modules() if isinstance(norm, _NORMS)]
         return {"norms": [parameter for norm in norms for parameter in norm.parameters()]}

@@ -1,4 +1,4 @@
-"""torch's convolution as a function of the weight, padding modes included."""
+"""torch's convolution as a function of its weight, with all padding modes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.co
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int = 1
 ) -> Tensor:
-    """Convolves a batch as a torch module of this geometry does.
+    """Convolves a batch as torch's convolution module of this geometry does.
 
     Args:
         x: Shape (batch, in_channels, *spatial).
@@ -36,16 +36,16 @@ def convolve(
 
 
 def pad(x: Tensor, geometry: Geometry, kernel_size: tuple[int, ...]) -> Tensor:
-    """Pads a batch as a convolution with this kernel does before it runs.
+    """Pads a batch as torch's convolution module with this kernel does.
 
     Args:
         x: Shape (batch, channels, *spatial).
         geometry: Padding, dilation and padding mode.
-        kernel_size: One number a dimension; it decides what `same` is.
+        kernel_size: One number per dimension; the amount of `same` padding depends on it.
     """
     sides: list[tuple[int, int]] = []
     for dimension, size in enumerate(kernel_size):
-        if geometry.padding == "same":  # the odd one goes behind, as in torch
+        if geometry.padding == "same":  # an odd total puts the larger half at the end
             total = geometry.dilation[dimension] * (size - 1)
             sides.append((total // 2, total - total // 2))
         else:

@@ -15,10 +15,10 @@ from seclcompress.substitutions.site import Convolution, convolution_of
 class FactoredDepthwise(Factored):
     """A depthwise convolution whose filters are made from factors.
 
-    Subclasses say `factors`, and `make_weight` with shape (in_channels, 1, *kernel_size).
+    Subclasses define `factors`, and `make_weight` with shape (in_channels, 1, *kernel_size).
 
     Args:
-        conv: The convolution whose geometry is taken over.
+        conv: The convolution to replace; its geometry is copied.
     """
 
     def __init__(self, conv: Convolution) -> None:
@@ -37,15 +37,19 @@ Space: TypeAlias = Convolution | FactoredDepthwise
 
 
 def new_depthwise(conv: Convolution) -> Convolution:
-    """A depthwise convolution of `conv`'s geometry that keeps the variance of white input."""
+    """Makes an untrained depthwise convolution of `conv`'s geometry.
+
+    Its outputs have the variance of white input.
+    """
     filters = conv.weight.new_empty(conv.in_channels, 1, *conv.kernel_size)
-    # What torch draws for a new convolution, replaced at once: a seed gives the weights it always gave.
+    # These values, which torch draws for a new convolution, are overwritten. Drawing them advances the
+    # random number generator as earlier versions did, so a seed gives the same weights as it did then.
     nn.init.kaiming_uniform_(filters, a=math.sqrt(5))
     nn.init.normal_(filters, std=1 / math.sqrt(math.prod(conv.kernel_size)))
     return convolution_of(filters, None, conv, groups=conv.in_channels)
 
 
 def plain_depthwise(space: Space) -> Convolution:
-    """Torch's own depthwise convolution with the same filters, nothing shared."""
+    """Makes torch's own depthwise convolution with copies of the filters."""
     filters = space.make_weight() if isinstance(space, FactoredDepthwise) else space.weight
     return convolution_of(filters, None, space, groups=space.in_channels)

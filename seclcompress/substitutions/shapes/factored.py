@@ -1,4 +1,4 @@
-"""A tensor that is made from factors, and kept while it is true."""
+"""A tensor that is made from factors, and cached while the factors stay the same."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from seclcompress.substitutions.fitting import fit_factors
 
 
 class Factored(nn.Module, ABC):
-    """A module whose weight is made from factors, and kept while nothing changes them.
+    """A module whose weight is made from factors, and cached while the factors stay the same.
 
-    The weight is kept only where no gradient has to flow through it, and only while the factors have
-    the values that it was made from: they are few, so they are compared at every use. (torch's
-    version counters would miss fused optimisers and writes through `.data`.) A copy starts without.
+    The cache serves only where no gradient has to flow through the weight, and only while the factors
+    have the values that the weight was made from. These are few numbers, so every use compares them.
+    (torch's version counters would miss fused optimisers and writes through `.data`.) A copy of the
+    module starts with an empty cache.
     """
 
     _kept: tuple[list[Tensor], Tensor] | None = None
@@ -30,17 +31,17 @@ class Factored(nn.Module, ABC):
 
     @abstractmethod
     def make_weight(self) -> Tensor:
-        """The weight, made from the factors anew, differentiable."""
+        """Makes the weight from the factors, differentiable, without the cache."""
 
     def weight(self) -> Tensor:
-        """The weight for execution, from memory where that is sound."""
+        """The weight for execution, from the cache where that is safe."""
         factors = self.factors()
         tracked = torch.is_grad_enabled() and any(factor.requires_grad for factor in factors)
         if (
             tracked
             or self.training
             or torch.compiler.is_compiling()
-            # Under functional_call, vmap and FakeTensorMode the factors are somebody else's tensors.
+            # functional_call, vmap and FakeTensorMode put other tensors in the place of the factors.
             or any(type(factor) is not nn.Parameter for factor in factors)
             or any(factor.is_inference() or factor.is_meta for factor in factors)
         ):
@@ -58,32 +59,35 @@ class Factored(nn.Module, ABC):
         return weight
 
     def product(self) -> Tensor:
-        """The weight, differentiable: the last pass's, let go, where that was kept."""
+        """The weight, differentiable: the one that the last pass kept, or a new one.
+
+        A kept weight is released, so it is returned only once.
+        """
         product, self._product = self._product, None
         return self.make_weight() if product is None else product
 
     def keep_product(self, keep: bool) -> None:
-        """Whether a forward pass in training keeps its weight for `product`."""
+        """Sets whether a forward pass in training keeps its weight for `product`."""
         self._keeps_product, self._product = keep, None
 
     def fit_weight(self, target: Tensor) -> float:
-        """Comes as near a tensor as the factors can be brought by gradient descent.
+        """Brings the weight near a target by gradient descent on the factors.
 
         Args:
-            target: Of the weight's shape.
+            target: A tensor of the weight's shape.
 
         Returns:
-            What is left: ‖weight − target‖ ÷ ‖target‖.
+            The relative error, ‖weight − target‖ ÷ ‖target‖ (Frobenius).
         """
         self.forget_weight()
         return fit_factors(self.factors(), self.make_weight, target)
 
     def forget_weight(self) -> None:
-        """Makes the next call of `weight` start from the factors."""
+        """Empties the cache, so that the next call of `weight` makes the weight anew."""
         self._kept = None
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode; training has no use for a kept weight."""
+        """Sets the mode and empties the cache, which training does not use."""
         self.forget_weight()
         super().train(mode)
         return self

@@ -15,11 +15,11 @@ from seclcompress.substitutions.structured import StructuredConv
 class FullConv(Factored, StructuredConv):
     """A convolution with W = f(parameters) and the original's geometry, groups and bias.
 
-    Subclasses say `factors`, and `make_weight` with the shape of the original's weight. Parameters that
-    are no factors go into other groups by `parameter_groups`.
+    Subclasses define `factors`, and `make_weight` with the shape of the original's weight. A subclass
+    that wants other parameter groups than `factors` overrides `parameter_groups`.
 
     Args:
-        conv: The convolution to stand in for.
+        conv: The convolution to replace.
     """
 
     bias: nn.Parameter | None
@@ -33,35 +33,35 @@ class FullConv(Factored, StructuredConv):
         return convolve(x, self.weight().to(x.dtype), self.bias, self, self.groups)
 
     def to_plain(self) -> nn.Module:
-        """Torch's convolution with W multiplied out: it knows no other."""
+        """Converts to torch's convolution with W multiplied out, as torch cannot express f."""
         return self.to_dense()
 
     def to_dense(self) -> nn.Module:
-        """Torch's convolution with W multiplied out."""
+        """Converts to torch's convolution with W multiplied out."""
         dense = convolution_of(self.make_weight(), self.bias, self, self.groups)
         return dense.train(self.training)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """All that W is made from."""
+        """The parameters that W is made from, as the group `factors`."""
         return {"factors": self.factors()}
 
     def products(self) -> list[Tensor]:
-        """W, differentiable; the last pass's where that was kept."""
+        """W, differentiable: that of the last pass if it was kept, or a new one."""
         return [self.product()]
 
     def fit(self, layer: nn.Module) -> Fit | None:
-        """Comes as near the original's weight as the factors can be brought by gradient descent."""
+        """Brings W near the original's weight by gradient descent on the factors."""
         assert isinstance(layer.weight, Tensor)
         return Fit(self.fit_weight(layer.weight.detach()), "the weights")
 
 
 def full_cost(site: Site, parameters: int, *, note: str = "") -> LayerCost:
-    """The cost of a full convolution: its parameters are its own, its Mult-Adds the original's.
+    """The cost of a full convolution: the family's parameters, the original's Mult-Adds.
 
     Args:
-        site: Of the layer that is replaced.
-        parameters: That W is made from, the bias left out.
-        note: As of `LayerCost`.
+        site: The site of the layer to replace.
+        parameters: Number of parameters that W is made from, without the bias.
+        note: See `LayerCost`.
     """
     conv = site.convolution
     mult_adds = convolution_mult_adds(

@@ -1,4 +1,4 @@
-"""How large a replacement's first values are."""
+"""The size of a replacement's initial values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from seclcompress.substitutions.site import Convolution
 
 
 def white_gain(conv: Convolution) -> float:
-    """The standard deviation of a convolution's outputs, per unit of white input, bias left out.
+    """The standard deviation of a convolution's outputs for white input, without the bias.
 
-    That is `√(Σ w² ÷ out_channels)`: for an untrained layer what its own initialisation gives, for a
-    trained one what the layers behind it are used to. A layer of zeros, and one on the meta device,
-    get the value of torch's default initialisation, `√(1/3)`.
+    That is `√(Σ w² ÷ out_channels)`. For an untrained layer it follows from the layer's own
+    initialisation; for a trained layer it is the size of outputs that the following layers expect. A
+    layer of zeros, and one on the meta device, get the value of torch's default initialisation,
+    `√(1/3)`.
     """
     default = math.sqrt(1 / 3)
     if conv.weight.is_meta:

@@ -1,4 +1,4 @@
-"""The part of a split convolution for channels: a linear map of the channels at every position."""
+"""The channel part of a split convolution: a linear map of the channels at every position."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from seclcompress.substitutions.shapes.factored import Factored
 
 
 class Pointwise(nn.Module, ABC):
-    """A linear map of the channels at every position, with a bias or without.
+    """A linear map of the channels at every position, with or without a bias.
 
     Args:
         in_channels: Input channels.
         out_channels: Output channels.
-        bias: The bias to start from, shape (out_channels,); copied.
+        bias: The initial bias, shape (out_channels,), which is copied; or None.
     """
 
-    #: The ways it can run. One that is `fast` has a transform that is not its matrix.
+    #: The ways it can run. A map with `fast` overrides `transform`.
     executions: tuple[str, ...] = ("dense",)
     bias: nn.Parameter | None
-    #: Shape (out_channels,), see `scale_outputs`.
+    #: The scale that `scale_outputs` has folded in, shape (out_channels,); None before that.
     output_scale: Tensor | None
 
     def __init__(self, in_channels: int, out_channels: int, bias: Tensor | None) -> None:
@@ -34,31 +34,31 @@ class Pointwise(nn.Module, ABC):
 
     @abstractmethod
     def make_weight(self) -> Tensor:
-        """The map as a matrix, shape (out_channels, in_channels), made anew, differentiable.
+        """Makes the map's matrix, shape (out_channels, in_channels), differentiable.
 
-        Without what `scale_outputs` has folded into the map.
+        It does not contain the scale that `scale_outputs` has folded in.
         """
 
     def plain_matrices(self) -> list[Tensor]:
-        """The matrices of plain layers that compute the map, the first to run first.
+        """The matrices of the plain layers that compute the map, in running order.
 
-        More than one where the structure is a product of matrices that torch can run as they are.
-        Without what `scale_outputs` has folded into the map.
+        There are several where the structure is a product of matrices. They do not contain the scale
+        that `scale_outputs` has folded in.
         """
         return [self.make_weight()]
 
     def scale_outputs(self, scale: Tensor, shift: Tensor) -> None:
-        """Folds `y -> scale * y + shift` into the map, as a batch norm behind it does in eval mode.
+        """Folds `y -> scale * y + shift`, such as a batch norm's map in eval mode, into this map.
 
-        For networks that are run and neither trained nor fitted: the bias gets no gradient any more,
-        and the scale is a buffer, which only a network that was folded as well can load.
+        For networks that are run, and neither trained nor fitted: afterwards the bias has no gradient,
+        and the scale is a buffer, so that the state fits only networks folded in the same way.
 
         Args:
             scale: Shape (out_channels,).
             shift: Shape (out_channels,).
 
         Raises:
-            ValueError: If a shape is another.
+            ValueError: If a shape differs from these.
         """
         expected = (self.out_channels,)
         if scale.shape != expected or shift.shape != expected:
@@ -74,16 +74,18 @@ class Pointwise(nn.Module, ABC):
             self.output_scale = scale * before
 
     def scaled(self, matrix: Tensor) -> Tensor:
-        """A matrix of the map with what `scale_outputs` has folded into it."""
+        """Scales the rows of a matrix, shape (out_channels, …), by what `scale_outputs` folded in."""
         scale = self.output_scale
         return matrix if scale is None else matrix * scale.to(matrix.dtype)[:, None]
 
     def weight(self) -> Tensor:
-        """The map as a matrix, for execution. Shape (out_channels, in_channels)."""
+        """The map's matrix for execution, shape (out_channels, in_channels)."""
         return self.make_weight()
 
     def transform(self, x: Tensor) -> Tensor:
-        """The map on vectors without its matrix, the bias left out; a family that is `fast` has one.
+        """Applies the map to vectors, without the bias and the folded scale.
+
+        A family with the execution `fast` overrides this by a fast transform.
 
         Args:
             x: Shape (..., in_channels).
@@ -94,7 +96,7 @@ class Pointwise(nn.Module, ABC):
         return F.linear(x, self.make_weight())
 
     def map_channels(self, x: Tensor) -> Tensor:
-        """The map at every position, with the bias, without multiplying it out.
+        """Applies the map at every position by `transform`, with the bias and the folded scale.
 
         Args:
             x: Shape (batch, in_channels, *spatial).
@@ -105,38 +107,38 @@ class Pointwise(nn.Module, ABC):
         y = self.transform(x.movedim(1, -1))
         y = y if self.output_scale is None else y * self.output_scale.to(y.dtype)
         y = (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
-        # As a convolution's, the output has the input's layout.
+        # The output has the input's memory layout, as that of a torch convolution has.
         channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1
         return y.contiguous(
             memory_format=torch.channels_last if channels_last else torch.contiguous_format
         )
 
     def quickest_in_training(self, positions: int) -> str:  # noqa: ARG002
-        """`dense` or `fast`: what a training step over so many vectors should run."""
+        """The faster execution, `dense` or `fast`, for a training step on this many positions."""
         return "dense"
 
     def factors(self) -> list[nn.Parameter]:
-        """The structured factors among the parameters."""
+        """The parameters that the matrix is made from; none if it is a parameter itself."""
         return []
 
     @abstractmethod
     def fit_weight(self, target: Tensor) -> float:
-        """Comes as near a matrix as it can.
+        """Brings the map's matrix W as near a target as it can.
 
         Args:
             target: Shape (out_channels, in_channels).
 
         Returns:
-            What is left: ‖W − target‖ ÷ ‖target‖.
+            The relative error, ‖W − target‖ ÷ ‖target‖ (Frobenius).
         """
 
     def product(self) -> Tensor:
-        """The map as a matrix, differentiable: the last pass's, where that was kept."""
+        """The map's matrix, differentiable: that of the last pass if it was kept, or a new one."""
         return self.make_weight()
 
     def keep_product(self, keep: bool) -> None:
-        """Whether a forward pass in training keeps its matrix for `product`."""
+        """Sets whether a forward pass in training keeps its matrix for `product`."""
 
 
 class FactoredPointwise(Factored, Pointwise):
-    """A map whose matrix is made from factors, and kept while nothing changes them."""
+    """A map whose matrix is made from factors and cached, see `Factored`."""

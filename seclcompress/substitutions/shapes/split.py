@@ -1,8 +1,8 @@
 """A convolution split in two: a depthwise part for space, a pointwise map for channels.
 
-Shared by the families whose structure lies in one of these parts. The depthwise part carries kernel,
-stride, padding and dilation; a 1×1 convolution needs none, its stride is a slice. A grouped convolution
-becomes one depthwise part and one ungrouped pointwise map.
+The families whose structure lies in one of these parts share this module. The depthwise part has the
+kernel, stride, padding and dilation. A 1×1 convolution needs no depthwise part; its stride becomes a
+slice. A grouped convolution becomes a depthwise part and one ungrouped pointwise map.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.co
 
 
 class SplitConv(StructuredConv):
-    """Depthwise, then pointwise, nothing in between.
+    """A depthwise part, directly followed by a pointwise map.
 
     Args:
-        conv: The convolution to stand in for.
+        conv: The convolution to replace.
         pointwise: The map of the channels.
-        depthwise: The part for space; by default a plain depthwise convolution. A 1×1 convolution has
-            none, whatever is given.
+        depthwise: The part for space; by default a plain depthwise convolution. It is ignored for a
+            1×1 convolution.
     """
 
     depthwise: Space | None
@@ -52,7 +52,7 @@ class SplitConv(StructuredConv):
 
     @property
     def executions(self) -> tuple[str, ...]:
-        """Those of the pointwise map."""
+        """The executions of the pointwise map."""
         return self.pointwise.executions
 
     def convolve(self, x: Tensor) -> Tensor:
@@ -81,11 +81,11 @@ class SplitConv(StructuredConv):
         return self.pointwise.quickest_in_training(positions) == "dense"
 
     def to_plain(self) -> nn.Module:
-        """A depthwise convolution and 1×1 ones: several where the map is a product of matrices."""
+        """Converts to a depthwise convolution, and a 1×1 one for each of the map's `plain_matrices`."""
         return self._plain(self.pointwise.plain_matrices())
 
     def to_dense(self) -> nn.Module:
-        """A depthwise convolution and a 1×1 one, or the one 1×1 convolution, as plain modules."""
+        """Converts to a depthwise and a 1×1 convolution; to the latter alone for a 1×1 original."""
         return self._plain([self.pointwise.make_weight()])
 
     def _plain(self, matrices: Sequence[Tensor]) -> nn.Module:
@@ -98,28 +98,32 @@ class SplitConv(StructuredConv):
                 convolution_of(
                     weight.reshape(*weight.shape, *ones),
                     self.pointwise.bias if place == last else None,
-                    self if not steps else None,  # who is first takes the stride
+                    self if not steps else None,  # the first step takes the stride
                 )
             )
         whole = steps[0] if len(steps) == 1 else nn.Sequential(*steps)
         return whole.train(self.training)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The factors of both parts, where they have some."""
+        """The factors of both parts, as the group `factors`."""
         factors = self.pointwise.factors()
         if isinstance(self.depthwise, FactoredDepthwise):
             factors = [*self.depthwise.factors(), *factors]
         return {"factors": factors} if factors else {}
 
     def fit(self, layer: nn.Module) -> Fit:
-        """Takes over the nearest filters and, as far as the factors can, the nearest matrix."""
+        """Takes over the depthwise filters and the pointwise matrix nearest to the original's weights.
+
+        A part that is made from factors comes as near as `fit_weight` brings it.
+        """
         assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         space, matrix = split_kernel(layer)
         of = "the pointwise weights"
-        if self.depthwise is None:  # a grouped 1×1 convolution is a matrix with zeros
+        if self.depthwise is None:  # the matrix of a grouped 1×1 one has zeros
             return Fit(self.pointwise.fit_weight(matrix * space.reshape(-1)), of)
         with torch.no_grad():
-            # The matrix keeps the size that it was initialised with, from where factors fit best.
+            # The target matrix is scaled to the norm that the factors start with, from where they fit
+            # best; the filters take the inverse scale.
             scale = self.pointwise.make_weight().norm() / matrix.norm().clamp(min=1e-30)
             space, matrix = space / scale.clamp(min=1e-30), matrix * scale
             if not isinstance(self.depthwise, FactoredDepthwise):
@@ -132,25 +136,25 @@ class SplitConv(StructuredConv):
         )
 
     def scale_outputs(self, scale: Tensor, shift: Tensor) -> bool:
-        """Folds an affine map of each output channel into the pointwise map."""
+        """Folds `y -> scale * y + shift` into the pointwise map."""
         self.pointwise.scale_outputs(scale, shift)
         return True
 
     def products(self) -> list[Tensor]:
-        """The tensors that are made from factors: filters, and the pointwise map's matrix."""
+        """The filters and the pointwise map's matrix, as far as they are made from factors."""
         filters = self.depthwise
         made = [filters.product()] if isinstance(filters, FactoredDepthwise) else []
         return [*made, *([self.pointwise.product()] if self.pointwise.factors() else [])]
 
     def keep_product(self, keep: bool) -> None:
-        """Whether a forward pass in training keeps what is made from factors."""
+        """Sets whether a forward pass in training keeps the tensors that are made from factors."""
         if isinstance(self.depthwise, FactoredDepthwise):
             self.depthwise.keep_product(keep)
         self.pointwise.keep_product(keep)
 
 
 def is_pointwise(conv: Convolution) -> bool:
-    """Whether a convolution looks at one position at a time."""
+    """Whether a convolution's kernel covers one position."""
     return all(size == 1 for size in conv.kernel_size)
 
 
@@ -162,15 +166,15 @@ def split_cost(
     filter_parameters: int | None = None,
     note: str = "",
 ) -> LayerCost:
-    """The cost of depthwise and pointwise together.
+    """The cost of the depthwise part and the pointwise map together.
 
     Args:
-        site: Of the layer that is replaced. The stride lies in the depthwise part, so the pointwise map
-            works at the output's resolution.
-        parameters: Those of the pointwise map, the bias left out.
+        site: The site of the layer to replace. The stride lies in the depthwise part, so the pointwise
+            map runs at the output's resolution.
+        parameters: Number of parameters of the pointwise map, without the bias.
         mult_adds: Mult-Adds of the pointwise map at one position, by execution.
-        filter_parameters: Those of a channel's depthwise filter; by default its kernel's size.
-        note: As of `LayerCost`.
+        filter_parameters: Number of parameters of one depthwise filter; by default its kernel's size.
+        note: See `LayerCost`.
     """
     conv = site.convolution
     parameters += conv.out_channels if conv.bias is not None else 0

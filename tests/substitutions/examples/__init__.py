@@ -1,1 +1,1 @@
-"""Families of one file each, one for each shape: that they fit is what the contract is for."""
+"""Example families, one file for each shape. The contract must allow all of them."""

@@ -1,7 +1,7 @@
-"""Split, with a structured part for space: filters A C D C⁻¹, six numbers for the nine of a 3×3.
+"""Split: depthwise filters A C D C⁻¹, with six parameters for the nine weights of a 3×3 filter.
 
 The SECL paper's SECL-LR has such filters, and ACDC on the channels. Here the channels have a plain
-matrix, so that nothing but the part for space is new.
+matrix, so that only the part for space is new.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class AcdcDepthwiseConfig(SubstitutionConfig):
 
 
 class AcdcDepthwise(FactoredDepthwise):
-    """Args: the diagonals A and D of each channel's filter, shape (channels, k)."""
+    """Filters from the diagonals A and D of each channel, each of shape (channels, k)."""
 
     def __init__(self, conv: Convolution, a: Tensor, d: Tensor) -> None:
         super().__init__(conv)
@@ -63,7 +63,7 @@ class AcdcDepthwiseSubstitution(Substitution):
         a, d = torch.randn(2, conv.in_channels, conv.kernel_size[0]).to(conv.weight)
         matrix = torch.randn(conv.out_channels, conv.in_channels).to(conv.weight)
         matrix *= white_gain(conv) / math.sqrt(conv.in_channels)
-        # A filter A C D C⁻¹ has ‖·‖² = Σ a² · Σ d² ÷ k on average; a filter of norm 1 keeps variance.
+        # A filter of norm 1 keeps the variance. A C D C⁻¹ has ‖·‖² = Σ a² · Σ d² ÷ k on average.
         a /= math.sqrt(conv.kernel_size[0])
         channels = MatrixPointwise(conv.in_channels, conv.out_channels, conv.bias, matrix)
         return SplitConv(conv, channels, AcdcDepthwise(conv, a, d))

@@ -1,4 +1,4 @@
-"""Block: 1×1, BN, ReLU, grouped k×k, BN, ReLU, 1×1, as Moonshine's blocks are."""
+"""Block: 1×1, BN, ReLU, grouped k×k, BN, ReLU, 1×1, like the blocks of Moonshine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class BlockConfig(SubstitutionConfig):
-    """Options: how much narrower the middle is, and its groups."""
+    """Options: the factor by which the middle is narrower, and its groups."""
 
     reduction: int = Field(default=2, ge=1)
     groups: int = Field(default=1, ge=1)
@@ -36,7 +36,7 @@ class BlockSubstitution(Substitution):
     def cost(self, site: Site, config: BlockConfig) -> LayerCost:
         conv, b = site.convolution, self._middle(site, config)
         ones = (1,) * len(conv.kernel_size)
-        layers = [  # the first 1×1 runs at the input's size, whatever the stride
+        layers = [  # the first 1×1 runs at the input's size, even with a stride
             (conv.in_channels, b, ones, 1, site.input_positions),
             (b, b, conv.kernel_size, config.groups, site.output_positions),
             (b, conv.out_channels, ones, 1, site.output_positions),

@@ -1,6 +1,6 @@
-"""Full, and it leaves the parameter count almost alone: W = diag(a) I + diag(b) Ŵ, as DiracNets have it.
+"""Full: W = diag(a) I + diag(b) Ŵ, as in DiracNets. It hardly changes the number of parameters.
 
-Its gains a and b are a group of parameters of their own.
+Its gains a and b are a parameter group of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from seclcompress.substitutions.site import Convolution, Site
 
 
 class GainsConfig(SubstitutionConfig):
-    """Options: the first value of the identity's gain."""
+    """Options: the initial gain of the identity."""
 
     identity: float = 1.0
 
@@ -64,7 +64,7 @@ class GainsSubstitution(Substitution):
 
     def _build(self, site: Site, config: GainsConfig) -> GainsConv:
         conv = site.convolution
-        gain = white_gain(conv)  # of which a and b have each a share, so that the squares add up
+        gain = white_gain(conv)  # a and b share it such that a² + b² = gain²
         a = conv.weight.new_full((conv.out_channels,), 0.6 * gain * config.identity)
         b = conv.weight.new_full(
             (conv.out_channels,), gain * (1 - 0.36 * config.identity**2) ** 0.5

@@ -1,4 +1,4 @@
-"""Split: depthwise, and a pointwise matrix of two thin ones, which torch can run as two layers."""
+"""Split: depthwise, and a pointwise matrix that is a product of two thin ones, two layers in torch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LowRankSubstitution(Substitution):
         conv = site.convolution
         first = torch.randn(config.rank, conv.in_channels).to(conv.weight)
         second = torch.randn(conv.out_channels, config.rank).to(conv.weight)
-        if not conv.weight.is_meta:  # of so few vectors the size is left to no chance
+        if not conv.weight.is_meta:  # with few random vectors the norm varies, so it is set exactly
             second *= white_gain(conv) * conv.out_channels**0.5 / (second @ first).norm()
         return SplitConv(conv, LowRankPointwise(conv.bias, first, second))
 

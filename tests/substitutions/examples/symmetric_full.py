@@ -1,4 +1,4 @@
-"""Full: a convolution whose weight is symmetric in its two channels; the triangle is what is stored."""
+"""Full: a convolution whose weight is symmetric in its channels; only the triangle is a parameter."""
 
 from __future__ import annotations
 

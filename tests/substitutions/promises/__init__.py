@@ -1,4 +1,4 @@
-"""What every replacement promises, by shape. A family's test names its cases and inherits the rest.
+"""The promises of replacements, by shape. A family's test names its cases and inherits the promises.
 
     class TestLowRank(SplitPromises, FactoredPromises):
         family = substitutions.get("low_rank")

@@ -1,4 +1,4 @@
-"""What a replacement promises that computes `W x + b`, the same in training as in eval mode."""
+"""The promises of affine replacements, which compute `W x + b` alike in training and eval mode."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seclcompress.trace import trace_network
 
 
 class AffinePromises(ReplacementPromises):
-    """Promises of affine replacements: every way to run them gives the same, and so does W."""
+    """Promises of affine replacements: every execution and the multiplied-out layer agree."""
 
     @given(drawn=convolutions())
     @inherited
@@ -131,7 +131,7 @@ class AffinePromises(ReplacementPromises):
 
     @pytest.mark.parametrize("bias", [True, False])
     def test_a_scale_of_the_outputs(self, options: dict[str, Any], bias: bool) -> None:
-        """However the layer runs, twice in a row, and as plain layers; or nothing is changed."""
+        """A scale applies in every execution, also a second one, and in plain layers; or not at all."""
         for kernel in self.kernels:
             _, built = self.built(options, kernel, bias=bias, dtype=torch.float64)
             built.eval()
@@ -144,7 +144,7 @@ class AffinePromises(ReplacementPromises):
                     if built.scale_outputs(scale, shift):
                         expected = expected * scale[:, None, None] + shift[:, None, None]
                         blank.scale_outputs(*parts.new_zeros(2, self.channels[1]))
-                parts.zero_()  # what was given is the caller's
+                parts.zero_()  # the caller may change its tensors afterwards
                 for execution in EXECUTIONS:
                     built.execution = execution
                     torch.testing.assert_close(built(x), expected)

@@ -1,4 +1,4 @@
-"""What a replacement promises that is several layers with nonlinearities between them."""
+"""The promises of replacements that are several layers with nonlinearities between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seclcompress.substitutions.shapes import BlockConv
 
 
 class BlockPromises(ReplacementPromises):
-    """Promises of blocks: nobody takes them for a matrix."""
+    """Promises of blocks: they are never treated as a matrix."""
 
     def test_it_is_not_affine_and_says_so(self, options: dict[str, Any]) -> None:
         _, built = self.built(options)

@@ -11,7 +11,8 @@ from torch import nn
 
 from seclcompress.substitutions.site import CONVOLUTIONS
 
-#: For promises that many families' tests inherit: a convolution that failed one is tried on all.
+#: Settings for promises that the tests of many families inherit. A convolution on which one family
+#: failed is tried on all of them.
 inherited = settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
 
 

@@ -1,4 +1,4 @@
-"""What a replacement promises whose weight is made from factors: the kept weight is never stale."""
+"""The promises of replacements whose weight is made from factors: a cached weight is never stale."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def factored_parts(layer: nn.Module) -> list[Factored]:
 
 
 class FactoredPromises(AffinePromises):
-    """Promises of weights that are made from factors, and kept in eval mode."""
+    """Promises of weights that are made from factors, and cached in eval mode."""
 
     def kept(self, options: dict[str, Any]) -> StructuredLayer:
-        """A layer in eval mode that has run once, and so keeps its weight."""
+        """A layer in eval mode that has run once, and so has a cached weight."""
         _, built = self.built(options)
         built.eval().execution = "dense"
         with torch.no_grad():
@@ -31,7 +31,7 @@ class FactoredPromises(AffinePromises):
         return built
 
     def agrees(self, layer: StructuredLayer) -> bool:
-        """Whether dense, which may use a kept weight, computes what the factors say."""
+        """Whether the dense execution, which may use a cached weight, agrees with the factors."""
         example = next(layer.parameters())
         x = self.images(5, 5, dtype=example.dtype)
         dense = layer.to_dense()
@@ -141,7 +141,7 @@ class FactoredPromises(AffinePromises):
         assert self.agrees(layer)
 
     def test_compiled_without_gradients(self, options: dict[str, Any]) -> None:
-        """Nothing is kept there: to compare values would break the graph."""
+        """Compiled code does not cache the weight: comparing values would break the graph."""
         layer = self.kept(options)
         torch._dynamo.reset()
         compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
@@ -191,7 +191,7 @@ class FactoredPromises(AffinePromises):
         for products in kept:
             for product, fresh in zip(products, made, strict=True):
                 torch.testing.assert_close(product, fresh)
-        # What the last pass made is given once: its graph is freed with the loss.
+        # The last pass's tensors are returned once, because backward frees their graph.
         layer(x).square().sum().backward()
         sum(product.square().sum() for product in layer.products())
         layer.keep_product(False)

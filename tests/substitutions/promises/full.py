@@ -1,4 +1,4 @@
-"""What a replacement promises that is one convolution with the original's kernel."""
+"""The promises of replacements that are one convolution with the original's kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every replacement promises, whatever its shape."""
+"""The promises of every replacement, whatever its shape."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seclcompress.substitutions.contract import Substitution
 from seclcompress.substitutions.site import CONVOLUTIONS
 from seclcompress.trace import trace_network
 
-#: What to_plain may be made of, beside convolutions and Linears.
+#: The modules that `to_plain` may return, beside convolutions and Linears.
 PLAIN = (nn.Sequential, nn.ReLU, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 WORDS = "in_channels out_channels kernel_size stride padding dilation groups padding_mode"
 EVERY_WAY = (*EXECUTIONS, "auto")
@@ -32,8 +32,8 @@ EVERY_WAY = (*EXECUTIONS, "auto")
 class ReplacementPromises:
     """Promises of all replacements.
 
-    A family's test sets `family` and `cases`, and where it cannot take them other `channels`, `kernels`
-    and `dimensions`. `linear` is what it says of a Linear, None if it takes one.
+    A family's test sets `family` and `cases`. It sets `channels`, `kernels` and `dimensions` if the
+    family cannot take the defaults, and `linear` to words of the reason if it refuses Linears.
     """
 
     family: ClassVar[Substitution]
@@ -46,7 +46,7 @@ class ReplacementPromises:
     def built(
         self, options: dict[str, Any], kernel: int | None = None, dimensions: int = 2, **how: Any
     ) -> tuple[nn.Module, StructuredLayer]:
-        """A convolution that the family takes, and its replacement."""
+        """A convolution that the family can replace, and its replacement."""
         kernel = self.kernels[-1] if kernel is None else kernel
         conv = CONVOLUTIONS[dimensions](*self.channels, kernel, **how)
         return conv, self.family.build(conv, self.family.config(options))
@@ -96,7 +96,7 @@ class ReplacementPromises:
         assert not shared, "what to_plain makes has weights of its own"
 
     def test_something_is_taken(self, options: dict[str, Any]) -> None:
-        """A family that refuses everything would keep all other promises."""
+        """A family that refuses all layers would keep all other promises."""
         for dimensions in self.dimensions:
             for kernel in self.kernels:
                 self.built(options, kernel, dimensions)
@@ -166,7 +166,7 @@ class ReplacementPromises:
         torch._dynamo.reset()
         compiled = torch.compile(built, backend="aot_eager", fullgraph=True)
         torch.testing.assert_close(compiled(x), built(x), atol=1e-4, rtol=1e-4)
-        with torch.no_grad():  # weights that change are seen
+        with torch.no_grad():  # compiled code sees changed weights
             for parameter in built.parameters():
                 parameter.mul_(0.9)
         torch.testing.assert_close(compiled(x), built(x), atol=1e-4, rtol=1e-4)
@@ -265,7 +265,7 @@ class ReplacementPromises:
         assert built(self.images(5, 5)).isfinite().all()
 
     def test_other_devices_random_numbers_stay(self, options: dict[str, Any]) -> None:
-        """A layer without values needs no random numbers: a skeleton is planned without them."""
+        """A skeleton is planned without drawing random numbers."""
         before = torch.get_rng_state()
         self.family.refuse(nn.Conv2d(*self.channels, 3, device="meta"), self.family.config(options))
         assert torch.equal(before, torch.get_rng_state())

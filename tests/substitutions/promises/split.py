@@ -1,4 +1,4 @@
-"""What a replacement promises that is split into a part for space and one for channels."""
+"""The promises of replacements that are split into a part for space and one for channels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SplitPromises(AffinePromises):
             assert self.family.refuse(conv, config) == "it is depthwise already"
 
     def test_a_scale_of_another_dtype(self, options: dict[str, Any]) -> None:
-        """Batch norms often stay in float32."""
+        """The batch norms of a network in bfloat16 often stay in float32."""
         c_out = self.channels[1]
         for bias in (True, False):
             _, built = self.built(options, bias=bias, dtype=torch.bfloat16)
@@ -70,7 +70,10 @@ class SplitPromises(AffinePromises):
         fast: bool,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """In training `auto` is told the positions of the whole batch; one way only is always run."""
+        """In training, `auto` passes the positions of the whole batch to `quickest_in_training`.
+
+        A family with one execution always runs that.
+        """
         several = "fast" in self.family.executions
         for dimensions in self.dimensions:
             for kernel in self.kernels:
@@ -95,7 +98,7 @@ class SplitPromises(AffinePromises):
                 assert seen == (positions + ["fast"] * fast if several else [])
 
     def test_a_grouped_pointwise_convolution(self, options: dict[str, Any]) -> None:
-        """It becomes one without groups, and the plain layer must stay one."""
+        """It becomes an ungrouped map, and so must its plain layers be ungrouped."""
         if 1 not in self.kernels:
             return
         _, built = self.built(options, 1, groups=2)
