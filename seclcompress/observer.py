@@ -1,4 +1,4 @@
-"""The observer that long work reports to. The command line shows the reports; in Python it is optional."""
+"""The observer that long work reports to. The command line shows its reports; Python may ignore them."""
 
 from __future__ import annotations
 
