@@ -164,6 +164,7 @@ class Stepper:
 
 @contextlib.contextmanager
 def _words(step: Step, batch: Batch) -> Iterator[None]:
+    """Turns torch's error in a forward pass into one that names the step and the images."""
     try:
         yield
     except torch.OutOfMemoryError:  # the caller of the run reports it with advice

@@ -50,7 +50,7 @@ def find(
         late = [name for name, value in given.items() if value is not None]
         if late:
             raise UsageError(
-                f"{network.label} is located already: give {', '.join(late)} when it is."
+                f"{network.label} is located already: give {', '.join(late)} to `locate`, not here."
             )
         return network
     located = locate(
