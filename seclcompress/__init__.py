@@ -1,11 +1,11 @@
 """Make a trained convolutional network ten to sixty times smaller, and say what it costs.
 
-The way of the data, each station a module that imports only from the ones before it:
+Data flow through these modules; each imports only from the ones before it:
 
     networks -> trace -> plan -> rewrite -> train -> artefact
                            └──> count -> report
 
-`workflows` has one function for each thing that a person does:
+`workflows` has one function for each task of a user:
 
 >>> import seclcompress
 >>> options = seclcompress.PlanOptions(substitution="acdc", config={"depth": 12})
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from seclcompress.substitutions import set_execution as set_execution
     from seclcompress.trace import trace_network as trace_network
 
-#: Where each public name lives. It is imported when it is asked for: torch takes seconds.
+#: The module of each public name. It is imported on first use, because importing torch takes seconds.
 _PUBLIC = {
     "ArtefactConfig": "artefact",
     "load": "artefact",

@@ -1,11 +1,11 @@
-"""The `seclcompress` command, also as `python -m seclcompress`."""
+"""The entry point of the `seclcompress` command and of `python -m seclcompress`."""
 
 from seclcompress.interrupt import ends_the_program
 
 
 def main() -> None:
-    """The console script."""
-    with ends_the_program():  # before the import, which takes a while
+    """Runs the command line."""
+    with ends_the_program():  # entered before the import, which takes a while
         from seclcompress.cli import main as run
 
         run()

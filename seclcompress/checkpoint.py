@@ -1,8 +1,9 @@
-"""What an interrupted training run needs to go on: safetensors files, written whole, no pickle.
+"""Checkpoints of a training run: safetensors files, each written whole, without pickle.
 
-Order, augmentation and dropout are functions of the run's seed, the epoch and the step, so no random
-state is kept: weights, the optimisers' tensors and how far the run has come are all there is. The last
-two checkpoints are kept, so that a damaged one is no loss.
+A checkpoint holds the network's weights, the optimizers' tensors and the run's progress. It holds no
+random state: the order of the images, augmentation and dropout are functions of the run's seed, the
+epoch and the step. So a resumed run computes exactly what the uninterrupted run would have computed.
+The last two checkpoints are kept; if the newer one is damaged, the run resumes from the older one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from seclcompress.files import give_second_name, note, write_file
 from seclcompress.networks.weights import put_state
 
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
-_KEY = "seclcompress"  # one key: the order of several would not be the same every time
+_KEY = "seclcompress"  # a single metadata key: safetensors does not fix the order of several
 
 
 @dataclass
@@ -32,15 +33,16 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        settings: What the run was started with; a run goes on only with the same.
-        history: One record a finished epoch.
-        step: Steps done in the epoch after those.
-        loss: Sum over that epoch's images of the training loss.
-        images: How many images that were.
-        seconds: Spent in that epoch so far.
-        loading: Of these, waiting for images.
-        before: Figures from before the first step.
-        scaler: State of the gradient scaler (fp16 only).
+        settings: The settings and the identity that the run was started with (see
+            `train.resume.started_with`). A run is resumed only with the same ones.
+        history: One record per finished epoch.
+        step: Steps done in the current epoch, the one after those in `history`.
+        loss: The training loss, summed over the images of the current epoch so far.
+        images: The number of those images.
+        seconds: Seconds spent in the current epoch so far.
+        loading: Of `seconds`, those spent waiting for images.
+        before: Accuracies from before the first step, in percent.
+        scaler: State of the gradient scaler; empty unless `amp` is fp16.
     """
 
     settings: dict[str, Any]
@@ -55,7 +57,7 @@ class Progress:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether an interrupted run got as far as its first checkpoint."""
+    """Whether a folder holds a checkpoint, current or previous."""
     return (folder / CHECKPOINT).is_file() or (folder / PREVIOUS).is_file()
 
 
@@ -65,10 +67,10 @@ def write_checkpoint(
     optimizers: Sequence[torch.optim.Optimizer],
     progress: Progress,
 ) -> None:
-    """Writes a checkpoint in one step; the one before is kept beside it.
+    """Writes a checkpoint in one step and keeps the one before as `checkpoint.previous.safetensors`.
 
     Raises:
-        ArtefactError: If the system refuses; the earlier checkpoint is still there.
+        ArtefactError: If the file cannot be written; the earlier checkpoint is then still there.
     """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for number, optimizer in enumerate(optimizers):
@@ -80,7 +82,7 @@ def write_checkpoint(
     about = {**asdict(progress), "digest": _digest(tensors)}
     content = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(about)})
     note(folder, CHECKPOINT, PREVIOUS)
-    if (folder / CHECKPOINT).is_file():  # a file system without hard links keeps one checkpoint
+    if (folder / CHECKPOINT).is_file():  # without hard links, only one checkpoint is kept
         give_second_name(folder / CHECKPOINT, folder / PREVIOUS)
     write_file(folder / CHECKPOINT, content)
 
@@ -88,12 +90,16 @@ def write_checkpoint(
 def read_checkpoint(
     folder: Path, network: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> Progress:
-    """Puts a checkpoint back into a network and optimisers of the same kind.
+    """Loads a checkpoint into a network and optimizers of the same structure.
 
-    Where the last one is damaged, the one before it is taken, with a warning.
+    If the last checkpoint is damaged, the previous one is loaded, with a warning.
+
+    Returns:
+        How far the run had come.
 
     Raises:
-        TrainingError: If there is none, both are damaged, or they belong to another run.
+        TrainingError: If there is no checkpoint, all are damaged, or the tensors do not fit the network
+            or the optimizers.
     """
     complaints = []
     for path in (folder / CHECKPOINT, folder / PREVIOUS):
@@ -119,7 +125,7 @@ def read_checkpoint(
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """A checksum of names and values: a file may be whole in form and still have a flipped bit."""
+    """A checksum of names and values, to detect a flipped bit in a file that still parses."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -1,7 +1,7 @@
-"""The errors a person can cause, each with the exit code the command line ends with.
+"""The errors that a user can cause, each with the exit code of the command line.
 
-A message says where, what (with the values), why, and what to do. Anything else that is raised is a
-bug in this program and is reported as one.
+A message says where the error is, what is wrong (with the values), why, and what to do. Any other
+exception is a bug in this program and is reported as one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class SeclcompressError(Exception):
-    """Something went wrong that the person who called can understand and mend."""
+    """The base class of errors that the caller can understand and fix."""
 
     exit_code = 1
 
 
 class UsageError(SeclcompressError):
-    """The program was called in a way that cannot work; nothing was tried."""
+    """The program was called in a way that cannot work; it has done nothing."""
 
     exit_code = 2
 
@@ -49,31 +49,31 @@ class DataError(SeclcompressError):
 
 
 class TrainingError(SeclcompressError):
-    """Training cannot go on."""
+    """Training cannot start or cannot continue."""
 
 
 class SeclcompressWarning(UserWarning):
-    """Something that a person should know and that does not stop the work."""
+    """Something that the user should know and that does not stop the work."""
 
 
 _TOO_MANY = 1000
 
 
 def short(text: str, length: int) -> str:
-    """A text for a message, cut off where it is longer than that."""
+    """Shortens a text to `length` characters, the last three of them dots where it was cut."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """Turns pydantic's report into one line a field: `where: why (what was given)`.
+    """Turns pydantic's report into complaints of the form `where: why (got value)`.
 
     Args:
-        error: What pydantic raised.
+        error: The error that pydantic raised.
 
     Returns:
-        At most three complaints, then how many more there are.
+        At most three complaints separated by semicolons, then the number of further ones.
     """
-    if error.error_count() > _TOO_MANY:  # to list them all takes minutes and gigabytes
+    if error.error_count() > _TOO_MANY:  # listing them all takes minutes and gigabytes
         return f"{error.error_count():,} values in it are wrong"
     complaints = []
     for item in error.errors(include_url=False):

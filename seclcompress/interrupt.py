@@ -1,4 +1,4 @@
-"""Ctrl-C ends the program wherever it falls, also where a library makes something else of it."""
+"""Makes Ctrl-C end the program at any moment, also where a library swallows KeyboardInterrupt."""
 
 from __future__ import annotations
 
@@ -12,36 +12,42 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-#: What a shell reports for a program that Ctrl-C ended.
+#: The exit code that a shell reports for a program ended by Ctrl-C.
 EXIT_CODE = 130
 
 TITLE, WORDS = "Interrupted", "nothing is half-written."
 
-#: They import for seconds, drop what goes wrong meanwhile, and are used without what they miss.
+#: Modules that take seconds to import and swallow exceptions raised meanwhile: they then run without
+#: the dependency whose import failed.
 _SWALLOWING = ("torch", "torchvision")
 
 _arrived = False
 
 
 def has_arrived() -> bool:
-    """Whether there was a Ctrl-C since the program began: what fails after it fails because of it."""
+    """Whether Ctrl-C was pressed since the program began; a later failure is attributed to it."""
     return _arrived
 
 
 @contextlib.contextmanager
 def ends_the_program() -> Iterator[None]:
-    """Runs a whole program in which a Ctrl-C does what it should, also where it raises nothing.
+    """Runs the whole program so that Ctrl-C ends it, even where KeyboardInterrupt is swallowed.
 
-    A KeyboardInterrupt need not arrive. While torch looks for NumPy it drops what goes wrong, and NumPy
-    then fails the second import ("cannot load module more than once per process"), or is missing: while
-    torch is being imported, when no file is open for writing, a Ctrl-C ends the process at once. In a
-    destructor or a weak reference Python prints it and goes on: it is raised again. Elsewhere it is
-    noted, so that what fails because of it is known for that. After the block the work is done and only
-    Python's own end is left: a Ctrl-C there ends the process at once. Where Ctrl-C is ignored, as under
-    nohup, it stays ignored; outside the main thread nothing is changed.
+    A KeyboardInterrupt does not always reach the program. There are four cases:
+
+    - During the import of torch: torch swallows exceptions while it looks for NumPy. NumPy is then
+      missing, or fails at the second import ("cannot load module more than once per process"). No file
+      is open for writing at this time, so Ctrl-C ends the process at once.
+    - In a destructor or a weak reference callback: Python prints the exception and continues. The
+      interrupt is raised again a moment later.
+    - Anywhere else: KeyboardInterrupt is raised as usual, and the interrupt is recorded, so that a
+      failure that it causes is reported as an interruption.
+    - After the block: only the shutdown of the interpreter is left, so Ctrl-C ends the process at once.
+
+    Where Ctrl-C is ignored, as under nohup, it stays ignored. Outside the main thread nothing changes.
 
     Raises:
-        SystemExit: With 130 instead of another error or its code, if there was a Ctrl-C before it.
+        SystemExit: With code 130, in place of any later error or exit code, after Ctrl-C.
     """
     ours = (
         threading.current_thread() is threading.main_thread()
@@ -59,7 +65,7 @@ def ends_the_program() -> Iterator[None]:
         if end.code and has_arrived():
             sys.exit(EXIT_CODE)
         raise
-    except Exception:  # shown by the command line already, but for --debug and its own import
+    except Exception:  # the command line shows errors itself, except with --debug or at its import
         if not has_arrived():
             raise
         if "--debug" in sys.argv:
@@ -72,7 +78,7 @@ def ends_the_program() -> Iterator[None]:
 
 
 def _say() -> None:
-    os.write(2, f"{TITLE}: {WORDS}\n".encode())  # at once: os._exit flushes nothing
+    os.write(2, f"{TITLE}: {WORDS}\n".encode())  # unbuffered, because os._exit flushes nothing
 
 
 def _note(number: int, frame: Any) -> None:
@@ -86,19 +92,19 @@ def _note(number: int, frame: Any) -> None:
 
 def _being_imported(module: str) -> bool:
     spec = getattr(sys.modules.get(module), "__spec__", None)
-    return bool(getattr(spec, "_initializing", False))  # as importlib itself asks
+    return bool(getattr(spec, "_initializing", False))  # the attribute that importlib itself uses
 
 
 def _raise_again(unraisable: Any) -> None:
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        # Not now: it would be raised in this hook, from which nothing can be raised either.
+        # Delayed: an exception raised inside this hook would be swallowed as well.
         threading.Timer(0.01, _interrupt_main).start()
     else:
         sys.__unraisablehook__(unraisable)
 
 
 def _interrupt_main() -> None:
-    if hasattr(signal, "pthread_kill"):  # wakes a main thread that sleeps or waits, too
+    if hasattr(signal, "pthread_kill"):  # also wakes a main thread that is sleeping
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:
         _thread.interrupt_main()

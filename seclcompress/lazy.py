@@ -1,4 +1,4 @@
-"""Public names that are imported when they are asked for: torch takes seconds."""
+"""Public names that are imported on first use, because the import of torch takes seconds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def attributes(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
-    """A `__getattr__` for a package.
+    """Makes the `__getattr__` of a package whose public names are imported on first use.
 
     Args:
         package: The package's `__name__`.
-        where: The module of the package in which each public name lives; a module that is public
-            itself stands under its own name.
+        where: Maps each public name to the module of the package that defines it. A public module maps
+            to itself.
     """
 
     def find(name: str) -> Any:

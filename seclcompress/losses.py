@@ -8,33 +8,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Weights of the outputs behind the first, as in torchvision's reference training of Inception.
+#: Weight of each auxiliary output, as in torchvision's reference training of Inception.
 AUXILIARY_WEIGHT = 0.4
 
 
 def attention_map(x: Tensor) -> Tensor:
-    """Where a layer is active, whatever its channels (Zagoruyko & Komodakis, ICLR 2017).
+    """The spatial attention map of a layer's output (Zagoruyko & Komodakis, ICLR 2017).
 
     Args:
         x: Shape (batch, channels, *spatial).
 
     Returns:
-        Shape (batch, positions): the mean over channels of x², normalised to length 1.
+        Shape (batch, positions): the mean of x² over channels, normalised to unit length.
     """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))  # squares of halves lose digits
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # squares lose digits in half precision
     return F.normalize(x.square().mean(dim=1).flatten(1))
 
 
 def attention_transfer(student: Sequence[Tensor], teacher: Sequence[Tensor], beta: float) -> Tensor:
     """`β · 3 ÷ taps · Σ_taps mean((Q_s − Q_t)²)`.
 
-    The factor keeps the sum's size whatever the number of taps; with the three taps of a wide
-    residual network it is β alone (Crowley et al., "Moonshine", 2018, with β = 1000).
+    The factor 3 ÷ taps makes the size of the sum independent of the number of taps. With the three taps
+    of a wide residual network it is 1 (Crowley et al., "Moonshine", 2018, with β = 1000).
 
     Args:
         student: The student's attention maps, each (batch, positions).
-        teacher: The teacher's, of the same sizes.
-        beta: The weight.
+        teacher: The teacher's attention maps, of the same sizes.
+        beta: The weight β.
 
     Returns:
         A scalar; 0 without taps.
@@ -56,12 +56,12 @@ def knowledge_distillation(
     """`α · 2T² · KL(teacher ‖ student at temperature T) + (1 − α) · cross-entropy`.
 
     Args:
-        logits: The student's, shape (batch, classes).
-        teacher_logits: The teacher's, shape (batch, classes).
+        logits: The student's logits, shape (batch, classes).
+        teacher_logits: The teacher's logits, shape (batch, classes).
         targets: Class indices, shape (batch,), or probabilities, shape (batch, classes).
-        alpha: The teacher's share; 0 leaves plain cross-entropy.
-        temperature: T (Hinton et al., 2015).
-        label_smoothing: Of the cross-entropy.
+        alpha: The share α of the teacher; 0 gives plain cross-entropy.
+        temperature: The temperature T (Hinton et al., 2015).
+        label_smoothing: Label smoothing of the cross-entropy.
 
     Returns:
         A scalar, the mean over the batch.
@@ -79,13 +79,17 @@ def knowledge_distillation(
 
 
 def product_decay(matrices: Iterable[Tensor], weight_decay: float) -> Tensor:
-    """`λ/2 · Σ ‖W‖²_F` over the matrices that factors multiply to (Khodak et al., ICLR 2021).
+    """`λ/2 · Σ ‖W‖²_F` over the matrices W that are products of factors (Khodak et al., ICLR 2021).
 
-    Its gradient is what weight decay λ on a dense W would be, carried to the factors.
+    Its gradient with respect to W is λW, that of weight decay λ on W; the chain rule carries it to the
+    factors.
 
     Args:
-        matrices: W of each structured layer.
-        weight_decay: λ.
+        matrices: The matrices W of the structured layers.
+        weight_decay: The decay λ.
+
+    Returns:
+        A scalar; 0 without matrices.
     """
     energies = [matrix.float().square().sum() for matrix in matrices]
     return torch.stack(energies).sum() * (weight_decay / 2) if energies else torch.zeros(())

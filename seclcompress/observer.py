@@ -1,4 +1,4 @@
-"""Who is told what happens during long work. The command line draws it; in Python nobody need listen."""
+"""The observer that long work reports to. The command line shows its reports; Python may ignore them."""
 
 from __future__ import annotations
 
@@ -10,131 +10,153 @@ from seclcompress.settings.training import TrainingSettings
 
 
 class Observer:
-    """Every method does nothing until a subclass draws it."""
+    """Receives reports about long work. Every method does nothing unless a subclass overrides it."""
 
     def message(self, words: str) -> None:
-        """Something that a person should know: what was assumed, written or left out."""
+        """Reports a fact that the user should know: what was assumed, written or left out."""
 
     def decided(self, label: str, plan: Any, counted: Any) -> None:
-        """A conversion is decided; nothing is written yet.
+        """Reports that a conversion is decided. Nothing is written yet.
 
         Args:
-            label: The network, as the person named it.
-            plan: What becomes of each layer (a `plan.Plan`).
-            counted: The figures before and after (a `count.Count`).
+            label: The network, as the user named it.
+            plan: The `plan.Plan` that says what becomes of each layer.
+            counted: The `count.Count` with the figures before and after.
         """
 
     @contextlib.contextmanager
     def working(self, words: str) -> Iterator[Callable[[str], object]]:
-        """Work that takes a while and has no known end.
+        """Encloses work of unknown length.
 
         Args:
-            words: What is being done.
+            words: A description of the work.
 
         Yields:
-            A function that is told what is being done now.
+            A function to call with a description of the current part of the work.
         """
         del words
         yield str
 
     @contextlib.contextmanager
     def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
-        """Work of a known size.
+        """Encloses work on a known number of items.
 
         Args:
-            words: What is being done.
-            total: To how many things.
+            words: A description of the work.
+            total: The number of items.
 
         Yields:
-            A function that is told how many of how many are done.
+            A function to call with the number of items done and the total.
         """
         del words, total
         yield lambda *_: None
 
     def decoding(self, data: str, done: int, total: int) -> None:
-        """So many of a data set's images are decoded; all of them where it ends, even by an error."""
+        """Reports how many images of a data set are decoded.
 
-    def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
-        """A training run is about to begin.
+        The last call always has `done` equal to `total`, even if decoding ended with an error, so that
+        a progress display can close.
 
         Args:
-            settings: Of the run.
-            leave_out: Names of settings that it has no use for.
+            data: The name of the data set.
+            done: Images decoded so far.
+            total: Images to decode.
+        """
+
+    def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
+        """Reports that a training run is about to begin.
+
+        Args:
+            settings: The settings of the run.
+            leave_out: Names of settings that this run does not use.
         """
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
-        """A run of `epochs` epochs of `steps` steps begins, `finished` of all steps done before."""
+        """Reports the start of the steps of a run.
+
+        Args:
+            epochs: Epochs of the whole run.
+            steps: Steps per epoch.
+            finished: Steps of the whole run that were done before it was resumed.
+        """
 
     def before(self, accuracies: dict[str, float]) -> None:
-        """Before the first step so much is right, in percent; only with a teacher."""
+        """Reports the accuracies before the first step, in percent by name; only with a teacher."""
 
     def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
-        """A step over `images` images is done; epochs count from 1."""
+        """Reports a finished step.
+
+        Args:
+            epoch: Counted from 1.
+            images: Images in the step, over all processes.
+            loss: The mean loss over them.
+            lr: The learning rate of a parameter group whose share is 1.
+        """
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """An epoch is done and saved; the record is its line of metrics.jsonl."""
+        """Reports an epoch that is done and saved; the record is its line of metrics.jsonl."""
 
 
 class Several(Observer):
-    """Tells several observers, in their order.
+    """Passes every report on to several observers, in their order.
 
     Args:
-        observers: Are told all.
+        observers: The observers to pass reports on to.
     """
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
     def message(self, words: str) -> None:
-        """Tells all."""
+        """Passes the report on."""
         for observer in self._observers:
             observer.message(words)
 
     def decided(self, label: str, plan: Any, counted: Any) -> None:
-        """Tells all."""
+        """Passes the report on."""
         for observer in self._observers:
             observer.decided(label, plan, counted)
 
     @contextlib.contextmanager
     def working(self, words: str) -> Iterator[Callable[[str], object]]:
-        """Tells all."""
+        """Passes the report on."""
         with contextlib.ExitStack() as stack:
             told = [stack.enter_context(one.working(words)) for one in self._observers]
             yield lambda words: [tell(words) for tell in told]
 
     @contextlib.contextmanager
     def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
-        """Tells all."""
+        """Passes the report on."""
         with contextlib.ExitStack() as stack:
             told = [stack.enter_context(one.counting(words, total)) for one in self._observers]
             yield lambda done, whole: [tell(done, whole) for tell in told]
 
     def decoding(self, data: str, done: int, total: int) -> None:
-        """Tells all."""
+        """Passes the report on."""
         for observer in self._observers:
             observer.decoding(data, done, total)
 
     def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
-        """Tells all."""
+        """Passes the report on."""
         for observer in self._observers:
             observer.run_begins(settings, leave_out)
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
-        """Tells all."""
+        """Passes the report on."""
         for observer in self._observers:
             observer.start(epochs, steps, finished)
 
     def before(self, accuracies: dict[str, float]) -> None:
-        """Tells all."""
+        """Passes the report on."""
         for observer in self._observers:
             observer.before(accuracies)
 
     def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
-        """Tells all."""
+        """Passes the report on."""
         for observer in self._observers:
             observer.step(epoch, images, loss, lr)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Tells all."""
+        """Passes the report on."""
         for observer in self._observers:
             observer.epoch(record)

@@ -1,4 +1,8 @@
-"""Optimisers and schedules; structured layers name groups of parameters with their own settings."""
+"""Optimizers, parameter groups and learning rate schedules.
+
+Structured layers name groups of parameters; each group may have a weight decay and a learning rate of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,18 @@ from seclcompress.errors import UsageError
 from seclcompress.settings.training import GROUPS, TrainingSettings
 from seclcompress.substitutions import structured_layers
 
-#: Parameters that no structured layer named, and those that the `factor_…` settings speak of.
+#: The group of parameters that no structured layer names, and the group that the `factor_…` settings
+#: apply to.
 REST, FACTORS = "rest", "factors"
 
 
 def factor_decay_by_ratio(weight_decay: float, parameters: int, original_parameters: int) -> float:
-    """The authors' rule: the network's own decay × compressed ÷ original parameters.
+    """The authors' rule: weight decay × compressed parameters ÷ original parameters.
 
     Args:
-        weight_decay: The network's own.
-        parameters: Of the compressed network.
-        original_parameters: Of the network it was made from.
+        weight_decay: The weight decay of the rest of the network.
+        parameters: The number of parameters of the compressed network.
+        original_parameters: The number of parameters of the original network.
     """
     return weight_decay * parameters / original_parameters
 
@@ -33,12 +38,12 @@ FIXED_FACTOR_DECAY = 8.8e-6
 
 
 def factor_decay(settings: TrainingSettings, parameters: int, original_parameters: int) -> float:
-    """The weight decay that an optimiser applies to the structured factors.
+    """The weight decay that an optimizer applies to the structured factors.
 
     Args:
-        settings: Their `factor_decay` is a number or the name of a rule.
-        parameters: Of the compressed network.
-        original_parameters: Of the network it was made from.
+        settings: The training settings; `factor_decay` is a number or the name of a rule.
+        parameters: The number of parameters of the compressed network.
+        original_parameters: The number of parameters of the original network.
     """
     rule = settings.factor_decay
     if rule == "ratio":
@@ -49,11 +54,11 @@ def factor_decay(settings: TrainingSettings, parameters: int, original_parameter
 
 
 def parameter_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """All of a network's parameters by group, each once, in the network's order.
+    """Sorts a network's parameters into groups; each parameter occurs once, in the network's order.
 
     Returns:
-        `rest` and `factors` first, then the other groups by name. A parameter that several layers
-        share is in the group that the first of them named. Empty groups are left out.
+        The groups `rest` and `factors`, then the others in alphabetical order. A parameter that several
+        layers share is in the group that the first of these layers names. Empty groups are left out.
     """
     group_of: dict[nn.Parameter, str] = {}
     for layer in structured_layers(network):
@@ -70,18 +75,18 @@ def parameter_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
 def make_optimizers(
     network: nn.Module, settings: TrainingSettings, factor_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """One optimiser for everything, or a second one for the structured factors.
+    """Makes one optimizer for all parameters, or one for the structured factors and one for the rest.
 
-    Each named group of parameters is a group of its optimiser, and keeps its share of the run's
-    learning rate in `lr_share`.
+    Each group of parameters becomes a parameter group of its optimizer. The parameter group keeps its
+    factor on the run's learning rate under the key `lr_share`.
 
     Args:
         network: The network to train.
-        settings: Which optimisers, learning rates and decays.
+        settings: The optimizers, learning rates and decays.
         factor_decay: Weight decay of the structured factors.
 
     Raises:
-        UsageError: If the settings name a group that nobody knows.
+        UsageError: If the settings name an unknown group.
     """
     found = parameter_groups(network)
     _check_names(settings, found)
@@ -100,7 +105,7 @@ def make_optimizers(
 
 
 def _check_names(settings: TrainingSettings, found: Mapping[str, object]) -> None:
-    """A group that this network lacks is no mistake where another network could have it."""
+    """Refuses unknown groups. A known group that this network lacks is accepted."""
     for flag, given in (
         ("--group-decay", settings.group_decay),
         ("--group-lr", settings.group_lr),
@@ -128,16 +133,16 @@ def set_learning_rate(
     """Sets every group's learning rate.
 
     Args:
-        optimizers: Of `make_optimizers`.
+        optimizers: The optimizers that `make_optimizers` made.
         settings: The highest rate, the schedule and its warm-up.
-        done: Epochs behind us, with fractions.
+        done: Epochs done so far, with fractions.
 
     Returns:
-        The rate of a group with a share of 1.
+        The rate of a group whose `lr_share` is 1.
     """
     rate = settings.lr * SCHEDULES[settings.lr_scheduler](done / settings.epochs)
     if done < settings.warmup_epochs:
-        # The first step is one step's way up, not nothing at all.
+        # At least 0.001 epochs, so that the very first step has a learning rate above 0.
         rate *= min(1.0, max(done, 1e-3) / settings.warmup_epochs)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -146,12 +151,12 @@ def set_learning_rate(
 
 
 def cosine(done: float) -> float:
-    """From 1 to 0 on half a cosine; `done` is the share of the training behind us."""
+    """Falls from 1 to 0 along half a cosine; `done` is the finished share of the training."""
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 def step(done: float) -> float:
-    """× 0.2 at 30, 60 and 80 % (Zagoruyko & Komodakis: epochs 60, 120 and 160 of 200)."""
+    """Falls to a fifth at 30, 60 and 80 % (Zagoruyko & Komodakis: epochs 60, 120, 160 of 200)."""
     return float(0.2 ** sum(done >= milestone for milestone in (0.3, 0.6, 0.8)))
 
 

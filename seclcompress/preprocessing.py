@@ -1,4 +1,4 @@
-"""What happens to an image before a network sees it: size, mean and standard deviation."""
+"""The preprocessing of images for a network: resizing and normalisation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ Triple = tuple[float, float, float]
 
 
 class Preprocessing(BaseModel):
-    """How images become a network's input; saved with a network, because it was trained so.
+    """How images become a network's input. It is saved with the network that was trained with it.
 
     Attributes:
-        mean: Of red, green and blue, of values from 0 to 1.
-        std: Their standard deviations.
-        resize: The shorter side before the centre is cut out, in pixels; None: 256/224 of the input's.
-        interpolation: How images are resized.
+        mean: The means of red, green and blue, of values from 0 to 1.
+        std: The standard deviations of red, green and blue.
+        resize: The shorter side in pixels to which an image is resized before its centre is cropped.
+            None means 256/224 of the input's shorter side.
+        interpolation: The interpolation used to resize images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -27,5 +28,5 @@ class Preprocessing(BaseModel):
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
 
-#: Of ImageNet's training images; what torchvision's networks are trained with, but for a few.
+#: The statistics of ImageNet's training images, with which most of torchvision's networks are trained.
 IMAGENET = Preprocessing()

@@ -1,4 +1,4 @@
-"""Several processes that train together, as torchrun starts them; or one, which needs none of this."""
+"""Several processes that train together, as torchrun starts them. A single process needs no torchrun."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from seclcompress.errors import UsageError
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this is.
+    """This process and the number of processes that train together.
 
     Attributes:
-        rank: From 0; the one that writes and speaks.
-        size: How many there are.
-        device: Where this one computes.
+        rank: The number of this process, from 0. Process 0 writes files and prints.
+        size: The number of processes.
+        device: The device on which this process computes.
     """
 
     rank: int = 0
@@ -30,37 +30,37 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes; on one, the values themselves."""
+        """Sums a tensor over all processes, in place; with one process it is returned unchanged."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Gives all processes the first one's buffers, such as batch norm's running statistics."""
+        """Copies buffers, such as batch norm's running statistics, from process 0 to all others."""
         if self.size > 1:
             for buffer in network.buffers():
                 dist.broadcast(buffer, 0)
 
     def wait(self) -> None:
-        """Waits until all processes are here."""
+        """Waits until all processes have reached this call."""
         if self.size > 1:
             dist.barrier()
 
 
 def rank() -> int:
-    """This process's rank, as torchrun says in the environment; 0 without it. Needs no torch."""
+    """This process's rank, from torchrun's environment variable; 0 without it."""
     return int(os.environ.get("RANK", "0"))
 
 
 def check_device(device: str) -> None:
-    """Makes sure that torch has this device.
+    """Checks that torch can compute on a device.
 
     Raises:
-        UsageError: If it has not.
+        UsageError: If it cannot.
     """
     try:
         torch.zeros(1, device=device)
@@ -71,13 +71,16 @@ def check_device(device: str) -> None:
 
 @contextlib.contextmanager
 def join(device: str) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, for as long as the block runs.
+    """Joins the processes that torchrun started, for the duration of the block.
 
     Args:
-        device: As in `--device`; `cuda` becomes this process's own GPU.
+        device: As in `--device`; with several processes, `cuda` becomes this process's own GPU.
+
+    Yields:
+        This process's place among them.
 
     Raises:
-        UsageError: If the environment speaks of several processes and they cannot be joined.
+        UsageError: If the environment asks for several processes and they cannot be joined.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

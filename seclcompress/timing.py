@@ -1,4 +1,4 @@
-"""Timing that is fair on a noisy machine: warm, in turn, medians and spread."""
+"""Fair timing on a noisy machine: candidates run warmed up and in turn; medians and spreads are kept."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Timing:
     """How long something takes.
 
     Attributes:
-        median: Seconds.
-        spread: Interquartile range in seconds.
+        median: The median in seconds.
+        spread: The interquartile range in seconds.
     """
 
     median: float
@@ -32,20 +32,21 @@ def alternate(
     min_seconds: float = 0.0,
     warm_ups: int = 1,
 ) -> dict[str, Timing]:
-    """Times candidates warm and in turn, so that a noisy neighbour disturbs all of them alike.
+    """Times candidates warmed up and in turn, so that other load on the machine affects all alike.
 
-    A round goes there and back, and counts as one: what comes before a candidate decides what it
-    finds in the caches, and where its memory lies. (So the first and the last come after themselves
-    once in a round; others never.)
+    The candidate that runs before another one decides the content of the caches and where memory is
+    allocated. So a round runs all candidates in order and then in reverse order, and the mean of the two
+    counts as one measurement. (At the turning points the last and the first candidate therefore run
+    twice in a row.)
 
     Args:
         candidates: Functions by name.
-        rounds: How often each is timed, there and back; at least 2.
-        min_seconds: A candidate that is quicker is repeated, each way, until it takes this long.
-        warm_ups: Untimed calls of each before the first round.
+        rounds: The number of rounds; at least 2.
+        min_seconds: A faster candidate is repeated, in each direction, until it takes about this long.
+        warm_ups: Untimed calls of each candidate before the first round.
 
     Returns:
-        Seconds a call, by name.
+        The timing of one call, by name.
     """
     _settle_allocator()
     repeats = {}
@@ -69,12 +70,13 @@ def alternate(
 
 
 def _settle_allocator() -> None:
-    """Brings the C library's allocator to where a process is that has run a network.
+    """Brings the C library's allocator into the state of a process that has already run a network.
 
-    glibc gives large blocks back to the system until it has seen a larger one freed. The faults of
-    mapping them anew would be timed: in a fresh process a convolution with an output of 3 MB seemed to
-    take four times as long as in a network (a torchvision network that has run three times has next to
-    no faults). 30 MB stays below the 32 MB to which glibc follows.
+    glibc returns large blocks to the system until it has seen a larger block freed; it then raises its
+    threshold (M_MMAP_THRESHOLD) to that size, up to 32 MB. Until then every large output is mapped anew,
+    and the page faults would be timed: in a new process a convolution with an output of 3 MB seemed to
+    take four times as long as in a network. (A torchvision network that has run three times has almost
+    no page faults.) So this function allocates and frees 30 MB, just below the limit.
     """
     torch.empty(30 << 20, dtype=torch.uint8)
 
@@ -87,7 +89,7 @@ def _seconds(run: Callable[[], object], repeats: int) -> float:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
+    """The processor's name, or the architecture where the system does not report the name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -98,7 +100,7 @@ def processor() -> str:
 
 
 def describe_machine() -> str:
-    """One line for the head of every table of seconds: processor, threads, versions."""
+    """The line above every table of timings: processor, threads, versions."""
     return (
         f"{processor()} ({torch.backends.cpu.get_cpu_capability()}), "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, "

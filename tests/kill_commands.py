@@ -1,7 +1,7 @@
 """Run by test_killed.py: whole commands in forks that are killed at random moments.
 
-One process imports everything once and forks for every command; a fresh one would take seconds.
-Prints how often the old folder was there afterwards, and how often the new one.
+One process imports everything once and forks for every command, because a new process would take
+seconds. Prints how often the old folder was there after the kill, and how often the new one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def start(arguments: list[str]) -> int:
 
 
 def ended(pid: int) -> bool:
-    """Whether a process has ended, which it must have done well, and is collected then."""
+    """Whether a process has ended. If it has, it is collected, and its exit code must be 0."""
     done, status = os.waitpid(pid, os.WNOHANG)
     if done and status:
         raise SystemExit(f"ended with {status}: {Path('log').read_text()}")
@@ -53,7 +53,7 @@ def ended(pid: int) -> bool:
 
 
 def run(arguments: list[str]) -> tuple[float, float]:
-    """Runs a command to its end; returns its seconds until the new folder appears, and from then."""
+    """Runs a command to its end; returns the seconds before and after the new folder appears."""
     began, appeared = time.monotonic(), 0.0
     pid = start(arguments)
     while not ended(pid):
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> tuple[float, float]:
 
 
 def killed(arguments: list[str], moment: float, writing: bool) -> bool:
-    """Whether a command was killed so many seconds after its start, or its new folder's."""
+    """Kills a command `moment` seconds after its start or its new folder; False if it ended before."""
     pid = start(arguments)
     began = 0.0 if writing else time.monotonic()
     while not began or time.monotonic() < began + moment:
@@ -79,7 +79,7 @@ def killed(arguments: list[str], moment: float, writing: bool) -> bool:
 
 
 def main(command: str, count: int) -> None:
-    """Kills a command so many times and looks at what is there."""
+    """Kills a command a number of times and checks what is there after each."""
     random.seed(0)
     source = seclcompress.locate("wrn10_1", input_size=(3, 8, 8))
     about = artefact.ArtefactConfig(network=source.network, input_size=source.input_size)
@@ -97,18 +97,18 @@ def main(command: str, count: int) -> None:
         second_half = bool(found["killed"] % 2)
         moment = random.uniform(0, writing if second_half else before + writing)
         died = killed([*arguments, str(2 - old)], moment, second_half)
-        artefact.load(OUT)  # whole, whichever it is
+        artefact.load(OUT)  # the old or the new folder, which must be whole
         index = contents.index((OUT / artefact.WEIGHTS).read_bytes())
         if died:
             found["killed"] += 1
             found["old" if index == old else "new"] += 1
             found["with_partial"] += Path("out.partial").exists()
-        elif second_half:  # too late; runs are quicker than the first one was
+        elif second_half:  # the command had ended: later runs are faster than the first
             writing *= 0.9
         else:
             before *= 0.97
         old = index
-    run([*arguments, "1"])  # and afterwards all is as ever
+    run([*arguments, "1"])  # after all kills the command still works
     assert (OUT / artefact.WEIGHTS).read_bytes() == contents[0]
     left = sorted(path.name for path in Path().iterdir())
     assert left == ["log", "out", "student", "teacher"], left

@@ -1,7 +1,7 @@
-"""Run by test_killed.py, in a process without torch, whose forks are quick.
+"""Run by test_killed.py, in a process without torch, which forks quickly.
 
-Writes in forks that get SIGKILL before line 1, line 2, … of the code that writes, and looks at what
-is there after each. Prints how often it was what.
+Writes in forks that are killed (SIGKILL) before line 1, line 2, … of the code that writes, and checks
+what is there after each. Prints how often each state was found.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from seclcompress.files import (
 
 TRACED = {module.__file__ for module in (shutil, tempfile, manifest, place, system, write)}
 OUT = Path("out")
-UNKNOWN = "unknown.kind"  # known by the manifest alone
+UNKNOWN = "unknown.kind"  # only the manifest has this name
 
 
 def killed_before_line(number: int, work: Callable[[], None]) -> bool:
-    """Runs work in a fork that gets SIGKILL before so many lines; False if it ended earlier."""
+    """Runs work in a fork that is killed before its `number`-th line; False if the work has fewer."""
     pid = os.fork()
     if pid == 0:
         lines = 0
@@ -65,7 +65,7 @@ def save(content: str) -> None:
 
 
 def saved(path: Path) -> str:
-    """What a folder holds, which must be whole."""
+    """The content of a folder, which must be whole."""
     names = ["config.json", "manifest.json", "model.safetensors", UNKNOWN]
     assert sorted(p.name for p in path.iterdir()) == names
     content = (path / "model.safetensors").read_text()
@@ -75,7 +75,7 @@ def saved(path: Path) -> str:
 
 
 def folders(there_before: bool) -> list[str]:
-    """What is there after a kill before each line; the last one ended well."""
+    """The states found after a kill before each line; the last run ends without a kill."""
     moments, dies = [], True
     while dies:
         if there_before:
@@ -86,7 +86,7 @@ def folders(there_before: bool) -> list[str]:
             moments.append(saved(OUT))
         else:
             moments.append("missing" if aside is None else f"{saved(aside)} set aside")
-        save("next")  # the next run finds its way, and clears up
+        save("next")  # a later run works, and removes what is left over
         assert saved(OUT) == "next"
         assert list(Path().iterdir()) == [OUT], list(Path().iterdir())
         shutil.rmtree(OUT)
@@ -94,7 +94,7 @@ def folders(there_before: bool) -> list[str]:
 
 
 def files() -> list[str]:
-    """The same of a single file."""
+    """The same as `folders`, for a single file."""
     moments, dies = [], True
     while dies:
         write_file(OUT, b"old" * 1000)
@@ -106,7 +106,7 @@ def files() -> list[str]:
 
 
 def parts() -> list[str]:
-    """The same of a folder that is filled bit by bit; whatever lies in it is named as ours."""
+    """The same for a folder that is filled file by file; its manifest must name every file."""
     moments, dies = [], True
     while dies:
         if "there_before" in sys.argv:
@@ -119,7 +119,9 @@ def parts() -> list[str]:
     return moments
 
 
-os.fsync = lambda handle: None  # a kill does not lose what the system has; it only takes time
+os.fsync = lambda handle: (
+    None
+)  # slow, and a kill (unlike a power cut) loses nothing that was written
 if "two_steps" in sys.argv:
     write.exchange = lambda one, other: False
 if "file" in sys.argv:

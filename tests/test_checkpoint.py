@@ -1,4 +1,4 @@
-"""What an interrupted run needs: never lost, never silently wrong, whenever the process dies."""
+"""Checkpoints are never lost and never silently wrong, whenever the process dies."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def go_on(folder: Path, observer: Silent | None = None) -> Trainer:
 
 
 def go_on_and_die(folder: Path, call: str, number: int) -> None:
-    """Gets SIGKILL at the so-manyth call of a function of the operating system."""
+    """Kills this process with SIGKILL at a given call of a function of the operating system."""
     module, _, name = call.rpartition(".")
     owner = Path if module == "pathlib.Path" else os
     original, calls = getattr(owner, name), []
@@ -135,17 +135,18 @@ def go_on_and_die(folder: Path, call: str, number: int) -> None:
 def in_a_child() -> Callable[..., BaseProcess]:
     """Starts a function in a process of its own.
 
-    It is forked from a server that has imported everything and run nothing: a fresh interpreter
-    would take seconds, and autograd refuses to work in a fork of a process that has checkpointed.
+    The process is forked from a server that has imported everything and run nothing. A new interpreter
+    would take seconds to import torch, and autograd does not work in the fork of a process that has used
+    it.
     """
     context = multiprocessing.get_context("forkserver")
-    # conftest sets the number of threads, on which the last bits depend; digits come from sklearn.
+    # conftest sets the number of threads, on which the last bits depend; sklearn has the digits.
     context.set_forkserver_preload(["conftest", "sklearn.datasets", __name__])
 
     def start(work: Callable[..., None], *args: Any) -> BaseProcess:
         child = context.Process(target=work, args=args)
         with pytest.MonkeyPatch.context() as patch:
-            # The server finds this module by it, when it starts.
+            # The server needs the path to import this module when it starts.
             patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
             child.start()
         return child
@@ -154,7 +155,7 @@ def in_a_child() -> Callable[..., BaseProcess]:
 
 
 def died(child: BaseProcess) -> bool:
-    """Whether a process was killed; one that failed is a failure of the test."""
+    """Whether a process was killed. If it failed otherwise, the test fails."""
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL)
     return child.exitcode != 0
@@ -162,7 +163,7 @@ def died(child: BaseProcess) -> bool:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 class TestKilled:
-    """kill -9 at any moment, in the middle of a save too, and the run ends with the same bytes."""
+    """After kill -9 at any moment, also within a save, the resumed run ends with the same bytes."""
 
     def expect_the_same_end(self, tmp_path: Path, folder: Path) -> None:
         whole = go_on(tmp_path / "whole")
@@ -199,5 +200,5 @@ class TestKilled:
     ) -> None:
         folder = tmp_path / "killed"
         assert died(in_a_child(go_on_and_die, folder, call, number))
-        check_free(folder, overwrite=True)  # all that is there is known as ours
+        check_free(folder, overwrite=True)  # does not raise: the manifest names every file
         self.expect_the_same_end(tmp_path, folder)

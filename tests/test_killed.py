@@ -1,6 +1,6 @@
 """`kill -9` at any moment leaves the old folder or the new one, never a broken one.
 
-Once before every line of the code that writes, and (slow) at 200 random moments of whole commands.
+The tests kill before every line of the code that writes, and (slow) at 200 random moments of commands.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def test_before_every_line_of_a_folders_writing(tmp_path: Path, before: str) -> 
 
 @pytest.mark.parametrize("before", ["there_before", "missing"])
 def test_the_same_where_names_cannot_be_exchanged(tmp_path: Path, before: str) -> None:
-    """There is a moment at which the old folder must be looked for; test_files.py: it is named."""
+    """At one moment the folder is missing; test_files.py checks that the error names where it is."""
     moments = run("kill_lines.py", tmp_path, before, "two_steps")
     if before == "there_before":
         assert set(moments) == {"old", "old set aside", "new"}
@@ -64,7 +64,7 @@ def test_before_every_line_of_a_files_writing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", ["there_before", "missing"])
 def test_before_every_line_of_a_file_in_a_run_in_progress(tmp_path: Path, before: str) -> None:
-    """Whatever lies there afterwards is named, though nobody but its writer knows the name."""
+    """After every kill the manifest names all files, also one of a kind that no list of names has."""
     moments = run("kill_lines.py", tmp_path, "parts", before)
     assert set(moments) == {"old", "new"}
     assert sum(moments.values()) > 30
@@ -73,7 +73,7 @@ def test_before_every_line_of_a_file_in_a_run_in_progress(tmp_path: Path, before
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["convert", "distill"])
 def test_whole_commands_at_random_moments(tmp_path: Path, command: str) -> None:
-    """100 kills of each; the half of them from when the new folder has begun to appear."""
+    """100 kills per command, half of them after the temporary new folder has appeared."""
     counted = run("kill_commands.py", tmp_path, command, "100")
     assert counted["killed"] == 100
     assert counted["old"] + counted["new"] == 100

@@ -1,4 +1,4 @@
-"""Public names come when they are asked for."""
+"""Public names are imported on first use."""
 
 from __future__ import annotations
 

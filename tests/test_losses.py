@@ -1,4 +1,4 @@
-"""Losses, each by itself."""
+"""The losses, one by one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TestLosses:
 
 class TestProductDecay:
     def test_it_is_weight_decay_on_the_product(self) -> None:
-        """With one factor that is the matrix itself, the gradient is λW."""
+        """If the only factor is the matrix itself, the gradient is λW."""
         w = torch.randn(3, 4, requires_grad=True)
         product_decay([w, w], 0.1).backward()
         torch.testing.assert_close(w.grad, 2 * 0.1 * w.detach())

@@ -1,4 +1,4 @@
-"""Observers: everything does nothing until it is drawn, and several are told alike."""
+"""Observers: methods do nothing by default, and `Several` passes every report on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seclcompress.settings.training import TrainingSettings
 
 
 class Keeping(Observer):
-    """Keeps what it is told."""
+    """Records all reports."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -75,6 +75,6 @@ def test_several_are_told_what_one_is() -> None:
 
 
 def test_several_hand_on_all_that_there_is() -> None:
-    """A method that is added to the base and not handed on would be lost."""
+    """Otherwise reports to a method that is new in `Observer` would be lost."""
     for name, _ in inspect.getmembers(Observer, inspect.isfunction):
         assert name.startswith("_") or name in vars(Several), name

@@ -1,4 +1,4 @@
-"""Optimisers, their groups of parameters, and schedules."""
+"""Optimizers, their groups of parameters, and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class TestGroups:
 
     def test_every_parameter_is_in_one_group(self) -> None:
         network = self.network()
-        network.append(nn.Sequential(network[0]))  # twice in the network
+        network.append(nn.Sequential(network[0]))  # the same layer twice in the network
         groups = parameter_groups(network)
         assert list(groups) == ["rest", "factors", "gains", "norms"]
         members = [parameter for group in groups.values() for parameter in group]
@@ -125,7 +125,9 @@ class TestGroups:
         ):
             with pytest.raises(UsageError, match=words):
                 make_optimizers(network, TrainingSettings(**settings), 0)
-        make_optimizers(network, TrainingSettings(group_decay={"gates": 0.0}), 0)  # another's
+        make_optimizers(
+            network, TrainingSettings(group_decay={"gates": 0.0}), 0
+        )  # a known group that this network lacks
         own = self.network("scales")
         optimizers = make_optimizers(own, TrainingSettings(group_decay={"scales": 0.5}), 0)
         assert optimizers[0].param_groups[2]["weight_decay"] == 0.5

@@ -1,4 +1,4 @@
-"""Several processes train as one does."""
+"""Training with several processes gives the same result as with one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def seclcompress(where: Path, *arguments: str, count: int = 1) -> subprocess.Com
 
 @pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path) -> None:
-    """The same images a step, batch norm over all of them, gradients added up: the same run."""
+    """With equal images per step, synchronised batch norm and summed gradients, the runs are equal."""
     train = ("train", "wrn10_1", "--data", "digits", "--epochs", "2", "--train-images", "300")
     assert seclcompress(tmp_path, *train, "-o", "teacher").returncode == 0
     assert seclcompress(tmp_path, "convert", "teacher", "-o", "student").returncode == 0
@@ -55,7 +55,7 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path) -> None:
         assert together["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-2)
         assert together["lr"] == alone["lr"]
     first, second = load(tmp_path / "one"), load(tmp_path / "two")
-    # Ten steps later rounding has grown, and the weights are still the same ones.
+    # After ten steps rounding errors have grown, but the weights still agree.
     a, b = (torch.cat([p.flatten() for p in network.parameters()]) for network in (first, second))
     assert ((a - b).norm() / a.norm()).item() < 0.02
 

@@ -29,7 +29,7 @@ def test_the_papers_recipe_says_all_that_the_paper_says() -> None:
     assert (found.crop, found.flip, found.cutout) == (True, True, 0)
     given = recipes.read_recipe("secl-cifar")
     learns = set(TrainingSettings.model_fields) - INCIDENTAL
-    # A default that changes must not change the paper's recipe.
+    # A change of a default must not change the paper's recipe.
     assert (
         {"factor_lr", "factor_optimizer", "factor_decay", "alpha", "beta"} <= given.keys() <= learns
     )

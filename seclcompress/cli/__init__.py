@@ -1,7 +1,7 @@
-"""The `seclcompress` command: parse, call, print, exit code. Nothing is computed here.
+"""The `seclcompress` command. It parses options, calls `workflows`, and prints; it computes nothing.
 
-torch takes seconds to import, so the modules of this folder import it, and whatever needs it, inside
-the functions that do the work: `--help` and usage errors come at once.
+The import of torch takes seconds. So these modules import torch, and modules that need it, inside the
+functions that do the work, and `--help` and usage errors appear at once.
 """
 
 from seclcompress.cli.app import app, main

@@ -1,4 +1,4 @@
-"""The Typer application, and how errors become words and exit codes."""
+"""The Typer application. It turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from seclcompress.errors import SeclcompressError, SeclcompressWarning
 
 
 class _Group(TyperGroup):
-    """Runs a command and turns what it raises into one message and an exit code."""
+    """Runs a command and turns any exception into one message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the libraries underneath; ours are shown
+                warnings.simplefilter("ignore")  # hides warnings of libraries; ours are shown
                 warnings.simplefilter("always", SeclcompressWarning)
                 warnings.showwarning = _show_warning  # type: ignore[assignment]
                 return super().invoke(ctx)
@@ -45,7 +45,8 @@ class _Group(TyperGroup):
         except KeyboardInterrupt:
             raise _interrupted() from None
         except BrokenPipeError:
-            # `seclcompress … | head` closed the pipe: not our error, and nothing more to say.
+            # The reader has closed the pipe, as in `seclcompress … | head`. That is no error of ours.
+            # Python would fail again when it flushes stdout, so stdout becomes the null device.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except (typer.Exit, typer.Abort):
@@ -70,7 +71,7 @@ def _interrupted() -> typer.Exit:
 
 
 def _is_click_error(error: Exception) -> bool:
-    """Usage errors, which Typer prints itself with exit code 2."""
+    """Whether an error is one of click's usage errors, which Typer prints itself with exit code 2."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 
@@ -80,7 +81,7 @@ def _say(title: str, colour: str, message: str) -> None:
 
 
 def _printable(text: str) -> str:
-    """Without what moves a terminal's cursor or cannot be encoded; names may come from a stranger."""
+    """Escapes characters that are not printable: file names of others may hold control sequences."""
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
@@ -142,9 +143,9 @@ app.command("recipes")(listing.recipes)
 
 
 def main() -> None:
-    """Runs the command that stands in `sys.argv`."""
+    """Runs the command in `sys.argv`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that knows no `×` gets a question mark, not an internal error.
+            # A terminal whose encoding has no `×` shows a question mark instead of an internal error.
             stream.reconfigure(errors="replace")
     app()

@@ -18,7 +18,7 @@ def bench(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.")] = 1,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Of torch.  [default: torch's own choice]"),
+        typer.Option("--threads", min=1, help="Threads of torch.  [default: torch's own choice]"),
     ] = None,
     rounds: Annotated[
         int,
@@ -30,10 +30,10 @@ def bench(
     asked: Asked,
     factory: o.FactoryOption = None,
 ) -> None:
-    """Time the network five ways on this machine, side by side; NCHW against channels_last.
+    """Time five variants of a network on this machine, side by side, in NCHW and channels_last.
 
-    Every variant runs as for inference: layers that run dense as plain convolutions, batch norm
-    folded into what stands before it. Weights do not matter and are fresh.
+    Every variant runs as for inference: structured layers that run dense become plain convolutions, and
+    batch norm is folded into the layer before it. Weights do not affect the timings and are random.
     """
     size = o.parse_input_size(input_size)
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Where words go: results to stdout, everything else to stderr, so that output can be piped."""
+"""The console for stderr. Results go to stdout and everything else to stderr, so output can be piped."""
 
 from __future__ import annotations
 

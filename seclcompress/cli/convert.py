@@ -54,7 +54,7 @@ def convert(
 ) -> None:
     """Rewrite a network's convolutions: plan, say why, save. The new layers are untrained.
 
-    Everything that is kept keeps its weights; `seclcompress distill` trains the rest.
+    Layers that are kept keep their weights. Train the result with `seclcompress distill`.
     """
     if output_dir is None and not dry_run:
         raise UsageError(
@@ -82,7 +82,7 @@ def convert(
 
 
 class _Tables(Drawing):
-    """Prints what was decided while nothing is written yet: the work that follows may take minutes."""
+    """Prints the decisions before anything is written, because the work may then take minutes."""
 
     def decided(self, label: str, plan: Any, counted: Any) -> None:
         from seclcompress.report import counts

@@ -17,23 +17,24 @@ def count(
     *,
     network: o.NetworkArgument,
     per_layer: Annotated[
-        bool, typer.Option("--per-layer", help="One line a layer as well.")
+        bool, typer.Option("--per-layer", help="Show one line per layer as well.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
     csv: Annotated[
-        bool, typer.Option("--csv", help="Every figure as CSV, one line a layer.")
+        bool, typer.Option("--csv", help="Every figure as CSV, one line per layer.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Build the networks and let fvcore count them as well.")
+        bool,
+        typer.Option("--verify", help="Build the networks and count them with fvcore as well."),
     ] = False,
     input_size: o.InputSizeOption = None,
     num_classes: o.NumClassesOption = None,
     asked: Asked,
     factory: o.FactoryOption = None,
 ) -> None:
-    """Parameters and Mult-Adds before and after. Needs no data and no weights.
+    """Count parameters and Mult-Adds before and after a rewrite. Needs no data and no weights.
 
-    For a converted folder the figures are those of its plan; with planning options, or for any other
+    For a converted folder, the figures are those of its plan. With planning options, or for any other
     network, they say what a conversion would save.
     """
     if json and csv:

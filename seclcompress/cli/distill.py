@@ -34,10 +34,10 @@ def distill(
     overwrite: o.OverwriteOption = False,
     time_limit: t.TimeLimitOption = None,
 ) -> None:
-    """Train a converted network from the original: attention transfer, knowledge distillation.
+    """Train a converted network from its original: attention transfer, knowledge distillation.
 
-    The last epoch's weights are saved as the network; the best epoch's lie beside them in
-    best.safetensors. The best epoch is chosen on the test images, so its accuracy flatters.
+    The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
+    best.safetensors; that epoch is chosen on the test images, so its accuracy is optimistic.
     """
     settings = make_settings(recipe, given)
     from seclcompress.workflows.training import distill as run

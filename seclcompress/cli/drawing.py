@@ -1,4 +1,4 @@
-"""An observer that draws on the terminal, on stderr: results go to stdout."""
+"""An observer that shows progress in the terminal, on stderr (results go to stdout)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from seclcompress.observer import Observer
 
 
 class Drawing(Observer):
-    """Prints messages, and shows what is being done while it is done.
+    """Prints messages, and shows the current work while it lasts.
 
     Args:
-        console: On stderr.
+        console: The console to print on, for stderr.
     """
 
     def __init__(self, console: Console = err_console) -> None:
@@ -28,13 +28,13 @@ class Drawing(Observer):
 
     @contextlib.contextmanager
     def working(self, words: str) -> Iterator[Callable[[str], object]]:
-        """Shows a line that goes away at the end."""
+        """Shows a line while the work lasts."""
         with self._console.status(escape(words)) as status:
             yield lambda now: status.update(escape(now))
 
     @contextlib.contextmanager
     def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
-        """Shows a bar that goes away at the end."""
+        """Shows a progress bar while the work lasts."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeRemainingColumn as TimeLeft
 

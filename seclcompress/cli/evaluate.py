@@ -28,7 +28,7 @@ def evaluate(
     download: o.DownloadOption = False,
     json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
-    """Accuracy and loss on the test images."""
+    """Measure accuracy and loss on the test images."""
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
     import dataclasses

@@ -1,4 +1,4 @@
-"""`seclcompress networks`, `substitutions` and `recipes`: what there is to name."""
+"""`seclcompress networks`, `substitutions` and `recipes`: lists of the names that options accept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def networks(
         str, typer.Argument(metavar="[PATTERN]", help="Only names that match, as 'resnet*'.")
     ] = "*",
 ) -> None:
-    """List the networks that can be named, one a line."""
+    """List the names of networks, one per line."""
     from fnmatch import fnmatchcase
 
     from seclcompress import networks as known
@@ -48,7 +48,7 @@ def substitutions() -> None:
 
 
 def recipes() -> None:
-    """List the recipes and the settings that each gives, as TOML."""
+    """List the recipes and the settings of each, as TOML."""
     from rich.console import Console
 
     from seclcompress import recipes as known

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the reading of their values."""
+"""Options that several commands share, and functions that parse their values."""
 
 from __future__ import annotations
 
@@ -50,15 +50,21 @@ OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an output folder that is there already.")
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of all random numbers.")
+    int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of all random numbers.")
 ]
 
 
 def parse_input_size(text: str | None) -> tuple[int, ...] | None:
-    """Reads `224`, `3x224x224` or `3,224,224` as (channels, height, width).
+    """Parses an input size: `224` as (3, 224, 224), `3x224x224` or `3,224,224` as it is.
+
+    Args:
+        text: The option's value; None if it is not given.
+
+    Returns:
+        (channels, *spatial); None if the option is not given.
 
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If the text is not an input size.
     """
     if text is None:
         return None
@@ -76,6 +82,6 @@ def parse_input_size(text: str | None) -> tuple[int, ...] | None:
 
 
 def say_untrained(names: list[str]) -> None:
-    """Says which parameters the given weights had no values for."""
+    """Prints the parameters for which the given weights have no values."""
     if names:
         err_console.print(f"Fresh, for another number of classes: {', '.join(names)}.")

@@ -1,4 +1,4 @@
-"""The planning options of a command line, read off `PlanOptions`."""
+"""The planning options of the command line, made from the fields of `PlanOptions`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from seclcompress.settings.planning import (
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command line asks of a plan.
+    """The planning options of one call of a command.
 
     Attributes:
-        options: The planning options; None where none stands on the command line.
-        plan: The file to take the decisions from instead.
+        options: The planning options; None if the command line has none.
+        plan: The file of a plan to take the decisions from instead; None if there is none.
     """
 
     options: PlanOptions | None
@@ -37,11 +37,13 @@ class Asked:
 def with_planning(
     leave_out: Collection[str] = (), cost_model: str | None = None
 ) -> Callable[[Command], Command]:
-    """Gives a command the planning options; it gets what they say as `asked`, an `Asked`.
+    """Makes a decorator that adds the planning options to a command.
+
+    The command receives their values as the argument `asked`, an `Asked`.
 
     Args:
-        leave_out: Options that this command has no use for: fields of `PlanOptions`, or `plan`.
-        cost_model: The command's own default.
+        leave_out: Options that the command does not have: fields of `PlanOptions`, or `plan`.
+        cost_model: The command's default for `--cost-model`; None for that of `PlanOptions`.
     """
     own = {} if cost_model is None else {"cost_model": cost_model}
     parameters = [
@@ -54,7 +56,7 @@ def with_planning(
 
 
 def _parameters(field: str, own: Mapping[str, str]) -> list[inspect.Parameter]:
-    """The options of a command for one field, or for a plan."""
+    """The parameters of a command for one field of `PlanOptions`, or for `plan`."""
     if field == "plan":
         return [_parameter("plan", _PLAN)]
     if field == "config":
@@ -100,10 +102,10 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _read(given: dict[str, Any], own: Mapping[str, str]) -> Asked:
-    """Reads what stands on a command line.
+    """Makes an `Asked` from the values of options that are on the command line.
 
     Raises:
-        UsageError: If a value cannot be read, or options do not go together.
+        UsageError: If a value cannot be read, or options contradict each other.
     """
     plan = given.pop("plan", None)
     if plan is not None:
@@ -119,7 +121,7 @@ def _read(given: dict[str, Any], own: Mapping[str, str]) -> Asked:
 
 
 def parse_config(options: Sequence[str], depth: int | None = None) -> dict[str, str]:
-    """Reads `--option KEY=VALUE` and `--depth`.
+    """Parses the values of `--option KEY=VALUE` and of `--depth`.
 
     Raises:
         UsageError: If an option has no value or is given twice.
@@ -136,10 +138,10 @@ def parse_config(options: Sequence[str], depth: int | None = None) -> dict[str, 
 
 
 def parse_assignment(text: str) -> Assignment:
-    """Reads `--assign PATTERN=NAME` or `PATTERN=NAME:KEY=VALUE,…`.
+    """Parses a value of `--assign`: `PATTERN=NAME` or `PATTERN=NAME:KEY=VALUE,…`.
 
     Raises:
-        UsageError: If it is neither.
+        UsageError: If the text has neither form, or gives an option twice.
     """
     pattern, equals, family = text.partition("=")
     name, colon, options = family.partition(":")

@@ -1,4 +1,4 @@
-"""Work with images on stderr: decoding, and a training run as a bar or, elsewhere, a line an epoch."""
+"""Observers of work with images, on stderr: the decoding of images, and the progress of training."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from seclcompress.cli.drawing import Drawing
 from seclcompress.report.training import settings_table
 from seclcompress.settings.training import TrainingSettings
 
-_SMOOTHING = 0.9  # of images/s, from step to step
+_SMOOTHING = 0.9  # the weight of earlier steps in the displayed images/s
 
 
 class DrawingImages(Drawing):
-    """Shows as well how far data are decoded.
+    """Also shows the progress of decoding.
 
     Args:
-        console: On stderr.
+        console: The console to print on, for stderr.
     """
 
     def __init__(self, console: Console) -> None:
@@ -31,7 +31,7 @@ class DrawingImages(Drawing):
         self._decoding = console.status("")
 
     def decoding(self, data: str, done: int, total: int) -> None:
-        """Shows a line that goes away at the end."""
+        """Shows a line until all images are decoded."""
         self._decoding.update(escape(f"Decoding {data}: {done:,} of {total:,} images"))
         if done < total:
             self._decoding.start()
@@ -40,10 +40,12 @@ class DrawingImages(Drawing):
 
 
 class TrainingProgress(DrawingImages):
-    """Draws a training run, while it is open: a bar on a terminal, one line an epoch elsewhere.
+    """Shows a training run: one line per epoch, and on a terminal also a progress bar.
+
+    It is a context manager, which removes the bar at the end.
 
     Args:
-        console: On stderr.
+        console: The console to print on, for stderr.
     """
 
     def __init__(self, console: Console) -> None:
@@ -77,7 +79,7 @@ class TrainingProgress(DrawingImages):
         self._console.print(settings_table(settings, self._console.width, leave_out))
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
-        """Draws an empty bar, or one that stands where the run goes on."""
+        """Shows the bar, at the step from which the run continues."""
         self._epochs, self._last = epochs, time.monotonic()
         self._bar.start()
         self._task = self._bar.add_task(
@@ -101,14 +103,14 @@ class TrainingProgress(DrawingImages):
         )
 
     def before(self, accuracies: dict[str, float]) -> None:
-        """Prints what was right before."""
+        """Prints the accuracies before the first step."""
         self._console.print(
             "Before the first step: "
             + ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in accuracies.items())
         )
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Prints an epoch's line above the bar."""
+        """Prints the line of an epoch above the bar."""
         self._console.print(
             f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
             f"train loss {record['train_loss']:.4f}  test loss {record['test_loss']:.4f}  "

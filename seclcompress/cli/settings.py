@@ -1,4 +1,4 @@
-"""Options of a command that are read off a model: one for each of its fields, none written twice."""
+"""Makes options of commands from the fields of a pydantic model, so that no option is written twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seclcompress.errors import UsageError
 from seclcompress.settings.training import TrainingSettings, in_pairs
 
 _SHORT = {"workers": ["-j"]}
-#: The field that each panel of `--help` begins with, in the model's order.
+#: The title of each panel of `--help`, by its first field, in the model's order.
 _PANELS = {
     "epochs": "Settings: optimisation (all settings are also keys of a TOML recipe)",
     "alpha": "Settings: distillation",
@@ -31,13 +31,16 @@ Command = Callable[..., None]
 def with_parameters(
     argument: str, parameters: Sequence[inspect.Parameter], read: Callable[[dict[str, Any]], Any]
 ) -> Callable[[Command], Command]:
-    """Gives a command options that do not stand in its signature.
+    """Makes a decorator that replaces one argument of a command by options.
+
+    Typer reads options from the signature of a function. So the decorator gives the command a signature
+    in which the options replace the argument.
 
     Args:
-        argument: The command's argument in whose place the options stand.
+        argument: The name of the argument to replace.
         parameters: The options.
-        read: Makes what the command gets as this argument from the values of those options that stand
-            on the command line.
+        read: Makes the value of the argument from the values of the options that are on the command
+            line, by name.
     """
 
     def decorate(command: Command) -> Command:
@@ -69,17 +72,17 @@ def field_option(
     checked: bool = False,
     panel: str | None = None,
 ) -> inspect.Parameter:
-    """An option for a field of a model: its words, type and default are the field's.
+    """Makes an option for a field of a model, with the field's description, type and default.
 
     Args:
-        model: What the options are read into.
-        name: The field.
-        flags: As they are typed.
-        kind: What Typer is to read, where the field's type does not tell.
-        metavar: Likewise.
-        default: The default of a command where it has one of its own, as it is shown.
-        checked: Whether Typer checks choices and the least number, before the model does.
-        panel: Of `--help`.
+        model: The model.
+        name: The name of the field.
+        flags: The option's names on the command line.
+        kind: The type that Typer reads; None to derive it from the field.
+        metavar: The placeholder of the value in `--help`; None to derive it from the field.
+        default: The default to show in `--help`; None for the field's.
+        checked: Whether Typer checks choices and the minimum. Otherwise only the model does.
+        panel: The title of the option's panel in `--help`.
     """
     field = model.model_fields[name]
     found, shown = _kind(field.annotation)
@@ -113,13 +116,13 @@ def field_option(
 def with_settings(
     leave_out: tuple[str, ...] = (), only: tuple[str, ...] | None = None
 ) -> Callable[[Command], Command]:
-    """Gives a command an option for each field of `TrainingSettings`.
+    """Makes a decorator that adds an option to a command for each field of `TrainingSettings`.
 
-    The command gets those that stand on the command line as a dictionary, `given`.
+    The command receives the values that are on the command line as a dictionary, `given`.
 
     Args:
-        leave_out: Fields that this command has no use for.
-        only: The fields that it has a use for; all others are left out.
+        leave_out: Fields that the command does not have as options.
+        only: The fields that the command has as options; None for all.
     """
     fields = [
         name
@@ -137,7 +140,7 @@ def _setting(name: str) -> inspect.Parameter:
 
 
 def flag_of(name: str) -> str:
-    """A field's name as it is typed on a command line."""
+    """The option's name for a field: `batch_size` gives `--batch-size`."""
     return "--" + name.replace("_", "-")
 
 
@@ -148,7 +151,7 @@ def _panel(name: str) -> str:
 
 
 def _kind(annotation: Any) -> tuple[Any, str | None]:
-    """What Typer is to read for a field, and its metavar; pydantic checks the rest."""
+    """The type that Typer reads for a field, and the metavar; pydantic checks the value afterwards."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _kind(get_args(annotation)[0])
@@ -177,10 +180,15 @@ def _shown(default: Any) -> str:
 
 
 def make_settings(recipe: str | None, given: dict[str, Any]) -> TrainingSettings:
-    """The recipe's settings with the command line's in their place.
+    """Combines a recipe with the options of the command line, which take precedence.
+
+    Args:
+        recipe: A recipe's name or file; None for the defaults.
+        given: The values of options that are on the command line, by field name.
 
     Raises:
-        UsageError: If one is out of range; in the command line's spelling.
+        UsageError: If the recipe cannot be read or a value is out of range. The message names the option
+            instead of the field.
     """
     from seclcompress.recipes import make_settings as make
 

@@ -27,7 +27,7 @@ def train(
     overwrite: o.OverwriteOption = False,
     time_limit: t.TimeLimitOption = None,
 ) -> None:
-    """Train a network without a teacher: to get a teacher, or to compare with distillation.
+    """Train a network without a teacher, to obtain a teacher or to compare with distillation.
 
     The number of classes and the input size come from the data unless they are given.
     """

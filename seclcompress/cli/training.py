@@ -1,4 +1,4 @@
-"""What `train` and `distill` share: options, how a run is drawn and stopped, and its last words."""
+"""Parts that `train` and `distill` share: options, the display of a run, its stopping and its result."""
 
 from __future__ import annotations
 
@@ -60,21 +60,21 @@ TimeLimitOption = Annotated[
         "--time-limit",
         metavar="SECONDS",
         min=0,
-        help="Save and stop after so long, with exit code 130; --resume goes on.",
+        help="Save and stop after this time, with exit code 130; --resume goes on.",
     ),
 ]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The folder to write.")]
 
 
 def observing() -> TrainingProgress:
-    """Who draws a run on stderr, while it is open."""
+    """Makes the observer that shows a run on stderr; it is a context manager."""
     from seclcompress.cli.progress import TrainingProgress
 
     return TrainingProgress(err_console)
 
 
 def show_result(result: TrainingResult) -> None:
-    """Prints what came of a run, once for all processes."""
+    """Prints the result of a run, in process 0 only."""
     from seclcompress.processes import rank
     from seclcompress.report.training import training_table
 
@@ -87,16 +87,16 @@ def show_result(result: TrainingResult) -> None:
 
 @contextlib.contextmanager
 def stopping_softly(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM let the step end and the state be saved, while the block runs.
+    """While the block runs, Ctrl-C and SIGTERM let the current step end and the state be saved.
 
-    A second Ctrl-C does not wait.
+    A second Ctrl-C stops the run at once.
 
     Args:
-        stop: Asks the run to.
+        stop: Asks the run to save and stop.
     """
     from seclcompress.processes import rank
 
-    if interrupt.has_arrived():  # and was swallowed on the way here: a run takes hours
+    if interrupt.has_arrived():  # an earlier Ctrl-C was swallowed by a library
         raise KeyboardInterrupt
     before = signal.getsignal(signal.SIGINT)
 
@@ -112,7 +112,7 @@ def stopping_softly(stop: Callable[[], None]) -> Iterator[None]:
         earlier = {
             number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
         }
-    except ValueError:  # not the main thread, where Python takes no signals
+    except ValueError:  # Python sets signal handlers in the main thread only
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""Data sets by name, through torchvision and scikit-learn. Nothing is downloaded unless asked."""
+"""Data sets by name, through torchvision and scikit-learn. Downloads need explicit permission."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Random crops, mirror images, Cutout and RandAugment, for a whole batch at once.
 
-What happens to an image is a function of the run's seed, the epoch and the image's index, whatever
-batch, process or loader it is in: so a run can stop and go on anywhere, with any number of workers.
+The augmentation of an image is a function of the run's seed, the epoch and the image's index. It does
+not depend on the batch, the process or the loader. So a run can stop and resume at any step, with any
+number of workers.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from torchvision.transforms import v2
 
 from seclcompress.data.order import seed_of
 
-#: Random numbers an image: crop (2), flip, cutout (2), and a seed for transforms that draw their own.
+#: Random numbers per image: crop (2), flip (1), cutout (2), and a seed for transforms that draw their
+#: own numbers (1).
 _DRAWS = 6
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is random about the training images.
+    """The random transformations of the training images.
 
     Attributes:
         crop: Whether to crop at random.
-        flip: Whether to mirror every other image.
-        cutout: The side of a square that is cut out, in pixels; 0 for none (DeVries & Taylor, 2017).
+        flip: Whether to mirror each image with probability 1/2.
+        cutout: The side in pixels of a square that is cut out; 0 for none (DeVries & Taylor, 2017).
         randaugment: The magnitude of RandAugment (Cubuk et al., 2020); 0 for none.
     """
 
@@ -36,7 +38,7 @@ class Augmentation:
     randaugment: int = 0
 
     def __bool__(self) -> bool:
-        """Whether anything is random at all."""
+        """Whether any transformation is on."""
         return bool(self.crop or self.flip or self.cutout or self.randaugment)
 
 
@@ -44,27 +46,30 @@ NOTHING_RANDOM = Augmentation()
 
 
 def draw(count: int, seed: int, epoch: int) -> Tensor:
-    """An epoch's random numbers in [0, 1), shape (count, 6): a row an image."""
+    """Draws an epoch's random numbers in [0, 1), shape (count, 6): one row per image."""
     generator = torch.Generator().manual_seed(seed_of(seed, epoch, 1))
     return torch.rand(count, _DRAWS, generator=generator)
 
 
 def image_seed(row: Tensor) -> int:
-    """A seed for one image from its row of random numbers."""
+    """Makes a seed for one image from its row of random numbers, shape (6,)."""
     return int(row[5].double() * 2**24)
 
 
 def crop_and_flip(images: Tensor, rows: Tensor, crop: bool, flip: bool) -> Tensor:
-    """A random crop after padding by an eighth of the side with black, and a random mirror image.
+    """Crops and mirrors images at random.
+
+    For the crop, images are padded with black by an eighth of their longer side. Crop and mirror image
+    are computed together, by indexing each image with its own row and column numbers.
 
     Args:
         images: Shape (batch, channels, H, W), any dtype.
-        rows: Their random numbers, shape (batch, 6).
+        rows: Random numbers of the images, shape (batch, 6).
         crop: Whether to crop.
         flip: Whether to mirror.
 
     Returns:
-        The same shape, in the channels_last layout.
+        Images of the same shape, in the channels_last layout.
     """
     height, width = images.shape[2:]
     pad = max(height, width) // 8 if crop else 0
@@ -82,12 +87,12 @@ def crop_and_flip(images: Tensor, rows: Tensor, crop: bool, flip: bool) -> Tenso
 
 
 def cut_out(images: Tensor, rows: Tensor, side: int) -> Tensor:
-    """Sets a square of each normalised image to 0, the mean; squares may reach over the border.
+    """Sets a square of each image to 0, the mean of normalised images. It may cross the border.
 
     Args:
         images: Shape (batch, channels, H, W), normalised.
-        rows: Their random numbers, shape (batch, 6).
-        side: Of the square, in pixels.
+        rows: Random numbers of the images, shape (batch, 6).
+        side: The side of the square in pixels.
     """
     height, width = images.shape[2:]
     device = images.device
@@ -99,11 +104,11 @@ def cut_out(images: Tensor, rows: Tensor, side: int) -> Tensor:
 
 
 def rand_augment(images: Tensor, rows: Tensor, magnitude: int) -> Tensor:
-    """RandAugment with two operations, drawn for each image on its own.
+    """Applies RandAugment with two operations, drawn separately for each image.
 
     Args:
         images: Shape (batch, channels, H, W), uint8.
-        rows: Their random numbers, shape (batch, 6).
+        rows: Random numbers of the images, shape (batch, 6).
         magnitude: From 0 to 30.
     """
     transform = v2.RandAugment(num_ops=2, magnitude=magnitude)

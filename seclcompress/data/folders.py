@@ -1,4 +1,4 @@
-"""Folders of image files: finding them, decoding them, keeping them in memory where that is wise."""
+"""Folders of image files: finds and decodes them, and keeps them in memory where they fit well."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from torchvision import datasets
 from seclcompress.data.images import Decoded, Files, Images
 from seclcompress.errors import DataError, SeclcompressWarning
 
-#: Images up to this side that all have one size are handled in whole batches, from memory.
+#: Images that all have one size, with sides up to this one, are kept in memory as one tensor and
+#: processed in whole batches.
 _SMALL_SIDE = 64
-#: Share of the machine's memory that a data set's training or test images may take.
+#: Share of this process's memory that the decoded training images, or test images, may take.
 _SHARE_OF_MEMORY = 0.2
 _SAMPLED_HEADERS = 200
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
-#: What PIL raises on files that are damaged, no images, or far too large.
+#: The exceptions that PIL raises for files that are damaged, are not images, or are far too large.
 _UNREADABLE = (
     UnidentifiedImageError,
     OSError,
@@ -40,10 +41,11 @@ class Reading:
     """How image files are read.
 
     Attributes:
-        cache: `auto`, `always` or `never` keep decoded images of many sizes in memory.
-        skip: Whether images that cannot be read are left out, with a warning, or stop the run.
-        on_progress: Is told how many of how many images are decoded, and all at the end, even of
-            what ends by an error.
+        cache: Whether decoded images of various sizes are kept in memory: `auto` (if they fit well),
+            `always` or `never`.
+        skip: Whether images that cannot be read are left out, with a warning. Otherwise they raise.
+        on_progress: Is called with the number of decoded images and the total. The last call always
+            has the total as its number, even if decoding ended with an error.
     """
 
     cache: str = "auto"
@@ -52,7 +54,7 @@ class Reading:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any image as 8-bit RGB; 16-bit greys keep their upper byte, where PIL would clip them."""
+    """Converts any image to 8-bit RGB. 16-bit greys keep their upper byte; PIL would clip them."""
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.asarray(image).astype(np.int64)
         image = Image.fromarray((np.clip(grey, 0, 65535) >> 8).astype(np.uint8))
@@ -78,7 +80,7 @@ def decode(path: str) -> Tensor:
 
 
 class FileDecoder:
-    """Decodes by index, from files or from what was kept."""
+    """Returns images by index, from memory (`kept`, by index) or decoded from their files."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = list(paths)
@@ -86,19 +88,20 @@ class FileDecoder:
 
     @property
     def complete(self) -> bool:
-        """Whether images lie in memory."""
+        """Whether the images are in memory (except unreadable ones)."""
         return bool(self.kept)
 
     def __call__(self, index: int) -> Tensor:
-        """uint8, shape (3, H, W). Raises DataError."""
+        """Returns an image as uint8, shape (3, H, W); raises DataError if it cannot be read."""
         found = self.kept.get(index)
         return decode(self.paths[index]) if found is None else found
 
 
 def small_size(samples: Sequence[tuple[str, int]]) -> tuple[int, int] | None:
-    """Width and height of small images that all have one size; None of any others.
+    """The common width and height of small images; None if the images differ in size or are large.
 
-    It says how images are augmented, so it depends on the images alone: not on the memory there is.
+    The result decides how images are augmented, so it depends on the images alone and not on the
+    available memory.
 
     Args:
         samples: Paths and class indices.
@@ -113,15 +116,15 @@ def small_size(samples: Sequence[tuple[str, int]]) -> tuple[int, int] | None:
 def open_folder(
     samples: Sequence[tuple[str, int]], small: tuple[int, int] | None, reading: Reading
 ) -> Images:
-    """The images of a folder, in memory where they are small or fit well.
+    """Opens the images of a folder; they are kept in memory if they are small or fit well.
 
     Args:
         samples: Paths and class indices.
-        small: The size of all images, where `small_size` found one.
+        small: The result of `small_size`: the size of all images, or None.
         reading: How files are read.
 
     Raises:
-        DataError: If an image cannot be read and none may be left out.
+        DataError: If an image cannot be read and may not be left out, or if none can be read.
     """
     paths, labels = [path for path, _ in samples], torch.tensor([label for _, label in samples])
     if small is not None:
@@ -152,19 +155,23 @@ def _in_one_tensor(
 
 
 def _sizes(paths: Sequence[str]) -> set[tuple[int, int]]:
-    """Widths and heights, from the headers of those that can be read."""
+    """The widths and heights of images, from their headers; unreadable ones are ignored."""
     sizes = set()
     for path in paths:
         try:
             with Image.open(path) as image:
                 sizes.add(image.size)
         except _UNREADABLE:
-            continue  # decoding it will say so
+            continue  # decoding will report this image
     return sizes
 
 
 def _fits(paths: Sequence[str]) -> bool:
-    """Whether decoded images take no more than their share of this process's memory."""
+    """Whether decoded images take at most a fifth of this process's memory.
+
+    The memory is that of the machine or of the control group, divided by the processes on the machine.
+    The size of the images is estimated from at most about 400 headers.
+    """
     if not hasattr(os, "sysconf"):
         return False
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -179,7 +186,10 @@ def _fits(paths: Sequence[str]) -> bool:
 
 
 def _decode_all(paths: Sequence[str], reading: Reading) -> Iterator[tuple[int, Tensor | None]]:
-    """All images with their indices, None for one that is left out; PIL lets threads decode at once."""
+    """Decodes all images; yields each index with its image, or with None for one that is left out.
+
+    Threads suffice, because PIL releases the interpreter lock while it decodes.
+    """
 
     def one(path: str) -> Tensor | DataError:
         try:
@@ -200,7 +210,7 @@ def _decode_all(paths: Sequence[str], reading: Reading) -> Iterator[tuple[int, T
                 yield index, None if isinstance(found, DataError) else found
                 if index % 1000 == 999:
                     tell(index + 1, len(paths))
-    finally:  # also of what an unreadable image or Ctrl-C ends
+    finally:  # also after an unreadable image or Ctrl-C
         tell(len(paths), len(paths))
 
 
@@ -209,10 +219,14 @@ def _say_skipped(words: str) -> None:
 
 
 def class_folders(folder: Path, **options: Any) -> datasets.ImageFolder:
-    """A folder with one folder a class.
+    """Opens a folder that contains one folder per class.
+
+    Args:
+        folder: The folder.
+        options: Passed on to torchvision's ImageFolder.
 
     Raises:
-        DataError: If there are no classes, or one is empty.
+        DataError: If there are no class folders, or one is empty.
     """
     try:
         return datasets.ImageFolder(folder, **options)

@@ -1,4 +1,4 @@
-"""How images become batches: small ones of one size in whole batches, others one by one."""
+"""Turns images into batches: small images of one size in whole batches, others one by one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from seclcompress.data.augmentation import (
 from seclcompress.errors import DataError
 from seclcompress.preprocessing import Preprocessing
 
-#: Decoded images up to so many bytes are kept on an accelerator whole.
+#: Decoded images of up to this many bytes are moved to the accelerator as a whole and kept there.
 _RESIDENT = 4 * 2**30
 
 
@@ -41,16 +41,16 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Presentation:
-    """How images are to be seen.
+    """How images are shown to a network.
 
     Attributes:
         input_size: (3, H, W).
         preprocessing: Size, mean and standard deviation.
-        augmentation: What is random; nothing, by default.
-        seed: Of the random numbers.
-        epoch: Of the random numbers.
-        device: Where the batches go.
-        workers: Processes that load files; 0 for this one.
+        augmentation: Random transformations; none by default.
+        seed: The run's seed, for the random numbers.
+        epoch: The epoch, for the random numbers.
+        device: The device that batches are moved to.
+        workers: Processes that load files; 0 to load them in this process.
     """
 
     input_size: tuple[int, ...]
@@ -77,18 +77,18 @@ class Images(ABC):
 
     @abstractmethod
     def subset(self, indices: Tensor) -> Images:
-        """Some of the images, by their indices, shape (count,)."""
+        """Returns a selection of the images, given their indices, shape (count,)."""
 
     @abstractmethod
     def read(self, order: Sequence[Tensor], presentation: Presentation) -> Iterator[Batch]:
-        """Batches of these indices, in this order.
+        """Yields batches in a given order.
 
         Args:
-            order: The indices of each batch.
-            presentation: How the images are to be seen.
+            order: The indices of each batch's images.
+            presentation: How the images are shown.
 
         Raises:
-            DataError: If an image cannot be read.
+            DataError: If an image cannot be read and may not be left out.
         """
 
 
@@ -98,8 +98,8 @@ class Decoded(Images):
     Args:
         pixels: Shape (count, 1 or 3, H, W): uint8, or floating-point from 0 to 1.
         labels: Class indices, shape (count,).
-        readable: Shape (count,): False for images that could not be read; they are left out of
-            their batches. By default all can.
+        readable: Shape (count,), bool: False for images that could not be read, which are left out
+            of their batches. None if all images could be read.
     """
 
     def __init__(self, pixels: Tensor, labels: Tensor, readable: Tensor | None = None) -> None:
@@ -107,12 +107,12 @@ class Decoded(Images):
         self.readable = readable
 
     def subset(self, indices: Tensor) -> Images:
-        """Some of the images."""
+        """Returns a selection of the images, given their indices, shape (count,)."""
         readable = None if self.readable is None else self.readable[indices]
         return Decoded(self.pixels[indices], self.labels[indices], readable)
 
     def read(self, order: Sequence[Tensor], presentation: Presentation) -> Iterator[Batch]:
-        """Batches of these indices, in this order."""
+        """Yields batches in a given order; see `Images.read`."""
         augmentation = presentation.augmentation
         if presentation.device != "cpu" and self.pixels.nbytes <= _RESIDENT:
             self.pixels = self.pixels.to(presentation.device)
@@ -135,24 +135,24 @@ class Decoded(Images):
 
 
 class Decoder(Protocol):
-    """Gives an image by its index."""
+    """Returns images by index."""
 
     @property
     def complete(self) -> bool:
-        """Whether images lie in memory."""
+        """Whether the images are in memory."""
 
     def __call__(self, index: int) -> Tensor:
-        """uint8, shape (3, H, W). Raises DataError."""
+        """Returns an image as uint8, shape (3, H, W); raises DataError if it cannot be read."""
 
 
 class Files(Images):
     """Images of any size that are augmented one by one.
 
     Args:
-        decode: Gives an image by its index.
+        decode: Returns an image by its index.
         labels: Class indices, shape (count,).
-        skip: Whether images that cannot be read are left out of their batches.
-        on_skip: Is told which one.
+        skip: Whether images that cannot be read are left out of their batches. Otherwise they raise.
+        on_skip: Is called with a message for each image that is left out.
     """
 
     def __init__(
@@ -167,15 +167,15 @@ class Files(Images):
         self._skip, self._on_skip = skip, on_skip
 
     def subset(self, indices: Tensor) -> Images:
-        """Some of the images."""
+        """Returns a selection of the images, given their indices, shape (count,)."""
         chosen = _Chosen(self.decode, indices.tolist())
         return Files(chosen, self.labels[indices], skip=self._skip, on_skip=self._on_skip)
 
     def read(self, order: Sequence[Tensor], presentation: Presentation) -> Iterator[Batch]:
-        """Batches of these indices, in this order."""
+        """Yields batches in a given order; see `Images.read`."""
         workers = presentation.workers
         if self.decode.complete and multiprocessing.get_start_method() != "fork":
-            workers = 0  # each would be sent a copy of all images
+            workers = 0  # each worker would receive a copy of all images
         loader = DataLoader(
             _PerImage(self.decode, self.labels, presentation),
             batch_sampler=[indices.tolist() for indices in order],
@@ -183,7 +183,7 @@ class Files(Images):
             collate_fn=_collate,
             pin_memory=presentation.device.startswith("cuda"),
             worker_init_fn=_let_go_of_signals,
-            # Its own, so that starting to read draws nothing from the global random numbers.
+            # A separate generator: by default the loader draws its seed from the global generator.
             generator=torch.Generator(),
         )
         rows = (
@@ -197,7 +197,7 @@ class Files(Images):
                 images, labels, indices, unreadable = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:  # a worker that was killed
+            except RuntimeError as error:  # raised if a worker was killed
                 if "DataLoader worker" not in str(error):
                     raise
                 raise DataError(
@@ -216,14 +216,14 @@ class Files(Images):
 
 
 class _Chosen:
-    """Decodes some of the images that another one decodes; a class, so that workers can have it."""
+    """A selection of another decoder's images. It is a class, so that it can be pickled for workers."""
 
     def __init__(self, decode: Decoder, indices: list[int]) -> None:
         self._decode, self._indices = decode, indices
 
     @property
     def complete(self) -> bool:
-        """Whether images lie in memory."""
+        """Whether the images are in memory."""
         return self._decode.complete
 
     def __call__(self, index: int) -> Tensor:
@@ -231,7 +231,7 @@ class _Chosen:
 
 
 class _PerImage(Dataset[Any]):
-    """Decodes and augments one image; what is random is seeded by the image's own numbers."""
+    """Decodes and augments single images; each image's random numbers seed its transforms."""
 
     def __init__(self, decode: Decoder, labels: Tensor, presentation: Presentation) -> None:
         self._decode, self._labels = decode, labels
@@ -255,7 +255,7 @@ class _PerImage(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         try:
             image = self._decode(index)
-        except DataError as error:  # the words travel better than the error between processes
+        except DataError as error:  # between processes, a string is safer than an exception
             return str(error)
         with torch.random.fork_rng(devices=[]):
             if self._rows is not None:
@@ -274,7 +274,10 @@ def _collate(items: list[Any]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
 
 
 def _let_go_of_signals(worker: int) -> None:
-    """Ctrl-C is the main process's affair; SIGTERM ends a worker, whatever it means to the main one."""
+    """Makes a worker ignore Ctrl-C, which the main process handles, and end at SIGTERM.
+
+    A forked worker inherits the main process's handlers, under which SIGTERM would not end it.
+    """
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -285,7 +288,16 @@ def _interpolation(preprocessing: Preprocessing) -> InterpolationMode:
 
 
 def _finish(images: Tensor, presentation: Presentation, rows: Tensor | None) -> Tensor:
-    """Resizes, normalises and cuts out: what is the same for images from memory and from files."""
+    """Resizes, normalises and cuts out: the steps common to images from memory and from files.
+
+    Args:
+        images: Shape (batch, 1 or 3, H, W): uint8, or floating-point from 0 to 1.
+        presentation: How the images are shown.
+        rows: Random numbers of the images, shape (batch, 6); None for no Cutout.
+
+    Returns:
+        Shape (batch, 3, H, W), normalised.
+    """
     size = list(presentation.input_size[1:])
     if list(images.shape[2:]) != size:
         images = VF.resize(

@@ -1,4 +1,4 @@
-"""From a name on the command line to images: one function a kind of data."""
+"""Opens data sets by their names on the command line: one function for each kind of data."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ _PUBLISHED = {
 
 @dataclass(frozen=True)
 class Data:
-    """Images to train on, others to test on, and the classes' names.
+    """A data set: training images, test images and the names of the classes.
 
     Attributes:
-        name: As on the command line.
-        open_train: Opens the images to train on.
-        open_test: Opens those to test on.
-        classes: Names, in the order of the indices.
-        input_size: (channels, H, W) that the network wants.
+        name: The name as on the command line.
+        open_train: Opens the training images.
+        open_test: Opens the test images.
+        classes: The names of the classes, in the order of their indices.
+        input_size: The network's input size (channels, H, W).
         preprocessing: Size, mean and standard deviation.
         crop: Whether random crops suit these images.
-        flip: Whether mirror images do.
+        flip: Whether mirror images suit these images.
     """
 
     name: str
@@ -81,22 +81,22 @@ class Data:
 
     @cached_property
     def train(self) -> Images:
-        """The images to train on; opened, and perhaps decoded, when they are first asked for."""
+        """The training images; opened, and possibly decoded, at the first access."""
         return self.open_train()
 
     @cached_property
     def test(self) -> Images:
-        """The images to test on."""
+        """The test images; opened, and possibly decoded, at the first access."""
         return self.open_test()
 
 
 def is_folder(name: str) -> bool:
-    """Whether a name of data is that of a folder."""
+    """Whether the name of a data set is that of a folder of images."""
     return name.startswith(("imagefolder:", "imagenet:"))
 
 
 def usual_input_size(name: str) -> tuple[int, ...] | None:
-    """The size that a data set's images have, or None where a folder decides."""
+    """The input size for a data set of known image size; None for any other name."""
     if name == "digits":
         return (3, 32, 32)
     return (3, _PUBLISHED[name].side, _PUBLISHED[name].side) if name in _PUBLISHED else None
@@ -115,13 +115,14 @@ def load_data(
     """Opens a data set.
 
     Args:
-        name: One of `NAMES`: `imagefolder:PATH` has `train/` and `val/` or `test/` in it, one folder a
-            class; `imagenet:PATH` is what torchvision's ImageNet reads.
-        input_size: (3, H, W) to resize to.
-        preprocessing: What the network was trained with; by default the data set's own.
-        root: Where torchvision's data sets lie.
-        download: Whether a missing one may be fetched.
-        train_images: How many to train on, the same share of each class; None for all.
+        name: One of `NAMES`. The folder of `imagefolder:PATH` contains `train/` and `val/` or `test/`,
+            each with one folder per class; that of `imagenet:PATH` is one that torchvision's ImageNet
+            reads.
+        input_size: The size (3, H, W) that images are resized to.
+        preprocessing: The preprocessing that the network was trained with; by default the data set's.
+        root: The folder of torchvision's data sets.
+        download: Whether a missing data set may be downloaded.
+        train_images: Number of training images, the same share of each class; None for all.
         reading: How image files are read.
 
     Raises:
@@ -150,7 +151,7 @@ def load_data(
 
 
 def check_labels(data: Data) -> None:
-    """Makes sure that there are images, and that each one's label is one of the classes'.
+    """Checks that there are images and that every label is the index of a class.
 
     Raises:
         DataError: If not.
@@ -167,10 +168,15 @@ def check_labels(data: Data) -> None:
 
 
 def check_classes(data: Data, outputs: int, network: str) -> None:
-    """Makes sure that a network has one output a class.
+    """Checks that a network has one output per class.
+
+    Args:
+        data: The data set.
+        outputs: The network's outputs; 0 if it does not give one score per class.
+        network: The network's name, for the message.
 
     Raises:
-        DataError: If it has not.
+        DataError: If the network does not.
     """
     if outputs == 0:
         raise DataError(f"{network} does not give one score a class for each image.")
@@ -181,14 +187,16 @@ def check_classes(data: Data, outputs: int, network: str) -> None:
 
 
 def _share_of(data: Data, count: int) -> Images:
-    """So many of the training images, the same share of each class, always the same ones."""
-    images = data.open_train()  # not `train`, which would be kept beside its share
+    """Selects `count` training images, the same share of each class, always the same ones."""
+    images = data.open_train()  # not `data.train`, which would keep all images in memory
     if count >= len(images):
         return images
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(images), generator=generator)
     place = torch.empty(len(images), dtype=torch.float64)
-    for label in images.labels.unique():  # each image's place within its class, from 0 to 1
+    # Within its class, each image gets a place between 0 and 1. The `count` images with the lowest
+    # places are then the same share of each class.
+    for label in images.labels.unique():
         of_class = order[images.labels[order] == label]
         place[of_class] = (torch.arange(len(of_class)).double() + 0.5) / len(of_class)
     chosen = place.argsort(stable=True)[:count].sort().values
@@ -196,7 +204,7 @@ def _share_of(data: Data, count: int) -> Images:
 
 
 def _digits(input_size: tuple[int, ...]) -> Data:
-    """scikit-learn's 1,797 scans of handwritten digits, 8×8; every fifth of each class to test."""
+    """scikit-learn's 1,797 scans of handwritten digits, 8×8; a fifth of each class for the test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -242,7 +250,7 @@ def _published(name: str, input_size: tuple[int, ...], root: Path, download: boo
 
 
 def _in_memory(dataset: Any) -> Decoded:
-    """What torchvision's small data sets have decoded already: (n, H, W) or (n, H, W, 3), uint8."""
+    """The images that torchvision's small data sets hold: uint8, (n, H, W) or (n, H, W, 3)."""
     pixels: Tensor = torch.as_tensor(dataset.data)
     pixels = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
     return Decoded(pixels.contiguous(), torch.as_tensor(dataset.targets))
@@ -265,7 +273,7 @@ def _image_folder(name: str, folder: Path, input_size: tuple[int, ...], reading:
 
 
 def _imagenet(name: str, folder: Path, input_size: tuple[int, ...], reading: Reading) -> Data:
-    """What torchvision's ImageNet reads: train/ and val/ by WordNet id, and meta.bin or the devkit."""
+    """Opens a folder for torchvision's ImageNet: train/ and val/ by WordNet id, and meta.bin."""
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.")
     for part in ("train", "val", "meta.bin"):
@@ -298,7 +306,7 @@ def _folders(
     input_size: tuple[int, ...],
     reading: Reading,
 ) -> Data:
-    """Training and test images are handled alike: as small ones only where both are."""
+    """Makes a data set of two folders; images count as small only if both folders' are, of one size."""
 
     @functools.cache
     def small() -> tuple[int, int] | None:

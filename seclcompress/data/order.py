@@ -1,4 +1,4 @@
-"""In which order images are seen: a function of seed and epoch, so that nothing need be saved."""
+"""The order of the images: a function of seed and epoch, so that no order needs to be saved."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def seed_of(*parts: int) -> int:
-    """One seed from several numbers, the same on every machine.
+    """Mixes several numbers into one seed, the same on every machine.
 
     Args:
-        parts: Such as the run's seed, the epoch and the step.
+        parts: Numbers such as the run's seed, the epoch and the step.
     """
     mixed = 0
-    for part in parts:  # as splitmix64 does: neighbours end far apart
+    for part in parts:  # splitmix64, which maps neighbouring numbers to distant ones
         mixed = (mixed + part + 0x9E3779B97F4A7C15) % 2**64
         mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
         mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
@@ -22,19 +22,22 @@ def seed_of(*parts: int) -> int:
 
 
 def shuffled(count: int, seed: int, epoch: int) -> Tensor:
-    """The order of an epoch's images, shape (count,)."""
+    """The random order of an epoch's images: a permutation of their indices, shape (count,)."""
     generator = torch.Generator().manual_seed(seed_of(seed, epoch))
     return torch.randperm(count, generator=generator)
 
 
 def split_into_steps(order: Tensor, images_a_step: int, at_least: int = 2) -> list[Tensor]:
-    """Cuts an order into steps.
+    """Splits an order into steps.
 
     Args:
         order: Indices of images, shape (count,).
-        images_a_step: How many; the last step may have fewer.
-        at_least: A last step of fewer images is left out: batch norm cannot train on one image, and
-            every process needs some.
+        images_a_step: Images in each step; the last step may have fewer.
+        at_least: A last step with fewer images than this is left out, because batch norm cannot train
+            on one image and every process needs images.
+
+    Returns:
+        The indices of each step's images.
     """
     steps = list(order.split(images_a_step))
     if steps and len(steps[-1]) < at_least:
@@ -43,9 +46,15 @@ def split_into_steps(order: Tensor, images_a_step: int, at_least: int = 2) -> li
 
 
 def share(step: Tensor, processes: int, rank: int, accumulate: int) -> list[Tensor]:
-    """A process's part of a step, in as many batches as are accumulated.
+    """One process's share of a step, split into batches whose gradients are accumulated.
 
-    The parts of all processes together are the step; empty batches are left out.
+    The shares of all processes together make up the step. Empty batches are left out.
+
+    Args:
+        step: Indices of the step's images, shape (count,).
+        processes: The number of processes.
+        rank: The number of this process.
+        accumulate: The number of batches.
     """
     mine = step.tensor_split(processes)[rank]
     return [part for part in mine.tensor_split(accumulate) if len(part)]

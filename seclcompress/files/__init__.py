@@ -1,4 +1,4 @@
-"""Writing so that what was there before is never lost and nothing half-written is left behind."""
+"""Writes files and folders whole or not at all; an earlier file or folder is never lost."""
 
 from seclcompress.files.manifest import MANIFEST, ManifestError
 from seclcompress.files.place import check_free, remove_ours, set_aside

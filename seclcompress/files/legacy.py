@@ -1,18 +1,19 @@
-"""What seclcompress 0.1 wrote: its folders have no manifest, so their files are known by name.
+"""The names of the files that seclcompress 0.1 wrote; its folders have no manifest.
 
-Nothing new belongs in these lists. Whoever writes a new kind of file notes it in the folder's manifest.
+These lists must not grow: a module that writes a new kind of file notes its name in the folder's
+manifest.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-#: What a run in progress (`<output>.partial`) of 0.1 held.
+#: The files of a run in progress (`<output>.partial`) of 0.1.
 LEGACY_RUN = frozenset(
     "best.safetensors metrics.jsonl checkpoint.safetensors checkpoint.previous.safetensors "
     "events.out.tfevents.*".split()
 )
-#: All that a folder or a run in progress of 0.1 held, as a manifest would name it.
+#: The files of any folder of 0.1, finished or in progress, as entries of a manifest.
 LEGACY = LEGACY_RUN | {"config.json", "model.safetensors", "curves.png"}
 
 

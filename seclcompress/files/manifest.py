@@ -1,9 +1,18 @@
-"""The manifest: a file in each folder that we write, which names all the files that are ours there.
+"""The manifest: a file in each folder that this program writes, with the names of its files there.
 
-Whoever writes a file owns its name and notes it here; nothing else in this package knows the names.
-A manifest may come from a stranger, and what it names may be removed by `--overwrite`. So an entry is
-one plain file name, or a long beginning of one and `*`, and never a hidden file or a way out of the
-folder.
+The protocol:
+
+- The module that writes a file defines its name. It notes the name in the manifest before it writes the
+  file (`files.note`), or passes both to `write_folder`, which writes the manifest first. So a process
+  that is killed never leaves a file that the manifest does not name. No list of names exists elsewhere,
+  except for folders of 0.1 (`legacy`).
+- `--overwrite` removes a folder only if the manifest names every file in it. Temporary files are
+  recognised by their names, which contain the name of the file they stand for (`is_named`).
+- The manifest is removed last, so that an interrupted removal can be completed later.
+
+A manifest may come from another person, and the files it names may be removed. So an entry is a plain
+file name, or a prefix of at least 8 characters followed by `*`. It is never a hidden file or a path out
+of the folder.
 """
 
 from __future__ import annotations
@@ -16,28 +25,29 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MANIFEST = "manifest.json"
-_LARGEST = 64 * 1024  # bytes; a hundred times what a folder of ours needs
+_LARGEST = 64 * 1024  # bytes; a hundred times as many as our folders need
 _SHORTEST_PREFIX = 8  # characters: `IMG*` must not claim a person's photographs
-_LONGEST_NAME = 255  # characters, of the usual file systems
-LINK = "link"  # what stands behind the temporary name of a second link
-_TEMPORARY = re.compile(rf"\.(.+)\.([a-z0-9_]{{8}}|{LINK})", re.DOTALL)  # the eight are mkstemp's
+_LONGEST_NAME = 255  # characters; the limit of the usual file systems
+LINK = "link"  # the suffix of the temporary name of a second hard link
+# A temporary file is `.NAME.SUFFIX`; mkstemp makes suffixes of eight characters.
+_TEMPORARY = re.compile(rf"\.(.+)\.([a-z0-9_]{{8}}|{LINK})", re.DOTALL)
 
 
 class ManifestError(ValueError):
-    """A manifest is not one of ours, or an entry must not stand in one; the words say why."""
+    """A manifest was not written by this program, or an entry is not allowed; the message says why."""
 
 
 def check_entry(entry: object) -> str:
-    """Makes sure that an entry names files of one folder, and few of them.
+    """Checks that an entry names files of its own folder, and only few of them.
 
     Args:
-        entry: A file name, or the beginning of one and `*`.
+        entry: A file name, or a prefix and `*`.
 
     Returns:
         The entry.
 
     Raises:
-        ManifestError: If it is anything else.
+        ManifestError: If the entry is anything else.
     """
     shown = repr(entry)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
@@ -55,16 +65,16 @@ def check_entry(entry: object) -> str:
 
 
 def manifest_bytes(entries: Iterable[str]) -> bytes:
-    """The content of a manifest; the manifest itself is among its entries.
+    """Makes the content of a manifest; the manifest itself is added to its entries.
 
     Args:
-        entries: File names, or beginnings of some and `*`.
+        entries: File names, or prefixes and `*`.
 
     Returns:
         JSON; equal entries give equal bytes.
 
     Raises:
-        ManifestError: If an entry is no plain file name, or they are too many.
+        ManifestError: If an entry is not allowed, or the manifest would be too large.
     """
     files = sorted({MANIFEST, *map(check_entry, entries)})
     written = {"seclcompress": importlib.metadata.version("seclcompress"), "files": files}
@@ -75,26 +85,25 @@ def manifest_bytes(entries: Iterable[str]) -> bytes:
 
 
 def read_manifest(folder: Path) -> frozenset[str] | None:
-    """The entries of a folder's manifest.
+    """Reads the entries of a folder's manifest.
 
     Args:
-        folder: A folder that there is.
+        folder: An existing folder.
 
     Returns:
-        The entries, the manifest itself among them; None if the folder has no manifest.
+        The entries, including the manifest itself; None if the folder has no manifest.
 
     Raises:
-        ManifestError: If it was not written by this program, is damaged, or names what it must not.
-            The message goes on from "its manifest.json".
-        OSError: If it cannot be read.
+        ManifestError: If the manifest was not written by this program, is damaged, or has an entry that
+            is not allowed. The message continues a sentence that begins "its manifest.json".
+        OSError: If the manifest cannot be read.
     """
     try:
         about = (folder / MANIFEST).lstat()
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(
-        about.st_mode
-    ):  # a link leads elsewhere; reading a pipe would wait for ever
+    # A link leads out of the folder, and reading a pipe would block forever.
+    if not stat.S_ISREG(about.st_mode):
         raise ManifestError("is no file")
     if about.st_size > _LARGEST:
         raise ManifestError(
@@ -114,11 +123,12 @@ def read_manifest(folder: Path) -> frozenset[str] | None:
 
 
 def is_named(file: Path, entries: frozenset[str]) -> bool:
-    """Whether a file is one that entries name, or the temporary file of one that was being written.
+    """Whether entries name a file, or the file that it is a temporary version of.
 
     Args:
-        file: What lies in a folder. We write no folders into folders, so no entry names one.
-        entries: Of that folder's manifest.
+        file: A file or folder in a folder. The result is False for a folder, because this program
+            writes no folders into the folders it manages.
+        entries: The entries of that folder's manifest.
     """
     if file.is_dir() and not file.is_symlink():
         return False

@@ -1,4 +1,4 @@
-"""Whether something may be written at a place, and which files there are ours."""
+"""Decides whether an output may be written at a path, and which files there belong to this program."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from seclcompress.files.manifest import MANIFEST, ManifestError, is_named, read_
 
 
 def check_free(path: Path, overwrite: bool, *, folder: bool = True) -> None:
-    """Makes sure that an output may be written, before any work is done for it.
+    """Checks that an output may be written, before any work is done for it.
 
     Args:
-        path: A file or folder that is to be written.
-        overwrite: Whether something that is there already may be replaced.
-        folder: Whether `path` is to be a folder; one is replaced only if this program wrote all that
-            is in it.
+        path: The file or folder to write.
+        overwrite: Whether an existing file or folder may be replaced.
+        folder: Whether `path` is to be a folder. An existing folder is replaced only if this program
+            wrote everything in it.
 
     Raises:
-        ArtefactError: If something is there, or the folder around it cannot be written.
+        ArtefactError: If the path is taken, or the folder around it cannot be written.
     """
     try:
         _check_free(path, overwrite, folder)
@@ -60,10 +60,10 @@ def _check_free(path: Path, overwrite: bool, folder: bool) -> None:
 
 
 def ours_in(folder: Path) -> frozenset[str]:
-    """The names that this program has given to files in a folder: its manifest's, or those of 0.1.
+    """The entries of a folder's manifest; without a manifest, the names of the files that 0.1 wrote.
 
     Raises:
-        ManifestError: If the manifest is not one of ours.
+        ManifestError: If the manifest was not written by this program.
         OSError: If it cannot be read.
     """
     entries = read_manifest(folder)
@@ -71,12 +71,13 @@ def ours_in(folder: Path) -> frozenset[str]:
 
 
 def remove_ours(folder: Path) -> list[str]:
-    """Removes what this program wrote in a folder, and the folder if nothing else is in it.
+    """Removes the files that this program wrote in a folder, and the folder if it is then empty.
 
-    The manifest goes last: if the process dies before, the next one still knows the rest.
+    The manifest is removed last: if the process dies before that, a later process still knows which of
+    the remaining files belong to this program.
 
     Returns:
-        The names of what is left, because somebody else put it there.
+        The names of the files that are left, because this program did not write them.
     """
     with contextlib.suppress(ManifestError):
         entries = ours_in(folder)
@@ -90,7 +91,7 @@ def remove_ours(folder: Path) -> list[str]:
 
 
 def reason_to_leave(path: Path) -> str | None:
-    """Why a folder must not be removed; None for an empty one and for one that is all ours."""
+    """Says why a folder must not be removed; None if it is empty or this program wrote all of it."""
     if path.is_symlink() or not path.is_dir():
         return "it is no folder"
     try:
@@ -106,14 +107,14 @@ def reason_to_leave(path: Path) -> str | None:
 
 
 def _reason_in_config(config: Path) -> str | None:
-    """Why a configuration must not be removed; None for none and for ours.
+    """Says why a `config.json` must not be removed; None if it does not exist or is one of ours.
 
-    Other programs save their networks under the names that ours have, maybe into a folder of ours.
+    Other programs save their networks under the same file names, possibly into a folder of ours.
     """
     if not (config.is_symlink() or config.exists()):
         return None
     try:
-        if not config.is_file():  # reading a pipe would wait for ever
+        if not config.is_file():  # reading a pipe would block forever
             return "its config.json is no file"
         versions = json.loads(config.read_text(encoding="utf-8"))["versions"]
         return None if "seclcompress" in versions else "its config.json is of another program"
@@ -121,17 +122,18 @@ def _reason_in_config(config: Path) -> str | None:
         return "its config.json was not written by seclcompress"
 
 
-#: What stands behind a folder's name while it is written, and while it is replaced in two steps.
+#: Kinds of temporary folders: the new folder while it is written, and the folder that holds the old one
+#: while it is replaced in two steps.
 NEW, OLD = "new", "old"
 
 
 def temporary_prefix(path: Path, kind: str) -> str:
-    """How the names of a folder's temporary neighbours begin."""
+    """The prefix of the names of a folder's temporary neighbours, `.NAME.KIND.`."""
     return f".{path.name}.{kind}."
 
 
 def neighbours(path: Path, kind: str) -> list[Path]:
-    """The temporary folders of a kind that lie beside a folder, of living processes and of dead."""
+    """The temporary neighbours of a folder, of one kind; their processes may be alive or dead."""
     pattern = re.compile(re.escape(temporary_prefix(path, kind)) + r"[a-z0-9_]{8}")
     parent = path.absolute().parent
     if not parent.is_dir():
@@ -140,13 +142,13 @@ def neighbours(path: Path, kind: str) -> list[Path]:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Where a folder is that is missing because its replacement was stopped between two renames.
+    """Finds a folder that is missing because its replacement was killed between two renames.
 
     Args:
-        path: A folder.
+        path: The folder's usual place.
 
     Returns:
-        None if it is there, or was not set aside.
+        Where the folder is now; None if it is in its usual place or was not set aside.
     """
     try:
         if path.exists():

@@ -1,4 +1,4 @@
-"""What is asked of the operating system: two names exchanged in one step, locks, data on the disk."""
+"""Services of the operating system: the atomic exchange of two names, locks, and syncing to disk."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _RENAME_SWAP = 2  # of macOS's renamex_np
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Gives each of two names what the other one had, in one step.
+    """Exchanges two names atomically.
 
     Args:
         one: A file or folder.
-        other: Another one on the same file system.
+        other: Another file or folder on the same file system.
 
     Returns:
-        False where this system or file system cannot; nothing has happened then.
+        Whether the names were exchanged; False if the system or file system does not support this.
     """
     names = os.fsencode(one), os.fsencode(other)
     try:
@@ -35,20 +35,21 @@ def exchange(one: Path, other: Path) -> bool:
         at = ctypes.c_int(_AT_FDCWD)
         done = library.renameat2(at, names[0], at, names[1], ctypes.c_uint(_RENAME_EXCHANGE))
         return bool(done == 0)
-    except (AttributeError, OSError, TypeError):  # a C library without it, or none at all
+    except (AttributeError, OSError, TypeError):  # no such function, or no C library
         return False
 
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds a folder's lock for the length of a block; it ends with the process, however that ends.
+    """Holds a lock on a folder for the duration of a block, or until the process ends.
 
     Args:
-        folder: A folder. The lock is on the folder itself, so no file of a lock stays behind.
-        wait: Whether to wait for another process that holds it.
+        folder: A folder. The lock is on the folder itself, so no lock file is left behind.
+        wait: Whether to wait while another process holds the lock.
 
     Yields:
-        Whether the lock is held. Not every file system has locks.
+        Whether the lock is held. It is not if another process holds it and `wait` is False, or if the
+        system or file system has no locks.
     """
     if sys.platform == "win32":
         yield False
@@ -70,20 +71,20 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 def umask() -> int:
-    """The mask that new files' permissions go through; it can only be read by setting it."""
+    """The permission mask for new files. The system only returns it when a new mask is set."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def sync_file(path: Path) -> None:
-    """Returns when a file's content is on the disk."""
+    """Waits until a file's content is on the disk."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Returns when a folder's names are on the disk."""
+    """Waits until a folder's list of names is on the disk; does nothing on Windows."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
         return
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, in place of an earlier one or not."""
+"""Writes files and folders that appear whole or not at all, and may replace an earlier one."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from seclcompress.files.system import exchange, locked, sync_file, sync_folder, 
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name beside it, synced, then renamed over it.
+    """Writes a file: under a temporary name in the same folder, synced, then renamed to its name.
 
     Args:
-        path: Where the content belongs; a file that is there is replaced in one step.
+        path: The file's path; an existing file is replaced in one step.
         content: The whole content.
 
     Raises:
-        ArtefactError: If the system refuses (disk full, no permission); the old file is still there.
+        ArtefactError: If the system refuses (disk full, no permission); an old file is then still there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,14 +64,14 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def give_second_name(path: Path, second: Path) -> bool:
-    """Gives a file one more name, without a moment in which another file by that name is missing.
+    """Gives a file a second name (a hard link); an existing file of that name is replaced in one step.
 
     Args:
         path: A file.
-        second: A name in the same folder; a file by that name is replaced in one step.
+        second: The second name, in the same folder.
 
     Returns:
-        False where the file system has no hard links, or refuses; nothing has happened then.
+        Whether the file has the second name; False if the file system has no hard links or refuses.
     """
     link = second.with_name(f".{second.name}.{LINK}")
     try:
@@ -84,18 +84,19 @@ def give_second_name(path: Path, second: Path) -> bool:
 
 
 def note(folder: Path, *entries: str) -> None:
-    """Notes in a folder's manifest that files by these names are ours, before they are written there.
+    """Adds entries to a folder's manifest; call it before the files are written.
 
-    A folder without a manifest gets one, and a run in progress of 0.1 one that names its files too.
+    A folder without a manifest gets one. If the folder is a run in progress of 0.1, the new manifest
+    also names the files of 0.1.
 
     Args:
-        folder: A folder that is filled bit by bit; made with the folders around it.
-        entries: File names. One may end in `*` behind at least 8 characters, where a library adds to a
-            name.
+        folder: A folder that is filled file by file. It and its parents are created if missing.
+        entries: File names. An entry may be a prefix of at least 8 characters and `*`, for names that a
+            library completes.
 
     Raises:
-        ManifestError: If an entry is no plain file name.
-        ArtefactError: If the folder has a manifest of another program, or the system refuses.
+        ManifestError: If an entry is not allowed.
+        ArtefactError: If the folder has another program's manifest, or the system refuses.
     """
     path = folder / MANIFEST
     try:
@@ -109,7 +110,7 @@ def note(folder: Path, *entries: str) -> None:
 
 
 def _known(folder: Path) -> frozenset[str]:
-    """What a manifest names already; what 0.1 left of a run in progress where there is none."""
+    """The entries of a folder's manifest; without one, the file names of 0.1 if it wrote there."""
     try:
         entries = read_manifest(folder)
     except ManifestError as error:
@@ -123,15 +124,17 @@ def _known(folder: Path) -> frozenset[str]:
 
 
 def add_file(folder: Path, name: str, content: bytes) -> None:
-    """Writes a file in a folder that is filled bit by bit, and notes its name before.
+    """Notes a file's name in a folder's manifest, then writes the file.
 
     Args:
-        folder: The folder; made with the folders around it.
-        name: The file's name; a file that is there is replaced in one step.
+        folder: A folder that is filled file by file. It and its parents are created if missing.
+        name: The file's name; an existing file is replaced in one step.
         content: The whole content.
 
     Raises:
-        ArtefactError: If the system refuses; the old file is still there.
+        ManifestError: If the name is not allowed.
+        ArtefactError: If the folder has another program's manifest, or the system refuses; an old file
+            is then still there.
     """
     note(folder, name)
     write_file(folder / name, content)
@@ -140,19 +143,27 @@ def add_file(folder: Path, name: str, content: bytes) -> None:
 def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool = False) -> None:
     """Writes a folder that appears under its name whole, or not at all.
 
-    The files come into a temporary folder beside it, which gets the name at the end. Its manifest comes
-    first, so that whenever the process is killed the next one knows all that is there as ours. What
-    earlier processes left is removed on the way.
+    The steps are:
+
+    1. Make a temporary folder in the same parent folder and lock it, as a sign that its process is
+       alive. Temporary folders without a lock are left from killed processes and are removed.
+    2. Write the manifest, then the files. If the process is killed, a later one knows from the manifest
+       that it may remove the files.
+    3. Rename the temporary folder. An existing folder exchanges names with it in one step and is then
+       removed; systems without such an exchange rename twice (`_replace_in_two_steps`).
+
+    The parent folder is locked during steps 1 and 3, so that processes do not disturb each other.
 
     Args:
-        path: The folder's final place.
-        files: The files' contents by name. A `config.json` among them must hold
-            `{"versions": {"seclcompress": …}}`, as that of another program is never replaced.
-        overwrite: Whether a folder of ours that is there already may be replaced.
+        path: The folder's final path.
+        files: The files' contents by name. A `config.json` among them must contain
+            `{"versions": {"seclcompress": …}}`; otherwise it counts as another program's and the folder
+            is never replaced.
+        overwrite: Whether an existing folder that this program wrote may be replaced.
 
     Raises:
-        ManifestError: If a name is no plain file name.
-        ArtefactError: If the place is taken or the system refuses.
+        ManifestError: If a file name is not allowed.
+        ArtefactError: If the path is taken or the system refuses.
     """
     if MANIFEST in files:
         raise ManifestError(f"{MANIFEST} is written by the folder itself")
@@ -166,10 +177,12 @@ def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool = False
                 _remove_dead(path)
                 prefix = temporary_prefix(path, NEW)
                 temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-                stack.enter_context(locked(temporary, wait=False))  # this one is alive
+                stack.enter_context(
+                    locked(temporary, wait=False)
+                )  # a sign that this process is alive
             try:
                 temporary.chmod(0o777 & ~umask())
-                # In one step: a part of a manifest would make the rest nobody's.
+                # Written in one step: with half a manifest, the folder could never be removed.
                 _replace_file(temporary / MANIFEST, manifest)
                 for name, content in files.items():
                     (temporary / name).write_bytes(content)
@@ -178,21 +191,21 @@ def write_folder(path: Path, files: Mapping[str, bytes], overwrite: bool = False
                 with locked(path.parent):
                     _move_into_place(temporary, path, overwrite)
             finally:
-                # Where the names were exchanged this is the old folder.
+                # If the names were exchanged, this is the old folder.
                 _discard(temporary)
     except OSError as error:
         raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def _discard(folder: Path) -> None:
-    """Removes what is ours of a temporary folder; if the system refuses, the next run tries again."""
+    """Removes our files from a temporary folder; if the system refuses, the next run tries again."""
     with contextlib.suppress(OSError):
         if folder.is_dir():
             remove_ours(folder)
 
 
 def _remove_dead(path: Path) -> None:
-    """Removes what killed processes left of new folders by this name; the caller holds the lock."""
+    """Removes the temporary new folders of killed processes; the caller holds the parent's lock."""
     for near in neighbours(path, NEW):
         with locked(near, wait=False) as dead:
             if dead:
@@ -201,19 +214,19 @@ def _remove_dead(path: Path) -> None:
 
 
 def _move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
-    """Gives a folder its name, with the lock of the folder around it."""
-    check_free(path, overwrite)  # somebody may have been quicker
+    """Renames a temporary folder to its final name; the caller holds the lock of the parent folder."""
+    check_free(path, overwrite)  # another process may have written it in the meantime
     if not path.exists():
         temporary.rename(path)
     elif exchange(temporary, path):
         reason = reason_to_leave(temporary)
-        if reason is not None:  # somebody has put something in since
+        if reason is not None:  # another program has added a file since the check
             exchange(temporary, path)
             raise ArtefactError(f"{path} is not replaced: {reason}. Choose another place.")
     else:
         _replace_in_two_steps(temporary, path)
     sync_folder(path.parent)
-    for aside in neighbours(path, OLD):  # of this process, and of one killed in between
+    for aside in neighbours(path, OLD):  # of this process, and of processes killed earlier
         with contextlib.suppress(OSError):
             if (aside / path.name).exists():
                 remove_ours(aside / path.name)
@@ -221,12 +234,15 @@ def _move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
 
 
 def _replace_in_two_steps(temporary: Path, path: Path) -> None:
-    """For systems that cannot exchange names: the old folder steps aside first."""
+    """Replaces a folder on systems that cannot exchange names: the old folder is moved aside first.
+
+    If the process is killed between the two renames, `set_aside` finds the old folder.
+    """
     aside = Path(tempfile.mkdtemp(prefix=temporary_prefix(path, OLD), dir=path.parent)) / path.name
     try:
         path.rename(aside)
         temporary.rename(path)
-    except BaseException:  # Ctrl-C too must not lose the old folder
+    except BaseException:  # Ctrl-C must not lose the old folder either
         if aside.exists() and not path.exists():
             aside.rename(path)
         if not aside.exists():

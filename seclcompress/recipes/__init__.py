@@ -1,6 +1,7 @@
-"""Recipes by name or from a TOML file: settings, some of them given, the others at their defaults.
+"""Recipes: TOML files of training settings, by name or by path.
 
-A recipe is a TOML file with `TrainingSettings`' keys and a `description`. A new one is a new file here.
+The keys of a recipe are fields of `TrainingSettings`, and `description`. A field that the recipe does
+not set keeps its default. To add a recipe, add a TOML file to this folder.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ _LARGEST = 2**20  # bytes
 
 
 def names() -> list[str]:
-    """The recipes that come with the program."""
+    """The names of the recipes that come with the program, sorted."""
     files = resources.files(__name__).iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
 def describe(name: str) -> str:
-    """A recipe's own sentence about itself."""
+    """The description of a recipe that comes with the program."""
     return str(_parse(_own(name), name).get("description", ""))
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The settings that a recipe gives.
+    """Reads the settings that a recipe sets, by field name.
 
     Args:
         name: One of `names()`, or the path of a TOML file.
 
     Raises:
-        UsageError: If there is no such recipe, it is no TOML, or it has unknown keys.
+        UsageError: If the recipe does not exist, is not TOML, or has unknown keys.
     """
     if name in names():
         text = _own(name)
@@ -74,14 +75,14 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def make_settings(recipe: str | None, given: Mapping[str, Any]) -> TrainingSettings:
-    """A recipe's settings, with what was given on the command line in their place.
+    """Combines a recipe with settings that take precedence over it.
 
     Args:
         recipe: A recipe's name or file; None for the defaults.
-        given: TrainingSettings by name; they win.
+        given: Values of fields of `TrainingSettings`, as from the command line. They take precedence.
 
     Raises:
-        UsageError: If a value is out of range.
+        UsageError: If the recipe cannot be read or a value is out of range.
     """
     values = {**(read_recipe(recipe) if recipe else {}), **given}
     try:

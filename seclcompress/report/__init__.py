@@ -1,1 +1,1 @@
-"""Tables, JSON, CSV and pictures of figures that are computed elsewhere; one file a subject."""
+"""Tables, JSON, CSV and plots of figures that are computed elsewhere; one file per subject."""

@@ -1,4 +1,4 @@
-"""What a stopwatch said of a whole network, as a table for people and as JSON for programs."""
+"""The timings of a whole network: a table for people, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def bench_table(
     plans: Mapping[str, Plan],
     width: int,
 ) -> RenderableType:
-    """Milliseconds a batch by variant, in the faster layout, with spread, memory and file size.
+    """Makes a table of milliseconds per batch, spread, memory and file size of each variant.
+
+    The milliseconds are those of the faster memory layout.
 
     Args:
-        heading: Network, batch and input size.
+        heading: Network, batch size and input size.
         machine: Processor, threads, versions.
-        measured: By column.
-        plans: By memory layout.
-        width: Of the terminal.
+        measured: The measurements by column.
+        plans: The plans by memory layout.
+        width: The width of the terminal in characters.
     """
     layout = measured["auto" if "auto" in measured else "original"].layout
     plan = plans[layout]
@@ -65,7 +67,14 @@ def bench_table(
 def bench_json(
     heading: str, machine: str, measured: Mapping[str, Measured], plans: Mapping[str, Plan]
 ) -> str:
-    """Every figure of `bench_table` as JSON, in seconds and bytes; the executions by layout."""
+    """Every figure of `bench_table` as JSON, in seconds and bytes, and the layers' executions by layout.
+
+    Args:
+        heading: Network, batch size and input size.
+        machine: Processor, threads, versions.
+        measured: The measurements by column.
+        plans: The plans by memory layout.
+    """
     content = {
         "network": heading,
         "machine": machine,

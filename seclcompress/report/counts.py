@@ -1,4 +1,4 @@
-"""Counts and plans as tables for people, and as JSON and CSV for programs. Figures come as they are."""
+"""Counts and plans: tables for people, JSON and CSV for programs. Nothing is computed but ratios."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from seclcompress.count import Count, Row
 from seclcompress.plan import Plan
 from seclcompress.report.tables import column_titles, figures_table, occurrences
 
-_NARROW = 76  # terminal columns that a line a layer needs
+_NARROW = 76  # characters that a table with one line per layer needs
 
 
 def count_table(
     label: str, counted: Count, plan: Plan, accuracies: Mapping[str, float], width: int
 ) -> RenderableType:
-    """The columns with totals and ratios.
+    """Makes the table of totals and ratios, followed by notes.
 
     Args:
-        label: The network, as the person named it.
+        label: The network, as the user named it.
         counted: The figures.
-        plan: Whose layers they are.
-        accuracies: Percent by column, where measured.
-        width: Of the terminal; where the figures need more, each column becomes a paragraph.
+        plan: The plan that was counted.
+        accuracies: Accuracies in percent by column, where measured.
+        width: The width of the terminal in characters. If the table is wider, each column becomes a
+            paragraph.
     """
     titles = column_titles(plan.families)
     figures: dict[str, dict[str, str]] = {
@@ -73,14 +74,14 @@ def _notes(counted: Count, plan: Plan) -> list[Text]:
 
 
 def _by_family(plan: Plan) -> str:
-    """How many layers become which family, where there are several."""
+    """The number of layers per family; empty if there is only one family."""
     times = Counter(layer.substitution for layer in plan.rewritten)
     listed = ", ".join(f"{times[family]} as {family}" for family in plan.families)
     return f": {listed}" if len(times) > 1 else ""
 
 
 def _by_execution(plan: Plan) -> str:
-    """How many layers run which way, where they could run another."""
+    """The number of layers per execution, among layers that have a choice; empty without a choice."""
     if len(plan.executions) < 2:
         return ""
     chosen: list[str] = [
@@ -91,11 +92,12 @@ def _by_execution(plan: Plan) -> str:
 
 
 def layers_table(counted: Count, width: int) -> RenderableType:
-    """One entry a layer: fate, parameters, Mult-Adds, and why.
+    """Makes a table with one entry per layer: what it becomes, parameters, Mult-Adds, and the reason.
 
     Args:
         counted: The figures.
-        width: Of the terminal; a narrow one gets a paragraph a layer instead of a line.
+        width: The width of the terminal in characters. In a narrow terminal each layer becomes a
+            paragraph.
     """
     if width < _NARROW:
         return Group(*[_layer_paragraph(row) for row in counted.rows])
@@ -130,7 +132,7 @@ def _fate(row: Row) -> str:
 
 
 def _changes(row: Row, quantity: str) -> list[str]:
-    """A quantity before, and after under each execution; the one that runs has the arrow."""
+    """A quantity before and after, for each execution; an arrow marks the chosen execution."""
     before = getattr(row.columns["original"], quantity)
     lines = [f"{before:,}"]
     if row.substitution is None:
@@ -154,7 +156,7 @@ def count_json(label: str, counted: Count, plan: Plan, accuracies: Mapping[str, 
 
 
 def count_csv(counted: Count) -> str:
-    """One line a layer and a last line `total`; the columns' names are `<column>_<quantity>`."""
+    """One line per layer and a last line `total`; the figures' columns are `<column>_<quantity>`."""
     quantities = ("parameters", "mult_adds")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

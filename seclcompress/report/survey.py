@@ -1,4 +1,4 @@
-"""A survey: one line a network for people, and the same figures as CSV for programs."""
+"""A survey: one line per network for people, and the same figures as CSV for programs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from seclcompress.report.tables import column_titles, occurrences
 from seclcompress.survey import Surveyed
 
-#: A survey's columns: those of a count twice, exact, so that a line is long and can be compared.
+#: Widths of a survey's columns. Figures are exact, so that surveys can be compared line by line.
 _PARAMETERS, _MULT_ADDS, _NAME = 12, 16, 38
 
 
 def survey_header(families: Sequence[str]) -> str:
-    """Two lines above the lines of a survey.
+    """The two heading lines of a survey.
 
     Args:
-        families: The names of those that layers are to be rewritten as.
+        families: The names of the families that layers are rewritten as.
     """
     short = [title.split()[-1] for title in column_titles(families).values()]
     groups = (
@@ -31,7 +31,12 @@ def survey_header(families: Sequence[str]) -> str:
 
 
 def survey_line(families: Sequence[str], surveyed: Surveyed) -> str:
-    """One network: layers rewritten and kept, all columns twice, ratios, seconds, reasons."""
+    """The line of one network: layers rewritten and kept, figures, ratios, seconds, reasons.
+
+    Args:
+        families: The names of the families that layers are rewritten as.
+        surveyed: The network's figures, or why it was refused.
+    """
     counted = surveyed.counted
     if counted is None:
         return f"{surveyed.network:{_NAME}} refused: {surveyed.refused}"
@@ -50,7 +55,12 @@ def survey_line(families: Sequence[str], surveyed: Surveyed) -> str:
 
 
 def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str:
-    """The same as one line of CSV, ended; for None the line with the columns' names."""
+    """The line of one network as CSV, with its newline.
+
+    Args:
+        families: The names of the families that layers are rewritten as.
+        surveyed: The network's figures; None for the line with the names of the columns.
+    """
     quantities = ("parameters", "mult_adds")
     columns = list(column_titles(families))
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""What the tables of several subjects share: the columns' titles, and a table wide or narrow."""
+"""Parts of tables that several subjects share: column titles, and tables for any terminal width."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from seclcompress.cost import EXECUTIONS
 
 
 def column_titles(families: Sequence[str]) -> dict[str, str]:
-    """The columns that a report shows, and what people read above each.
+    """The columns that a report shows, with their titles.
 
-    Layers that can be executed in one way only need no column for it beside the chosen one.
+    Executions have columns of their own only if there are at least two of them; a single execution would
+    repeat the column of the chosen one.
 
     Args:
-        families: The names of those that layers are rewritten as, the main one first; none for a network
-            that stays as it is.
+        families: The names of the families that layers are rewritten as, the main one first; empty for a
+            network that stays as it is.
+
+    Returns:
+        Titles by column name, in the order of the table.
     """
     known = [substitutions.get(name) for name in families]
     titles = [family.title or family.name for family in known] or [""]
@@ -34,18 +38,19 @@ def column_titles(families: Sequence[str]) -> dict[str, str]:
 def figures_table(
     figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str], width: int
 ) -> Table:
-    """Figures by name and column: side by side, or one column below the other.
+    """Makes a table of figures with the columns side by side, or one below the other.
 
     Args:
-        figures: Words in each column, by the name of the figure.
-        titles: Of the columns, in their order.
-        width: Of the terminal; where the columns need more, each becomes a paragraph.
+        figures: For each name of a figure, its text in each column.
+        titles: The titles of the columns, in their order.
+        width: The width of the terminal in characters. If the columns need more, each becomes a
+            paragraph.
     """
     return _wide(figures, titles) if _fits(figures, titles, width) else _narrow(figures, titles)
 
 
 def _fits(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str], width: int) -> bool:
-    """Whether the wide table needs no more than the terminal has."""
+    """Whether the wide table fits into the terminal."""
     names = max(map(len, figures))
     columns = [
         max(*(len(row[c]) for row in figures.values()), *map(len, titles[c].split()))
@@ -58,7 +63,7 @@ def _wide(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str]) -
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("", no_wrap=True)
     for column in titles:
-        # Two lines a heading leave room for eleven digits in 80 columns.
+        # Headings of two lines leave room for eleven digits per column in 80 characters.
         title = titles[column].replace(" ", "\n")
         table.add_column(title, justify="right", vertical="bottom", no_wrap=True)
     for name, row in figures.items():
@@ -78,5 +83,5 @@ def _narrow(figures: Mapping[str, Mapping[str, str]], titles: Mapping[str, str])
 
 
 def occurrences(times: Mapping[str, int]) -> str:
-    """Names and how often each occurs, in one line."""
+    """Lists names with their numbers of occurrences in one line."""
     return ", ".join(f"{name} (×{number})" for name, number in times.items())

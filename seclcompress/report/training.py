@@ -1,4 +1,4 @@
-"""How a run is set and how it went: two tables and a picture."""
+"""The settings and the results of a training run: two tables and a plot."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from seclcompress.settings.training import TrainingSettings, in_pairs
 def settings_table(
     settings: TrainingSettings, width: int, leave_out: Collection[str] = ()
 ) -> Table:
-    """All settings of a run, in as many columns as the terminal has room for.
+    """Makes a table of a run's settings, with as many columns as fit into the terminal, at most three.
 
     Args:
-        settings: Of the run.
-        width: Of the terminal.
-        leave_out: TrainingSettings that this run has no use for.
+        settings: The settings of the run.
+        width: The width of the terminal in characters.
+        leave_out: Names of settings that this run does not use.
     """
     pairs = [(name, _shown(value)) for name, value in settings if name not in leave_out]
     columns = next(n for n in (3, 2, 1) if n == 1 or _needed(pairs, n) <= width)
@@ -38,7 +38,7 @@ def settings_table(
 
 
 def _needed(pairs: Sequence[tuple[str, str]], columns: int) -> int:
-    """The width of a table with so many pairs side by side."""
+    """The width of a table with `columns` pairs of name and value side by side."""
     rows = -(-len(pairs) // columns)
     parts = [pairs[start : start + rows] for start in range(0, len(pairs), rows)]
     names = sum(max(len(name) for name, _ in part) for part in parts)
@@ -58,11 +58,11 @@ def _shown(value: object) -> str:
 
 
 def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]) -> Table:
-    """The end of a run in a few lines: accuracies before and after, the best epoch, the time.
+    """Makes a table of a run's results: accuracies before and after, the best epoch, the time.
 
     Args:
-        history: One record an epoch, as in metrics.jsonl.
-        before: Accuracies in percent from before the run.
+        history: One record per epoch, as in metrics.jsonl.
+        before: Accuracies in percent from before the run, by name.
     """
     last = history[-1]
     best = max(history, key=lambda record: float(record["accuracy"]))
@@ -87,11 +87,11 @@ def _duration(seconds: float) -> str:
 
 
 def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]) -> bytes:
-    """Draws a run's loss and accuracy.
+    """Plots a run's loss and accuracy.
 
     Args:
-        history: One record an epoch, as in metrics.jsonl.
-        before: Accuracies in percent from before the run, drawn as horizontal lines.
+        history: One record per epoch, as in metrics.jsonl.
+        before: Accuracies in percent from before the run, by name, drawn as horizontal lines.
 
     Returns:
         A PNG file.
@@ -120,6 +120,6 @@ def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
     written = io.BytesIO()
-    # No date and no version: equal runs give equal files.
+    # Without date and version, so that equal runs give equal files.
     figure.savefig(written, format="png", metadata={"Software": None})
     return written.getvalue()

@@ -1,6 +1,6 @@
-"""What a person may choose: models from which options, files and saved runs are all read.
+"""The choices of a user: models from which command-line options, files and saved runs are all read.
 
-They need no torch, so that the command line can show its help at once.
+These modules do not import torch, so that the command line can show its help at once.
 """
 
 from seclcompress.settings.planning import Assignment, PlanOptions

@@ -1,4 +1,4 @@
-"""What a person asks of a plan: one model from which the command line and Python callers are served."""
+"""The options of a plan: one model for the command line and for Python callers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CostModel = Literal["paper", "measured"]
 
 
 class Assignment(BaseModel):
-    """Layers that are rewritten as another family than the rest.
+    """Layers that are rewritten as a different family than the rest.
 
     Attributes:
-        pattern: Which layers, as in `--keep`.
-        substitution: The family to rewrite them as.
+        pattern: A pattern of layer names, as in `--keep`.
+        substitution: The name of the family to rewrite these layers as.
         config: Options of that family by name.
     """
 
@@ -29,9 +29,9 @@ class Assignment(BaseModel):
 
 
 class PlanOptions(BaseModel):
-    """What is asked of a plan. Every field but `config` and `assign` is an option by the same name.
+    """The options of a plan. Every field except `config` is a command-line option of the same name.
 
-    The descriptions of the fields are the words of `--help`.
+    On the command line `config` is `--option`. `--help` shows the descriptions of the fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,10 +72,10 @@ class PlanOptions(BaseModel):
 
 
 def check_options(options: PlanOptions) -> None:
-    """Makes sure that what is asked makes sense together.
+    """Checks that options make sense together.
 
     Raises:
-        UsageError: If an option has no meaning without another.
+        UsageError: If an option has no meaning without another one.
     """
     if options.head and not options.linear:
         raise UsageError("--head rewrites the last Linear layer; say --linear as well.")
@@ -84,13 +84,13 @@ def check_options(options: PlanOptions) -> None:
 
 
 def check_plan_alone(given: Sequence[str]) -> None:
-    """Makes sure that nothing is asked beside a plan, which has decided it.
+    """Checks that no planning option is given together with a plan, which has decided them all.
 
     Args:
-        given: The options that were given, as the person spelled them.
+        given: The planning options that were given, as the user spelled them.
 
     Raises:
-        UsageError: If there are some.
+        UsageError: If any option was given.
     """
     if given:
         raise UsageError(

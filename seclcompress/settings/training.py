@@ -1,4 +1,4 @@
-"""How to train: one model from which the command line, TOML files and saved runs are all read."""
+"""The training settings: one model for the command line, recipes (TOML files) and saved runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydantic import (
 
 
 def _split(value: Any) -> Any:
-    """Lists come with commas from the command line."""
+    """Splits a list that comes from the command line, where commas separate its items."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
@@ -29,7 +29,7 @@ _RULES = ("ratio", "fixed", "product")
 
 
 def _rule_or_number(value: Any) -> Any:
-    """One message for a union of words and numbers, where pydantic would print one for each."""
+    """Checks the name of a rule or a number; pydantic would report one error per member of the union."""
     if value in _RULES:
         return value
     try:
@@ -41,12 +41,12 @@ def _rule_or_number(value: Any) -> Any:
     return number
 
 
-#: Groups of parameters that structured layers may name; what is in none of them is the rest.
+#: Groups of parameters that structured layers may name. All other parameters are in the group `rest`.
 GROUPS = ("factors", "gains", "norms", "gates")
 
 
 def _pairs(value: Any) -> Any:
-    """Mappings come as NAME=NUMBER with commas from the command line."""
+    """Reads a mapping that comes from the command line as `NAME=NUMBER,NAME=NUMBER`."""
     if not isinstance(value, str):
         return value
     found: dict[str, str] = {}
@@ -68,23 +68,24 @@ def _without_factors(value: Mapping[str, float], info: ValidationInfo) -> Mappin
 
 
 def in_pairs(value: Mapping[str, float]) -> str:
-    """A mapping as it is spelled on the command line: `gains=0,norms=0`."""
+    """Spells a mapping as on the command line: `gains=0,norms=0`."""
     return ",".join(f"{name}={number:g}" for name, number in value.items())
 
 
-#: Settings that change where and how fast a run is computed, and not what it computes. A resumed run
-#: may have others.
+#: Settings that change where and how fast a run computes, but not its result. A resumed run may have
+#: different values for them.
 INCIDENTAL = frozenset({"device", "workers", "cache_images", "checkpoint_seconds", "tensorboard"})
 
-#: Settings that a run without a teacher has no use for.
+#: Settings that a run without a teacher does not use.
 DISTILLATION = ("alpha", "temperature", "beta", "taps")
 
 
 class TrainingSettings(BaseModel):
-    """How to train. Every field is an option of `train` and `distill` and a key in a TOML recipe.
+    """How to train. Every field is an option of `distill` and a key of a TOML recipe.
 
-    The defaults are what the study in docs/training.md found best; `secl-cifar` is the authors' recipe.
-    The descriptions of the fields are the words of `--help`.
+    `train` has the same options except those in `DISTILLATION`. The defaults are the values that the
+    study in docs/training.md found best; `secl-cifar` is the authors' recipe. `--help` shows the
+    descriptions of the fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -94,9 +95,11 @@ class TrainingSettings(BaseModel):
     accumulate: int = Field(
         default=1, ge=1, description="Batches whose gradients are added up for one step."
     )
-    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="sgd has momentum.")
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="Optimizer; sgd uses --momentum."
+    )
     lr: float = Field(default=0.1, gt=0, description="The highest learning rate.")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="Of SGD.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
     lr_scheduler: Literal["cosine", "step"] = Field(
         default="cosine", description="step: × 0.2 at 30, 60 and 80 % of the epochs."
     )
@@ -106,7 +109,7 @@ class TrainingSettings(BaseModel):
     weight_decay: float = Field(
         default=5e-4,
         ge=0,
-        description="Of everything but the structured factors and --group-decay.",
+        description="Weight decay of everything but the structured factors and --group-decay.",
     )
     factor_decay: Annotated[
         Literal["ratio", "fixed", "product"] | float, BeforeValidator(_rule_or_number)
@@ -117,7 +120,7 @@ class TrainingSettings(BaseModel):
         "--weight-decay on the matrix they multiply to.",
     )
     factor_optimizer: Literal["same", "adamw"] = Field(
-        default="adamw", description="Optimiser of the structured factors."
+        default="adamw", description="Optimizer of the structured factors."
     )
     factor_lr: float | None = Field(
         default=None,
@@ -138,7 +141,9 @@ class TrainingSettings(BaseModel):
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="Share of knowledge distillation; 0 is off."
     )
-    temperature: float = Field(default=4.0, gt=0, description="Of knowledge distillation.")
+    temperature: float = Field(
+        default=4.0, gt=0, description="Temperature of knowledge distillation."
+    )
     beta: float = Field(default=1000.0, ge=0, description="Weight of attention transfer; 0 is off.")
     taps: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
         default=(),
@@ -162,10 +167,10 @@ class TrainingSettings(BaseModel):
     mixup: float = Field(default=0.0, ge=0, description="α of mixup; 0 is off.")
     cutmix: float = Field(default=0.0, ge=0, description="α of CutMix; 0 is off.")
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Of the classes' cross-entropy."
+        default=0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy on the classes."
     )
     train_images: int | None = Field(
-        default=None, ge=2, description="Train on so many images, the same share of each class."
+        default=None, ge=2, description="Train on this many images, the same share of each class."
     )
     amp: Literal["off", "bf16", "fp16"] = Field(
         default="off", description="Compute in half precision where that is safe."
@@ -173,11 +178,11 @@ class TrainingSettings(BaseModel):
     channels_last: bool = Field(
         default=True, description="Keep images and weights in torch's channels_last layout."
     )
-    compile: bool = Field(default=False, description="Compile the networks by torch.compile.")
+    compile: bool = Field(default=False, description="Compile the networks with torch.compile.")
     sync_batch_norm: bool = Field(
         default=True, description="With several processes, batch norm over all their images."
     )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Of all random numbers.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of all random numbers.")
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps.")
     workers: int = Field(
         default=0, ge=0, description="Processes that load images, where those are not in memory."
@@ -189,14 +194,19 @@ class TrainingSettings(BaseModel):
         default="stop", description="What to do with an image that cannot be read."
     )
     checkpoint_seconds: float = Field(
-        default=600.0, gt=0, description="Save the state so often within an epoch."
+        default=600.0, gt=0, description="Seconds between saves of the state within an epoch."
     )
     tensorboard: bool = Field(
         default=False, description="Write TensorBoard events beside metrics.jsonl."
     )
 
     def resolved(self, *, crop: bool, flip: bool) -> TrainingSettings:
-        """The settings with what suits the data in the place of what was left to it."""
+        """Returns the settings with `crop` and `flip` decided.
+
+        Args:
+            crop: Whether to crop where the setting leaves it to the data (None).
+            flip: Whether to flip where the setting leaves it to the data (None).
+        """
         chosen = {
             "crop": crop if self.crop is None else self.crop,
             "flip": flip if self.flip is None else self.flip,
@@ -205,17 +215,17 @@ class TrainingSettings(BaseModel):
 
     @property
     def compares_attention(self) -> bool:
-        """Whether attention is transferred, where there is a teacher."""
+        """Whether attention is transferred in a run with a teacher."""
         return self.beta > 0 and bool(self.taps)
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether the loss needs a teacher's answers, where there is one."""
+        """Whether the loss needs the teacher's outputs in a run with a teacher."""
         return self.alpha > 0 or self.compares_attention
 
     @property
     def factor_lr_share(self) -> float:
-        """The learning rate of the structured factors as a share of `lr`."""
+        """The learning rate of the structured factors ÷ `lr`."""
         if self.factor_lr is not None:
             return self.factor_lr
         return 0.1 if self.optimizer == "sgd" and self.factor_optimizer == "adamw" else 1.0

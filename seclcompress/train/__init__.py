@@ -1,4 +1,4 @@
-"""Training: with a teacher it distils, without one it trains. It computes and never prints."""
+"""Training with a teacher (distillation) or without one. This package computes and never prints."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Batch norm over the images of all processes, and running statistics estimated anew.
+"""Batch norm over the images of all processes, and the re-estimation of running statistics.
 
-torch's SyncBatchNorm runs on GPUs only; this one runs anywhere, by the same formulas.
+torch's SyncBatchNorm runs on GPUs only; the one here uses the same formulas and runs on any device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from seclcompress.trace import floating_dtype
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Adds a tensor up over all processes; every process's loss has a part in its gradient."""
+    """Sums a tensor over all processes. The gradient is the sum of all processes' gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
@@ -36,10 +36,10 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SynchronisedBatchNorm(nn.Module):
-    """A batch norm whose mean and variance are those of all processes' images.
+    """A batch norm whose mean and variance are taken over the images of all processes.
 
     Args:
-        norm: The batch norm to stand in for; its parameters and buffers are shared with it.
+        norm: The batch norm to replace; its parameters and buffers are shared with it.
     """
 
     weight: nn.Parameter | None
@@ -49,7 +49,7 @@ class SynchronisedBatchNorm(nn.Module):
         super().__init__()
         self.eps, self.momentum = norm.eps, norm.momentum
         share_state(self, norm)
-        self.original = [norm]  # in a list, so that it is no submodule
+        self.original = [norm]  # in a list, so that it is not registered as a submodule
         self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,9 +86,9 @@ class SynchronisedBatchNorm(nn.Module):
 
 
 def synchronise(network: nn.Module) -> None:
-    """Puts synchronised batch norms in the place of all batch norms; their state is shared."""
+    """Replaces all batch norms by synchronised ones, which share their parameters and buffers."""
     for module in list(network.modules()):
-        # Exactly these: a subclass may do more than normalise.
+        # Subclasses are left alone, because they may do more than normalise.
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
         if isinstance(module, BatchNorm) and type(module) in kinds:
             replace_module(network, module, SynchronisedBatchNorm(module))
@@ -105,13 +105,13 @@ def restore(network: nn.Module) -> None:
 def estimate_anew(
     network: nn.Module, images: Images, presentation: Presentation, order: Sequence[Tensor]
 ) -> None:
-    """Makes batch norm's running statistics those of some training images, with today's weights.
+    """Recomputes batch norm's running statistics from some training images and the current weights.
 
     Args:
-        network: In place; its mode is restored.
+        network: The network, changed in place; its mode is restored.
         images: The training images.
-        presentation: How they are seen.
-        order: The indices of each batch.
+        presentation: How the images are shown.
+        order: The indices of each batch's images.
     """
     dtype = floating_dtype(network)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Where numbers stopped being numbers."""
+"""Finds where values that are not finite first occur."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from seclcompress.torch_private import tree_leaves
 
 
 def where_not_finite(network: nn.Module, passes: Iterable[Callable[[], object]]) -> str:
-    """A sentence that names the weights, the layer or the gradient that is to blame.
+    """Says which weights, which layer's output or which gradient is not finite.
 
     Args:
-        network: After a backward pass.
-        passes: Run the forward passes of the step once more.
+        network: The network after a backward pass.
+        passes: Functions that repeat the forward passes of the step.
+
+    Returns:
+        A sentence for an error message.
     """
     for name, parameter in network.named_parameters():
         if not bool(parameter.isfinite().all()):
@@ -35,14 +38,14 @@ def where_not_finite(network: nn.Module, passes: Iterable[Callable[[], object]])
 
 
 def first_not_finite(network: nn.Module, run: Callable[[], object]) -> str | None:
-    """Which module first gives values that are not finite, the innermost one.
+    """Finds the innermost module whose output is the first that is not finite.
 
     Args:
-        network: Whose modules are watched.
-        run: Runs it.
+        network: The network whose modules are watched.
+        run: Runs a forward pass of the network.
 
     Returns:
-        Its name and kind; None if all values are finite.
+        The module's name and class; None if all outputs are finite.
     """
     found: list[str] = []
 

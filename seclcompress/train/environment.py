@@ -1,4 +1,4 @@
-"""Settings of torch that a run changes, and the memory layout and precision that it computes in."""
+"""Global settings of torch that a run changes, and the run's precision and memory layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(settings: TrainingSettings, device: str) -> Any:
-    """Half precision where that is safe, while the block runs; nothing with `amp` off."""
+    """A context that computes in half precision where that is safe; no effect if `amp` is off."""
     kind = torch.device(device).type
     dtype = _AMP.get(settings.amp, torch.bfloat16)
     return torch.autocast(kind, dtype, enabled=settings.amp != "off")
@@ -24,9 +24,10 @@ def autocast(settings: TrainingSettings, device: str) -> Any:
 
 @contextlib.contextmanager
 def flushed_subnormals() -> Iterator[None]:
-    """Products of many small factors become subnormal numbers, on which a CPU is slow.
+    """Flushes subnormal numbers to zero while the block runs.
 
-    The setting is the whole process's, so it is put back.
+    Products of many small factors become subnormal numbers, with which a CPU computes slowly. The
+    setting applies to the whole process, so it is restored after the block.
     """
     smallest = torch.tensor([5e-324], dtype=torch.float64)
     flushed_before = bool((smallest * 1 == 0).all())
@@ -38,13 +39,13 @@ def flushed_subnormals() -> Iterator[None]:
 
 
 def layout(settings: TrainingSettings, data: Data) -> torch.memory_format:
-    """The layout of images and of 4-dimensional weights."""
+    """The memory layout of images and of 4-dimensional weights in a run."""
     flat = len(data.input_size) == 3
     return torch.channels_last if settings.channels_last and flat else torch.contiguous_format
 
 
 def lay_out(network: nn.Module, settings: TrainingSettings, data: Data) -> nn.Module:
-    """The network with its 4-dimensional weights in the images' layout."""
+    """Puts a network's 4-dimensional weights into the images' memory layout; returns the network."""
     wanted = layout(settings, data)
     for parameter in network.parameters():
         if parameter.dim() == 4:

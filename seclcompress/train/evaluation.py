@@ -1,4 +1,4 @@
-"""How well a network does on test images."""
+"""The accuracy and the loss of a network on test images."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from seclcompress.processes import Processes
 from seclcompress.trace import eval_mode, floating_dtype
 from seclcompress.train.batch_norm import estimate_anew
 
-#: Batches that batch norm's statistics are estimated from.
+#: The number of batches from which batch norm's statistics are estimated.
 _BATCHES = 32
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a network does on test images.
+    """The figures of a network on test images.
 
     Attributes:
-        accuracy: Top-1, in percent.
-        top5_accuracy: How often the right class is among the five with the highest scores, in
-            percent; of fewer classes, among all.
+        accuracy: Top-1 accuracy in percent.
+        top5_accuracy: Top-5 accuracy in percent; with at most five classes it is 100.
         loss: Mean cross-entropy.
-        images: How many there were.
+        images: The number of test images.
     """
 
     accuracy: float
@@ -39,7 +38,15 @@ class Evaluation:
 
 
 def logits(output: Any) -> tuple[Tensor, list[Tensor]]:
-    """A network's class scores, and those of auxiliary heads that only run in training."""
+    """Separates a network's class scores from those of auxiliary heads, which only run in training.
+
+    Args:
+        output: What the network returned: a tensor, or a dictionary or sequence of tensors, the class
+            scores first.
+
+    Returns:
+        The class scores, and a list of the auxiliary ones.
+    """
     if isinstance(output, Tensor):
         return output, []
     parts = list(output.values()) if isinstance(output, dict) else list(output)
@@ -48,7 +55,7 @@ def logits(output: Any) -> tuple[Tensor, list[Tensor]]:
 
 
 def in_order(images: Images, batch_size: int) -> list[Tensor]:
-    """The indices of all images, in batches."""
+    """The indices of all images in their order, in batches."""
     return list(torch.arange(len(images)).split(batch_size))
 
 
@@ -62,16 +69,20 @@ def evaluate(
     on_batch: Callable[[int, int], object] | None = None,
     processes: Processes | None = None,
 ) -> Evaluation:
-    """Accuracy and loss on the test images, in eval mode; the network's modes are restored.
+    """Measures accuracy and loss on the test images, in eval mode; the modules' modes are restored.
 
     Args:
-        network: On `device`.
-        data: Whose test images.
-        batch_size: Images at once.
-        device: Where to compute.
+        network: The network, on `device`.
+        data: The data set.
+        batch_size: Images per batch.
+        device: The device to compute on.
         workers: Processes that load images.
-        on_batch: Is told how many of how many images are done.
-        processes: Which of how many this is; each looks at its share of the images.
+        on_batch: Is called after each batch with the number of images done and their total.
+        processes: This process and their number; each process evaluates its share of the images. By
+            default there is one.
+
+    Returns:
+        The figures over the images of all processes.
 
     Raises:
         DataError: If an image cannot be read.
@@ -106,16 +117,17 @@ def accuracy_before(
     estimate_batch_norm: bool,
     workers: int = 0,
 ) -> Evaluation:
-    """How well a student does before it is trained; it stays as it is.
+    """Evaluates a copy of a student before it is trained; the student itself is not changed.
 
     Args:
-        network: On this process's device.
-        data: Its training images are looked at without augmentation.
-        batch_size: Images at once.
-        processes: Which of how many this is, and where it computes.
+        network: The student, on this process's device.
+        data: The data set. Its training images are shown without augmentation.
+        batch_size: Images per batch.
+        processes: This process, its device, and the number of processes.
+        estimate_batch_norm: Whether to estimate batch norm's running statistics from training images
+            first. The new layers need this: the statistics come from the original, whose layers have
+            different outputs.
         workers: Processes that load images.
-        estimate_batch_norm: Whether to give batch norm the statistics of the new layers' outputs
-            first: those that came from the original are of other ones.
     """
     student, device = copy.deepcopy(network), processes.device
     if estimate_batch_norm:

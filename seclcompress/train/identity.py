@@ -1,4 +1,4 @@
-"""What a run is, beside its settings: a checkpoint goes on with nothing else."""
+"""The identity of a run beside its settings. A checkpoint resumes only a run of the same identity."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from seclcompress.data import Data
 def identity(
     network: nn.Module, teacher: nn.Module | None, data: Data, processes: int
 ) -> dict[str, Any]:
-    """Fingerprints of the networks' weights and of all that decides what the images mean.
+    """Fingerprints the networks' weights, the images' labels and their presentation.
 
     Args:
-        network: Before the first step.
-        teacher: Whom it learns from.
-        data: What it is trained and tested on; pixels are not looked at.
-        processes: How many train together.
+        network: The network before the first step.
+        teacher: The teacher; None if there is none.
+        data: The data set; its pixels are not read.
+        processes: The number of processes that train together.
+
+    Returns:
+        A dictionary for the checkpoint; two runs match if their dictionaries are equal.
     """
     return {
         "data": data.name,
@@ -38,7 +41,7 @@ def _of_weights(network: nn.Module) -> str:
 
 
 def _of_data(data: Data) -> str:
-    """Of all that decides what the images mean, but for their pixels."""
+    """A fingerprint of classes, preprocessing, default augmentation and labels; not of the pixels."""
     digest = hashlib.sha256(repr((data.classes, data.preprocessing, data.crop, data.flip)).encode())
     for images in (data.train, data.test):
         digest.update(images.labels.to(torch.int64).cpu().numpy().data)

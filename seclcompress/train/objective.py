@@ -1,4 +1,4 @@
-"""What training minimises: classes, the teacher's scores and attention, and decay of products."""
+"""The loss of training: classes, the teacher's scores and attention, and decay of products."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ from seclcompress.train.teacher import Lesson, Teacher
 
 
 def mix(batch: Batch, settings: TrainingSettings, classes: int) -> Batch:
-    """Mixup or CutMix of a batch, one of them at random where both are on; targets become shares.
+    """Applies mixup or CutMix to a batch: one of them, chosen at random, if both are on.
 
     Args:
         batch: Images and class indices.
-        settings: `mixup` and `cutmix`.
-        classes: How many there are.
+        settings: The settings; `mixup` and `cutmix` are used.
+        classes: The number of classes.
+
+    Returns:
+        The mixed batch, whose targets are probabilities, shape (batch, classes). Without mixup and
+        CutMix, the batch itself.
     """
     chosen: list[v2.Transform] = []
     if settings.mixup > 0:
@@ -46,11 +50,11 @@ class Objective:
     """The loss of a network on a batch.
 
     Args:
-        network: Whose modules are tapped.
-        forward: What is called: the network, or a wrapper of it.
-        settings: Which losses.
-        classes: How many there are.
-        teacher: Whom to learn from; None for the classes alone.
+        network: The network whose modules are tapped.
+        forward: The module to call: the network, or a wrapper of it (compiled, distributed).
+        settings: The losses and their weights.
+        classes: The number of classes.
+        teacher: The teacher; None to learn from the classes alone.
     """
 
     def __init__(
@@ -71,7 +75,8 @@ class Objective:
             module.keep_product(settings.factor_decay == "product")
 
     def __enter__(self) -> Objective:
-        # The taps stay in place for the whole run: a compiled network sees those that it began with.
+        # The taps stay for the whole run: a compiled network only runs hooks that were there when it
+        # was compiled.
         self._taps.__enter__()
         return self
 
@@ -97,14 +102,14 @@ class Objective:
         return loss
 
     def again(self, batch: Batch) -> object:
-        """The same pass once more, uncompiled and in this process alone, for its modules' outputs."""
+        """Repeats the forward pass, uncompiled and in this process alone, for hooks on modules."""
         images = mix(batch, self._settings, self._classes).images
         output = self._network(images)
         self._taps.clear()
         return output
 
     def penalty(self) -> Tensor | None:
-        """The decay of the structured layers' products, once a step; None where there is none."""
+        """The decay of the structured layers' products, to be added once per step; None without one."""
         if self._settings.factor_decay != "product" or not self._structured:
             return None
         products = [product for module in self._structured for product in module.products()]

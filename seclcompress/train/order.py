@@ -1,4 +1,4 @@
-"""What a step is made of: which images, in which batches, and which random numbers."""
+"""The composition of a step: its images, its batches and its random numbers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from seclcompress.settings.training import TrainingSettings
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the optimisers.
+    """One step of the optimizers.
 
     Attributes:
-        epoch: From 1.
-        index: Within the epoch, from 0.
-        images: How many it is over, in all processes together.
+        epoch: The epoch, from 1.
+        index: The number of the step within the epoch, from 0.
+        images: The number of images in the step, over all processes.
         parts: The indices of the images of each batch of this process.
-        seed: Of what the step draws in this process, in dropout and mixup.
+        seed: The seed of random numbers drawn during the step in this process (dropout, mixup).
     """
 
     epoch: int
@@ -35,18 +35,29 @@ class Step:
         return f"step {self.index + 1} of epoch {self.epoch}"
 
     def seed_random_numbers(self) -> None:
-        """Makes what the step draws a function of the step alone."""
+        """Seeds torch, so that random numbers drawn during the step depend on the step alone."""
         torch.manual_seed(self.seed)
 
 
 def steps_of(
     epoch: int, data: Data, settings: TrainingSettings, processes: Processes
 ) -> list[Step]:
-    """The steps of an epoch, as this process takes part in them."""
+    """The steps of an epoch, each with this process's share of the images.
+
+    Args:
+        epoch: The epoch, from 1.
+        data: The data set.
+        settings: The seed, the batch size and the number of accumulated batches.
+        processes: This process and the number of processes.
+
+    Returns:
+        The steps. A last step with too few images is left out.
+    """
     several = processes.size > 1
     together = processes.size * settings.accumulate
     order = shuffled(len(data.train), settings.seed, epoch)
-    # Every batch of every process needs an image, and one that batch norm is taken over needs two.
+    # Every batch of every process needs an image. Batch norm needs two: over all processes if it is
+    # synchronised, in each batch otherwise.
     shared = settings.sync_batch_norm and several
     at_least = max(2, together if shared else 2 * together)
     alone = together == 1 and len(order) == 1

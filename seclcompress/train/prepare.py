@@ -1,4 +1,4 @@
-"""The network as a run computes with it: over several processes, compiled, with what it minimises."""
+"""Prepares a network for a run: distributed over processes, compiled, together with its loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seclcompress.train.teacher import Teacher
 
 
 def augmentation_of(settings: TrainingSettings) -> Augmentation:
-    """What happens to an image that is trained on."""
+    """The random transformations of training images that the settings ask for."""
     return Augmentation(
         crop=bool(settings.crop),
         flip=bool(settings.flip),
@@ -31,13 +31,13 @@ def augmentation_of(settings: TrainingSettings) -> Augmentation:
 def training_presentation(
     data: Data, settings: TrainingSettings, device: str, epoch: int
 ) -> Presentation:
-    """How the training images are seen in an epoch.
+    """How the training images are shown in an epoch.
 
     Args:
-        data: Whose images.
-        settings: How they are augmented, and read.
-        device: Where they go.
-        epoch: On which the augmentation depends.
+        data: The data set.
+        settings: The augmentation, the seed and the number of workers.
+        device: The device that batches are moved to.
+        epoch: The epoch, on which the augmentation depends.
     """
     return Presentation(
         data.input_size,
@@ -58,14 +58,14 @@ def prepared(
     settings: TrainingSettings,
     processes: Processes,
 ) -> Iterator[Objective]:
-    """The objective of a run, while the block runs; afterwards the network is as it was.
+    """Yields the objective of a run for the duration of a block; then restores the network.
 
     Args:
-        network: What is trained. It is wrapped and compiled as the settings say.
-        teacher: Whom it learns from. Where nothing is random about the images it is asked here, once.
-        data: What it is trained on.
-        settings: How.
-        processes: Which of how many this is.
+        network: The network to train. It is wrapped and compiled as the settings ask.
+        teacher: The teacher. If the training images are not random, its outputs are computed here, once.
+        data: The data set.
+        settings: The training settings.
+        processes: This process and the number of processes.
     """
     several = processes.size > 1
     if several and settings.sync_batch_norm:

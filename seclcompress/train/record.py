@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: a line of metrics an epoch, the best weights, checkpoints."""
+"""The files of a run in its folder: one line of metrics per epoch, the best weights, checkpoints."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Record:
     """How far a run has come, in memory and in its folder.
 
     Args:
-        folder: Of work in progress.
-        network: Whose weights are saved.
-        optimizers: Whose tensors are saved.
-        scaler: Whose scale is saved.
+        folder: The folder of the run in progress.
+        network: The network; checkpoints hold its weights.
+        optimizers: The optimizers; checkpoints hold their tensors.
+        scaler: The gradient scaler; checkpoints hold its state.
         progress: How far the run has come.
-        writes: Whether this process is the one that writes.
+        writes: Whether this process writes files.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Record:
 
     @property
     def seconds_since_save(self) -> float:
-        """How much would be lost if the process died now."""
+        """Seconds since the last checkpoint, which would be lost if the process died now."""
         return time.monotonic() - self._last_saved
 
     def add_step(self, images: int, loss: float, seconds: float, loading: float) -> None:
-        """Counts a step that is done.
+        """Adds a finished step to the progress.
 
         Args:
-            images: How many it was over.
-            loss: The mean over them.
-            seconds: That it took.
-            loading: Of these, waiting for images.
+            images: Images in the step.
+            loss: The mean loss over these images.
+            seconds: Seconds that the step took.
+            loading: Of `seconds`, those spent waiting for images.
         """
         progress = self.progress
         progress.step += 1
@@ -71,19 +71,19 @@ class Record:
     def add_epoch(
         self, epoch: int, tested: Evaluation, lr: float, seconds: float
     ) -> dict[str, Any]:
-        """Keeps what an epoch reached, and saves the state.
+        """Adds a finished epoch to the history and writes the epoch's files.
 
         Args:
-            epoch: That is done.
-            tested: The network on the test images.
-            lr: The learning rate of the last step.
-            seconds: That the test took.
+            epoch: The number of the finished epoch, from 1.
+            tested: The network's figures on the test images.
+            lr: The learning rate of the epoch's last step.
+            seconds: Seconds that the test took.
 
         Returns:
             The epoch's line of metrics.jsonl.
 
         Raises:
-            ArtefactError: If it cannot be written.
+            ArtefactError: If a file cannot be written.
         """
         progress = self.progress
         line = {
@@ -106,7 +106,8 @@ class Record:
         if self._writes:
             lines = "".join(json.dumps(line) + "\n" for line in progress.history)
             add_file(self.folder, METRICS, lines.encode())
-        # The checkpoint comes last: a run that dies in between does the epoch's test again.
+        # The checkpoint is written last, so that a run that dies before it repeats the end of the epoch
+        # and writes the other files again.
         self.save()
         return line
 
@@ -114,7 +115,7 @@ class Record:
         """Writes a checkpoint.
 
         Raises:
-            ArtefactError: If it cannot be written; the earlier one is still there.
+            ArtefactError: If it cannot be written; the earlier one is then still there.
         """
         if self._writes:
             self.progress.scaler = self._scaler.state_dict()
@@ -122,7 +123,7 @@ class Record:
         self._last_saved = time.monotonic()
 
     def where_it_stands(self) -> str:
-        """A sentence on what is saved, for the message of an error."""
+        """Says what is saved, in a sentence for an error message."""
         history = self.progress.history
         if not history and not self.progress.step:
             return "No step had been finished."

@@ -1,4 +1,9 @@
-"""Going on with an interrupted run: only with the same settings, networks and images."""
+"""Resumes an interrupted run, exactly.
+
+A run draws all random numbers from its seed, the epoch and the step (see `order` and
+`data.augmentation`). So the checkpointed weights, optimizer tensors and number of steps determine the
+rest of the run, provided that settings, networks and images are the same; this module compares them.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +21,11 @@ from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 
 
 def started_with(settings: TrainingSettings, identity: dict[str, Any]) -> dict[str, Any]:
-    """All that decides what a run computes, as a checkpoint keeps it.
+    """Everything that decides the result of a run, in the form that a checkpoint keeps.
 
     Args:
-        settings: How it trains.
-        identity: Of its networks and data, as `identity.identity` gives it.
+        settings: The training settings; the `INCIDENTAL` ones are left out.
+        identity: The identity of networks and data, from `identity.identity`.
     """
     chosen: dict[str, Any] = json.loads(settings.model_dump_json(exclude=set(INCIDENTAL)))
     return {**chosen, **identity}
@@ -33,20 +38,21 @@ def resume(
     scaler: torch.amp.GradScaler,
     mine: dict[str, Any],
 ) -> Progress:
-    """Puts the state of the run in a folder back.
+    """Restores the state of an interrupted run.
 
     Args:
-        folder: Of work in progress.
-        network: Gets the weights.
-        optimizers: Get their tensors.
-        scaler: Gets its scale.
-        mine: What this run was started with; the run in the folder must agree.
+        folder: The folder of the run in progress.
+        network: Receives the weights.
+        optimizers: Receive their tensors.
+        scaler: Receives its state.
+        mine: What this run was started with (`started_with`); the run in the folder must match it.
 
     Returns:
-        How far that run has come.
+        How far the interrupted run had come.
 
     Raises:
-        TrainingError: If there is none, or it was started with other settings.
+        TrainingError: If there is no checkpoint that can be read, or its run was started with different
+            settings, networks or images.
     """
     progress = read_checkpoint(folder, network, optimizers)
     different = sorted(

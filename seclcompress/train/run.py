@@ -1,10 +1,10 @@
-"""A run from top to bottom: its epochs, their steps, what is kept of it, and where it can stop.
+"""A training run: its epochs and steps, its checkpoints, and the points at which it can stop.
 
-What a run is stands in `TrainingSettings`; what happens in it is told to an `Observer`.
+`TrainingSettings` define a run; an `Observer` receives its progress.
 
-A run is a function of its settings, its data and its networks: the order of the images, their
-augmentation and dropout come from the seed, the epoch and the step. So it can stop after any step and
-go on from there, and on a CPU it ends with the same bytes.
+The result of a run is a function of its settings, data and networks. The order of the images, their
+augmentation and dropout depend only on the seed, the epoch and the step. So a run can stop after any
+step and resume from there. On a CPU, the resumed run ends with the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -42,27 +42,29 @@ from seclcompress.train.teacher import Teacher
 
 
 class Stopped(Exception):  # noqa: N818 (no error)
-    """A run was asked to stop, and its state is saved."""
+    """A run stopped as asked; its state is saved."""
 
 
 class Trainer:
-    """Trains one network in one folder of work in progress.
+    """Trains one network, with one folder for the files of the run in progress.
 
     Args:
-        network: The network to train, in place.
-        data: What to train and test on.
-        settings: How; `taps` are taken as they are.
-        folder: Where the checkpoints, the best weights and metrics.jsonl are kept.
-        teacher: The network to distil from; None to train without.
-        original_parameters: Of the network that this one was made from; by default its own.
-        new_layers: Whether layers are untrained, so that batch norm's statistics are of other ones.
-        observer: Is told what happens.
-        processes: Which of how many this is.
+        network: The network, trained in place.
+        data: The data set to train and test on.
+        settings: The training settings. Empty `taps` mean no attention transfer.
+        folder: The folder for checkpoints, the best weights and metrics.jsonl.
+        teacher: The network to distill from; None to train without a teacher.
+        original_parameters: The number of parameters of the original network; by default that of
+            `network`.
+        new_layers: Whether the network has untrained layers. Batch norm's running statistics then come
+            from the original's layers and are estimated again for the accuracy before training.
+        observer: Receives the progress of the run.
+        processes: This process and the number of processes; by default there is one.
 
     Raises:
-        TrainingError: If nothing can be trained.
-        DataError: If there are no images, or labels that are none of the classes'.
-        UsageError: If the settings name a group of parameters that nobody knows.
+        TrainingError: If all parameters are frozen.
+        DataError: If there are no images, or a label is not the index of a class.
+        UsageError: If the settings name an unknown group of parameters.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Trainer:
             )
         mine = sum(parameter.numel() for parameter in network.parameters())
         decay = factor_decay(settings, mine, original_parameters or mine)
-        #: What the optimiser takes off the structured factors; None for a network without any.
+        #: The weight decay that is applied to the structured factors; None for a network without any.
         self.factor_decay = decay if FACTORS in parameter_groups(network) else None
         self.optimizers = make_optimizers(network, settings, decay)
         kind = torch.device(device).type
@@ -119,18 +121,19 @@ class Trainer:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One record a finished epoch."""
+        """One record per finished epoch."""
         return self.progress.history
 
     def stop(self) -> None:
-        """Asks the run to save its state after the step it is in, and to raise `Stopped`."""
+        """Asks the run to save its state after the current step and to raise `Stopped`."""
         self._stopping = True
 
     def resume(self) -> None:
-        """Goes on where the run in this folder stopped.
+        """Loads the checkpoint in the folder, from which `run` continues.
 
         Raises:
-            TrainingError: If there is none, or it was started with other settings.
+            TrainingError: If there is no checkpoint that can be read, or its run was started with
+                different settings, networks or images.
         """
         self._record.progress = resume(
             self._record.folder,
@@ -141,17 +144,21 @@ class Trainer:
         )
 
     def run(self, time_limit: float | None = None) -> list[dict[str, Any]]:
-        """Trains to the last epoch; the state is saved after each one, and now and then within.
+        """Trains to the last epoch.
+
+        The state is saved after each epoch, and within an epoch every `checkpoint_seconds`.
 
         Args:
-            time_limit: Seconds after which to stop as `stop` does.
+            time_limit: Seconds after which the run stops as if `stop` had been called.
 
         Returns:
-            One record an epoch: epoch, train_loss, test_loss, accuracy, lr, seconds, images_per_second.
+            One record per epoch: epoch, train_loss, test_loss, accuracy, top5_accuracy, lr, seconds,
+            loading_seconds, images_per_second.
 
         Raises:
-            Stopped: If `stop` was called, or the time is over; the state is saved.
-            TrainingError: If the loss or a gradient is no longer finite.
+            Stopped: If `stop` was called or the time limit is reached; the state is saved.
+            TrainingError: If the loss or a gradient is no longer finite, or there are too few images for
+                one step.
             DataError: If an image cannot be read.
             ArtefactError: If the state cannot be saved.
         """
@@ -187,7 +194,7 @@ class Trainer:
         return self.history
 
     def _look_before(self, teacher: Teacher) -> dict[str, float]:
-        """What teacher and student get right before the first step, in percent of the test images."""
+        """The accuracies of teacher and student before the first step, in percent of the test images."""
         theirs = self._evaluate(teacher.network)
         mine = accuracy_before(
             self.network,
@@ -200,7 +207,7 @@ class Trainer:
         return {"teacher": theirs.accuracy, "student before": mine.accuracy}
 
     def _train(self, epoch: int, take: Stepper) -> None:
-        """The steps of an epoch that are still to be done."""
+        """Takes the remaining steps of an epoch."""
         steps = self._steps(epoch)
         left = steps[self.progress.step :]
         order = [part for step in left for part in step.parts]
@@ -221,7 +228,9 @@ class Trainer:
             seconds = time.monotonic() - began
             self._record.add_step(stepped.images, stepped.loss, seconds, stepped.loading)
             self.observer.step(epoch, stepped.images, stepped.loss, lr)
-            # What one process is told, the others learn at the end of the next step.
+            # With several processes, all must stop after the same step. `stepped.stopping` says whether
+            # any process was asked to stop before the end of this step; a later request counts at the
+            # next step.
             alone = self.processes.size == 1
             stopping = stepped.stopping or (alone and self._asked_to_stop())
             if stopping or self._record.seconds_since_save > self.settings.checkpoint_seconds:
@@ -231,8 +240,8 @@ class Trainer:
                 raise Stopped
 
     def _test(self, epoch: int, steps: int) -> None:
-        """The end of an epoch: the test images, and all that is kept of it."""
-        self.processes.share_buffers(self.network)  # without synchronised batch norm they differ
+        """Ends an epoch: evaluates the test images and writes the epoch's files."""
+        self.processes.share_buffers(self.network)  # they differ unless batch norm is synchronised
         began = time.monotonic()
         tested = self._evaluate(self.network)
         if not math.isfinite(tested.loss):
@@ -240,7 +249,7 @@ class Trainer:
                 f"The loss on the test images is {tested.loss} after epoch {epoch}. Try a smaller "
                 f"--lr (it is {self.settings.lr}). {self._record.where_it_stands()}"
             )
-        # Asked anew: a run that goes on here has not done the epoch's last step itself.
+        # Computed again, because a run resumed after the epoch's last step has not taken that step.
         lr = set_learning_rate(self.optimizers, self.settings, epoch - 1 + (steps - 1) / steps)
         self.observer.epoch(self._record.add_epoch(epoch, tested, lr, time.monotonic() - began))
 

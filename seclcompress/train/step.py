@@ -1,4 +1,4 @@
-"""One step of the optimisers: forwards and backwards over its batches, checks, new weights."""
+"""One step of the optimizers: forward and backward passes over its batches, checks, the update."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from seclcompress.train.order import Step
 
 
 class Stepped(NamedTuple):
-    """What a step came to.
+    """The result of a step.
 
     Attributes:
-        loss: The mean over the images of all processes.
-        images: How many they were: fewer than planned, if some cannot be read and are left out.
-        stopping: Whether any process was told to stop.
-        loading: Seconds of waiting for images.
+        loss: The mean loss over the images of all processes.
+        images: The number of these images; less than planned if unreadable ones are left out.
+        stopping: Whether any process was asked to stop.
+        loading: Seconds spent waiting for images.
     """
 
     loss: float
@@ -41,21 +41,21 @@ class Stepped(NamedTuple):
     loading: float
 
 
-class NotFinite(Exception):  # noqa: N818 (the run makes an error of it)
-    """The loss or a gradient of a step is no number, in words that say where."""
+class NotFinite(Exception):  # noqa: N818 (the run turns it into an error)
+    """The loss or a gradient of a step is not finite; the message says where."""
 
 
 class Stepper:
     """Takes the steps of a run, one after the other.
 
     Args:
-        network: What is trained.
-        objective: What is minimised.
-        optimizers: Change the network's parameters.
-        scaler: Keeps fp16's gradients in range.
-        data: Whose batches are read; for the images' layout.
-        settings: How.
-        processes: Which of how many this is.
+        network: The network to train.
+        objective: The loss to minimise.
+        optimizers: The optimizers of the network's parameters.
+        scaler: The gradient scaler, which keeps fp16 gradients in range.
+        data: The data set; its input size decides the memory layout of the images.
+        settings: The training settings.
+        processes: This process and the number of processes.
     """
 
     def __init__(
@@ -79,13 +79,17 @@ class Stepper:
         """Takes one step.
 
         Args:
-            step: Which.
-            batches: Gives its batches next.
-            stopping: Whether this process was told to stop; asked at the end, the others are told.
+            step: The step.
+            batches: An iterator whose next batches are those of the step.
+            stopping: Returns whether this process was asked to stop. It is called after the backward
+                passes, and its answer is sent to all processes.
+
+        Returns:
+            The loss, and whether any process was asked to stop.
 
         Raises:
-            NotFinite: If the loss or a gradient is not; the weights are still those of before.
-            TrainingError: If the network cannot be trained on such images.
+            NotFinite: If the loss or a gradient is not finite. The weights are not changed.
+            TrainingError: If the network cannot be trained on images of this size or number.
             DataError: If an image cannot be read.
         """
         step.seed_random_numbers()
@@ -105,7 +109,7 @@ class Stepper:
         told = total.new_tensor([sum(len(batch.targets) for batch in read), stopping()])
         summed, images, stop = self._processes.total(torch.stack([total, *told])).tolist()
         gradients = [p.grad for p in self._network.parameters() if p.grad is not None]
-        if images != step.images:  # some could not be read
+        if images != step.images:  # `_backward` divided by the planned number of images
             scale_all(gradients, step.images / images)
         loss = summed * step.images / images
         if not math.isfinite(loss) or self._lost(gradients):
@@ -123,8 +127,8 @@ class Stepper:
         return batch._replace(images=images)
 
     def _backward(self, step: Step, batch: Batch, *, last: bool) -> Tensor:
-        """Adds a batch's gradients; returns its share of the step's loss."""
-        # DDP averages over processes what should be added up, each image once.
+        """Adds a batch's gradients; returns the batch's share of the step's loss."""
+        # Gradients should be summed over processes. DDP averages them, hence the factor `size`.
         weight = len(batch.targets) / step.images * self._processes.size
         with self._together(last):
             with autocast(self._settings, self._processes.device), _words(step, batch):
@@ -135,20 +139,23 @@ class Stepper:
         return loss.detach() / self._processes.size
 
     def _together(self, last: bool) -> Any:
-        """Gradients travel between processes once a step."""
+        """A context in which DDP exchanges gradients only with a step's last batch."""
         forward = self._objective.forward
         if isinstance(forward, DistributedDataParallel) and not last:
             return forward.no_sync()
         return contextlib.nullcontext()
 
     def _lost(self, gradients: list[Tensor]) -> bool:
-        """Whether gradients are not finite, and not only because fp16's scale is still too large."""
+        """Whether gradients are not finite for another reason than a too large scale of fp16.
+
+        If the scale is above 1, the scaler skips the step and lowers the scale.
+        """
         if bool(torch.nn.utils.get_total_norm(gradients).isfinite()):
             return False
         return not self._scaler.is_enabled() or self._scaler.get_scale() <= 1
 
     def _passes(self, step: Step, read: list[Batch]) -> Iterator[Callable[[], object]]:
-        """The forward passes of a step once more, with the same random numbers."""
+        """Yields functions that repeat a step's forward passes; each starts from the step's seed."""
         for batch in read:
             step.seed_random_numbers()
             with autocast(self._settings, self._processes.device):
@@ -157,11 +164,12 @@ class Stepper:
 
 @contextlib.contextmanager
 def _words(step: Step, batch: Batch) -> Iterator[None]:
+    """Turns torch's error in a forward pass into one that names the step and the images."""
     try:
         yield
-    except torch.OutOfMemoryError:  # whoever asked for the run knows what to say to that
+    except torch.OutOfMemoryError:  # the caller of the run reports it with advice
         raise
-    except (ValueError, RuntimeError) as error:  # torch's own words say what does not fit
+    except (ValueError, RuntimeError) as error:  # torch's message says what does not fit
         raise TrainingError(
             f"The network cannot train on {len(batch.targets)} images of "
             f"{tuple(batch.images.shape[1:])} ({step}): {error}"

@@ -1,4 +1,4 @@
-"""What the teacher says about images: class scores and attention maps, asked each time or remembered."""
+"""The teacher's outputs: class scores and attention maps, computed for each batch or once for a run."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ from seclcompress.taps import Taps
 from seclcompress.trace import floating_dtype
 from seclcompress.train.evaluation import in_order, logits
 
-#: What is remembered may take so many bytes.
+#: Largest size in bytes of the outputs that are kept in memory.
 _MEMORY = 2**30
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """The teacher's class scores (batch, classes), and its attention maps, each (batch, positions)."""
+    """The teacher's outputs for a batch.
+
+    Attributes:
+        scores: Class scores, shape (batch, classes).
+        maps: Attention maps, each of shape (batch, positions).
+    """
 
     scores: Tensor
     maps: list[Tensor]
 
 
 class Teacher:
-    """A trained network that is only ever run in eval mode and inference mode.
+    """A trained network, always run in eval mode and in torch's inference mode.
 
     Args:
-        network: On the device where it is to run; frozen.
-        taps: Modules whose attention is compared.
+        network: The network on the device where it runs. Its parameters are frozen here.
+        taps: Names of the modules whose attention is compared.
     """
 
     def __init__(self, network: nn.Module, taps: tuple[str, ...]) -> None:
@@ -38,33 +43,34 @@ class Teacher:
         self._run: nn.Module = self.network
         self._taps = Taps(self.network, taps)
         self._dtype = floating_dtype(network)
-        self._taps.__enter__()  # for good: a compiled network sees the taps that it began with
+        # The taps stay: a compiled network only runs hooks that were there when it was compiled.
+        self._taps.__enter__()
         self._remembered: list[Tensor] | None = None
 
     def compile(self) -> None:
-        """Lets torch compile it."""
+        """Compiles the network with torch.compile."""
         self._run = torch.compile(self.network)  # type: ignore[assignment]
 
     def teach(self, batch: Batch) -> Lesson:
-        """What it says about a batch, as tensors that autograd may keep."""
+        """The teacher's outputs for a batch, as tensors that autograd can save for a backward pass."""
         if self._remembered is not None:
             device = batch.images.device
             scores, *maps = (kept[batch.indices].to(device) for kept in self._remembered)
         else:
-            # Tensors made in inference mode cannot be kept for a backward pass; their copies can.
+            # Autograd cannot save tensors made in inference mode, but it can save their copies.
             scores, *maps = (tensor.clone() for tensor in self._ask(batch.images))
         return Lesson(scores, maps)
 
     def remember(self, images: Images, presentation: Presentation, batch_size: int) -> bool:
-        """Asks once about all images, in their order, so that an epoch need not ask again.
+        """Computes and keeps the outputs for all images, so that no epoch needs to run the teacher.
 
         Args:
             images: The training images.
-            presentation: How they are seen; nothing may be random about it.
-            batch_size: Images at once.
+            presentation: How the images are shown; without augmentation.
+            batch_size: Images per batch.
 
         Returns:
-            Whether it is remembered; not, where it would take too much memory.
+            Whether the outputs are kept. They are not if they would take more than 1 GiB.
         """
         kept: list[Tensor] | None = None
         for batch in images.read(in_order(images, batch_size), presentation):

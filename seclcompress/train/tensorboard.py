@@ -1,4 +1,4 @@
-"""A run as TensorBoard events."""
+"""Writes a run's progress as TensorBoard events."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EVENTS = "events.out.tfevents."  # TensorBoard adds the time and the machine
 
 
 class TensorBoard(Observer):
-    """Writes what a `Trainer` tells it as TensorBoard events, while it is open.
+    """An observer that writes TensorBoard events. Use it as a context manager.
 
     Args:
-        folder: Where the events file goes.
+        folder: The folder for the events file.
 
     Raises:
         UsageError: If tensorboard is not installed.
@@ -34,13 +34,14 @@ class TensorBoard(Observer):
                 "--tensorboard needs the tensorboard package: pip install 'seclcompress[tensorboard]'"
             ) from error
         self._folder = folder
-        # What an interrupted run wrote of steps that are done again is not to be shown twice.
+        # An interrupted run may have written events of steps after its checkpoint. These steps are
+        # repeated, so TensorBoard is told to drop the old events.
         self._open = lambda done: SummaryWriter(folder, purge_step=done + 1 if done else None)
         self._writer: SummaryWriter | None = None
         self._step = 0
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
-        """Goes on after the steps that are done; what was written of later ones is superseded."""
+        """Opens the events file. Old events of steps after `finished` are superseded."""
         del epochs, steps
         note(self._folder, f"{EVENTS}*")
         self._writer, self._step = self._open(finished), finished
@@ -54,7 +55,7 @@ class TensorBoard(Observer):
         self._writer.add_scalar("lr", lr, self._step)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Writes an epoch's figures."""
+        """Writes the figures of an epoch."""
         assert self._writer is not None
         for key, name in (
             ("train_loss", "loss/train"),

@@ -1,7 +1,7 @@
-"""What a person does with this package, one typed function each: the public API.
+"""The public API: one typed function for each task of a user.
 
-Each returns what it found as data and tells an `Observer` what happens meanwhile; the command line
-draws both, and computes nothing itself.
+Each function returns its results as data and reports progress to an `Observer`. The command line shows
+both and computes nothing itself.
 """
 
 from __future__ import annotations

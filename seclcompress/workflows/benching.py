@@ -1,4 +1,4 @@
-"""A whole network five ways by the clock."""
+"""Times a whole network in five variants."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _BY_THE_CLOCK = PlanOptions(cost_model="measured")
 
 @dataclass(frozen=True)
 class Benched:
-    """What a stopwatch said.
+    """The timings of a network.
 
     Attributes:
         located: The network.
         machine: Processor, threads, versions.
-        batch_size: Images at once.
-        measured: By column; a rewrite that changes nothing has none.
-        plans: What became of each layer, by memory layout.
+        batch_size: Images per batch.
+        measured: The measurements by column. Columns of a rewrite that changes nothing are missing.
+        plans: The plans by memory layout.
     """
 
     located: Located
@@ -58,31 +58,32 @@ def bench(
     rounds: int = 9,
     observer: Observer | None = None,
 ) -> Benched:
-    """Times a network five ways on this machine, side by side, in both memory layouts.
+    """Times five variants of a network on this machine, in turn, in both memory layouts.
 
-    Every variant runs as for inference (`inference.for_inference`). Weights do not matter and are
-    fresh.
+    Every variant is prepared for inference (`inference.for_inference`). Weights do not affect the
+    timings and are random.
 
     Args:
-        network: What a person types, a saved folder, or a located network.
-        options: What is asked of a plan. With `cost_model="measured"` the clock decides for each
-            layout by itself; so it does for a network that is not converted, where there are neither
-            options nor plan.
-        plan: A plan to take the decisions from, or the file that holds it.
-        input_size: (channels, *spatial), images or clips.
-        num_classes: Outputs of the classifier.
-        factory: The factory to trust when a folder asks for it.
-        batch_size: Images at once.
-        threads: Of torch, for this call; None for torch's own choice.
-        rounds: How often each variant is timed, there and back; at least 2.
-        observer: Is told what is measured.
+        network: A network as on the command line, a saved folder, or a located network.
+        options: The planning options. With `cost_model="measured"`, executions are chosen by timing,
+            separately for each layout. This is also the default for a network that is not converted,
+            if neither options nor a plan are given.
+        plan: A plan to take the decisions from, or its file.
+        input_size: (channels, *spatial), for images or clips; by default the folder's, or the network's
+            usual size.
+        num_classes: The number of outputs of the classifier.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
+        batch_size: Images per batch.
+        threads: The number of torch's threads during this call; None for torch's own choice.
+        rounds: Rounds of timing, each through all variants in order and in reverse order; at least 2.
+        observer: Receives reports of what is measured.
 
     Raises:
-        UsageError: If the network takes neither images nor clips, there are both options and a plan,
-            or an option is unknown or out of range.
+        UsageError: If the network takes neither images nor clips, both options and a plan are given, or
+            an option is unknown or out of range.
         NetworkError: If the network is unknown or cannot run at this input size.
         ArtefactError: If the folder cannot be read.
-        PlanError: If the plan is not for this network, or a pattern matches no layer.
+        PlanError: If the plan is for another network, or a pattern matches no layer.
     """
     observer = observer or Observer()
     located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
@@ -121,7 +122,7 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 def _plans(planned: Planned, batch: int, observer: Observer) -> dict[str, Plan]:
-    """The plan for each layout: one for both, unless the clock decides."""
+    """The plan for each layout; the same for both unless executions are chosen by timing."""
     plain, last = LAYOUTS[len(planned.located.input_size) + 1]
     plans = {plain: planned.plan, last: planned.plan}
     options = planned.options
@@ -140,7 +141,7 @@ def _plans(planned: Planned, batch: int, observer: Observer) -> dict[str, Plan]:
 def _networks(
     planned: Planned, plans: Mapping[str, Plan]
 ) -> tuple[nn.Module, nn.Module | None, dict[str, nn.Module]]:
-    """The original, the plain separable one, and the structured one for each layout."""
+    """Builds the original network, the plain separable one, and the structured one for each layout."""
 
     def original() -> nn.Module:
         located = planned.located

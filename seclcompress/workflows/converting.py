@@ -1,4 +1,4 @@
-"""Rewriting a network: plan, check, rewrite, save."""
+"""Converts a network: plan, check, rewrite, save."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from seclcompress.workflows.planning import plan_network
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion decided and wrote.
+    """The result of a conversion.
 
     Attributes:
-        plan: What became of each layer.
+        plan: The plan, which says what becomes of each layer.
         count: The figures before and after.
-        output_dir: The folder that was written; None where it was only planned.
-        untrained: Parameters for which the given weights had no values.
-        fits: Where new layers were fitted to the old ones, how much of each layer's weights was taken
-            over. None for a layer whose family has no such start.
+        output_dir: The folder that was written; None if the conversion was only planned.
+        untrained: Names of parameters for which the given weights have no values.
+        fits: With `start="original"`, how well each new layer was fitted to the original's weights. None
+            for a layer whose family cannot be fitted.
     """
 
     plan: Plan
@@ -61,32 +61,33 @@ def convert(
     overwrite: bool = False,
     observer: Observer | None = None,
 ) -> Converted:
-    """Rewrites a network and saves it. The new layers are untrained; what is kept keeps its weights.
+    """Rewrites a network and saves it. New layers are untrained; kept layers keep their weights.
 
     Args:
-        network: What a person types, a saved folder, or a located network.
-        output_dir: The folder to write; None to plan only.
-        options: What is asked of a plan.
-        plan: A plan to take the decisions from, or the file that holds it.
-        weights: A weights file, or torchvision's spelling of published ones.
-        input_size: (channels, *spatial); by default the folder's or the network's usual one.
-        num_classes: Outputs of the classifier.
-        factory: The factory to trust when a folder asks for it.
+        network: A network as on the command line, a saved folder, or a located network.
+        output_dir: The folder to write; None to only plan.
+        options: The planning options.
+        plan: A plan to take the decisions from, or its file.
+        weights: A weights file, or torchvision's name of published weights.
+        input_size: (channels, *spatial); by default the folder's, or the network's usual size.
+        num_classes: The number of outputs of the classifier.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
         download: Whether published weights may be downloaded.
-        seed: Of all random numbers.
-        start: The new layers' first values: random, or fitted to the original's weights.
-        write_plan: A file for the plan as JSON; None for none.
-        overwrite: Whether an earlier folder or plan of ours may be replaced.
-        observer: Is told what was decided before anything is written, and what is done then.
+        seed: The seed of all random numbers.
+        start: The new layers' initial values: random, or fitted to the original's weights.
+        write_plan: A file to write the plan to, as JSON; None for no file.
+        overwrite: Whether an existing output folder that this program wrote, and an existing file
+            `write_plan`, may be replaced.
+        observer: Receives the decisions before anything is written, and then reports of the work.
 
     Raises:
-        UsageError: If the network is converted already, there are both options and a plan, or an
-            option is unknown or out of range.
+        UsageError: If the network is already converted, both options and a plan are given, or an option
+            is unknown or out of range.
         NetworkError: If the network is unknown or cannot run at this input size.
         WeightsError: If the weights cannot be read, do not fit, or are not finite.
-        PlanError: If the plan is not for this network, a pattern matches no layer, nothing would
-            change, or the network uses a layer in a way that cannot be seen.
-        ArtefactError: If an output is in the way or cannot be written.
+        PlanError: If the plan is for another network, a pattern matches no layer, nothing would change,
+            or the rewritten network does not have the planned parameters and Mult-Adds.
+        ArtefactError: If an output path is taken or cannot be written.
     """
     observer = observer or Observer()
     output_dir = None if output_dir is None else Path(output_dir)
@@ -128,7 +129,7 @@ def convert(
 
 
 def _tell_without_kernel(plan: Plan, observer: Observer) -> None:
-    """Says, where a plan has fast layers, that they will be slower than they could be."""
+    """Reports a missing kernel if the plan has fast layers, which are slower without it."""
     if not kernel.available() and any(layer.execution == "fast" for layer in plan.rewritten):
         observer.message(
             "The fused kernel is not there (no C++ compiler when seclcompress was installed): fast "
@@ -139,7 +140,7 @@ def _tell_without_kernel(plan: Plan, observer: Observer) -> None:
 def _rewrite(
     network: nn.Module, plan: Plan, seed: int, start: str, observer: Observer
 ) -> dict[str, Fit | None]:
-    """Rewrites in place; how much was taken over, by layer, where new layers are fitted."""
+    """Rewrites a network in place; returns the fits by layer (see `Converted.fits`)."""
     fits: dict[str, Fit | None] = {}
     if start == "random":
         rewrite_network(network, plan, seed=seed)
@@ -168,6 +169,6 @@ def _config(located: Located, plan: Plan, seed: int) -> artefact.ArtefactConfig:
         seed=seed,
         classes=before.classes if before else None,
         preprocessing=located.preprocessing,
-        # A converted network's own accuracy is unknown; its teacher's is what it came from.
+        # The accuracy of the converted network is unknown; the original's becomes its teacher's.
         metrics={"teacher_accuracy": metrics["accuracy"]} if "accuracy" in metrics else {},
     )

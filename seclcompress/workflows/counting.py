@@ -1,4 +1,4 @@
-"""Parameters and Mult-Adds before and after."""
+"""Counts parameters and Mult-Adds before and after a rewrite."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Counted:
     Attributes:
         planned: The network and its plan.
         count: Totals and rows.
-        accuracies: Percent by column, as far as a training run has measured them.
-        verified: Mult-Adds by column, where fvcore has counted the same.
+        accuracies: Accuracies in percent by column, if a training run has measured them.
+        verified: Mult-Adds by column, as counted by fvcore; empty unless `verify` was asked for.
     """
 
     planned: Planned
@@ -32,12 +32,12 @@ class Counted:
 
     @property
     def label(self) -> str:
-        """The network, as the person named it."""
+        """The network, as the user named it."""
         return self.planned.located.label
 
     @property
     def plan(self) -> Plan:
-        """What becomes of each layer."""
+        """The plan, which says what becomes of each layer."""
         return self.planned.plan
 
 
@@ -52,27 +52,27 @@ def count(
     verify: bool = False,
     observer: Observer | None = None,
 ) -> Counted:
-    """Counts a network before and after a rewrite. It needs no data and no weights.
+    """Counts a network before and after a rewrite. Data and weights are not needed.
 
-    A converted folder's figures are those of its plan; with options, or for any other network, they
-    say what a conversion would save.
+    For a converted folder, the figures are those of its own plan. With options, or for any other
+    network, they are those of a new plan and say what a conversion would save.
 
     Args:
-        network: What a person types, a saved folder, or a located network.
-        options: What is asked of a plan.
-        plan: A plan to take the decisions from, or the file that holds it.
-        input_size: (channels, *spatial); by default the folder's or the network's usual one.
-        num_classes: Outputs of the classifier.
-        factory: The factory to trust when a folder asks for it.
-        verify: Whether to build the networks, and let fvcore count them as well.
-        observer: Is told what is measured, where the clock decides.
+        network: A network as on the command line, a saved folder, or a located network.
+        options: The planning options.
+        plan: A plan to take the decisions from, or its file.
+        input_size: (channels, *spatial); by default the folder's, or the network's usual size.
+        num_classes: The number of outputs of the classifier.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
+        verify: Whether to also build the networks and count them with fvcore.
+        observer: Receives reports of what is measured, if executions are chosen by timing.
 
     Raises:
-        UsageError: If there are both options and a plan, or an option is unknown or out of range.
-        NetworkError: If the network is unknown or cannot run at this input size, or fvcore counts
-            otherwise.
+        UsageError: If both options and a plan are given, or an option is unknown or out of range.
+        NetworkError: If the network is unknown or cannot run at this input size, or fvcore's figures
+            differ.
         ArtefactError: If the folder cannot be read.
-        PlanError: If the plan is not for this network, or a pattern matches no layer.
+        PlanError: If the plan is for another network, or a pattern matches no layer.
     """
     planned = plan_network(
         network,
@@ -87,7 +87,7 @@ def count(
     counted = count_network(planned.skeleton, planned.trace, planned.plan)
     verified: dict[str, int] = {}
     if verify:
-        from seclcompress import witness  # it imports fvcore
+        from seclcompress import witness  # it imports fvcore, which only --verify needs
 
         original, _ = replace(planned.located, weights=None, folder=None).load()
         verified = witness.verify(original, planned.plan, counted)

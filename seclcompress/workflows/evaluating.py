@@ -1,4 +1,4 @@
-"""How well a network does on test images."""
+"""Evaluates a network on the test images of a data set."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ def evaluate(
     download: bool = False,
     observer: Observer | None = None,
 ) -> Evaluation:
-    """Accuracy and loss of a network on a data set's test images.
+    """Measures accuracy and loss of a network on a data set's test images.
 
     Args:
         network: A network's name, a saved folder, or `package.module:factory`.
         data: The name of a data set, one of `data.NAMES`.
-        settings: Of these, where and in what batches to compute, and how images are read.
-        execution: How structured layers run.
-        weights: A weights file, or torchvision's name of published ones.
-        num_classes: Outputs of the classifier.
-        input_size: (channels, *spatial); by default the folder's or the network's usual one.
-        data_dir: Where torchvision's data sets lie.
-        factory: The factory to trust when a saved folder was built by it: its code will run.
+        settings: Of the training settings, `device`, `batch_size`, `workers`, `cache_images` and
+            `bad_images` are used.
+        execution: The execution of structured layers; `auto` for the one that the plan chose.
+        weights: A weights file, or torchvision's name of published weights.
+        num_classes: The number of outputs of the classifier.
+        input_size: (channels, *spatial); by default the folder's, or the network's usual size.
+        data_dir: The folder of torchvision's data sets.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
         download: Whether published weights or data may be downloaded.
-        observer: Is told what happens.
+        observer: Receives reports of what happens.
 
     Raises:
-        SeclcompressError: Whatever goes wrong, in words.
+        SeclcompressError: If anything goes wrong; the message says what.
     """
     settings, observer = settings or TrainingSettings(), observer or Observer()
     check_device(settings.device)

@@ -1,4 +1,4 @@
-"""Which network a workflow is asked to work on."""
+"""Finds the network that a workflow is asked to work on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, locate
 
-#: What a person types, a saved folder, or a network that was located already.
+#: A network as on the command line, a saved folder, or a network that is already located.
 Network = str | Path | Located
 
 
@@ -26,17 +26,18 @@ def find(
     """Finds a network without building it.
 
     Args:
-        network: What a person types (see `resolve.locate`), a saved folder, or a located network.
-        weights: A weights file, or torchvision's spelling of published ones.
-        num_classes: Outputs of the classifier.
-        input_size: (channels, *spatial); by default the folder's or the network's usual one.
-        factory: The factory to trust when a folder asks for it.
+        network: A network as on the command line (see `resolve.locate`), a saved folder, or a located
+            network.
+        weights: A weights file, or torchvision's name of published weights.
+        num_classes: The number of outputs of the classifier.
+        input_size: (channels, *spatial); by default the folder's, or the network's usual size.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
         download: Whether published weights may be downloaded.
 
     Raises:
-        UsageError: If the options do not go together, or are given for a located network.
-        NetworkError: If nothing is known by that name.
-        ArtefactError: If it is a folder and not one of ours.
+        UsageError: If the options contradict each other, or are given for a located network.
+        NetworkError: If no network has this name.
+        ArtefactError: If it is a folder that this program did not write.
     """
     if isinstance(network, Located):
         given = {
@@ -49,7 +50,7 @@ def find(
         late = [name for name, value in given.items() if value is not None]
         if late:
             raise UsageError(
-                f"{network.label} is located already: give {', '.join(late)} when it is."
+                f"{network.label} is located already: give {', '.join(late)} to `locate`, not here."
             )
         return network
     located = locate(
@@ -64,13 +65,16 @@ def find(
 
 
 def typed(network: str | Path) -> str:
-    """A network as a person would type it. A path is a folder, whatever networks are called."""
+    """Spells a network as on the command line; a Path becomes the name of a folder.
+
+    A Path always keeps a slash (`./resnet50`), so that it cannot be taken for a network's name.
+    """
     if isinstance(network, str):
         return network
     return f"{network.parent.as_posix()}/{network.name}"
 
 
 def tell_untrained(names: Sequence[str], observer: Observer) -> None:
-    """Says which parameters the given weights had no values for."""
+    """Reports the parameters for which the given weights have no values."""
     if names:
         observer.message(f"Fresh, for another number of classes: {', '.join(names)}.")

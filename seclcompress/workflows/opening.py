@@ -1,4 +1,4 @@
-"""What the workflows that look at images begin with."""
+"""Opens the data set of a workflow."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def open_data(
     download: bool,
     observer: Observer,
 ) -> Data:
-    """Opens data as the settings say.
+    """Opens a data set as the settings ask.
 
     Args:
         name: One of `data.NAMES`.
-        input_size: (3, H, W) to resize to.
-        preprocessing: What the network was trained with; None for the data set's own.
-        settings: How many images, and how they are read.
-        data_dir: Where torchvision's data sets lie.
-        download: Whether a missing one may be fetched.
-        observer: Is told while they are opened and, when first asked for, decoded.
+        input_size: The size (3, H, W) that images are resized to.
+        preprocessing: The preprocessing that the network was trained with; None for the data set's own.
+        settings: `train_images`, `cache_images` and `bad_images` are used.
+        data_dir: The folder of torchvision's data sets; None for the default.
+        download: Whether a missing data set may be downloaded.
+        observer: Receives reports while the data are opened and, at the first access, decoded.
 
     Raises:
         UsageError: If the name is unknown.

@@ -1,4 +1,4 @@
-"""The folder that a run writes, and the one that it works in until then."""
+"""The output folder of a run, and the folder for its files while it is in progress."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from seclcompress.files import check_free, remove_ours
 
 @dataclass(frozen=True)
 class Output:
-    """Where the result of a run goes.
+    """The destination of a run's result.
 
     Attributes:
-        folder: Appears whole, at the end.
-        resume: Whether an interrupted run into it goes on.
-        overwrite: Whether an earlier folder of ours, or an interrupted run, may be given up for it.
+        folder: The output folder, which is written as a whole at the end.
+        resume: Whether to resume an interrupted run into this folder.
+        overwrite: Whether an earlier output folder that this program wrote, or an interrupted run,
+            may be replaced.
     """
 
     folder: Path
@@ -25,16 +26,16 @@ class Output:
 
     @property
     def partial(self) -> Path:
-        """Where a run keeps its checkpoint until the folder can be written whole."""
+        """The folder `<output>.partial`, which holds the files of a run in progress."""
         unnamed = self.folder.name in ("", "..")
         whole = self.folder.absolute() if unnamed else self.folder
         return whole.with_name(whole.name + ".partial")
 
     def check(self) -> None:
-        """Makes sure, before the work, that its result may be written and no earlier run is lost.
+        """Checks, before any work, that the result may be written and no earlier run would be lost.
 
         Raises:
-            ArtefactError: If something is in the way.
+            ArtefactError: If the output folder is taken, or it has an interrupted run.
         """
         check_free(self.folder, self.overwrite)
         if not self.resume and self.partial.exists():
@@ -46,7 +47,7 @@ class Output:
             check_free(self.partial, self.overwrite)
 
     def give_up_earlier(self) -> None:
-        """Removes what an interrupted run has left, unless this one goes on with it."""
+        """Removes the files of an interrupted run, unless this run resumes it."""
         if not self.resume and self.partial.exists():
             check_free(self.partial, self.overwrite)
             remove_ours(self.partial)

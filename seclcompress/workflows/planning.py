@@ -1,4 +1,4 @@
-"""Skeleton, trace, plan: what `count`, `convert`, `bench` and `survey` begin with."""
+"""Skeleton, trace and plan of a network: the first part of `count`, `convert`, `bench` and `survey`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from seclcompress.workflows.locating import Network, find
 
 @dataclass(frozen=True)
 class Planned:
-    """A network and what is to become of it.
+    """A network and its plan.
 
     Attributes:
-        located: Where the network comes from.
-        skeleton: The original network without values.
-        trace: Of the skeleton, at `located.input_size`.
-        plan: What becomes of each layer.
-        options: What was asked; None where the plan was there already.
-        saved: Whether the plan is the one by which the folder was converted.
+        located: The located network.
+        skeleton: The original network without values (`networks.build` with `skeleton=True`).
+        trace: The trace of the skeleton at `located.input_size`.
+        plan: The plan, which says what becomes of each layer.
+        options: The options of the plan; None if an existing plan was used.
+        saved: Whether the plan is the one with which the folder was converted.
     """
 
     located: Located
@@ -54,27 +54,29 @@ def plan_network(
     batch: int = 1,
     observer: Observer | None = None,
 ) -> Planned:
-    """Decides what becomes of a network's layers. No weights are needed, and nothing is written.
+    """Plans what becomes of a network's layers. It needs no weights and writes nothing.
 
-    Without options and plan, a converted folder's own plan is taken; for any other network one is made.
+    If neither options nor a plan are given, a converted folder's own plan is used; for any other network
+    a plan is made.
 
     Args:
-        network: What a person types, a saved folder, or a located network.
-        options: What is asked of a plan.
-        plan: A plan to take the decisions from, or the file that holds it.
-        input_size: (channels, *spatial); by default the folder's or the network's usual one.
-        num_classes: Outputs of the classifier.
-        factory: The factory to trust when a folder asks for it.
-        default: What is asked where neither is given and there is no plan; None for the usual options.
-        may_be_empty: Whether a plan that rewrites nothing is an answer, not an error.
-        batch: Images at once, where the clock decides.
-        observer: Is told what is measured.
+        network: A network as on the command line, a saved folder, or a located network.
+        options: The planning options.
+        plan: A plan to take the decisions from, or its file.
+        input_size: (channels, *spatial); by default the folder's, or the network's usual size.
+        num_classes: The number of outputs of the classifier.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
+        default: The options to use if neither options nor a plan are given and the folder has no plan;
+            None for the defaults of `PlanOptions`.
+        may_be_empty: Whether a plan that rewrites nothing is allowed. Otherwise it is an error.
+        batch: Images per batch, for executions chosen by timing.
+        observer: Receives reports of what is measured.
 
     Raises:
-        UsageError: If there are both options and a plan, or an option is unknown or out of range.
+        UsageError: If both options and a plan are given, or an option is unknown or out of range.
         NetworkError: If the network is unknown, or cannot run at this input size.
         ArtefactError: If the folder cannot be read.
-        PlanError: If the plan is not for this network, a pattern matches no layer, or nothing would
+        PlanError: If the plan is for another network, a pattern matches no layer, or nothing would
             change.
     """
     if plan is not None and options is not None:
@@ -109,15 +111,15 @@ def decide(
     batch: int = 1,
     observer: Observer | None = None,
 ) -> Plan:
-    """A new plan by the cost model that the options name.
+    """Makes a plan with the cost model that the options name.
 
     Args:
         skeleton: The network that was traced.
-        trace: Its trace.
-        options: What is asked.
-        may_be_empty: Whether a plan that rewrites nothing is an answer, not an error.
-        batch: Images at once, where the clock decides.
-        observer: Is told what is measured.
+        trace: The trace of the network.
+        options: The planning options.
+        may_be_empty: Whether a plan that rewrites nothing is allowed. Otherwise it is an error.
+        batch: Images per batch, for executions chosen by timing.
+        observer: Receives reports of what is measured.
 
     Raises:
         PlanError: If a pattern matches no layer, or nothing would change.
@@ -141,10 +143,11 @@ def decide(
 
 
 def check_asked(options: PlanOptions) -> None:
-    """Makes sure, before a network is built, that options make sense and families have those named.
+    """Checks options before a network is built: their combination, and the options of each family.
 
     Raises:
-        UsageError: If not.
+        UsageError: If options contradict each other, a family is unknown, or a family's option is
+            unknown or out of range.
     """
     check_options(options)
     _check_family(options.substitution, options.config, "")

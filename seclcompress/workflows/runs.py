@@ -1,4 +1,4 @@
-"""A training run as a person asks for it: said, begun or gone on with, stopped, saved whole."""
+"""Carries out a training run: starts or resumes it, stops it when asked, and saves its result."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.workflows.output import Output
 
-#: Is given the function that asks a run to stop, and is open while the run lasts.
+#: A function that receives the function that asks a run to stop; it returns a context manager, which is
+#: open while the run lasts.
 Stopping: TypeAlias = Callable[[Callable[[], None]], contextlib.AbstractContextManager[object]]
 
 
 class InterruptedRunError(SeclcompressError):
-    """A run was asked to stop, or its time was over; it can be resumed."""
+    """A run stopped as asked or at its time limit; it can be resumed."""
 
     exit_code = interrupt.EXIT_CODE
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-        history: One record an epoch, as in metrics.jsonl.
-        before: Accuracies in percent from before the first step; only with a teacher.
-        metrics: What the folder's config.json says of it, such as `accuracy` in percent.
-        folder: Holds the trained network.
+        history: One record per epoch, as in metrics.jsonl.
+        before: Accuracies in percent from before the first step, by name; empty without a teacher.
+        metrics: The metrics in the folder's config.json, such as `accuracy` in percent.
+        folder: The folder of the trained network.
     """
 
     history: list[dict[str, Any]]
@@ -56,17 +57,17 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is over.
+    """The inputs of a run.
 
     Attributes:
-        network: What to train.
-        data: On what.
-        settings: How.
-        config: Of the folder that is written; what the run reached is added.
-        original_parameters: Of the network that this one was made from.
-        recipe: What the settings came from, for the record.
-        teacher: Whom to learn from.
-        new_layers: Whether the network has untrained ones, made by `convert`.
+        network: The network to train.
+        data: The data set.
+        settings: The training settings.
+        config: The configuration of the output folder; the run adds its metrics and settings.
+        original_parameters: The number of parameters of the original network.
+        recipe: The name of the recipe that the settings came from, saved in the configuration.
+        teacher: The teacher; None to train without.
+        new_layers: Whether the network has untrained layers, made by `convert`.
     """
 
     network: nn.Module
@@ -80,12 +81,17 @@ class Job:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """The settings that it has no use for."""
+        """The names of the settings that this run does not use."""
         return DISTILLATION if self.teacher is None else ()
 
 
 def parameters_of_original(network: nn.Module, config: ArtefactConfig | None) -> int:
-    """Parameters of the network that a converted one was made from; its own for any other."""
+    """The number of parameters of the original of a converted network; for any other, its own number.
+
+    Args:
+        network: The network.
+        config: The configuration of its folder; its plan says what each new layer has replaced.
+    """
     mine = sum(parameter.numel() for parameter in network.parameters())
     layers = config.plan.layers if config and config.plan else []
     return mine + sum(layer.original.parameters - layer.cost.parameters for layer in layers)
@@ -100,19 +106,22 @@ def carry_out(
     stopping: Stopping,
     observer: Observer,
 ) -> TrainingResult:
-    """Trains, and writes the output folder whole.
+    """Trains a network and writes the output folder.
 
     Args:
-        job: What is trained, on what, how.
-        output: Where the result goes.
-        processes: Which of how many this is; the first one writes.
-        time_limit: Seconds after which to save and stop.
-        stopping: Asks the run to stop, where somebody may.
-        observer: Is told what happens.
+        job: The inputs of the run.
+        output: The destination of the result.
+        processes: This process and the number of processes; process 0 writes.
+        time_limit: Seconds after which to save and stop; None for no limit.
+        stopping: Receives the function that asks the run to stop; see `Stopping`.
+        observer: Receives reports of what happens.
+
+    Returns:
+        The result, the same in all processes.
 
     Raises:
-        InterruptedRunError: If it was stopped, with words on how to go on.
-        SeclcompressError: Whatever goes wrong; what was finished is kept.
+        InterruptedRunError: If the run was stopped; the message says how to resume it.
+        SeclcompressError: If anything else goes wrong; checkpoints are kept.
     """
     data, settings = job.data, job.settings.resolved(crop=job.data.crop, flip=job.data.flip)
     observer.run_begins(settings, job.unused)
@@ -131,7 +140,7 @@ def carry_out(
             processes=processes,
         )
         if processes.first:
-            output.give_up_earlier()  # only now: all else about this run is known to be well
+            output.give_up_earlier()  # last, when nothing else can refuse this run
         if trainer.factor_decay is not None:
             observer.message(f"Weight decay of the structured factors: {trainer.factor_decay:.3g}.")
         processes.wait()
@@ -161,7 +170,7 @@ def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> st
 
 @contextlib.contextmanager
 def _observed(observer: Observer, events: Path | None) -> Iterator[Observer]:
-    """Who is told of the run: the observer, and TensorBoard where there is a folder for its events."""
+    """Yields the observer, together with TensorBoard if there is a folder for its events."""
     if events is None:
         yield observer
         return
@@ -212,7 +221,7 @@ def _metrics(history: list[dict[str, Any]], before: dict[str, float]) -> dict[st
 
 
 def _save(job: Job, trainer: Trainer, output: Output, metrics: dict[str, float]) -> None:
-    """Writes the folder: the network, its config, and what the run has left in its own folder."""
+    """Writes the output folder: the network, its configuration, and the files of the run."""
     network, data, partial = job.network, job.data, output.partial
     settings = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
     config = job.config.model_copy(

@@ -1,4 +1,4 @@
-"""What a rewrite would do to one network after another."""
+"""Surveys the effect of a rewrite on all of torchvision's networks."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from seclcompress.workflows.planning import check_asked, plan_network
 
 
 def survey(pattern: str = "*", *, options: PlanOptions | None = None) -> Iterator[Surveyed]:
-    """Traces, plans and counts torchvision's networks at their usual sizes, one after the other.
+    """Traces, plans and counts torchvision's networks at their usual input sizes, one after the other.
 
-    Nothing is built with values and nothing is run: figures come from shapes.
+    The networks are skeletons: figures come from shapes, and no values are computed.
 
     Args:
-        pattern: Which networks, as `resnet*`.
-        options: What is asked of every plan.
+        pattern: A pattern of network names, such as `resnet*`.
+        options: The planning options for every network.
 
     Returns:
-        What is found, network by network; one that cannot be planned says why.
+        An iterator over the networks' figures. For a network that is refused it has the reason.
 
     Raises:
         NetworkError: If no network matches.
         UsageError: If an option is unknown or out of range.
     """
     options = options or PlanOptions()
-    check_asked(options)  # or every network would be refused for the same reason
+    check_asked(options)  # otherwise every network would be refused for the same reason
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:
         raise NetworkError(f"None of torchvision's {len(names())} networks matches '{pattern}'.")

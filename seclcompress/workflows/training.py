@@ -1,4 +1,4 @@
-"""Training a network, and distilling a converted one from its original."""
+"""Trains a network, or distills a converted one from its original."""
 
 from __future__ import annotations
 
@@ -51,33 +51,35 @@ def train(
     stopping: Stopping = contextlib.nullcontext,
     observer: Observer | None = None,
 ) -> TrainingResult:
-    """Trains a network without a teacher: to get a teacher, or to compare with distillation.
+    """Trains a network without a teacher, to obtain a teacher or to compare with distillation.
 
-    No handler of a signal is changed. A KeyboardInterrupt leaves the last checkpoint beside the output
-    folder, from which `resume` goes on.
+    Signal handlers are not changed. After a KeyboardInterrupt the last checkpoint is in
+    `<output_dir>.partial`, and the run can be resumed from it.
 
     Args:
         network: A network's name, a saved folder, or `package.module:factory`.
         data: The name of a data set, one of `data.NAMES`.
-        output_dir: The folder to write; it appears whole at the end.
-        settings: How to train; by default as the study in docs/training.md found best.
-        weights: A weights file, or torchvision's name of published ones.
-        num_classes: Outputs of the classifier; by default the data's classes.
-        input_size: (channels, *spatial); by default the data's or the network's usual one.
-        data_dir: Where torchvision's data sets lie.
-        factory: The factory to trust when a saved folder was built by it: its code will run.
+        output_dir: The folder to write; it appears as a whole at the end.
+        settings: The training settings; the defaults are what the study in docs/training.md found best.
+        weights: A weights file, or torchvision's name of published weights.
+        num_classes: The number of outputs of the classifier; by default one per class of the data.
+        input_size: (channels, *spatial); by default the size of the data's images, or the network's
+            usual size.
+        data_dir: The folder of torchvision's data sets.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
         download: Whether published weights or data may be downloaded.
-        recipe: The name of the recipe that the settings came from, for the record.
-        resume: Whether to go on with the interrupted run into this folder, where there is one.
-        overwrite: Whether an earlier folder of ours, or an interrupted run, may be given up.
-        time_limit: Seconds after which to save and stop.
-        stopping: Is called with the function that asks the run to save and stop after the step it is
-            in; what it returns is open while the run lasts.
-        observer: Is told what happens.
+        recipe: The name of the recipe that the settings came from, to be saved with the result.
+        resume: Whether to resume an interrupted run into this folder, if there is one.
+        overwrite: Whether an earlier folder that this program wrote, or an interrupted run, may be
+            replaced.
+        time_limit: Seconds after which to save and stop; None for no limit.
+        stopping: Is called with a function that asks the run to save and stop after the current step. It
+            returns a context manager, which is open while the run lasts.
+        observer: Receives reports of what happens.
 
     Raises:
-        InterruptedRunError: If the run was stopped; `resume` goes on.
-        SeclcompressError: Whatever goes wrong; what was finished is kept.
+        InterruptedRunError: If the run was stopped; it can be resumed with `resume`.
+        SeclcompressError: If anything else goes wrong; checkpoints are kept.
     """
     settings = settings or TrainingSettings()
     output = Output(Path(output_dir), resume, overwrite)
@@ -134,7 +136,11 @@ def _source_and_data(
     download: bool,
     observer: Observer,
 ) -> tuple[Located, Data]:
-    """A network and data that fit together: what one leaves open, the other decides."""
+    """Locates the network and opens the data.
+
+    If it is not given, the number of classes of a named network is that of the data. If neither it nor
+    weights are given, the input size of a named network or a factory is that of the data's images.
+    """
     named = is_name(network)
     if input_size is None and weights is None and (named or ":" in network):
         input_size = usual_input_size(data)
@@ -185,19 +191,21 @@ def distill(
     stopping: Stopping = contextlib.nullcontext,
     observer: Observer | None = None,
 ) -> TrainingResult:
-    """Trains a converted network from the original: attention transfer, knowledge distillation.
+    """Trains a converted network from its original, by attention transfer and knowledge distillation.
 
-    The last epoch's weights are saved as the network; the best epoch's lie beside them in
-    best.safetensors. The best epoch is chosen on the test images, so its accuracy flatters.
+    The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
+    best.safetensors; that epoch is chosen by the accuracy on the test images, which is therefore
+    optimistic.
 
     Args:
-        student: A folder that `convert` wrote; or a network's name, to train it as it is.
-        teacher: The network to learn from: a folder, or a name with weights.
+        student: A folder that `convert` wrote, or the name of a network, which is trained unconverted.
+        teacher: The network to learn from: a folder, or a name together with weights.
         data: The name of a data set, one of `data.NAMES`.
-        output_dir: The folder to write; it appears whole at the end.
-        settings: How to train; by default as the study in docs/training.md found best.
-            Where `taps` are not given, the ends of the resolution groups are compared.
-        teacher_weights: Weights of a named teacher: a file, or torchvision's name.
+        output_dir: The folder to write; it appears as a whole at the end.
+        settings: The training settings; the defaults are what the study in docs/training.md found best.
+            If `taps` are not given, attention is compared at the ends of the resolution groups.
+        teacher_weights: The weights of a named teacher: a file, or torchvision's name of published
+            weights.
         data_dir: As in `train`.
         factory: As in `train`.
         download: As in `train`.
@@ -206,11 +214,11 @@ def distill(
         overwrite: As in `train`.
         time_limit: As in `train`.
         stopping: As in `train`.
-        observer: Is told what happens.
+        observer: Receives reports of what happens.
 
     Raises:
-        InterruptedRunError: If the run was stopped; `resume` goes on.
-        SeclcompressError: Whatever goes wrong; what was finished is kept.
+        InterruptedRunError: If the run was stopped; it can be resumed with `resume`.
+        SeclcompressError: If anything else goes wrong; checkpoints are kept.
     """
     settings = settings or TrainingSettings()
     output = Output(Path(output_dir), resume, overwrite)
@@ -270,7 +278,7 @@ def distill(
 def _locate_teacher(
     teacher: str, student: Located, *, weights: str | None, factory: str | None, download: bool
 ) -> Located:
-    """A teacher that looks at the student's images and has learnt something."""
+    """Locates the teacher at the student's input size; a named teacher needs weights."""
     guide = locate(
         teacher,
         weights=weights,
@@ -292,8 +300,8 @@ def _locate_teacher(
 def _with_taps(
     settings: TrainingSettings, learner: nn.Module, student: Located, teacher: Located, images: Data
 ) -> TrainingSettings:
-    """The settings with the modules whose attention is compared; both networks fit the data."""
-    # The original of a converted network has no structured layers, and tells where groups end.
+    """Completes the settings with default taps, and checks that taps and classes fit both networks."""
+    # The taps are found in the teacher's skeleton, the original without structured layers.
     skeleton = teacher.skeleton()
     theirs = trace_network(skeleton, student.input_size)
     check_classes(images, theirs.outputs, teacher.label)

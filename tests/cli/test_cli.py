@@ -1,4 +1,4 @@
-"""The command line by its exit codes and words."""
+"""The command line: exit codes and messages."""
 
 from __future__ import annotations
 
@@ -317,7 +317,9 @@ class TestTraining:
             patch.setattr(TrainingProgress, "epoch", interrupt)
             result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", "--tensorboard", code=130)
         assert list(Path("half.partial").glob("events.out.tfevents.*"))
-        check_free(Path("half.partial"), overwrite=True)  # all that is there is known as ours
+        check_free(
+            Path("half.partial"), overwrite=True
+        )  # does not raise: the manifest names every file
         assert "Stopping after this step" in result.stderr
         assert "1 of 2 epochs and 1 steps are saved in half.partial" in result.stderr
         assert not Path("half").exists()
@@ -364,7 +366,7 @@ class TestTraining:
         assert accuracy.value == pytest.approx(config.metrics["accuracy"], rel=1e-5)
         invoke(
             "train", "wrn10_1", *TRAIN, "--train-images", 150, "-o", "out", "--overwrite"
-        )  # the events are ours, too
+        )  # the manifest names the events file, too
 
     def test_preprocessing_goes_with_a_network(self, invoke: Invoke, monkeypatch) -> None:
         from seclcompress.networks import torchvision_zoo
@@ -423,7 +425,7 @@ class TestTraining:
 
 
 def test_help_and_usage_errors_come_without_torch() -> None:
-    """The half second itself is measured by benchmarks/startup.py; here, what it rests on."""
+    """benchmarks/startup.py measures the start-up time; this test checks that torch is not imported."""
     code = """
 import sys
 from typer.testing import CliRunner

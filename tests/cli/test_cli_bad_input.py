@@ -1,4 +1,4 @@
-"""Bad input: an exit code, words that help, nothing overwritten, nothing half-written."""
+"""Bad input: an exit code, a helpful message, nothing overwritten, nothing half-written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRAIN = ("--data", "digits", "--epochs", 1)
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(tmp_path: Path):
-    """Whatever goes wrong, no output appears, whole or half."""
+    """After an error there is no output, whole or half-written."""
     yield
     left = {p.name for p in tmp_path.iterdir()} & {"out", "out.partial", "plan-out.json"}
     assert not left

@@ -1,4 +1,4 @@
-"""What a workflow tells, on a terminal."""
+"""Reports of a workflow, as shown on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C where a KeyboardInterrupt does not arrive; where it does is in test_cli_newcomer.py."""
+"""Ctrl-C where KeyboardInterrupt is swallowed; test_cli_newcomer.py has the other cases."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ recipes.names = lambda: [Faulty()] and []
 def run(setting: str, *arguments: str, ignored: bool = False) -> subprocess.CompletedProcess[str]:
     program = PROGRAM.replace("{setting}", setting)
     program = program.replace("{arguments}", repr(arguments or ("recipes",)))
-    # A shell that starts a job in the background hands SIGINT on as ignored; so does nohup.
+    # A shell that starts a job in the background makes it ignore SIGINT; so does nohup.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
     try:
         return subprocess.run(
@@ -137,7 +137,7 @@ def test_while_the_command_line_is_imported() -> None:
 
 @pytest.mark.parametrize("module", ["numpy", "torch.nn", "torchvision.models"])
 def test_while_torch_is_imported(module: str) -> None:
-    """It drops what goes wrong while it looks for NumPy, and the table would come all the same."""
+    """torch swallows exceptions while it looks for NumPy, so the command would go on to its result."""
     result = run(WHILE_TORCH_IS_IMPORTED.replace("{module}", module), "count", "wrn10_1")
     assert result.stderr == "Interrupted: nothing is half-written.\n"
     assert result.stdout == ""
@@ -158,7 +158,7 @@ def test_a_run_of_hours_does_not_begin_after_one(monkeypatch: pytest.MonkeyPatch
 
 
 def test_in_a_thread() -> None:
-    """Where Python takes no signals."""
+    """Python handles signals in the main thread only."""
     program = (
         "import threading\nthread = threading.Thread(target=main)\nthread.start()\nthread.join()"
     )

@@ -1,4 +1,4 @@
-"""The command line as somebody new to it uses it: wrongly, in odd places, and not to the end."""
+"""The command line as a new user uses it: with mistakes, in unusual places, and interrupted."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_ctrl_c_at_every_stage_of_convert(
     result = invoke(*arguments, "--overwrite", "--seed", 1, code=130)
     assert "Interrupted: nothing is half-written." in result.stderr
     after = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}
-    if stage == "workflows.converting.write_file":  # the network had been replaced, whole
+    if stage == "workflows.converting.write_file":  # the network was already replaced as a whole
         assert after.pop(Path("out/model.safetensors")) != before.pop(Path("out/model.safetensors"))
         del after[Path("out/config.json")], before[Path("out/config.json")]
     assert after == before
@@ -140,7 +140,7 @@ def test_ctrl_c_at_every_stage_of_convert(
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(12))
 def test_ctrl_c_in_a_real_process(tmp_path: Path, part: int) -> None:
-    """From the import of torch to the last byte."""
+    """Interrupts at twelve moments, from the import of torch to the last byte of output."""
     command = [sys.executable, "-m", "seclcompress", "convert", "wrn16_1", "-o", "out"]
     began = time.monotonic()
     subprocess.run([*command, "--seed", "9"], cwd=tmp_path, env=ENVIRONMENT, check=True)
@@ -153,11 +153,11 @@ def test_ctrl_c_in_a_real_process(tmp_path: Path, part: int) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    # Before a tenth Python itself is starting, and what it says is its own.
+    # In the first tenth of the time Python itself is starting and prints its own messages.
     time.sleep(seconds * (0.1 + 0.9 * part / 12))
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=120)
-    # Python's own end, after everything is done, takes a second; a shell shows -2 as 130 too.
+    # After the work is done, the shutdown of Python takes a second. A shell shows -2 as 130, too.
     assert process.returncode in (0, 130, -signal.SIGINT), words
     assert "Traceback" not in words
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

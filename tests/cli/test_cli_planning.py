@@ -17,7 +17,7 @@ from seclcompress.settings import Assignment, PlanOptions
 
 @pytest.fixture
 def asked(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What a command hands to its workflow."""
+    """Returns the planning options that a command passes to its workflow."""
 
     class EnoughError(UsageError):
         pass
@@ -64,7 +64,7 @@ def test_every_option_arrives(asked: Any, command: str) -> None:
         channels_last=True,
     )
     assert found["plan"] is None
-    # Nothing that a plan can be asked is missing above.
+    # Every field of PlanOptions occurs above.
     assert found["options"].model_fields_set == set(PlanOptions.model_fields)
 
 

@@ -1,4 +1,4 @@
-"""What is drawn on a terminal while images are decoded and a network is trained."""
+"""The display on a terminal while images are decoded and a network is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets by name, and how images become batches."""
+"""Data sets by name, and the batches of their images."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class TestAugmentation:
         found = cut_out(torch.ones(500, 2, 12, 12), draw(500, 0, 0), 5)
         holes = (found[:, 0] == 0).flatten(1).sum(1)
         assert holes.max() == 25
-        assert holes.min() >= 9  # a corner's
+        assert holes.min() >= 9  # the area of a square at a corner
         assert torch.equal(found[:, 0], found[:, 1])
 
 
@@ -178,7 +178,7 @@ def test_digits() -> None:
     assert float(images.std()) == pytest.approx(1, abs=0.05)
     assert torch.bincount(data.test.labels).min() >= 34
     assert data.classes == list("0123456789")
-    assert not data.flip  # a mirrored 3 is no 3
+    assert not data.flip  # a mirrored 3 is not a 3
 
 
 class TestFolders:
@@ -205,7 +205,7 @@ class TestFolders:
     def test_images_are_seen_alike_from_memory_and_from_files(
         self, tmp_path: Path, cache: str
     ) -> None:
-        """What is kept in memory must change nothing but the time."""
+        """Keeping images in memory must not change the batches."""
         for side in (32, 90):
             write_noise(tmp_path / str(side), ["cat"], 4, side, "png")
             found = []
@@ -221,7 +221,7 @@ class TestFolders:
 
     @pytest.mark.parametrize("cache", ["auto", "never"])
     def test_one_odd_image_changes_how_all_are_seen(self, tmp_path: Path, cache: str) -> None:
-        """Training and test images are handled alike."""
+        """Training images count as small only if the test images do, too."""
         write_noise(tmp_path, ["cat"], 4, 32, "png")
         Image.new("RGB", (40, 30)).save(tmp_path / "val" / "cat" / "odd.png")
         data = load_data(f"imagefolder:{tmp_path}", (3, 32, 32), reading=Reading(cache))
@@ -239,7 +239,7 @@ class TestFolders:
         images = open_folder(samples, None, Reading(cache, on_progress=lambda *c: told.append(c)))
         assert isinstance(images, Files)
         assert told == ([] if cache == "never" else [(0, 3), (3, 3)])
-        if cache != "never":  # each file is read once
+        if cache != "never":  # cached images are decoded once
             for path, _ in samples:
                 Path(path).unlink()
         for augmentation in (None, Augmentation(crop=True, flip=True, cutout=8)):
@@ -306,7 +306,10 @@ class TestFolders:
             data = load_data(name, (3, side, side), reading=watched)
             with pytest.raises(DataError, match=r"An image cannot be read: .*cat/2.jpg"):
                 list(data.train.read(order, presentation(side)))
-            assert told in ([], [(0, 8), (8, 8)])  # what shows progress is told of the end
+            assert told in (
+                [],
+                [(0, 8), (8, 8)],
+            )  # the last report has all images, so that a display can close
             reading = Reading(cache, skip=True)
             data = load_data(name, (3, side, side), reading=reading)
             with pytest.warns(SeclcompressWarning, match=r"Left out. An image .*cat/2.jpg"):
@@ -327,7 +330,7 @@ class TestFolders:
     def test_a_worker_that_is_killed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int
     ) -> None:
-        """As by a system that is out of memory, at the first image or at a later one."""
+        """A worker is killed, as by a system without memory, at the first image or at a later one."""
         write_noise(tmp_path, ["cat", "dog"], 4, 96, "jpg")
         data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96), reading=Reading("never"))
 
@@ -364,7 +367,7 @@ class TestFolders:
 
 
 def write_mnist(folder: Path, count: int) -> None:
-    """torchvision's files: big-endian headers, then bytes."""
+    """Writes a file as torchvision reads it: a big-endian header, then bytes."""
     folder.mkdir(parents=True)
     for part, number in (("train", count), ("t10k", 5)):
         pixels = np.random.default_rng(0).integers(0, 255, (number, 28, 28), dtype=np.uint8)

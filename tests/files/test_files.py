@@ -1,4 +1,4 @@
-"""Nothing that was there is lost, nothing half-written is left."""
+"""No existing file is lost, and nothing half-written is left."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_a_second_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("one", "other", ".other.link"):  # a killed process left the last
+    for name in ("one", "other", ".other.link"):  # a killed process has left the last one
         write_file(tmp_path / name, name.encode())
     assert give_second_name(tmp_path / "one", tmp_path / "other")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes() == b"one"
@@ -225,7 +225,7 @@ class TestExchange:
 
         def late(one: Path, other: Path) -> bool:
             calls.append(1)
-            if len(calls) <= times:  # the second time is into the new folder, which is given up
+            if len(calls) <= times:  # at the second call `out` is the new folder, which is given up
                 (tmp_path / "out" / "thesis.tex").write_text("dear diary")
             return exchange(one, other)
 
@@ -275,7 +275,7 @@ class TestLeftBehind:
     def test_a_folder_that_was_set_aside_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A kill between two renames, on a system that cannot exchange names."""
+        """The process is killed between two renames, on a system that cannot exchange names."""
         aside = tmp_path / ".out.old.abcd1234" / "out"
         save(aside)
         assert set_aside(tmp_path / "out") == aside
@@ -294,7 +294,7 @@ class TestLeftBehind:
 class TestRefused:
     @pytest.fixture
     def nobody(self, tmp_path: Path) -> Iterator[Path]:
-        """A folder that cannot be written in, by somebody who is not root."""
+        """A folder in which the current user, who is not root, cannot write."""
         folder = Path(tempfile.mkdtemp())
         save(folder / "ours")
         (folder / "ours").chmod(0o555)
@@ -338,7 +338,7 @@ class TestRefused:
         monkeypatch.chdir(tmp_path / "here")
         for overwrite in (False, True):
             if place == "." and overwrite:
-                continue  # an empty folder is replaced; it is the one we stand in, as asked
+                continue  # the current folder is empty, so it may be replaced
             with pytest.raises(ArtefactError):
                 save(Path(place), overwrite=overwrite)
         assert names(tmp_path / "here") == []
@@ -411,7 +411,7 @@ print("refused", refused)
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """A file system of 256 KiB, filled until so many blocks are left."""
+    """A file system of 256 KiB, filled until a given number of blocks is left."""
     mount = f"mount -t tmpfs -o size=256k none {tmp_path} && exec {sys.executable} - {tmp_path}"
     unshare = shutil.which("unshare")
     if unshare is None:

@@ -1,4 +1,4 @@
-"""Ours in a folder is what its manifest names, and a stranger's manifest cannot claim what is not."""
+"""A folder's manifest names our files; a forged manifest cannot claim files of others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 
 def put(folder: Path, manifest: object, *files: str) -> Path:
-    """A folder that somebody else has made."""
+    """Makes a folder as another program or person would."""
     folder.mkdir(exist_ok=True)
     content = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
     (folder / MANIFEST).write_bytes(content)
@@ -41,7 +41,7 @@ def put(folder: Path, manifest: object, *files: str) -> Path:
 
 
 def is_left_alone(folder: Path, why: str) -> None:
-    """A folder is neither replaced nor cleared, and the words say why."""
+    """Checks that a folder is neither replaced nor cleared, and that the message says why."""
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(ArtefactError, match=why) as raised:
         write_folder(folder, UNKNOWN, overwrite=True)
@@ -74,7 +74,7 @@ class TestFolders:
 
     def test_what_the_manifest_does_not_name_is_named_in_words(self, tmp_path: Path) -> None:
         write_folder(tmp_path / "out", UNKNOWN)
-        for name in ("thesis.tex", "metrics.jsonl"):  # the second is a name of 0.1
+        for name in ("thesis.tex", "metrics.jsonl"):  # the second is the name of a file of 0.1
             (tmp_path / "out" / name).write_text("precious")
             is_left_alone(tmp_path / "out", rf"did not write \({name}\)")
             (tmp_path / "out" / name).unlink()
@@ -105,7 +105,7 @@ class TestFolders:
 
 
 class TestKilled:
-    """test_killed.py kills before every line; here is what the next process finds its way by."""
+    """What a later process finds after a kill. test_killed.py kills before every line."""
 
     def test_the_manifest_comes_first_and_whole(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +139,7 @@ class TestKilled:
     def test_while_a_folder_is_removed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whatever is still there, is still named: the manifest goes last."""
+        """The manifest is removed last, so it names every file that is left."""
         write_folder(tmp_path / "out", UNKNOWN)
         unlink, steps = Path.unlink, []
 
@@ -262,14 +262,14 @@ class TestStrangers:
     def test_what_is_no_manifest(self, tmp_path: Path, content: bytes) -> None:
         folder = put(tmp_path / "out", content, "thesis.tex")
         is_left_alone(folder, "its manifest.json was not written by seclcompress, or is damaged")
-        # Nor are the names of 0.1 ours then.
+        # The names of 0.1 count only in a folder without a manifest.
         (folder / "best.safetensors").touch()
         assert remove_ours(folder) == ["best.safetensors", MANIFEST, "thesis.tex"]
 
     def test_a_large_one_is_not_read(self, tmp_path: Path) -> None:
         folder = put(tmp_path / "out", b"")
         with (folder / MANIFEST).open("r+b") as file:
-            file.truncate(2**40)  # bytes that are not on the disk
+            file.truncate(2**40)  # a sparse file, which takes no space on the disk
         with pytest.raises(ArtefactError, match=r"has 1,099,511,627,776 bytes; one of secl"):
             write_folder(folder, UNKNOWN, overwrite=True)
 
@@ -291,7 +291,7 @@ class TestStrangers:
         assert remove_ours(folder) == [MANIFEST, "thesis.tex"]
 
     def test_folders_are_never_ours(self, tmp_path: Path) -> None:
-        """We write none into a folder, so a manifest that names one was not written by us."""
+        """This program writes no folders into its folders, so a manifest that names one is forged."""
         for out in (put(tmp_path / "out", {**OURS, "files": ["photos_2024*"]}), tmp_path / "old"):
             inner = out / ("photos_2024" if out.name == "out" else "best.safetensors")
             inner.mkdir(parents=True)
@@ -367,7 +367,7 @@ class TestWrittenBy01:
         assert remove_ours(run) == ["notes.txt"]
 
     def test_a_run_that_goes_on_claims_nothing_else(self, tmp_path: Path) -> None:
-        """The person's own network beside the files of a run that Python code put there."""
+        """A user's own network in a folder that Python code has used for a run."""
         for name in ("checkpoint.safetensors", "model.safetensors"):
             (tmp_path / name).touch()
         note(tmp_path, "new.kind")

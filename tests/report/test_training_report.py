@@ -1,4 +1,4 @@
-"""A run's settings and results for people: nothing is cut, nothing is left out."""
+"""A run's settings and results as tables: nothing is cut off, nothing is left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch norm over all processes is batch norm."""
+"""Batch norm synchronised over processes equals torch's batch norm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seclcompress.train.batch_norm import SynchronisedBatchNorm, restore, synchr
 
 @pytest.fixture
 def alone(tmp_path: Path):
-    """A group of one process, in which sums are what they are."""
+    """A process group of one process, in which a sum over processes changes nothing."""
     if not dist.is_available():
         pytest.skip("this torch has no torch.distributed")
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)

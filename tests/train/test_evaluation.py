@@ -1,4 +1,4 @@
-"""How well a network does."""
+"""Accuracy and loss on test images."""
 
 from __future__ import annotations
 

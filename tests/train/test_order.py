@@ -1,4 +1,4 @@
-"""Which images make up the steps of an epoch."""
+"""The images of the steps of an epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_too_few_images(tmp_path: Path) -> None:
     tested = evaluate(network, data)
     assert (tested.accuracy, tested.top5_accuracy, tested.images) == (100, 100, 1)
     run = Trainer(network, data, TrainingSettings(epochs=1), tmp_path, observer=Silent())
-    run.run()  # one image is a batch, where no batch norm forbids it
+    run.run()  # one image is a batch, because this network has no batch norm
 
 
 def test_a_last_step_has_images_for_every_batch(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run that goes on ends with the same bytes, and only the same run goes on."""
+"""A resumed run ends with the same bytes; a run with other settings, networks or images is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def data() -> Data:
 
 
 class TestTheSameBytes:
-    """A run is a function of its settings, wherever it was interrupted."""
+    """The result of a run does not depend on where it was interrupted."""
 
     @pytest.mark.parametrize(
         "settings",
@@ -86,7 +86,7 @@ class TestTheSameBytes:
         with pytest.raises(KeyboardInterrupt):
             trainer(tmp_path / "half", data, Silent(3), checkpoint_seconds=1e-9).run()
         observer = Silent()
-        again = trainer(tmp_path / "half", data, observer)  # how often to save may change
+        again = trainer(tmp_path / "half", data, observer)  # `checkpoint_seconds` may differ
         again.resume()
         again.run()
         assert observer.started == (3, 4, 2)
@@ -106,7 +106,7 @@ class TestTheSameBytes:
         assert same_weights(whole.network, again.network)
 
     def test_from_files_with_dropout_and_mixup(self, tmp_path: Path) -> None:
-        """Starting to read must draw nothing from the random numbers that dropout uses."""
+        """A resumed run starts a loader within an epoch; dropout's random numbers must not change."""
         write_noise(tmp_path / "data", ["cat", "dog"], 10, 70, "png")
         data = load_data(f"imagefolder:{tmp_path / 'data'}", (3, 70, 70))
         settings = TrainingSettings(epochs=2, batch_size=4, lr=0.01, mixup=0.4, cutout=9)

@@ -1,4 +1,4 @@
-"""A run: it learns, every setting matters, it stops with words when it must."""
+"""A run learns, every setting has an effect, and errors stop the run with a message."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_ratio_rule_knows_the_original(tmp_path: Path, data: Data) -> None:
 
 
 def test_layers_of_other_dimensions(tmp_path: Path, data: Data) -> None:
-    """channels_last is for 4-dimensional weights."""
+    """channels_last applies to 4-dimensional weights only."""
     network = nn.Sequential(
         nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 4, 3), nn.Flatten(), nn.Linear(144, 10)
     )

@@ -1,4 +1,4 @@
-"""A step of the optimisers: what is added up, and what is not finite."""
+"""A step of the optimizers: sums over batches, and values that are not finite."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TestNotFinite:
 
     def test_a_gradient(self, tmp_path: Path, data: Data) -> None:
         class Root(nn.Module):
-            """Finite where its gradient is not."""
+            """Its output is finite and its gradient is not."""
 
             def forward(self, x: Tensor) -> Tensor:
                 return x + (x * 0).sqrt()
@@ -115,7 +115,7 @@ class TestNotFinite:
 
 
 class WithHeads(nn.Module):
-    """Gives several outputs in training, like Inception."""
+    """Has several outputs in training, like Inception."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The teacher is asked, or remembers."""
+"""The teacher's outputs, computed for each batch or once for a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def data() -> Data:
     [
         ({"beta": 100.0, "taps": ("2",), "crop": True}, 8),
         ({"beta": 0.0, "alpha": 0.5, "flip": True}, 8),
-        ({"beta": 100.0, "taps": ("2",)}, 4),  # nothing is random: it is asked once
+        (
+            {"beta": 100.0, "taps": ("2",)},
+            4,
+        ),  # the images are not random, so the outputs are computed once
         ({"beta": 0.0, "alpha": 0.0}, 0),
     ],
 )

@@ -1,4 +1,4 @@
-"""Evaluating as Python calls it."""
+"""Evaluating through Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seclcompress.workflows.training import train
 
 
 class Counting(Observer):
-    """Keeps how many of how many were done."""
+    """Records the reported numbers of images."""
 
     def __init__(self) -> None:
         self.counted: list[tuple[int, int]] = []
@@ -31,7 +31,7 @@ class Counting(Observer):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "resnet"  # no name of a network
+    folder = tmp_path_factory.mktemp("trained") / "resnet"  # not the name of a network
     settings = TrainingSettings(epochs=1, train_images=150)
     train("wrn10_1", data="digits", output_dir=folder, settings=settings)
     return folder
@@ -59,7 +59,7 @@ def test_errors_are_in_words() -> None:
 
 
 def test_a_path_is_a_folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever networks are called; a word is a network, or both and refused."""
+    """A Path is a folder even if a network has its name; the same name as a string is refused."""
     monkeypatch.chdir(tmp_path)
     Path("resnet18").symlink_to(trained)
     with pytest.raises(UsageError, match="'resnet18' is a network and a folder here"):

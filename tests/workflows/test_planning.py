@@ -141,7 +141,7 @@ def test_options_beside_a_plan() -> None:
 
 def test_what_a_located_network_has_already() -> None:
     located = seclcompress.locate("wrn10_1")
-    words = "wrn10_1 is located already: give num_classes, input_size when it is"
+    words = "wrn10_1 is located already: give num_classes, input_size to `locate`"
     with pytest.raises(UsageError, match=words):
         plan_network(located, num_classes=3, input_size=(3, 8, 8))
 

@@ -1,4 +1,4 @@
-"""A survey through Python; what the command line makes of it is in test_survey.py."""
+"""A survey through Python; test_survey.py has the command line."""
 
 from __future__ import annotations
 

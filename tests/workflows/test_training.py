@@ -1,4 +1,4 @@
-"""Training and distilling as Python calls them: nothing is printed, nothing taken, all is data."""
+"""Training and distilling through Python: results are data, nothing is printed, no signal is taken."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL = TrainingSettings(epochs=2, train_images=150, batch_size=50, lr=0.02)
 
 
 class Listening(Silent):
-    """Keeps all that it is told."""
+    """Records all reports."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         super().__init__(stop_after)
@@ -43,7 +43,7 @@ class Listening(Silent):
         yield str
 
     def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
-        assert settings.crop is not None  # what suits the data is decided
+        assert settings.crop is not None  # the settings are already completed from the data
         self.left_out = leave_out
 
     def epoch(self, record: dict[str, float]) -> None:
