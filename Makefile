@@ -79,6 +79,7 @@ check: lint test test-slow
 # Each benchmark prints the machine, the threads, medians and the spread.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/training_route.py
 	$(BIN)/python benchmarks/kernel.py --threads 1 2
 	$(BIN)/python benchmarks/lengths.py

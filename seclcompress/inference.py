@@ -52,7 +52,8 @@ def for_inference(
 
 def _agree(one: nn.Module, other: nn.Module, input_size: tuple[int, ...]) -> bool:
     dtype = floating_dtype(one)
-    x = torch.randn(2, *input_size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    device = next((p.device for p in one.parameters()), torch.device("cpu"))
+    x = torch.randn(2, *input_size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     arguments = task_of(one).arguments(x)
     with torch.no_grad():
         expected, found = (tree_leaves(network(*arguments)) for network in (one, other))

@@ -14,8 +14,8 @@ from seclcompress.plan import LayerPlan, Plan
 from seclcompress.substitutions import (
     Fit,
     StructuredLayer,
-    plain,
-    structure_kept,
+    multiplied_out,
+    plain_layers,
     structured_layers,
 )
 from seclcompress.torch_private import children_by_name
@@ -57,6 +57,8 @@ def _rewrite_layer(
 ) -> None:
     if layer.substitution is None:
         raise PlanError(f"The plan rewrites {layer.name}, but names no substitution to do it with.")
+    if layer.name == "":
+        raise PlanError("The network itself is one convolution; put it into an nn.Sequential.")
     substitution = substitutions.get(layer.substitution)
     try:
         old = network.get_submodule(layer.name)
@@ -66,8 +68,6 @@ def _rewrite_layer(
     built.planned_execution = layer.execution
     if on_fit is not None:
         on_fit(layer.name, built.fit(old))
-    if layer.name == "":
-        raise PlanError("The network itself is one convolution; put it into an nn.Sequential.")
     replace_module(network, old, built)
 
 
@@ -80,7 +80,7 @@ def to_plain(network: nn.Module) -> nn.Module:
     Args:
         network: A rewritten network; it is not changed.
     """
-    return _converted(network, structure_kept)
+    return _converted(network, plain_layers)
 
 
 def to_dense(network: nn.Module) -> nn.Module:
@@ -93,7 +93,7 @@ def to_dense(network: nn.Module) -> nn.Module:
     Args:
         network: A rewritten network; it is not changed.
     """
-    return _converted(network, plain)
+    return _converted(network, multiplied_out)
 
 
 def _converted(network: nn.Module, convert: Callable[[StructuredLayer], nn.Module]) -> nn.Module:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from seclcompress.cli.console import err_console
 from seclcompress.errors import UsageError
 
 NetworkArgument = Annotated[
@@ -79,9 +78,3 @@ def parse_input_size(text: str | None) -> tuple[int, ...] | None:
             f"--input-size {text}: with the channels, please, as 3x{sizes[0]}x{sizes[1]}."
         )
     return sizes
-
-
-def say_untrained(names: list[str]) -> None:
-    """Prints the parameters for which the given weights have no values."""
-    if names:
-        err_console.print(f"Fresh, for another number of classes: {', '.join(names)}.")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from seclcompress.cli.drawing import Drawing
-from seclcompress.report.training import settings_table
+from seclcompress.report.training import BEFORE, settings_table
 from seclcompress.settings.training import TrainingSettings
 
 _SMOOTHING = 0.9  # the weight of earlier steps in the displayed images/s
@@ -106,7 +106,7 @@ class TrainingProgress(DrawingImages):
         """Prints the accuracies before the first step."""
         self._console.print(
             "Before the first step: "
-            + ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in accuracies.items())
+            + ", ".join(f"{BEFORE[name]} {accuracy:.2f} %" for name, accuracy in accuracies.items())
         )
 
     def epoch(self, record: dict[str, Any]) -> None:

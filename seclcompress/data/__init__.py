@@ -10,7 +10,6 @@ from seclcompress.data.opening import (
     Data,
     check_classes,
     check_labels,
-    is_folder,
     load_data,
     usual_input_size,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "Presentation",
     "check_classes",
     "check_labels",
-    "is_folder",
     "load_data",
     "split_into_steps",
     "usual_input_size",

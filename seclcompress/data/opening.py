@@ -90,11 +90,6 @@ class Data:
         return self.open_test()
 
 
-def is_folder(name: str) -> bool:
-    """Whether the name of a data set is that of a folder of images."""
-    return name.startswith(("imagefolder:", "imagenet:"))
-
-
 def usual_input_size(name: str) -> tuple[int, ...] | None:
     """The input size for a data set of known image size; None for any other name."""
     if name == "digits":

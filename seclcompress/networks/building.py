@@ -86,8 +86,8 @@ def _skeleton(source: Source, spec: NetworkSpec) -> nn.Module:
         with _LargeOnMeta():
             return source.build(spec)
     except RuntimeError:
-        if spec.options:  # with a stranger's options the full network could be of any size
-            raise
+        if spec.options or (spec.num_classes or 0) > _LARGE:
+            raise  # with what a stranger's file may say, the full network could be of any size
         return source.build(spec)  # SSDlite's builder runs the backbone, which needs values
 
 

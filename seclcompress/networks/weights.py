@@ -198,7 +198,10 @@ def _differ_in_classes(
     """
     if not odd:
         return True
-    last = [key for key, value in own.items() if value.dim() > 1][-1]
+    matrices = [key for key, value in own.items() if value.dim() > 1]
+    if not matrices:
+        return False
+    last = matrices[-1]
     numbers = {(own[key].shape[0], state[key].shape[0]) for key in odd if own[key].dim() > 0}
     rest_fits = all(own[key].shape[1:] == state[key].shape[1:] for key in odd)
     return last in odd and len(numbers) == 1 and rest_fits

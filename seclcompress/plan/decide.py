@@ -6,7 +6,15 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.errors import PlanError
-from seclcompress.plan.entries import Chooser, Layer, fewest_mult_adds, kept, known_layer, rewritten
+from seclcompress.plan.entries import (
+    Choice,
+    Chooser,
+    Layer,
+    fewest_mult_adds,
+    kept,
+    known_layer,
+    rewritten,
+)
 from seclcompress.plan.layers import bound_layers, check_pattern, matches, plannable, running_order
 from seclcompress.plan.model import LayerPlan, Plan
 from seclcompress.plan.reasons import asked_to_stay, ends
@@ -104,9 +112,10 @@ def _decided(
             f"not worth it: {cost.parameters:,} parameters instead of "
             f"{layer.original.parameters:,}",
         )
-    several = len(cost.mult_adds) > 1
-    chosen = (choose if several else fewest_mult_adds)(layer.site, substitution, config)
-    return rewritten(layer, substitution, config, chosen)
+    choice = Choice(cost.cheapest)
+    if len(cost.mult_adds) > 1:
+        choice = choose(layer.site, substitution, config)
+    return rewritten(layer, substitution, config, cost, choice)
 
 
 def nothing_to_do(plan: Plan) -> str:

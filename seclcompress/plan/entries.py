@@ -91,7 +91,11 @@ def kept(layer: Layer, reason: str, *, on_demand: bool = False) -> LayerPlan:
 
 
 def rewritten(
-    layer: Layer, substitution: Substitution, config: SubstitutionConfig, choice: Choice
+    layer: Layer,
+    substitution: Substitution,
+    config: SubstitutionConfig,
+    cost: LayerCost,
+    choice: Choice,
 ) -> LayerPlan:
     """The entry of a layer that is rewritten.
 
@@ -99,9 +103,9 @@ def rewritten(
         layer: The layer.
         substitution: The family.
         config: The family's options.
+        cost: What the replacement costs.
         choice: The execution.
     """
-    cost = substitution.cost(layer.site, config)
     return LayerPlan(
         action="rewrite",
         reason=_reason_to_rewrite(layer.original, cost, choice.execution),

@@ -69,7 +69,7 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
 def _taken_over(wanted: LayerPlan, layer: Layer, source: str) -> LayerPlan:
     """The entry with a given entry's decision, and with figures computed anew."""
     if wanted.action == "keep":
-        edited = wanted.substitution is not None
+        edited = wanted.substitution is not None or wanted.cost != wanted.original
         words = "kept by the plan" if edited else wanted.reason
         return kept(layer, words, on_demand=edited or wanted.on_demand)
     where = f"{source}, {wanted.name}:"
@@ -90,7 +90,8 @@ def _taken_over(wanted: LayerPlan, layer: Layer, source: str) -> LayerPlan:
             f"{where} '{wanted.substitution}' has no execution '{wanted.execution}'. It has: "
             f"{', '.join(substitution.executions)}."
         )
-    return rewritten(layer, substitution, config, Choice(wanted.execution, wanted.seconds))
+    cost = substitution.cost(layer.site, config)
+    return rewritten(layer, substitution, config, cost, Choice(wanted.execution, wanted.seconds))
 
 
 def check_plan(plan: Plan, network: nn.Module, source: str) -> None:

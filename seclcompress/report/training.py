@@ -10,6 +10,9 @@ from rich.table import Table
 
 from seclcompress.settings.training import TrainingSettings, in_pairs
 
+#: What people read for the names of accuracies from before a run.
+BEFORE = {"teacher": "teacher", "before": "student before"}
+
 
 def settings_table(
     settings: TrainingSettings, width: int, leave_out: Collection[str] = ()
@@ -62,7 +65,7 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
 
     Args:
         history: One record per epoch, as in metrics.jsonl.
-        before: Accuracies in percent from before the run, by name.
+        before: Accuracies in percent from before the run, by the names in `BEFORE`.
     """
     last = history[-1]
     best = max(history, key=lambda record: float(record["accuracy"]))
@@ -71,7 +74,7 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
     table.add_column()
     table.add_column(justify="right")
     for name, accuracy in before.items():
-        table.add_row(name, f"{accuracy:.2f} %")
+        table.add_row(BEFORE[name], f"{accuracy:.2f} %")
     table.add_row("student after" if before else "after", f"{last['accuracy']:.2f} %")
     table.add_row(
         f"best epoch ({best['epoch']}; chosen on the test images)", f"{best['accuracy']:.2f} %"
@@ -91,7 +94,8 @@ def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]
 
     Args:
         history: One record per epoch, as in metrics.jsonl.
-        before: Accuracies in percent from before the run, by name, drawn as horizontal lines.
+        before: Accuracies in percent from before the run, by the names in `BEFORE`, drawn as
+            horizontal lines.
 
     Returns:
         A PNG file.
@@ -112,7 +116,7 @@ def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]
     left.legend(frameon=False)
     right.plot(epochs, [r["accuracy"] for r in history], marker=marker, ms=3, label="test images")
     for (name, accuracy), style in zip(before.items(), ("--", ":"), strict=False):
-        right.axhline(accuracy, color="0.4", linestyle=style, linewidth=1, label=name)
+        right.axhline(accuracy, color="0.4", linestyle=style, linewidth=1, label=BEFORE[name])
     right.set(xlabel="epoch", ylabel="accuracy (%)")
     right.legend(frameon=False, loc="best")
     for axes in (left, right):

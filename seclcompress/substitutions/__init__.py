@@ -20,9 +20,9 @@ from seclcompress.substitutions.site import CallSize, Site
 from seclcompress.substitutions.structured import (
     StructuredConv,
     StructuredLayer,
-    plain,
+    multiplied_out,
+    plain_layers,
     set_execution,
-    structure_kept,
     structured_layers,
 )
 
@@ -36,10 +36,10 @@ __all__ = [
     "Substitution",
     "SubstitutionConfig",
     "get",
+    "multiplied_out",
     "names",
-    "plain",
+    "plain_layers",
     "set_execution",
-    "structure_kept",
     "structured_layers",
 ]
 

@@ -80,12 +80,12 @@ def fit_factors(
         target: A tensor of the product's shape.
 
     Returns:
-        The relative error, ‖product − target‖ ÷ ‖target‖ (Frobenius); 0 for a target of zeros, for
-        which nothing changes.
+        The relative error, ‖product − target‖ ÷ ‖target‖ (Frobenius). For a target of zeros nothing
+        changes and it is 1: factors of a product that is zero could not be trained.
     """
     scale = float(target.norm())
     if scale == 0:
-        return 0.0
+        return 1.0
     trained = [factor.requires_grad for factor in factors]
     optimizer = torch.optim.Adam(factors, lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)

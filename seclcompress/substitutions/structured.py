@@ -72,7 +72,7 @@ class StructuredLayer(nn.Module, ABC):
         if execution not in self.executions:
             execution = self.executions[0]
         if execution == "dense":
-            return plain(self)
+            return multiplied_out(self)
         running = copy.deepcopy(self)
         running.execution = execution
         return running
@@ -191,7 +191,7 @@ class StructuredConv(StructuredLayer):
         return text
 
 
-def plain(layer: StructuredLayer) -> nn.Module:
+def multiplied_out(layer: StructuredLayer) -> nn.Module:
     """Converts a layer by `to_dense`, or by `to_plain` where it cannot be multiplied out.
 
     The result has the attributes that a network may read from the original layer.
@@ -202,7 +202,7 @@ def plain(layer: StructuredLayer) -> nn.Module:
     return _readable(layer.to_dense() or layer.to_plain(), layer)
 
 
-def structure_kept(layer: StructuredLayer) -> nn.Module:
+def plain_layers(layer: StructuredLayer) -> nn.Module:
     """Converts a layer by `to_plain`, with the attributes that a network may read from the original."""
     return _readable(layer.to_plain(), layer)
 

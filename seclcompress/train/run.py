@@ -204,7 +204,7 @@ class Trainer:
             estimate_batch_norm=self._new_layers,
             workers=self.settings.workers,
         )
-        return {"teacher": theirs.accuracy, "student before": mine.accuracy}
+        return {"teacher": theirs.accuracy, "before": mine.accuracy}
 
     def _train(self, epoch: int, take: Stepper) -> None:
         """Takes the remaining steps of an epoch."""

@@ -103,7 +103,7 @@ class Stepper:
             batch = next(batches)
             loading += time.monotonic() - began
             read.append(self._laid_out(batch))
-            total += self._backward(step, read[-1], last=part == len(step.parts) - 1)
+            total += self._backward(step, read, last=part == len(step.parts) - 1)
         for optimizer in self._optimizers:
             self._scaler.unscale_(optimizer)
         told = total.new_tensor([sum(len(batch.targets) for batch in read), stopping()])
@@ -126,15 +126,20 @@ class Stepper:
         images = batch.images.to(self._dtype).contiguous(memory_format=self._layout)
         return batch._replace(images=images)
 
-    def _backward(self, step: Step, batch: Batch, *, last: bool) -> Tensor:
-        """Adds a batch's gradients; returns the batch's share of the step's loss."""
+    def _backward(self, step: Step, read: Sequence[Batch], *, last: bool) -> Tensor:
+        """Adds the gradients of the batch that was read last; returns its share of the step's loss."""
+        batch = read[-1]
         # Gradients should be summed over processes. DDP averages them, hence the factor `size`.
-        weight = len(batch.targets) / step.images * self._processes.size
+        a_share = self._processes.size / step.images
+        weight = len(batch.targets) * a_share
         with self._together(last):
             with autocast(self._settings, self._processes.device), _words(step, batch):
                 loss = self._objective(batch) * weight
             penalty = self._objective.penalty() if last else None
-            whole = loss if penalty is None else loss + penalty
+            # All gradients are scaled afterwards by the images that were planned ÷ those that were read.
+            # The penalty does not depend on images, so it is weighted by the inverse.
+            images = sum(len(each.targets) for each in read)
+            whole = loss if penalty is None else loss + penalty * (images * a_share)
             self._scaler.scale(whole).backward()
         return loss.detach() / self._processes.size
 
@@ -155,9 +160,9 @@ class Stepper:
         return not self._scaler.is_enabled() or self._scaler.get_scale() <= 1
 
     def _passes(self, step: Step, read: list[Batch]) -> Iterator[Callable[[], object]]:
-        """Yields functions that repeat a step's forward passes; each starts from the step's seed."""
+        """Yields functions that repeat a step's forward passes, in order, from the step's seed."""
+        step.seed_random_numbers()
         for batch in read:
-            step.seed_random_numbers()
             with autocast(self._settings, self._processes.device):
                 yield functools.partial(self._objective.again, batch)
 

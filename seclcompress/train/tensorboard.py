@@ -36,7 +36,7 @@ class TensorBoard(Observer):
         self._folder = folder
         # An interrupted run may have written events of steps after its checkpoint. These steps are
         # repeated, so TensorBoard is told to drop the old events.
-        self._open = lambda done: SummaryWriter(folder, purge_step=done + 1 if done else None)
+        self._open = lambda done: SummaryWriter(folder, purge_step=done + 1)
         self._writer: SummaryWriter | None = None
         self._step = 0
 

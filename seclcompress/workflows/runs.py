@@ -206,10 +206,7 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
 def _metrics(history: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
     last = history[-1]
     best = max(history, key=lambda record: float(record["accuracy"]))
-    named = {
-        f"{name.replace('student before', 'before')}_accuracy": value
-        for name, value in before.items()
-    }
+    named = {f"{name}_accuracy": value for name, value in before.items()}
     return {
         **named,
         "accuracy": last["accuracy"],

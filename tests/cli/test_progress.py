@@ -22,7 +22,7 @@ def test_a_run_on_a_terminal_and_elsewhere() -> None:
         with TrainingProgress(to) as progress:
             progress.message("[bold] is no markup")
             progress.start(2, 2, 1)
-            progress.before({"teacher": 90.0, "student before": 10.0})
+            progress.before({"teacher": 90.0, "before": 10.0})
             progress.step(1, 50, 1.25, 0.1)
             progress.epoch(RECORD)
             progress.step(2, 50, 1.0, 0.1)

@@ -182,3 +182,9 @@ def test_weights_of_8_bits_are_looked_at_too(dtype: torch.dtype) -> None:
     values[1] = float("nan")
     with pytest.raises(WeightsError, match=r"NaN or infinite: w \(1 of 3\)"):
         weights.check_finite({"w": values.to(dtype)}, "file")
+
+
+def test_a_network_without_matrices() -> None:
+    norm = nn.BatchNorm2d(4)
+    with pytest.raises(WeightsError, match="weight has shape 5 instead of 4"):
+        load_weights(norm, nn.BatchNorm2d(5).state_dict(), "the file", new_head=True)

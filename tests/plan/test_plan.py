@@ -350,6 +350,18 @@ class TestGivenBack:
         again = fit_plan(read_plan(path), awkward_network, traced, "plan.json")
         assert [layer.cost for layer in again.layers] == [layer.cost for layer in plan.layers]
 
+    def test_kept_by_an_edit_that_takes_the_family_away_too(
+        self, awkward_network: nn.Module, traced: Trace
+    ) -> None:
+        plan = plan_of(awkward_network, traced)
+        layer = next(layer for layer in plan.layers if layer.name == "body.0")
+        layer.action, layer.substitution = "keep", None
+        fitted = {
+            layer.name: layer for layer in fit_plan(plan, awkward_network, traced, "p").layers
+        }
+        assert fitted["body.0"].reason == "kept by the plan"
+        assert fitted["body.0"].on_demand
+
     def test_edited(self, awkward_network: nn.Module, traced: Trace) -> None:
         plan = plan_of(awkward_network, traced)
         by_name = {layer.name: layer for layer in plan.layers}

@@ -38,7 +38,7 @@ def test_every_setting_is_shown_at_any_width(width: int) -> None:
 
 
 def test_the_end_of_a_run() -> None:
-    words = printed(training_table(HISTORY, {"teacher": 91.0, "student before": 10.0}), 80)
+    words = printed(training_table(HISTORY, {"teacher": 91.0, "before": 10.0}), 80)
     lines = [line.split() for line in words.strip().splitlines()]
     assert lines[0][-2:] == ["91.00", "%"]
     assert lines[1][-2:] == ["10.00", "%"]
@@ -50,9 +50,9 @@ def test_the_end_of_a_run() -> None:
 
 
 def test_the_picture_is_a_picture_and_always_the_same() -> None:
-    first = curves_png(HISTORY, {"teacher": 91.0, "student before": 10.0})
+    first = curves_png(HISTORY, {"teacher": 91.0, "before": 10.0})
     image = Image.open(io.BytesIO(first))
     assert (image.format, image.size) == ("PNG", (1080, 432))
     assert len(image.convert("RGB").getcolors(10**6)) > 50
-    assert curves_png(HISTORY, {"teacher": 91.0, "student before": 10.0}) == first
+    assert curves_png(HISTORY, {"teacher": 91.0, "before": 10.0}) == first
     assert curves_png(HISTORY, {}) != first

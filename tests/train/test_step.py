@@ -16,6 +16,7 @@ from runs import (
 )
 from torch import Tensor, nn
 
+from seclcompress import substitutions
 from seclcompress.data import Data
 from seclcompress.data.images import Decoded
 from seclcompress.errors import TrainingError
@@ -189,3 +190,51 @@ def test_images_that_are_left_out_do_not_count(tmp_path: Path) -> None:
         ends.append((run.run()[0]["train_loss"], network[1].weight.detach()))
     assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
     torch.testing.assert_close(ends[0][1], ends[1][1])
+
+
+def test_images_that_are_left_out_leave_the_decay_of_products_alone(tmp_path: Path) -> None:
+    """The penalty is no mean over images: it has the same weight whatever could be read."""
+    labels, pixels = torch.arange(40) % 2, torch.rand(40, 3, 8, 8)
+    readable = torch.arange(40) % 4 < 2
+    acdc = substitutions.get("acdc")
+    ends = []
+    for name, train in (
+        ("all", Decoded(pixels[readable], labels[readable])),
+        ("half", Decoded(pixels, labels, readable)),
+    ):
+        torch.manual_seed(0)
+        layer = acdc.build(nn.Conv2d(3, 4, 1), acdc.config({"depth": 2}))
+        network = nn.Sequential(layer, nn.Flatten(), nn.Linear(256, 2))
+        settings = TrainingSettings(
+            epochs=1, batch_size=len(train), lr=0.01, weight_decay=0.5, factor_decay="product"
+        )
+        data = data_of(train, Decoded(pixels, labels), ["a", "b"], (3, 8, 8))
+        Trainer(network, data, settings, tmp_path / name, observer=Silent()).run()
+        ends.append(layer.pointwise.make_weight().detach())
+    torch.testing.assert_close(*ends)
+
+
+def test_the_diagnosis_repeats_the_random_numbers_of_every_batch(
+    tmp_path: Path, data: Data
+) -> None:
+    """Of two accumulated batches the second one has the second draws, not the first ones again."""
+
+    class Remembers(nn.Module):
+        """Its output overflows for the second of its draws, whenever that comes again."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.draws: list[float] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            draw = float(torch.rand(()))
+            self.draws.append(draw)
+            second = self.draws[1] if len(self.draws) > 1 else None
+            return x * (float("inf") if draw == second else 1)
+
+    network = nn.Sequential(nn.Flatten(), Remembers(), nn.Linear(192, 10))
+    settings = TrainingSettings(epochs=1, batch_size=50, accumulate=2)
+    run = Trainer(network, data, settings, tmp_path, observer=Silent())
+    with pytest.raises(TrainingError, match=r"output is not finite is 1 \(Remembers\)"):
+        run.run()
+    assert network[1].draws[2:4] == network[1].draws[:2]

@@ -113,9 +113,9 @@ def test_distilled(tmp_path: Path, teacher: Path, student: Path) -> None:
         settings=SMALL,
         observer=observer,
     )
-    assert list(result.before) == ["teacher", "student before"]
+    assert list(result.before) == ["teacher", "before"]
     assert result.metrics["teacher_accuracy"] == result.before["teacher"]
-    assert result.metrics["before_accuracy"] == result.before["student before"]
+    assert result.metrics["before_accuracy"] == result.before["before"]
     assert result.before["teacher"] == artefact.read_config(teacher).metrics["accuracy"]
     assert observer.left_out == ()
     assert observer.words[-1].startswith("Weight decay of the structured factors: ")

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from seclcompress.substitutions.site import Geometry
 
-_CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def convolve(
@@ -30,7 +30,7 @@ def convolve(
     padding = geometry.padding
     if geometry.padding_mode != "zeros":
         x, padding = pad(x, geometry, tuple(weight.shape[2:])), (0,) * len(geometry.stride)
-    return _CONVOLVE[len(geometry.stride)](
+    return CONVOLVE[len(geometry.stride)](
         x, weight, bias, geometry.stride, padding, geometry.dilation, groups
     )
 

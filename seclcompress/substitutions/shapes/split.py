@@ -8,16 +8,15 @@ slice. A grouped convolution becomes a depthwise part and one ungrouped pointwis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seclcompress.cost import LayerCost, convolution_mult_adds, convolution_parameters
 from seclcompress.substitutions.fitting import Fit, split_kernel
-from seclcompress.substitutions.shapes.convolve import pad
+from seclcompress.substitutions.shapes.convolve import CONVOLVE, pad
 from seclcompress.substitutions.shapes.depthwise import (
     FactoredDepthwise,
     Space,
@@ -27,8 +26,6 @@ from seclcompress.substitutions.shapes.depthwise import (
 from seclcompress.substitutions.shapes.pointwise import Pointwise
 from seclcompress.substitutions.site import Convolution, Site, convolution_of
 from seclcompress.substitutions.structured import StructuredConv
-
-_CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 class SplitConv(StructuredConv):
@@ -65,7 +62,7 @@ class SplitConv(StructuredConv):
         if self._runs_dense(x, stride) or x.numel() == 0:  # an FFT of nothing is an error
             weight = self.pointwise.scaled(self.pointwise.weight()).to(x.dtype)
             kernel = weight.reshape(*weight.shape, *[1] * dimensions)
-            return _CONVOLVE[dimensions](x, kernel, self.pointwise.bias, stride=stride)
+            return CONVOLVE[dimensions](x, kernel, self.pointwise.bias, stride=stride)
         if any(step != 1 for step in stride):
             every: tuple[Any, ...] = (..., *[slice(None, None, step) for step in stride])
             x = x[every]
@@ -128,9 +125,13 @@ class SplitConv(StructuredConv):
             space, matrix = space / scale.clamp(min=1e-30), matrix * scale
             if not isinstance(self.depthwise, FactoredDepthwise):
                 self.depthwise.weight.copy_(space)
+                if not matrix.any():  # the filters of a layer of zeros are zero, too: that is all
+                    return Fit(0.0, of)
                 return Fit(self.pointwise.fit_weight(matrix), of)
-        lost = self.depthwise.fit_weight(space)
         left = self.pointwise.fit_weight(matrix)
+        if not matrix.any():
+            return Fit(left, of)
+        lost = self.depthwise.fit_weight(space)
         return Fit(
             max(lost, left), "the depthwise and the pointwise weights, whichever fits worse,"
         )

@@ -6,6 +6,7 @@ Its gains a and b are a parameter group of their own.
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from seclcompress.cost import LayerCost
@@ -18,7 +19,7 @@ from seclcompress.substitutions.site import Convolution, Site
 class GainsConfig(SubstitutionConfig):
     """Options: the initial gain of the identity."""
 
-    identity: float = 1.0
+    identity: float = Field(default=1.0, ge=0, le=1.6)
 
 
 class GainsConv(FullConv):

@@ -190,7 +190,7 @@ class ReplacementPromises:
         conv, built = self.built(options, **how)
         for attribute in WORDS.split():
             assert getattr(built, attribute) == getattr(conv, attribute)
-        plain = substitutions.structure_kept(built)
+        plain = substitutions.plain_layers(built)
         assert all(hasattr(plain, attribute) for attribute in WORDS.split())
         assert repr(built).startswith(f"{type(built).__name__}(")
         text = (
@@ -264,10 +264,12 @@ class ReplacementPromises:
         assert fit.of
         assert built(self.images(5, 5)).isfinite().all()
 
-    def test_other_devices_random_numbers_stay(self, options: dict[str, Any]) -> None:
-        """A skeleton is planned without drawing random numbers."""
+    def test_planning_needs_no_random_numbers(self, options: dict[str, Any]) -> None:
+        """A network is planned before its seed is set; its weights must not notice."""
         before = torch.get_rng_state()
-        self.family.refuse(nn.Conv2d(*self.channels, 3, device="meta"), self.family.config(options))
+        conv, config = nn.Conv2d(*self.channels, 3, device="meta"), self.family.config(options)
+        if self.family.refuse(conv, config) is None:
+            self.family.cost(Site(conv, {CallSize((5, 5), (3, 3)): 1}), config)
         assert torch.equal(before, torch.get_rng_state())
 
     def test_a_linear_is_taken_or_refused_in_words(self, options: dict[str, Any]) -> None:
