@@ -7,8 +7,6 @@ A source knows names and builds the networks that they stand for. A file in this
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from seclcompress.errors import NetworkError
 from seclcompress.networks.tasks import Task
 from seclcompress.preprocessing import Preprocessing
+from seclcompress.registry import found_in
 
 # Limits on the options that a file may give a builder, because a malicious one could cost much time.
 _LARGEST_OPTION = 2**16
@@ -179,17 +178,7 @@ class Source(ABC):
 
 @cache
 def _registered() -> dict[str, Source]:
-    package = importlib.import_module(__name__.rpartition(".")[0])
-    found: dict[str, Source] = {}
-    for module_info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
-        source = getattr(module, "SOURCE", None)
-        if source is None:
-            continue
-        if source.name in found:
-            raise RuntimeError(f"Two sources of networks are named '{source.name}'.")
-        found[source.name] = source
-    return dict(sorted(found.items()))
+    return found_in("seclcompress.networks", "SOURCE")
 
 
 def registered() -> list[Source]:

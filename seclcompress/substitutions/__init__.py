@@ -8,11 +8,10 @@ all registered families.
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 from functools import cache
 
 from seclcompress.errors import UsageError
+from seclcompress.registry import found_in
 from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
 from seclcompress.substitutions.fitting import Fit
 from seclcompress.substitutions.linear import StructuredLinear
@@ -46,16 +45,7 @@ __all__ = [
 
 @cache
 def _registered() -> dict[str, Substitution]:
-    found: dict[str, Substitution] = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
-        substitution = getattr(module, "SUBSTITUTION", None)
-        if substitution is None:
-            continue
-        if substitution.name in found:
-            raise RuntimeError(f"Two substitutions are named '{substitution.name}'.")
-        found[substitution.name] = substitution
-    return dict(sorted(found.items()))
+    return found_in(__name__, "SUBSTITUTION")
 
 
 def names() -> list[str]:
