@@ -131,7 +131,7 @@ class TestANewFile:
     def test_two_of_one_name(self, tmp_path: Path) -> None:
         (tmp_path / "tiny_again.py").write_text(EXAMPLE)
         with placed_beside(tmp_path / "tiny_again.py"):
-            with pytest.raises(RuntimeError, match="Two sources of networks are named 'tiny'"):
+            with pytest.raises(RuntimeError, match="define a SOURCE named 'tiny'"):
                 sources.registered()
 
 
