@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from seclcompress.artefact import load as load
     from seclcompress.artefact import save as save
     from seclcompress.count import count_network as count_network
+    from seclcompress.errors import SeclcompressError as SeclcompressError
     from seclcompress.observer import Observer as Observer
     from seclcompress.plan import Plan as Plan
     from seclcompress.plan import make_plan as make_plan
@@ -49,6 +50,7 @@ _PUBLIC = {
     "load": "artefact",
     "save": "artefact",
     "count_network": "count",
+    "SeclcompressError": "errors",
     "Observer": "observer",
     "Plan": "plan",
     "make_plan": "plan",

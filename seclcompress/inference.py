@@ -38,6 +38,9 @@ def for_inference(
     Returns:
         A network in eval mode whose parameters need no gradients.
     """
+    if isinstance(network, StructuredLayer):  # it has no parent in which it could be replaced
+        runs = network.planned_execution if execution == "auto" else execution
+        return network.ready(runs).eval().requires_grad_(False)
     ready = copy.deepcopy(network).eval().requires_grad_(False)
     for layer in structured_layers(ready):
         runs = layer.planned_execution if execution == "auto" else execution

@@ -365,3 +365,13 @@ def test_bench_of_a_network_that_keeps_everything(invoke: Invoke, monkeypatch) -
     assert list(content["variants"]) == ["original"]
     out = invoke("bench", "wrn10_1", "--keep", "*", "--rounds", 3).stdout
     assert "–" in out
+
+
+@pytest.mark.parametrize("execution", ["dense", "fast"])
+def test_a_network_that_is_one_structured_layer(execution: str) -> None:
+    acdc = substitutions.get("acdc")
+    layer = acdc.build(nn.Conv2d(4, 8, 3), acdc.config({"depth": 2}))
+    ready = for_inference(layer, (4, 6, 6), execution)
+    assert isinstance(ready, StructuredConv) == (execution == "fast")
+    x = torch.randn(2, 4, 6, 6)
+    torch.testing.assert_close(ready(x), layer.eval()(x), atol=1e-5, rtol=1e-5)

@@ -22,14 +22,22 @@ def upgraded(content: Any) -> Any:
         The converted plan. Anything that is not a plan of schema 1 is returned as it is, and validation
         then reports what is wrong.
     """
-    if not isinstance(content, Mapping) or content.get("schema_version", 2) != 1:
+    if not isinstance(content, Mapping):
         return content
     layers = content.get("layers")
+    if content.get("schema_version", _version_of(layers)) != 1:
+        return content
     if not isinstance(layers, list):
         return {**content, "schema_version": 2}
     if any(isinstance(layer, Mapping) and "calls" in layer for layer in layers):
         return content  # schema 1 has no `calls`
     return {**content, "schema_version": 2, "layers": [_layer(layer) for layer in layers]}
+
+
+def _version_of(layers: Any) -> int:
+    """The schema version of a plan that does not say it, as version 1 need not."""
+    first = layers[0] if isinstance(layers, list) and layers else None
+    return 1 if isinstance(first, Mapping) and "output_sizes" in first else 2
 
 
 def _layer(layer: Any) -> Any:

@@ -17,7 +17,10 @@ NOT_RUN = "it does not run in eval mode, so it has no size to plan for"
 def ends(
     ran: Sequence[str], found: Mapping[str, nn.Module], options: PlanOptions
 ) -> dict[str, str]:
-    """Reasons to keep the first convolution and the last Linear among the layers that ran, by name."""
+    """Reasons to keep the first convolution and the last Linear among the layers that ran, by name.
+
+    A layer that an assignment names exactly is wanted, and so has no such reason.
+    """
     first = [name for name in ran if isinstance(found[name], CONVOLUTION_KINDS)][:1]
     last = [name for name in ran if isinstance(found[name], nn.Linear)][-1:]
     kept: dict[str, str] = {}
@@ -25,7 +28,8 @@ def ends(
         kept |= dict.fromkeys(first, "the stem (the first convolution); --stem rewrites it too")
     if not options.head:
         kept |= dict.fromkeys(last, "the classifier (the last Linear); --head rewrites it too")
-    return kept
+    wanted = {wish.pattern for wish in options.assign}
+    return {name: reason for name, reason in kept.items() if name not in wanted}
 
 
 def asked_to_stay(layer: Layer, end: str | None, options: PlanOptions) -> str | None:

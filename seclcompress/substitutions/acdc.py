@@ -5,9 +5,7 @@ SECL: "Training Structured Efficient Convolutional Layers", 2018. ACDC: Moczulsk
 
 from __future__ import annotations
 
-import contextlib
 import math
-from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -25,6 +23,7 @@ from seclcompress.stack import (
 )
 from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
 from seclcompress.substitutions.shapes import FactoredPointwise, SplitConv, split_cost, white_gain
+from seclcompress.substitutions.shapes.precision import without_autocast
 from seclcompress.substitutions.site import Convolution, Site
 from seclcompress.transforms import next_fast_length, riffle
 
@@ -76,7 +75,7 @@ class AcdcPointwise(FactoredPointwise):
 
     def make_weight(self) -> Tensor:
         """Multiplies the stack out to a matrix of shape (out_channels, in_channels)."""
-        with _full_precision(self.a):
+        with without_autocast(self.a):
             a, d = _at_least_float32(self.a), _at_least_float32(self.d)
             matrix = stack_matrix(
                 a, d, self.in_channels, self.out_channels, extra_riffle=self.extra_riffle
@@ -85,7 +84,7 @@ class AcdcPointwise(FactoredPointwise):
 
     def transform(self, x: Tensor) -> Tensor:
         """Applies the stack to vectors by fast cosine transforms."""
-        with _full_precision(x):
+        with without_autocast(x):
             a, d = _at_least_float32(self.a), _at_least_float32(self.d)
             y = apply_stack(x.to(a.dtype), a, d, self.out_channels, extra_riffle=self.extra_riffle)
             return y.to(x.dtype)
@@ -220,13 +219,6 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 def _in(dtype: torch.dtype, value: Tensor) -> Tensor:
     # Even where there is nothing to convert, .to() takes a microsecond, and far more in a cold cache.
     return value if value.dtype == dtype else value.to(dtype)
-
-
-def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Switches autocast off, which would multiply a dozen factors in half precision."""
-    if tensor.is_meta:  # the meta device has no autocast
-        return contextlib.nullcontext()
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 SUBSTITUTION = AcdcSubstitution()

@@ -43,7 +43,10 @@ class Substitution(ABC):
     kinds: ClassVar[frozenset[Kind]] = frozenset({"convolution", "linear"})
     #: Whether a plan keeps every layer that the family would not make smaller.
     must_shrink: ClassVar[bool] = True
-    #: The ways to execute its replacements, one or more of `cost.EXECUTIONS`.
+    #: Whether what it builds computes `W x + b`, the same in training as in eval mode. A family that is
+    #: not affine replaces no Linear: torch's layers between its convolutions know no `(..., features)`.
+    affine: ClassVar[bool] = True
+    #: The ways to execute its replacements: `dense`, and `fast` where they have a transform.
     executions: ClassVar[tuple[str, ...]] = ("dense",)
 
     def config(self, options: Mapping[str, Any]) -> SubstitutionConfig:
@@ -59,8 +62,7 @@ class Substitution(ABC):
         unknown = [name for name in options if name not in self.Config.model_fields]
         if unknown:
             raise UsageError(
-                f"Options of substitution '{self.name}': it has no option {', '.join(unknown)}. It "
-                f"takes: {known}."
+                f"{self.name} takes no option {', '.join(unknown)}. It takes: {known}."
             )
         try:
             return self.Config.model_validate(dict(options))
@@ -81,6 +83,8 @@ class Substitution(ABC):
         reason = reason_for_all(site.layer)
         if reason is not None:
             return reason
+        if site.kind == "linear" and not self.affine:
+            return f"{self.name} is not affine, so it is not for Linear layers"
         if site.kind not in self.kinds:
             return _OF_ANOTHER_KIND[site.kind].format(name=self.name)
         return self._refuse(site, config)

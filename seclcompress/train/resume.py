@@ -55,10 +55,12 @@ def resume(
             settings, networks or images.
     """
     progress = read_checkpoint(folder, network, optimizers)
+    # A setting that came after the checkpoint was written had its default then.
+    theirs = {**started_with(TrainingSettings(), {}), **progress.settings}
     different = sorted(
-        f"{key} was {progress.settings.get(key)!r}, not {mine.get(key)!r}"
-        for key in mine.keys() | progress.settings.keys()
-        if mine.get(key) != progress.settings.get(key)
+        f"{key} was {theirs.get(key)!r}, not {mine.get(key)!r}"
+        for key in mine.keys() | theirs.keys()
+        if mine.get(key) != theirs.get(key)
     )
     if different:
         raise TrainingError(

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 from seclcompress import lazy
 
 if TYPE_CHECKING:
+    from seclcompress.survey import Surveyed as Surveyed
     from seclcompress.workflows.benching import Benched as Benched
     from seclcompress.workflows.benching import bench as bench
     from seclcompress.workflows.converting import Converted as Converted
     from seclcompress.workflows.converting import convert as convert
     from seclcompress.workflows.counting import Counted as Counted
     from seclcompress.workflows.counting import count as count
+    from seclcompress.workflows.evaluating import Evaluation as Evaluation
     from seclcompress.workflows.evaluating import evaluate as evaluate
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
+    from seclcompress.workflows.runs import InterruptedRunError as InterruptedRunError
     from seclcompress.workflows.runs import TrainingResult as TrainingResult
     from seclcompress.workflows.surveying import survey as survey
     from seclcompress.workflows.training import distill as distill
@@ -38,6 +41,9 @@ _PUBLIC = {
     "train": "training",
     "distill": "training",
     "TrainingResult": "runs",
+    "InterruptedRunError": "runs",
+    "Evaluation": "evaluating",
+    "Surveyed": "surveying",
     "evaluate": "evaluating",
 }
 

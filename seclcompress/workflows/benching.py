@@ -49,7 +49,7 @@ def bench(
     network: Network,
     *,
     options: PlanOptions | None = None,
-    plan: Plan | Path | None = None,
+    plan: Plan | str | Path | None = None,
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,
@@ -86,6 +86,10 @@ def bench(
         PlanError: If the plan is for another network, or a pattern matches no layer.
     """
     observer = observer or Observer()
+    numbers = (("batch_size", batch_size, 1), ("threads", threads, 1), ("rounds", rounds, 2))
+    for name, number, least in numbers:
+        if number is not None and number < least:
+            raise UsageError(f"bench: {name} is {number}; it must be at least {least}.")
     located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
     size = located.input_size
     if len(size) + 1 not in LAYOUTS:

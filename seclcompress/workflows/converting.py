@@ -49,7 +49,7 @@ def convert(
     output_dir: str | Path | None = None,
     *,
     options: PlanOptions | None = None,
-    plan: Plan | Path | None = None,
+    plan: Plan | str | Path | None = None,
     weights: str | None = None,
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
@@ -90,6 +90,8 @@ def convert(
         ArtefactError: If an output path is taken or cannot be written.
     """
     observer = observer or Observer()
+    if start not in ("random", "original"):
+        raise UsageError(f"start is 'random' or 'original', not {start!r}.")
     output_dir = None if output_dir is None else Path(output_dir)
     write_plan = None if write_plan is None else Path(write_plan)
     if output_dir is not None:

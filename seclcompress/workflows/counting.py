@@ -45,7 +45,7 @@ def count(
     network: Network,
     *,
     options: PlanOptions | None = None,
-    plan: Plan | Path | None = None,
+    plan: Plan | str | Path | None = None,
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,

@@ -45,7 +45,7 @@ def plan_network(
     network: Network,
     *,
     options: PlanOptions | None = None,
-    plan: Plan | Path | None = None,
+    plan: Plan | str | Path | None = None,
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,
@@ -84,8 +84,10 @@ def plan_network(
     if options is not None:
         check_asked(options)
     located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
-    source = str(plan) if isinstance(plan, Path) else "The plan"
-    given = read_plan(plan) if isinstance(plan, Path) else plan
+    source, given = "The plan", plan
+    if isinstance(plan, str | Path):
+        source, given = str(plan), read_plan(Path(plan))
+    assert given is None or isinstance(given, Plan)
     skeleton = located.skeleton()
     trace = trace_network(skeleton, located.input_size)
     if given is not None:
@@ -156,9 +158,7 @@ def check_asked(options: PlanOptions) -> None:
 
 
 def _check_family(name: str, config: Mapping[str, Any], where: str) -> None:
-    family = substitutions.get(name)
-    unknown = [option for option in config if option not in family.Config.model_fields]
-    if unknown:
-        known = ", ".join(family.Config.model_fields) or "none"
-        raise UsageError(f"{where}{name} takes no option {unknown[0]}. It takes: {known}.")
-    family.config(config)
+    try:
+        substitutions.get(name).config(config)
+    except UsageError as error:
+        raise UsageError(f"{where}{error}") from error

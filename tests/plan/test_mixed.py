@@ -104,13 +104,13 @@ class TestAskedFor:
             ),
             (
                 Assignment(pattern="twice", substitution="separable", config={"depth": 2}),
-                "Options of substitution 'separable': it has no option depth. It takes: none.",
+                "separable takes no option depth. It takes: none.",
             ),
             (Assignment(pattern="twice", substitution="seperable"), "Unknown substitution 'sep"),
             # Options are also checked if no layer uses them, because another pattern matches first.
             (
                 Assignment(pattern="body", substitution="acdc", config={"deep": 2}),
-                "it has no option deep",
+                "takes no option deep",
             ),
         ],
     )
@@ -411,3 +411,16 @@ class TestTimed:
         assert " ".join(heading).split() == ["plain", "original", "separable", "separable"]
         assert "–" not in result.stdout
         assert "Measured 0 layer shapes" in result.stderr  # nothing to choose between
+
+
+def test_an_exact_name_means_the_stem_and_the_classifier_too(awkward_network: nn.Module) -> None:
+    traced = trace_network(awkward_network, (3, 16, 16))
+    for pattern, rewritten in (("stem", True), ("ste*", False)):
+        options = PlanOptions(assign=(Assignment(pattern=pattern, substitution="separable"),))
+        layers = {layer.name: layer for layer in make_plan(awkward_network, traced, options).layers}
+        assert (layers["stem"].substitution == "separable") == rewritten
+    options = PlanOptions(
+        linear=True, assign=(Assignment(pattern="fc", substitution="acdc", config={"depth": 1}),)
+    )
+    layers = {layer.name: layer for layer in make_plan(awkward_network, traced, options).layers}
+    assert layers["fc"].action == "rewrite"

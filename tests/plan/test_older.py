@@ -90,6 +90,17 @@ def test_what_is_written_is_schema_2_and_reads_back_equal(name: str, tmp_path: P
         assert read_plan(tmp_path / "plan.json").to_json() == plan.to_json()
 
 
+def test_a_plan_that_does_not_say_its_version() -> None:
+    """Version 1 need not, and 0.1 read it."""
+    content = old("plan.json")
+    expected = Plan.model_validate(content)
+    content.pop("schema_version")
+    assert Plan.model_validate(content) == expected
+    newer = json.loads(expected.to_json())
+    newer.pop("schema_version")
+    assert Plan.model_validate(newer) == expected
+
+
 def test_on_the_command_line(invoke: Invoke) -> None:
     named = ("wrn10_0.5", "--num-classes", 10, "--input-size", 32)
     given = ("--plan", WRITTEN / "plan.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,16 @@ from runs import (
 )
 from torch import nn
 
+from seclcompress import networks
+from seclcompress.checkpoint import read_checkpoint
 from seclcompress.data import Data, load_data
 from seclcompress.errors import TrainingError
+from seclcompress.optim import make_optimizers
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Stopped, Trainer
+from seclcompress.train.resume import resume, started_with
+
+WRITTEN_BY_0_1 = Path(__file__).parents[1] / "written_by_0_1"
 
 
 @pytest.fixture
@@ -179,3 +186,23 @@ def test_resume_wants_the_same_run(tmp_path: Path, data: Data) -> None:
     run = Trainer(other, data, settings, tmp_path, observer=Silent())
     with pytest.raises(TrainingError, match=r"network was '\w+', not '\w+'"):
         run.resume()
+
+
+def test_a_run_that_0_1_began_goes_on(tmp_path: Path) -> None:
+    """Settings that 0.1 did not know had their defaults then; fingerprints are those of the file."""
+    folder = tmp_path / "run.partial"
+    shutil.copytree(WRITTEN_BY_0_1 / "interrupted.partial", folder)
+    settings = TrainingSettings(epochs=8, train_images=200, batch_size=50, lr=0.05, crop=False)
+    settings = settings.resolved(crop=False, flip=False)
+    network = networks.build(networks.named_spec("wrn10_0.25", 10))
+    optimizers = make_optimizers(network, settings, 0.0)
+    theirs = read_checkpoint(folder, network, optimizers).settings
+    fingerprints = {k: v for k, v in theirs.items() if k not in TrainingSettings.model_fields}
+    assert fingerprints
+    mine = started_with(settings, fingerprints)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    progress = resume(folder, network, optimizers, scaler, mine)
+    assert len(progress.history) == 5
+    other = started_with(settings.model_copy(update={"group_lr": {"gains": 2.0}}), fingerprints)
+    with pytest.raises(TrainingError, match=r"group_lr was \{\}, not \{'gains': 2.0\}"):
+        resume(folder, network, optimizers, scaler, other)

@@ -72,3 +72,14 @@ def test_a_network_that_keeps_everything() -> None:
 def test_what_is_no_image() -> None:
     with pytest.raises(UsageError, match=r"bench runs images, .* got \(3, 8\)"):
         bench("wrn10_1", input_size=(3, 8))
+
+
+@pytest.mark.parametrize(
+    "number",
+    [{"batch_size": 0}, {"threads": 0}, {"rounds": 1}],
+    ids=lambda given: next(iter(given)),
+)
+def test_numbers_that_are_too_small(number: dict[str, int]) -> None:
+    [name] = number
+    with pytest.raises(UsageError, match=f"bench: {name} is .*; it must be at least"):
+        bench("wrn10_1", **number)

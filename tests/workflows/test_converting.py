@@ -163,3 +163,14 @@ def test_fast_layers_without_the_kernel_are_told(monkeypatch: pytest.MonkeyPatch
     plan.rewritten[0].execution = "fast"
     convert("wrn10_1", plan=plan, observer=told)
     assert told.messages[0].startswith("The fused kernel is not there")
+
+
+def test_a_start_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="start is 'random' or 'original', not 'origin'"):
+        convert("wrn10_1", tmp_path / "out", start="origin")  # type: ignore[arg-type]
+
+
+def test_a_plan_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    first = convert("wrn10_1", options=SHALLOW, write_plan=str(path))
+    assert convert("wrn10_1", plan=str(path)).plan == first.plan

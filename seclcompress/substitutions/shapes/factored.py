@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from seclcompress.substitutions.fitting import fit_factors
+from seclcompress.substitutions.shapes.precision import without_autocast
 
 
 class Factored(nn.Module, ABC):
@@ -27,7 +28,11 @@ class Factored(nn.Module, ABC):
 
     @abstractmethod
     def factors(self) -> list[nn.Parameter]:
-        """The parameters that the weight is made from."""
+        """The parameters that the weight is made from: all that `make_weight` reads.
+
+        A cached weight is used as long as these are unchanged, so a tensor that is left out here makes
+        it stale.
+        """
 
     @abstractmethod
     def make_weight(self) -> Tensor:
@@ -45,14 +50,14 @@ class Factored(nn.Module, ABC):
             or any(type(factor) is not nn.Parameter for factor in factors)
             or any(factor.is_inference() or factor.is_meta for factor in factors)
         ):
-            made = self.make_weight()
+            made = self._made()
             if tracked and self._keeps_product:
                 self._product = made
             return made
         if self._kept is not None and _equal(self._kept[0], factors):
             return self._kept[1]
         with torch.inference_mode(False), torch.no_grad():
-            weight = self.make_weight()
+            weight = self._made()
             made_from = [factor.detach().clone() for factor in factors]
         if type(weight) is Tensor:
             self._kept = (made_from, weight)
@@ -64,7 +69,11 @@ class Factored(nn.Module, ABC):
         A kept weight is released, so it is returned only once.
         """
         product, self._product = self._product, None
-        return self.make_weight() if product is None else product
+        return self._made() if product is None else product
+
+    def _made(self) -> Tensor:
+        with without_autocast(self.factors()[0]):
+            return self.make_weight()
 
     def keep_product(self, keep: bool) -> None:
         """Sets whether a forward pass in training keeps its weight for `product`."""

@@ -8,6 +8,7 @@ from seclcompress.cost import LayerCost, convolution_mult_adds
 from seclcompress.substitutions.fitting import Fit
 from seclcompress.substitutions.shapes.convolve import convolve
 from seclcompress.substitutions.shapes.factored import Factored
+from seclcompress.substitutions.shapes.precision import without_autocast
 from seclcompress.substitutions.site import Convolution, Site, convolution_of
 from seclcompress.substitutions.structured import StructuredConv
 
@@ -38,7 +39,8 @@ class FullConv(Factored, StructuredConv):
 
     def to_dense(self) -> nn.Module:
         """Converts to torch's convolution with W multiplied out."""
-        dense = convolution_of(self.make_weight(), self.bias, self, self.groups)
+        with without_autocast(self.factors()[0]):
+            dense = convolution_of(self.make_weight(), self.bias, self, self.groups)
         return dense.train(self.training)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

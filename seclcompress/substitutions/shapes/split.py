@@ -24,6 +24,7 @@ from seclcompress.substitutions.shapes.depthwise import (
     plain_depthwise,
 )
 from seclcompress.substitutions.shapes.pointwise import Pointwise
+from seclcompress.substitutions.shapes.precision import without_autocast
 from seclcompress.substitutions.site import Convolution, Site, convolution_of
 from seclcompress.substitutions.structured import StructuredConv
 
@@ -79,11 +80,13 @@ class SplitConv(StructuredConv):
 
     def to_plain(self) -> nn.Module:
         """Converts to a depthwise convolution, and a 1×1 one for each of the map's `plain_matrices`."""
-        return self._plain(self.pointwise.plain_matrices())
+        with without_autocast(next(self.parameters())):
+            return self._plain(self.pointwise.plain_matrices())
 
     def to_dense(self) -> nn.Module:
         """Converts to a depthwise and a 1×1 convolution; to the latter alone for a 1×1 original."""
-        return self._plain([self.pointwise.make_weight()])
+        with without_autocast(next(self.parameters())):
+            return self._plain([self.pointwise.make_weight()])
 
     def _plain(self, matrices: Sequence[Tensor]) -> nn.Module:
         last = len(matrices) - 1

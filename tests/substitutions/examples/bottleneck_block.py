@@ -24,7 +24,7 @@ class BlockSubstitution(Substitution):
     name = "bottleneck_block"
     summary = "a bottleneck with nonlinearities"
     Config = BlockConfig
-    kinds = frozenset({"convolution"})
+    affine = False
 
     def _middle(self, site: Site, config: BlockConfig) -> int:
         return max(1, site.convolution.out_channels // config.reduction)

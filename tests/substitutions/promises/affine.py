@@ -102,7 +102,8 @@ class AffinePromises(ReplacementPromises):
                 torch.manual_seed(1)
                 ratios = []
                 for _ in range(4):
-                    conv = nn.Conv2d(c_in, c_out, kernel, bias=False)
+                    groups = c_in if self.depthwise else 1
+                    conv = nn.Conv2d(c_in, c_out, kernel, bias=False, groups=groups)
                     nn.init.kaiming_normal_(conv.weight, mode="fan_out")
                     built = self.family.build(conv, self.family.config(options))
                     x = torch.randn(16, c_in, 10, 10)

@@ -44,6 +44,9 @@ class BlockPromises(ReplacementPromises):
             torch.testing.assert_close(built.eval().to_plain()(x), built(x))
 
     def test_norms_are_a_group_of_their_own(self, options: dict[str, Any]) -> None:
-        _, built = self.built(options)
-        norms = [m for m in built.modules() if isinstance(m, nn.BatchNorm2d)]
-        assert len(built.parameter_groups().get("norms", [])) == 2 * len(norms)
+        kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        for dimensions in self.dimensions:
+            _, built = self.built(options, 3, dimensions)
+            norms = [m for m in built.modules() if isinstance(m, kinds)]
+            assert norms
+            assert len(built.parameter_groups().get("norms", [])) == 2 * len(norms)

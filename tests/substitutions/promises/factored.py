@@ -109,6 +109,40 @@ class FactoredPromises(AffinePromises):
         averaged.update_parameters(layer)
         assert self.agrees(averaged.module)
 
+    def test_after_any_parameter_changed(self, options: dict[str, Any]) -> None:
+        """`factors` names all that `make_weight` reads."""
+        for name, _ in self.kept(options).named_parameters():
+            layer = self.kept(options)
+            with torch.no_grad():
+                layer.get_parameter(name).mul_(1.5)
+            assert self.agrees(layer), name
+
+    def test_after_autocast(self, options: dict[str, Any]) -> None:
+        """No weight of half precision is kept for full precision, or gets into plain layers."""
+        _, layer = self.built(options)
+        layer.eval().execution = "dense"
+        untouched = copy.deepcopy(layer)
+        x = self.images(5, 5)
+        with torch.no_grad():
+            with torch.autocast("cpu", torch.bfloat16):
+                layer(x)
+                converted = [layer.to_dense(), layer.to_plain()]
+            assert torch.equal(layer(x), untouched(x))
+        for module in converted:
+            assert {p.dtype for p in module.parameters()} == {torch.float32}
+
+    def test_all_factors_are_in_a_group(self, options: dict[str, Any]) -> None:
+        """Otherwise they would train with the decay and the learning rate of everything else."""
+        _, layer = self.built(options)
+        grouped = {id(p) for group in layer.parameter_groups().values() for p in group}
+        factors = {id(p) for part in factored_parts(layer) for p in part.factors()}
+        ungrouped = {id(p) for p in layer.parameters() if id(p) in factors - grouped}
+        assert ungrouped <= {id(p) for p in self.in_the_rest(layer)}
+
+    def in_the_rest(self, layer: StructuredLayer) -> list[nn.Parameter]:
+        """Factors that a family treats as ordinary weights; by default none."""
+        return []
+
     def test_a_copy_has_its_own_and_carries_none(self, options: dict[str, Any]) -> None:
         _, unused = self.built(options)
         unused.eval().execution = "dense"

@@ -42,12 +42,16 @@ class ReplacementPromises:
     kernels: ClassVar[Sequence[int]] = (1, 3)
     dimensions: ClassVar[Sequence[int]] = (1, 2, 3)
     linear: ClassVar[str | None] = None
+    #: Whether it replaces depthwise convolutions instead of ungrouped ones.
+    depthwise: ClassVar[bool] = False
 
     def built(
         self, options: dict[str, Any], kernel: int | None = None, dimensions: int = 2, **how: Any
     ) -> tuple[nn.Module, StructuredLayer]:
         """A convolution that the family can replace, and its replacement."""
         kernel = self.kernels[-1] if kernel is None else kernel
+        if self.depthwise:
+            how["groups"] = self.channels[0]
         conv = CONVOLUTIONS[dimensions](*self.channels, kernel, **how)
         return conv, self.family.build(conv, self.family.config(options))
 
@@ -235,6 +239,7 @@ class ReplacementPromises:
 
     def test_groups_of_parameters(self, options: dict[str, Any]) -> None:
         _, built = self.built(options)
+        assert built.affine == self.family.affine
         own = {id(p) for p in built.parameters()}
         grouped = [id(p) for group in built.parameter_groups().values() for p in group]
         assert set(grouped) <= own, "they are the layer's own"
@@ -247,7 +252,10 @@ class ReplacementPromises:
         x = self.images(6, 5)
         with torch.no_grad():
             for execution in EXECUTIONS:
+                built.execution = "auto"
                 ready = built.ready(execution)
+                assert ready is not built
+                assert built.execution == "auto", "the layer itself is not switched"
                 torch.testing.assert_close(ready(x), built(x), atol=1e-5, rtol=1e-5)
                 structured = isinstance(ready, StructuredLayer)
                 assert structured == (execution == "fast" and "fast" in built.executions)

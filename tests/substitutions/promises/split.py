@@ -106,3 +106,23 @@ class SplitPromises(AffinePromises):
         x = self.images(4, 4)
         for plain in (built.to_dense(), built.to_plain()):
             torch.testing.assert_close(plain(x), built(x), atol=1e-5, rtol=1e-5)
+
+    def test_a_fit_moves_both_parts(self, options: dict[str, Any]) -> None:
+        """Filters times matrix come nearer to the original's weights than at the start."""
+        if 3 not in self.kernels:
+            return
+        torch.manual_seed(0)
+        conv, built = self.built(options, 3, min(self.dimensions, default=2))
+
+        def distance() -> float:
+            filters, *matrices = built.to_dense()
+            matrix = matrices[0].weight.flatten(1)
+            composed = matrix[:, :, None] * filters.weight.flatten(1)[None]
+            target = conv.weight.flatten(2)
+            return float(((composed - target).norm() / target.norm()).detach())
+
+        before = distance()
+        filters = built.to_dense()[0].weight.clone()
+        built.fit(conv)
+        assert distance() < min(1.0, before)
+        assert not torch.equal(built.to_dense()[0].weight, filters)
