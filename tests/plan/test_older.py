@@ -90,6 +90,15 @@ def test_what_is_written_is_schema_2_and_reads_back_equal(name: str, tmp_path: P
         assert read_plan(tmp_path / "plan.json").to_json() == plan.to_json()
 
 
+def test_a_stack_that_was_planned_fast_stays_fast() -> None:
+    content = old("plan.json")
+    layer = next(layer for layer in content["layers"] if layer["action"] == "rewrite")
+    layer["execution"] = "fast"
+    read = {each.name: each for each in Plan.model_validate(content).layers}[layer["name"]]
+    assert read.execution == "fast"
+    assert read.mult_adds == layer["cost"]["fast"]
+
+
 def test_a_plan_that_does_not_say_its_version() -> None:
     """Version 1 need not, and 0.1 read it."""
     content = old("plan.json")

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seclcompress.substitutions.shapes.factored import Factored
 
@@ -85,7 +84,7 @@ class Pointwise(nn.Module, ABC):
     def transform(self, x: Tensor) -> Tensor:
         """Applies the map to vectors, without the bias and the folded scale.
 
-        A family with the execution `fast` overrides this by a fast transform.
+        Only a map with the execution `fast` has it, and only there it is called.
 
         Args:
             x: Shape (..., in_channels).
@@ -93,7 +92,7 @@ class Pointwise(nn.Module, ABC):
         Returns:
             Shape (..., out_channels).
         """
-        return F.linear(x, self.make_weight())
+        raise NotImplementedError(f"{type(self).__name__} has no transform of {tuple(x.shape)}")
 
     def map_channels(self, x: Tensor) -> Tensor:
         """Applies the map at every position by `transform`, with the bias and the folded scale.

@@ -256,6 +256,8 @@ class ReplacementPromises:
                 ready = built.ready(execution)
                 assert ready is not built
                 assert built.execution == "auto", "the layer itself is not switched"
+                shared = {p.data_ptr() for p in ready.parameters()}
+                assert not shared & {p.data_ptr() for p in built.parameters()}
                 torch.testing.assert_close(ready(x), built(x), atol=1e-5, rtol=1e-5)
                 structured = isinstance(ready, StructuredLayer)
                 assert structured == (execution == "fast" and "fast" in built.executions)
