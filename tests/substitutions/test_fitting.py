@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from examples import acdc_depthwise, symmetric_full
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -136,3 +137,16 @@ def test_a_layer_of_zeros_has_the_gain_of_an_untrained_one() -> None:
 @pytest.mark.parametrize("left", [0.0, 0.6, 1.0])
 def test_energy_is_what_is_left_of_the_square(left: float) -> None:
     assert Fit(left, "the weights").energy == pytest.approx(1 - left * left)
+
+
+def test_a_fit_says_of_what_it_is() -> None:
+    """The words stand before "' energy taken over"."""
+    acdc = substitutions.get("acdc")
+    for conv in (nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3)):
+        layer = acdc.build(conv, acdc.config({"depth": 1}))
+        assert layer.fit(conv).of == "the pointwise weights"
+    full, both = symmetric_full.SUBSTITUTION, acdc_depthwise.SUBSTITUTION
+    conv = nn.Conv2d(4, 4, 3)
+    assert full.build(conv, full.config({})).fit(conv).of == "the weights"
+    words = both.build(conv, both.config({})).fit(conv).of
+    assert words == "the depthwise and the pointwise weights, whichever fits worse,"
