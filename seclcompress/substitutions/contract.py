@@ -106,7 +106,8 @@ class Substitution(ABC):
         """Builds an untrained replacement, on the layer's device and in its dtype.
 
         For white input (independent entries of variance 1), the outputs of an affine replacement start
-        with the variance of the layer's own outputs. The replacement starts with the layer's bias.
+        with the variance of the layer's own outputs. The replacement starts with the layer's bias. All its
+        parameters are trained, also where those of the layer are frozen: their values are new.
 
         Args:
             site: The layer's site, or the layer alone.
@@ -122,7 +123,7 @@ class Substitution(ABC):
         with torch.no_grad():
             built = self._build(site, config)
         for parameter in built.parameters():
-            parameter.requires_grad_(site.convolution.weight.requires_grad)
+            parameter.requires_grad_(True)
         whole = StructuredLinear(built) if site.kind == "linear" else built
         return whole.train(site.layer.training)
 

@@ -20,6 +20,7 @@ from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions import Fit
+from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.locating import Network, find, tell_untrained
 from seclcompress.workflows.planning import plan_network
 
@@ -121,6 +122,7 @@ def convert(
         check_finite(built.state_dict(), located.label)
         tell_untrained(untrained, observer)
         fits = _rewrite(built, planned.plan, seed, start, observer)
+        tell_frozen(built, observer)
         artefact.save(output_dir, built, _config(located, planned.plan, seed), overwrite=overwrite)
         observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
         done = Converted(planned.plan, counted, output_dir, tuple(untrained), fits)

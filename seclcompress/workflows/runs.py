@@ -25,6 +25,7 @@ from seclcompress.report.training import curves_png
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
+from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.output import Output
 
 #: A function that receives the function that asks a run to stop; it returns a context manager, which is
@@ -125,6 +126,7 @@ def carry_out(
     """
     data, settings = job.data, job.settings.resolved(crop=job.data.crop, flip=job.data.flip)
     observer.run_begins(settings, job.unused)
+    tell_frozen(job.network, observer)
     observer.message(_batches(data, settings, processes))
     writes_events = settings.tensorboard and processes.first
     with _observed(observer, output.partial if writes_events else None) as told:
