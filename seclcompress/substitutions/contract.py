@@ -106,8 +106,8 @@ class Substitution(ABC):
         """Builds an untrained replacement, on the layer's device and in its dtype.
 
         For white input (independent entries of variance 1), the outputs of an affine replacement start
-        with the variance of the layer's own outputs. The replacement starts with the layer's bias. All its
-        parameters are trained, also where those of the layer are frozen: their values are new.
+        with the variance of the layer's own outputs. The replacement starts with the layer's bias.
+        All its parameters are trained, even if those of the layer are frozen: their values are new.
 
         Args:
             site: The layer's site, or the layer alone.
