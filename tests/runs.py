@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,31 @@ class Silent(Observer):
         self.steps.append(loss)
         if len(self.steps) == self.stop_after:
             raise KeyboardInterrupt
+
+
+class Listening(Silent):
+    """Records all reports."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        super().__init__(stop_after)
+        self.words: list[str] = []
+        self.left_out: Collection[str] | None = None
+        self.epochs: list[dict[str, float]] = []
+
+    def message(self, words: str) -> None:
+        self.words.append(words)
+
+    @contextlib.contextmanager
+    def working(self, words: str) -> Iterator[Callable[[str], object]]:
+        self.words.append(words)
+        yield str
+
+    def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
+        assert settings.crop is not None  # the settings are already completed from the data
+        self.left_out = leave_out
+
+    def epoch(self, record: dict[str, float]) -> None:
+        self.epochs.append(record)
 
 
 class Stopping(Silent):

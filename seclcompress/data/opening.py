@@ -162,25 +162,6 @@ def check_labels(data: Data) -> None:
             )
 
 
-def check_classes(data: Data, outputs: int, network: str) -> None:
-    """Checks that a network has one output per class.
-
-    Args:
-        data: The data set.
-        outputs: The network's outputs; 0 if it does not give one score per class.
-        network: The network's name, for the message.
-
-    Raises:
-        DataError: If the network does not.
-    """
-    if outputs == 0:
-        raise DataError(f"{network} does not give one score a class for each image.")
-    if outputs != len(data.classes):
-        raise DataError(
-            f"{data.name} has {len(data.classes)} classes, but {network} has {outputs} outputs."
-        )
-
-
 def _share_of(data: Data, count: int) -> Images:
     """Selects `count` training images, the same share of each class, always the same ones."""
     images = data.open_train()  # not `data.train`, which would keep all images in memory

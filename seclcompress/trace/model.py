@@ -65,12 +65,6 @@ class Trace:
         """Mult-Adds per image of all contractions."""
         return self.mult_adds.total()
 
-    @property
-    def outputs(self) -> int:
-        """Number of classes in the network's output; 0 if that is not one tensor (batch, classes)."""
-        own = [call.shape for call in self.calls if call.name == ""]
-        return own[-1][1] if own and len(own[-1]) == 2 else 0
-
     def sizes(self, name: str) -> Counter[CallSize]:
         """How often a module runs, by size. A call with several images counts once for each."""
         sizes: Counter[CallSize] = Counter()

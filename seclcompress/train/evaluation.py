@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from seclcompress.data import Data, Images, Presentation
 from seclcompress.processes import Processes
 from seclcompress.trace import eval_mode, floating_dtype
 from seclcompress.train.batch_norm import estimate_anew
+from seclcompress.train.outputs import OutputReader
 
 #: The number of batches from which batch norm's statistics are estimated.
 _BATCHES = 32
@@ -37,23 +37,6 @@ class Evaluation:
     images: int
 
 
-def logits(output: Any) -> tuple[Tensor, list[Tensor]]:
-    """Separates a network's class scores from those of auxiliary heads, which only run in training.
-
-    Args:
-        output: What the network returned: a tensor, or a dictionary or sequence of tensors, the class
-            scores first.
-
-    Returns:
-        The class scores, and a list of the auxiliary ones.
-    """
-    if isinstance(output, Tensor):
-        return output, []
-    parts = list(output.values()) if isinstance(output, dict) else list(output)
-    tensors = [part for part in parts if isinstance(part, Tensor)]
-    return tensors[0], tensors[1:]
-
-
 def in_order(images: Images, batch_size: int) -> list[Tensor]:
     """The indices of all images in their order, in batches."""
     return list(torch.arange(len(images)).split(batch_size))
@@ -63,6 +46,7 @@ def evaluate(
     network: nn.Module,
     data: Data,
     *,
+    read: OutputReader | None = None,
     batch_size: int = 128,
     device: str = "cpu",
     workers: int = 0,
@@ -74,6 +58,7 @@ def evaluate(
     Args:
         network: The network, on `device`.
         data: The data set.
+        read: Picks the class scores out of the network's outputs; by default one for the data's classes.
         batch_size: Images per batch.
         device: The device to compute on.
         workers: Processes that load images.
@@ -85,16 +70,17 @@ def evaluate(
         The figures over the images of all processes.
 
     Raises:
-        DataError: If an image cannot be read.
+        DataError: If an image cannot be read, or no output has one score per class.
     """
     dtype = floating_dtype(network)
     presentation = Presentation(data.input_size, data.preprocessing, device=device, workers=workers)
     processes = processes or Processes(device=device)
+    read = read or OutputReader(len(data.classes))
     mine = in_order(data.test, batch_size)[processes.rank :: processes.size]
     counts = torch.zeros(4, dtype=torch.float64)
     with eval_mode(network), torch.inference_mode():
         for batch in data.test.read(mine, presentation):
-            scores, _ = logits(network(batch.images.to(dtype)))
+            scores, _ = read(network(batch.images.to(dtype)))
             best = scores.topk(min(5, scores.shape[1]), dim=1).indices
             right = best == batch.targets[:, None]
             loss = F.cross_entropy(scores.float(), batch.targets, reduction="sum")
@@ -114,6 +100,7 @@ def accuracy_before(
     batch_size: int,
     processes: Processes,
     *,
+    read: OutputReader | None = None,
     estimate_batch_norm: bool,
     workers: int = 0,
 ) -> Evaluation:
@@ -124,6 +111,7 @@ def accuracy_before(
         data: The data set. Its training images are shown without augmentation.
         batch_size: Images per batch.
         processes: This process, its device, and the number of processes.
+        read: As in `evaluate`.
         estimate_batch_norm: Whether to estimate batch norm's running statistics from training images
             first. The new layers need this: the statistics come from the original, whose layers have
             different outputs.
@@ -141,6 +129,7 @@ def accuracy_before(
     return evaluate(
         student,
         data,
+        read=read,
         batch_size=batch_size,
         device=device,
         workers=workers,

@@ -19,7 +19,7 @@ from seclcompress.losses import (
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import structured_layers
 from seclcompress.taps import Taps
-from seclcompress.train.evaluation import logits
+from seclcompress.train.outputs import OutputReader
 from seclcompress.train.teacher import Lesson, Teacher
 
 
@@ -53,7 +53,7 @@ class Objective:
         network: The network whose modules are tapped.
         forward: The module to call: the network, or a wrapper of it (compiled, distributed).
         settings: The losses and their weights.
-        classes: The number of classes.
+        read: Picks the class scores out of the network's outputs.
         teacher: The teacher; None to learn from the classes alone.
     """
 
@@ -62,11 +62,11 @@ class Objective:
         network: nn.Module,
         forward: nn.Module,
         settings: TrainingSettings,
-        classes: int,
+        read: OutputReader,
         teacher: Teacher | None,
     ) -> None:
         self._network, self.forward = network, forward
-        self._settings, self._classes = settings, classes
+        self._settings, self._read = settings, read
         self._teacher = teacher
         attends = teacher is not None and settings.compares_attention
         self._taps = Taps(network, settings.taps if attends else ())
@@ -88,10 +88,10 @@ class Objective:
     def __call__(self, batch: Batch) -> Tensor:
         """The mean loss over a batch, a scalar."""
         settings = self._settings
-        batch = mix(batch, settings, self._classes)
+        batch = mix(batch, settings, self._read.classes)
         asked = self._teacher if settings.asks_teacher else None
         lesson = None if asked is None else asked.teach(batch)
-        scores, auxiliary = logits(self.forward(batch.images))
+        scores, auxiliary = self._read(self.forward(batch.images))
         features = self._taps.take()
         loss = self._on_classes(scores, batch.targets, lesson)
         if lesson is not None and features:
@@ -103,7 +103,7 @@ class Objective:
 
     def again(self, batch: Batch) -> object:
         """Repeats the forward pass, uncompiled and in this process alone, for hooks on modules."""
-        images = mix(batch, self._settings, self._classes).images
+        images = mix(batch, self._settings, self._read.classes).images
         output = self._network(images)
         self._taps.clear()
         return output

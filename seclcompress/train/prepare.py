@@ -15,6 +15,7 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import batch_norm
 from seclcompress.train.environment import autocast
 from seclcompress.train.objective import Objective
+from seclcompress.train.outputs import OutputReader
 from seclcompress.train.teacher import Teacher
 
 
@@ -57,6 +58,7 @@ def prepared(
     data: Data,
     settings: TrainingSettings,
     processes: Processes,
+    read: OutputReader,
 ) -> Iterator[Objective]:
     """Yields the objective of a run for the duration of a block; then restores the network.
 
@@ -66,6 +68,7 @@ def prepared(
         data: The data set.
         settings: The training settings.
         processes: This process and the number of processes.
+        read: Picks the class scores out of the network's outputs.
     """
     several = processes.size > 1
     if several and settings.sync_batch_norm:
@@ -83,7 +86,7 @@ def prepared(
             presentation = training_presentation(data, settings, processes.device, 0)
             teacher.remember(data.train, presentation, settings.batch_size)
     try:
-        with Objective(network, forward, settings, len(data.classes), teacher) as objective:
+        with Objective(network, forward, settings, read, teacher) as objective:
             yield objective
     finally:
         batch_norm.restore(network)

@@ -34,6 +34,7 @@ from seclcompress.train.environment import flushed_subnormals, lay_out
 from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
 from seclcompress.train.identity import identity
 from seclcompress.train.order import Step, steps_of
+from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.train.prepare import prepared, training_presentation
 from seclcompress.train.record import Record
 from seclcompress.train.resume import resume, started_with
@@ -56,6 +57,8 @@ class Trainer:
         teacher: The network to distill from; None to train without a teacher.
         original_parameters: The number of parameters of the original network; by default that of
             `network`.
+        outputs: Picks the class scores out of the network's outputs; by default found here.
+        teacher_outputs: The same for the teacher.
         new_layers: Whether the network has untrained layers. Batch norm's running statistics then come
             from the original's layers and are estimated again for the accuracy before training.
         observer: Receives the progress of the run.
@@ -63,7 +66,8 @@ class Trainer:
 
     Raises:
         TrainingError: If all parameters are frozen.
-        DataError: If there are no images, or a label is not the index of a class.
+        DataError: If there are no images, a label is not the index of a class, or a network does not
+            give one score per class.
         UsageError: If the settings name an unknown group of parameters.
     """
 
@@ -76,6 +80,8 @@ class Trainer:
         *,
         teacher: nn.Module | None = None,
         original_parameters: int | None = None,
+        outputs: OutputReader | None = None,
+        teacher_outputs: OutputReader | None = None,
         new_layers: bool = False,
         observer: Observer | None = None,
         processes: Processes | None = None,
@@ -87,11 +93,14 @@ class Trainer:
         self.observer = observer or Observer()
         started = started_with(settings, identity(network, teacher, data, self.processes.size))
         check_labels(data)
+        self.outputs = outputs or read_outputs(network, data, "the network", self.observer)
         self.network = lay_out(network.to(device), settings, data)
         self.teacher: Teacher | None = None
         if teacher is not None:
+            read = teacher_outputs or read_outputs(teacher, data, "the teacher", self.observer)
             moved = lay_out(teacher.to(device), settings, data)
-            self.teacher = Teacher(moved, settings.taps if settings.compares_attention else ())
+            taps = settings.taps if settings.compares_attention else ()
+            self.teacher = Teacher(moved, taps, read)
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise TrainingError(
                 "All of the network's parameters are frozen: nothing can be trained."
@@ -177,7 +186,9 @@ class Trainer:
             self.observer.before(progress.before)
         with (
             flushed_subnormals(),
-            prepared(self.network, self.teacher, self.data, settings, self.processes) as objective,
+            prepared(
+                self.network, self.teacher, self.data, settings, self.processes, self.outputs
+            ) as objective,
         ):
             take = Stepper(
                 self.network,
@@ -195,12 +206,13 @@ class Trainer:
 
     def _look_before(self, teacher: Teacher) -> dict[str, float]:
         """The accuracies of teacher and student before the first step, in percent of the test images."""
-        theirs = self._evaluate(teacher.network)
+        theirs = self._evaluate(teacher.network, teacher.read)
         mine = accuracy_before(
             self.network,
             self.data,
             self.settings.batch_size,
             self.processes,
+            read=self.outputs,
             estimate_batch_norm=self._new_layers,
             workers=self.settings.workers,
         )
@@ -243,7 +255,7 @@ class Trainer:
         """Ends an epoch: evaluates the test images and writes the epoch's files."""
         self.processes.share_buffers(self.network)  # they differ unless batch norm is synchronised
         began = time.monotonic()
-        tested = self._evaluate(self.network)
+        tested = self._evaluate(self.network, self.outputs)
         if not math.isfinite(tested.loss):
             raise TrainingError(
                 f"The loss on the test images is {tested.loss} after epoch {epoch}. Try a smaller "
@@ -256,10 +268,11 @@ class Trainer:
     def _steps(self, epoch: int) -> list[Step]:
         return steps_of(epoch, self.data, self.settings, self.processes)
 
-    def _evaluate(self, network: nn.Module) -> Evaluation:
+    def _evaluate(self, network: nn.Module, read: OutputReader) -> Evaluation:
         return evaluate(
             network,
             self.data,
+            read=read,
             batch_size=self.settings.batch_size,
             device=self.processes.device,
             workers=self.settings.workers,

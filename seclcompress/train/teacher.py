@@ -11,7 +11,8 @@ from seclcompress.data import Batch, Images, Presentation
 from seclcompress.losses import attention_map
 from seclcompress.taps import Taps
 from seclcompress.trace import floating_dtype
-from seclcompress.train.evaluation import in_order, logits
+from seclcompress.train.evaluation import in_order
+from seclcompress.train.outputs import OutputReader
 
 #: Largest size in bytes of the outputs that are kept in memory.
 _MEMORY = 2**30
@@ -36,10 +37,12 @@ class Teacher:
     Args:
         network: The network on the device where it runs. Its parameters are frozen here.
         taps: Names of the modules whose attention is compared.
+        read: Picks the class scores out of the network's outputs.
     """
 
-    def __init__(self, network: nn.Module, taps: tuple[str, ...]) -> None:
+    def __init__(self, network: nn.Module, taps: tuple[str, ...], read: OutputReader) -> None:
         self.network = network.eval().requires_grad_(False)
+        self.read = read
         self._run: nn.Module = self.network
         self._taps = Taps(self.network, taps)
         self._dtype = floating_dtype(network)
@@ -86,5 +89,5 @@ class Teacher:
 
     def _ask(self, images: Tensor) -> list[Tensor]:
         with torch.inference_mode():
-            scores, _ = logits(self._run(images.to(self._dtype)))
+            scores, _ = self.read(self._run(images.to(self._dtype)))
             return [scores, *map(attention_map, self._taps.take())]

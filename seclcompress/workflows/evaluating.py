@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from seclcompress.data import check_classes
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.processes import check_device
 from seclcompress.resolve import locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import set_execution
-from seclcompress.trace import trace_network
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
+from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.locating import tell_untrained, typed
 from seclcompress.workflows.opening import open_data
 
@@ -76,12 +75,13 @@ def evaluate(
     )
     built, untrained = source.load()
     tell_untrained(untrained, observer)
-    check_classes(images, trace_network(built, source.input_size).outputs, source.label)
+    read = read_outputs(built, images, source.label, observer)
     set_execution(built, execution)
     with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:
         return run(
             built.to(settings.device),
             images,
+            read=read,
             batch_size=settings.batch_size,
             device=settings.device,
             workers=settings.workers,

@@ -24,6 +24,7 @@ from seclcompress.processes import Processes
 from seclcompress.report.training import curves_png
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
+from seclcompress.train.outputs import OutputReader
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.output import Output
@@ -66,8 +67,10 @@ class Job:
         settings: The training settings.
         config: The configuration of the output folder; the run adds its metrics and settings.
         original_parameters: The number of parameters of the original network.
+        outputs: Picks the class scores out of the network's outputs.
         recipe: The name of the recipe that the settings came from, saved in the configuration.
         teacher: The teacher; None to train without.
+        teacher_outputs: Picks the class scores out of the teacher's outputs.
         new_layers: Whether the network has untrained layers, made by `convert`.
     """
 
@@ -76,8 +79,10 @@ class Job:
     settings: TrainingSettings
     config: ArtefactConfig
     original_parameters: int
+    outputs: OutputReader
     recipe: str | None = None
     teacher: nn.Module | None = None
+    teacher_outputs: OutputReader | None = None
     new_layers: bool = False
 
     @property
@@ -137,6 +142,8 @@ def carry_out(
             output.partial,
             teacher=job.teacher,
             original_parameters=job.original_parameters,
+            outputs=job.outputs,
+            teacher_outputs=job.teacher_outputs,
             new_layers=job.new_layers,
             observer=told,
             processes=processes,

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.data import Data, check_classes, usual_input_size
+from seclcompress.data import Data, usual_input_size
 from seclcompress.errors import UsageError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
@@ -17,6 +17,7 @@ from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.taps import check_taps, find_taps
 from seclcompress.trace import trace_network
+from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.locating import tell_untrained, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output import Output
@@ -100,7 +101,7 @@ def train(
             observer=observer,
         )
         built, untrained = source.load(seed=settings.seed)
-        check_classes(images, trace_network(built, source.input_size).outputs, source.label)
+        outputs = read_outputs(built, images, source.label, observer)
         tell_untrained(untrained, observer)
         earlier = source.config
         metrics = earlier.metrics if earlier else {}
@@ -112,7 +113,7 @@ def train(
             metrics={key: metrics[key] for key in ("teacher_accuracy",) if key in metrics},
         )
         original = parameters_of_original(built, earlier)
-        job = Job(built, images, settings, config, original, recipe)
+        job = Job(built, images, settings, config, original, outputs, recipe)
         return carry_out(
             job,
             output,
@@ -247,7 +248,9 @@ def distill(
                 "classes than its weights were published with, so its scores teach nothing. Train it "
                 f"on {data} first, or only compare attention with --alpha 0."
             )
-        settings = _with_taps(settings, learner, found, guide, images)
+        outputs = read_outputs(learner, images, found.label, observer)
+        teacher_outputs = read_outputs(master, images, guide.label, observer)
+        settings = _with_taps(settings, learner, found, guide)
         earlier = found.config
         config = ArtefactConfig(
             network=found.network,
@@ -261,8 +264,10 @@ def distill(
             settings,
             config,
             parameters_of_original(learner, earlier),
+            outputs,
             recipe,
             teacher=master,
+            teacher_outputs=teacher_outputs,
             new_layers=earlier is None or not earlier.training,
         )
         return carry_out(
@@ -298,17 +303,15 @@ def _locate_teacher(
 
 
 def _with_taps(
-    settings: TrainingSettings, learner: nn.Module, student: Located, teacher: Located, images: Data
+    settings: TrainingSettings, learner: nn.Module, student: Located, teacher: Located
 ) -> TrainingSettings:
-    """Completes the settings with default taps, and checks that taps and classes fit both networks."""
+    """Completes the settings with default taps, and checks that the taps fit both networks."""
+    if settings.beta == 0:
+        return settings
     # The taps are found in the teacher's skeleton, the original without structured layers.
     skeleton = teacher.skeleton()
     theirs = trace_network(skeleton, student.input_size)
-    check_classes(images, theirs.outputs, teacher.label)
     mine = trace_network(learner, student.input_size)
-    check_classes(images, mine.outputs, student.label)
-    if settings.beta == 0:
-        return settings
     named = "taps" in settings.model_fields_set
     names = settings.taps if named else tuple(find_taps(skeleton, theirs))
     if not names:

@@ -123,10 +123,13 @@ def test_what_cannot_be_trained(tmp_path: Path, data: Data) -> None:
     strange = data_of(whole, whole, ["a", "b"], (3, 8, 8))
     with pytest.raises(DataError, match="training images with labels from 0 to 3, but 2 classes"):
         Trainer(small(), strange, TrainingSettings(), tmp_path, observer=Silent())
-    none = data_of(whole, Decoded(pixels[:0], torch.arange(0)), list("abcd"), (3, 8, 8))
+    none = data_of(whole, Decoded(pixels[:0], torch.arange(0)), list("abcdefghij"), (3, 8, 8))
     with pytest.raises(DataError, match="has no test images"):
         Trainer(small(), none, TrainingSettings(), tmp_path, observer=Silent())
-    one = data_of(Decoded(pixels[:1], torch.zeros(1).long()), whole, list("abcd"), (3, 8, 8))
+    few = data_of(whole, whole, list("abcd"), (3, 8, 8))
+    with pytest.raises(DataError, match="at hand has 4 classes, but the network has 10 outputs"):
+        Trainer(small(), few, TrainingSettings(), tmp_path, observer=Silent())
+    one = data_of(Decoded(pixels[:1], torch.zeros(1).long()), whole, list("abcdefghij"), (3, 8, 8))
     accumulated = Trainer(small(), one, TrainingSettings(accumulate=2), tmp_path, observer=Silent())
     with pytest.raises(TrainingError, match=r"too few training images \(1\)"):
         accumulated.run()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import Listening
 from safetensors.torch import load_file
-from test_training import Listening
 from typer.testing import CliRunner
 
 from seclcompress.cli.app import app

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import Silent
+from runs import Listening, Silent
 
 from seclcompress import artefact
 from seclcompress.errors import ArtefactError, DataError, UsageError
@@ -23,31 +23,6 @@ from seclcompress.workflows.output import Output
 from seclcompress.workflows.training import InterruptedRunError, TrainingResult, distill, train
 
 SMALL = TrainingSettings(epochs=2, train_images=150, batch_size=50, lr=0.02)
-
-
-class Listening(Silent):
-    """Records all reports."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        super().__init__(stop_after)
-        self.words: list[str] = []
-        self.left_out: Collection[str] | None = None
-        self.epochs: list[dict[str, float]] = []
-
-    def message(self, words: str) -> None:
-        self.words.append(words)
-
-    @contextlib.contextmanager
-    def working(self, words: str) -> Iterator[Callable[[str], object]]:
-        self.words.append(words)
-        yield str
-
-    def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
-        assert settings.crop is not None  # the settings are already completed from the data
-        self.left_out = leave_out
-
-    def epoch(self, record: dict[str, float]) -> None:
-        self.epochs.append(record)
 
 
 def run(folder: Path, observer: Silent | None = None, **more: object) -> TrainingResult:
