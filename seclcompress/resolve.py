@@ -155,9 +155,11 @@ def is_folder(typed: str | Path) -> bool:
     Raises:
         UsageError: If it is the name of a network and also of a saved folder in the current directory.
     """
-    if isinstance(typed, Path) or "/" in typed:
+    if isinstance(typed, Path):
         return True
     source, folder = sources.that_knows(typed), Path(typed)
+    if "/" in typed and source is None:  # a factory's arguments may have one
+        return True
     if source is None:
         return _is_dir(folder) or set_aside(folder) is not None
     if not source.runs_foreign_code and artefact.is_artefact(folder):

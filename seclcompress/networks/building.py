@@ -43,7 +43,7 @@ def build(
     """
     source = sources.get(spec.source)
     if source.runs_foreign_code:
-        if factory_name != spec.name:
+        if factory_name is None or not source.is_named(spec, factory_name):
             raise ArtefactError(
                 f"This network is built by {spec.name}, which is code of somebody's. "
                 f"Where you trust it, say so with --factory {spec.name}"

@@ -1,15 +1,18 @@
-"""A person's own network: `package.module:factory`.
+"""A person's own network: `package.module:factory`, or `package.module:factory(width=2)`.
 
-Importing a module runs its code. So a factory is imported only if the person named it in this very
-call, never because a file names it.
+Arguments are literals given by name; a saved folder records them. Importing a module runs its code. So
+a factory is imported only if the person named it in this very call, never because a file names it.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -18,7 +21,7 @@ from seclcompress.networks.sources import NetworkSpec, Option, Source
 
 
 class Factories(Source):
-    """Functions without arguments, in modules that are installed or in the current folder."""
+    """Functions that return networks, in modules that are installed or in the current folder."""
 
     name = "factory"
     runs_foreign_code = True
@@ -28,10 +31,23 @@ class Factories(Source):
         return []
 
     def knows(self, name: str) -> bool:
-        """Whether a name has the form `package.module:factory`."""
-        module, colon, attribute = name.partition(":")
-        parts = [*module.split("."), *attribute.split(".")]
-        return bool(colon) and all(part.isidentifier() for part in parts)
+        """Whether a name has the form `package.module:factory`, with or without arguments."""
+        return not isinstance(_parsed(name), str)
+
+    def refusal(self, name: str) -> str | None:
+        """Why a call of a factory is not one that this source can make; None for other names."""
+        parsed = _parsed(name)
+        return parsed if isinstance(parsed, str) and _LIKE_A_CALL.match(name) else None
+
+    def is_named(self, spec: NetworkSpec, typed: str) -> bool:
+        """Whether a person's words name the factory of a spec.
+
+        The factory alone names it with whatever arguments; a call must have the spec's arguments.
+        """
+        parsed = _parsed(typed)
+        if isinstance(parsed, str) or parsed[0] != spec.name:
+            return False
+        return typed == spec.name or self.spec(typed).options == spec.options
 
     def spec(
         self,
@@ -39,31 +55,37 @@ class Factories(Source):
         num_classes: int | None = None,
         options: Mapping[str, Option] | None = None,
     ) -> NetworkSpec:
-        """The spec of a factory's network, which takes no number of classes.
+        """The spec of a factory's network; the arguments become its options.
 
         Raises:
             NetworkError: If a number of classes is given.
         """
+        parsed = _parsed(name)
+        if isinstance(parsed, str):
+            raise NetworkError(parsed)
+        factory, arguments = parsed
         if num_classes is not None:
-            raise NetworkError(f"{name} decides its number of classes itself; drop --num-classes.")
-        return super().spec(name, None, options)
+            raise NetworkError(
+                f"{name} decides its number of classes itself; drop --num-classes. If the factory takes "
+                f"an argument for it, give that: '{factory}(num_classes={num_classes})'."
+            )
+        return super().spec(factory, None, {**arguments, **(options or {})})
 
     def build(self, spec: NetworkSpec) -> nn.Module:
-        """Imports the module and calls the factory without arguments.
+        """Imports the module and calls the factory with the spec's options as arguments.
 
         Args:
             spec: A spec with the name `package.module:factory`.
 
         Raises:
             UsageError: If the name is malformed.
-            NetworkError: If the module or the factory is missing or fails, the factory does not return
-                an `nn.Module`, or options are given.
+            NetworkError: If the module or the factory is missing or fails, or the factory does not
+                return an `nn.Module`.
         """
-        if not self.knows(spec.name):
+        parsed = _parsed(spec.name)
+        if isinstance(parsed, str) or parsed[1]:
             raise UsageError(f"'{spec.name}' is not of the form package.module:factory.")
-        if spec.options:
-            raise NetworkError(f"{spec.name} takes no options; got {', '.join(spec.options)}.")
-        return _call(spec.name)
+        return _call(spec.name, dict(spec.options))
 
     def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
         """ImageNet's usual size, because a factory does not tell its own."""
@@ -74,7 +96,38 @@ class Factories(Source):
 SOURCE = Factories()
 
 
-def _call(name: str) -> nn.Module:
+_LIKE_A_CALL = re.compile(r"[\w.]+:[\w.]+\s*\(")
+
+
+def _parsed(name: str) -> tuple[str, dict[str, Any]] | str:
+    """The factory and its arguments by name; a sentence if it is no factory, or no call we can make."""
+    module, colon, call = name.partition(":")
+    try:
+        tree = ast.parse(call, mode="eval").body
+        keywords = tree.keywords if isinstance(tree, ast.Call) else []
+        if isinstance(tree, ast.Call) and tree.args:
+            return f"{name}: give arguments by name, as in {module}:factory(width=2)."
+        attributes = ast.unparse(tree.func if isinstance(tree, ast.Call) else tree)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return f"{name}: what follows the colon is no name of a factory, and no call of one."
+    parts = [*module.split("."), *attributes.split(".")]
+    if not colon or not all(part.isidentifier() for part in parts) or name != name.strip():
+        return f"'{name}' is not of the form package.module:factory."
+    arguments = {}
+    for keyword in keywords:
+        try:
+            if keyword.arg is None:
+                raise ValueError(f"{name}: a mapping of arguments")
+            arguments[keyword.arg] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            return (
+                f"{name}: {ast.unparse(keyword)} is no literal. An argument is a number, a string, "
+                "True, False, None, or a list of these."
+            )
+    return f"{module}:{attributes}", arguments
+
+
+def _call(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     module_name, _, attributes = name.partition(":")
     here = str(Path.cwd())
     sys.path.insert(0, here)
@@ -82,7 +135,8 @@ def _call(name: str) -> nn.Module:
         found = importlib.import_module(module_name)
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
-        network = found() if callable(found) else found
+        made_already = isinstance(found, nn.Module) and not arguments
+        network = found if made_already or not callable(found) else found(**arguments)
     except ModuleNotFoundError as error:
         raise NetworkError(
             f"{name}: {error}. Is the package installed, or here in {here}?"

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator
 from torch import Tensor, nn
@@ -24,21 +24,31 @@ from seclcompress.registry import found_in
 # Limits on the options that a file may give a builder, because a malicious one could cost much time.
 _LARGEST_OPTION = 2**16
 _LONGEST_OPTION = 200
+_DEEPEST_OPTION = 2
 
 
-def _option(value: object) -> bool | int | float | str:
+def _option(value: object, depth: int = 0) -> object:
+    if value is None:
+        return value
     if isinstance(value, int | float) and abs(value) <= _LARGEST_OPTION:  # not NaN
         return value
     if isinstance(value, str) and len(value) <= _LONGEST_OPTION:
         return value
+    if (
+        isinstance(value, list | tuple)
+        and len(value) <= _LONGEST_OPTION
+        and depth < _DEEPEST_OPTION
+    ):
+        return tuple(_option(item, depth + 1) for item in value)
     raise ValueError(
-        f"an option is true, false, a number up to ±{_LARGEST_OPTION} or at most {_LONGEST_OPTION} "
-        "characters"
+        f"an option is null, true, false, a number up to ±{_LARGEST_OPTION}, at most {_LONGEST_OPTION} "
+        f"characters, or a list of at most {_LONGEST_OPTION} of these"
     )
 
 
 OptionName = Annotated[str, Field(max_length=50)]
-Option = Annotated[bool | int | float | str, PlainValidator(_option)]
+#: An option of a builder: null, true, false, a number, a string, or a tuple of these.
+Option = Annotated[Any, PlainValidator(_option)]
 
 
 class NetworkSpec(BaseModel):
@@ -117,6 +127,15 @@ class Source(ABC):
         """
         del name
         return None
+
+    def is_named(self, spec: NetworkSpec, typed: str) -> bool:
+        """Whether a person's words name the network of a spec; asked if the source runs foreign code.
+
+        Args:
+            spec: A spec of this source, possibly from a stranger's file.
+            typed: What the person typed in this call.
+        """
+        return typed == spec.name
 
     def spec(
         self,

@@ -140,7 +140,23 @@ def test_afterwards_it_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [True, False, 0, -(2**16), 2**16, 0.5, -1e-300, 65536.0, "", "x" * 200, "é\x00"]
+    "value",
+    [
+        True,
+        False,
+        None,
+        0,
+        -(2**16),
+        2**16,
+        0.5,
+        -1e-300,
+        65536.0,
+        "",
+        "x" * 200,
+        "é\x00",
+        (),
+        ((1, 2.5), ("a", None)),
+    ],
 )
 def test_options_of_a_spec(value: object) -> None:
     spec = NetworkSpec(source="torchvision", name="resnet18", options={"a": value})
@@ -160,14 +176,17 @@ def test_options_of_a_spec(value: object) -> None:
         math.nan,
         "x" * 201,
         "9" * 201,
-        None,
-        [],
         {},
         b"x",
+        [2**16 + 1],
+        [0] * 201,
+        [[[]]],
     ],
 )
 def test_options_that_no_spec_has(value: object) -> None:
-    words = "an option is true, false, a number up to ±65536 or at most 200"
+    words = (
+        "an option is null, true, false, a number up to ±65536, at most 200 characters, or a list"
+    )
     with pytest.raises(ValidationError, match=words):
         NetworkSpec(source="torchvision", name="resnet18", options={"a": value})
 
