@@ -30,6 +30,7 @@ class Located:
         weights: `--weights` as typed: a file, or the name of published weights.
         download: Whether published weights may be downloaded.
         preprocessing: The preprocessing that the weights were trained with, if it is known.
+        size_is_assumed: Whether neither the person nor the network's source knows the input size.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Located:
     weights: str | None = None
     download: bool = False
     preprocessing: Preprocessing | None = None
+    size_is_assumed: bool = False
 
     def skeleton(self) -> nn.Module:
         """Builds the original network, before any rewrite, without values, to be traced and counted."""
@@ -146,6 +148,7 @@ def locate(
         weights=weights,
         download=download,
         preprocessing=preprocessing,
+        size_is_assumed=input_size is None and not source.knows_input_size,
     )
 
 

@@ -25,6 +25,7 @@ class Factories(Source):
 
     name = "factory"
     runs_foreign_code = True
+    knows_input_size = False
 
     def names(self) -> list[str]:
         """The empty list, because any importable name is possible."""

@@ -109,6 +109,8 @@ class Source(ABC):
     #: Whether its builder runs the person's own code. Such a network is built only if the person named
     #: it in this very call, and always in full.
     runs_foreign_code: ClassVar[bool] = False
+    #: Whether `input_size` is the size that a network was made for, and not a mere assumption.
+    knows_input_size: ClassVar[bool] = True
     #: Whether `--weights NAME` can name published weights of its networks.
     publishes_weights: ClassVar[bool] = False
 

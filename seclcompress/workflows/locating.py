@@ -74,6 +74,15 @@ def typed(network: str | Path) -> str:
     return f"{network.parent.as_posix()}/{network.name}"
 
 
+def tell_input_size(network: Located, observer: Observer) -> None:
+    """Reports the input size of a network whose source does not know one, if the person gave none."""
+    if network.size_is_assumed:
+        size = "x".join(map(str, network.input_size))
+        observer.message(
+            f"{network.label} does not say its input size: {size} is assumed. --input-size changes it."
+        )
+
+
 def tell_untrained(names: Sequence[str], observer: Observer) -> None:
     """Reports the parameters for which the given weights have no values."""
     if names:

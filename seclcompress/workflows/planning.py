@@ -17,7 +17,7 @@ from seclcompress.plan import Plan, fit_plan, make_plan, read_plan
 from seclcompress.resolve import Located
 from seclcompress.settings.planning import PlanOptions, check_options, check_plan_alone
 from seclcompress.trace import Trace, trace_network
-from seclcompress.workflows.locating import Network, find
+from seclcompress.workflows.locating import Network, find, tell_input_size
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def plan_network(
     if options is not None:
         check_asked(options)
     located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
+    tell_input_size(located, observer or Observer())
     source, given = "The plan", plan
     if isinstance(plan, str | Path):
         source, given = str(plan), read_plan(Path(plan))

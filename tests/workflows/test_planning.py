@@ -175,3 +175,18 @@ def test_the_observer_is_told_what_is_measured(
     options = options.model_copy(update={"channels_last": False})
     plan_network("wrn10_1", options=options, observer=again)
     assert again.messages[0].startswith("Measured 3 layer shapes; the others")
+
+
+def test_an_assumed_input_size_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sizeless_net.py").write_text(
+        "from torch import nn\nNET = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3))\n"
+    )
+    words = "sizeless_net:NET does not say its input size: 3x224x224 is assumed. --input-size changes it."
+    for size, told in (((3, 32, 32), []), (None, [words])):
+        listening = Listening()
+        plan_network("sizeless_net:NET", input_size=size, may_be_empty=True, observer=listening)
+        assert listening.messages == told
+    listening = Listening()
+    plan_network("resnet18", observer=listening)
+    assert listening.messages == []
