@@ -182,7 +182,8 @@ def test_an_assumed_input_size_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     Path("sizeless_net.py").write_text(
         "from torch import nn\nNET = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3))\n"
     )
-    words = "sizeless_net:NET does not say its input size: 3x224x224 is assumed. --input-size changes it."
+    said = "does not say its input size: 3x224x224 is assumed. --input-size changes it."
+    words = f"sizeless_net:NET {said}"
     for size, told in (((3, 32, 32), []), (None, [words])):
         listening = Listening()
         plan_network("sizeless_net:NET", input_size=size, may_be_empty=True, observer=listening)
