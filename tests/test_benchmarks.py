@@ -26,22 +26,6 @@ def script(name: str, where: Path, *arguments: str) -> subprocess.CompletedProce
     )
 
 
-def test_table_1_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--epochs", "1")
-    small += ("--train-images", "100", "--device", "cpu", "--amp", "off", "--no-compile")
-    none = script("table1.py", tmp_path, *small, "--minutes", "0.1")
-    assert none.returncode == 3  # no time is left to start anything
-    assert not (tmp_path / "work/teacher").exists()
-    done = script("table1.py", tmp_path, *small)
-    assert done.returncode == 0, done.stderr
-    assert "| teacher | 77,850 |" in done.stdout
-    assert "| SECL, distilled | 10,634 |" in done.stdout
-    again = script("table1.py", tmp_path, *small)
-    assert again.returncode == 0
-    assert done.stdout.count("Making ") == 2
-    assert "Making " not in again.stdout  # nothing is done twice
-
-
 @pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
 @pytest.mark.parametrize("what", ["layer", "weight"])
 def test_the_kernel_is_timed_in_several_processes(what: str, tmp_path: Path) -> None:
@@ -55,24 +39,3 @@ def test_the_kernel_is_timed_in_several_processes(what: str, tmp_path: Path) -> 
     assert threads == "1 thread"
     assert len(lines) == 4
     assert all(re.search(r"ratio +\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", line) for line in lines)
-
-
-@pytest.mark.slow
-def test_the_study_runs_each_of_its_lines(tmp_path: Path) -> None:
-    code = f"""
-import sys
-sys.path.insert(0, {str(BENCHMARKS)!r})
-import study
-study.NETWORK = "wrn10_1"
-study.TEACHER = {{"epochs": 1, "train_images": 64}}
-study.BUDGET = {{"epochs": 1, "train_images": 64, "batch_size": 32, "lr": 0.1}}
-sys.argv = ["study.py", "--data", "digits", "--work", "work", "--picture", "curves.png"]
-study.main()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=800
-    )
-    assert done.returncode == 0, done.stderr
-    assert "not run" not in done.stdout
-    assert done.stdout.count("\n| ") >= 15
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,6 @@
 """The paper's Table 1: a WRN-40-2 teacher, and SECL WRN-40-2 distilled from it, on CIFAR-10.
 
-    python benchmarks/table1.py --data imagefolder:PATH --work FOLDER [--minutes 9]
+    python experiments/table1.py --data imagefolder:PATH --work FOLDER [--minutes 9]
 
 Each call continues where the last one stopped. It ends with exit code 3 after at most `--minutes`, or
 with the table and exit code 0 once everything is done. The recipe is `secl-cifar`, 200 epochs, in bf16,

@@ -1,7 +1,7 @@
 """Compares ways to train a SECL network at a fixed budget: every run of docs/training.md.
 
-    python benchmarks/study.py --data imagefolder:PATH --work FOLDER [--jobs 2] [--only NAME ...]
-    python benchmarks/study.py --work FOLDER --report    # the table, and the curves as a picture
+    python experiments/study.py --data imagefolder:PATH --work FOLDER [--jobs 2] [--only NAME ...]
+    python experiments/study.py --work FOLDER --report    # the table, and the curves as a picture
 
 Each run is a conversion and a distillation, in a folder of its own. A run whose folder exists is not
 repeated, and an interrupted one is resumed. The teacher is trained first. Runs side by side are
