@@ -19,6 +19,7 @@ from seclcompress import resolve
 from seclcompress.count import count_network
 from seclcompress.errors import PlanError, UsageError
 from seclcompress.plan import Plan, fit_plan, read_plan
+from seclcompress.plan.older import upgraded
 from seclcompress.rewrite import rewrite_network
 from seclcompress.trace import Trace, trace_network
 
@@ -295,3 +296,34 @@ def test_what_is_said_of_damage(change: Any, words: str | None, tmp_path: Path) 
     with pytest.raises(PlanError) as caught:
         read_plan(path)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "schema"),
+    [
+        ({"layers": [{"name": "a", "output_sizes": [[1]], "length": 8}]}, 2),
+        ({"layers": [{"name": "a"}, {"name": "b", "output_sizes": [[1]]}]}, None),  # not of schema 1
+        ({"layers": [{"name": "a", "calls": []}]}, None),
+        ({"layers": []}, None),
+        ({"layers": [3]}, None),
+        ({"layers": "output_sizes"}, None),
+        ({"schema_version": 1, "layers": "none"}, 2),
+        ({"schema_version": 1, "layers": [{"name": "a", "calls": []}]}, 1),
+        ({"schema_version": 3, "layers": []}, 3),
+    ],
+)
+def test_what_is_upgraded(content: dict[str, Any], schema: int | None) -> None:
+    found = upgraded(content)
+    assert found.get("schema_version") == schema
+    if found.get("schema_version") in (None, content.get("schema_version")):
+        assert found == content
+    assert found.keys() <= {*content, "schema_version"}
+
+
+def test_a_layer_without_its_number_of_calls() -> None:
+    """0.1 left out the number where every size ran once, and a layer has no length any more."""
+    layer = {"name": "a", "output_sizes": [[1], [2]], "times": [3], "length": 8}
+    (found,) = upgraded({"schema_version": 1, "layers": [layer]})["layers"]
+    assert [call["times"] for call in found["calls"]] == [3, 1]
+    (found,) = upgraded({"schema_version": 1, "layers": [{"name": "a"}]})["layers"]
+    assert found == {"name": "a"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from seclcompress.substitutions.shapes.convolve import convolve
+from seclcompress.substitutions.shapes.convolve import convolve, pad
 from seclcompress.substitutions.site import CONVOLUTIONS
 
 
@@ -37,3 +37,11 @@ def test_without_groups_and_bias() -> None:
     conv = nn.Conv2d(3, 5, 3, padding=(2, 0), bias=False)
     x = torch.randn(1, 3, 6, 6)
     torch.testing.assert_close(convolve(x, conv.weight, None, conv), conv(x))
+
+
+def test_zeros_around_an_image() -> None:
+    conv = nn.Conv2d(2, 3, (1, 3), padding=(2, 1), bias=False)
+    x = torch.randn(1, 2, 4, 5)
+    whole = pad(x, conv, (1, 3))
+    assert whole.shape == (1, 2, 8, 7)
+    torch.testing.assert_close(nn.functional.conv2d(whole, conv.weight), conv(x))
