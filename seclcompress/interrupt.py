@@ -1,4 +1,7 @@
-"""Makes Ctrl-C end the program at any moment, also where a library swallows KeyboardInterrupt."""
+"""Makes Ctrl-C end the program at any moment, also where a library swallows KeyboardInterrupt.
+
+The signals by which a terminal closes and schedulers ask a job to end are handled like Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,40 @@ from typing import Any
 #: The exit code that a shell reports for a program ended by Ctrl-C.
 EXIT_CODE = 130
 
-TITLE, WORDS = "Interrupted", "nothing is half-written."
+WORDS = "nothing is half-written."
+
+#: The signals that ask the program to end, beside Ctrl-C: `kill`, a closed terminal, and the warnings of
+#: schedulers before they kill a job. Windows has the first one only.
+ENDING = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
+    if hasattr(signal, name)
+)
 
 #: Modules that take seconds to import and swallow exceptions raised meanwhile: they then run without
 #: the dependency whose import failed.
 _SWALLOWING = ("torch", "torchvision")
 
-_arrived = False
+_arrived = 0  # the number of the first signal
 
 
 def has_arrived() -> bool:
-    """Whether Ctrl-C was pressed since the program began; a later failure is attributed to it."""
-    return _arrived
+    """Whether Ctrl-C or another such signal came since the program began.
+
+    A later failure is attributed to it.
+    """
+    return _arrived != 0
+
+
+def title() -> str:
+    """What ended the program: `Interrupted` for Ctrl-C, otherwise the signal by name."""
+    by_hand = _arrived in (0, signal.SIGINT)
+    return "Interrupted" if by_hand else f"Ended by {signal.Signals(_arrived).name}"
+
+
+def exit_code() -> int:
+    """The exit code of the program: 128 and the number of the signal."""
+    return 128 + (_arrived or signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -44,26 +69,22 @@ def ends_the_program() -> Iterator[None]:
       failure that it causes is reported as an interruption.
     - After the block: only the shutdown of the interpreter is left, so Ctrl-C ends the process at once.
 
-    Where Ctrl-C is ignored, as under nohup, it stays ignored. Outside the main thread nothing changes.
+    The signals of `ENDING` raise KeyboardInterrupt as well. Where a signal is ignored, as under nohup,
+    it stays ignored. Outside the main thread nothing changes.
 
     Raises:
-        SystemExit: With code 130, in place of any later error or exit code, after Ctrl-C.
+        SystemExit: With code 128 + the signal's number, in place of any later error or exit code.
     """
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, _note)
-        sys.unraisablehook = _raise_again
+    before = _take_signals()
     try:
         yield
     except KeyboardInterrupt:
         _say()
-        sys.exit(EXIT_CODE)
+        sys.exit(exit_code())
     except SystemExit as end:
-        if end.code and has_arrived():
-            sys.exit(EXIT_CODE)
+        # A run that saved its state when a signal came says so itself, by EXIT_CODE.
+        if end.code and has_arrived() and end.code != EXIT_CODE:
+            sys.exit(exit_code())
         raise
     except Exception:  # the command line shows errors itself, except with --debug or at its import
         if not has_arrived():
@@ -71,23 +92,39 @@ def ends_the_program() -> Iterator[None]:
         if "--debug" in sys.argv:
             traceback.print_exc()
         _say()
-        sys.exit(EXIT_CODE)
+        sys.exit(exit_code())
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _take_signals() -> list[int]:
+    """Handles the signals that are not ignored, and are not handled by somebody else."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    ours = [n for n in (signal.SIGINT, *ENDING) if signal.getsignal(n) in usual]
+    for number in ours:
+        signal.signal(number, _note)
+    if ours:
+        sys.unraisablehook = _raise_again
+    return ours
 
 
 def _say() -> None:
-    os.write(2, f"{TITLE}: {WORDS}\n".encode())  # unbuffered, because os._exit flushes nothing
+    # Unbuffered, because os._exit flushes nothing. A closed terminal takes no words.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{title()}: {WORDS}\n".encode())
 
 
 def _note(number: int, frame: Any) -> None:
+    del frame
     global _arrived
-    _arrived = True
+    _arrived = _arrived or number
     if any(map(_being_imported, _SWALLOWING)):
         _say()
-        os._exit(EXIT_CODE)
-    signal.default_int_handler(number, frame)
+        os._exit(exit_code())
+    raise KeyboardInterrupt
 
 
 def _being_imported(module: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 import warnings
 from importlib import metadata
@@ -24,7 +22,14 @@ from seclcompress.cli import (
     train,
 )
 from seclcompress.cli.console import err_console
+from seclcompress.cli.memory import is_want_of_memory
+from seclcompress.cli.streams import OutputError, check_stdout, drop_stdout
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
+
+_LESS_MEMORY = (
+    "Free some, raise the limit of this process (ulimit -v), or ask for less: a smaller --batch-size, "
+    "--cache-images never."
+)
 
 
 class _Group(TyperGroup):
@@ -40,14 +45,14 @@ class _Group(TyperGroup):
         except SeclcompressError as error:
             if ctx.params.get("debug"):
                 raise
-            _say("Error", "red", str(error))
+            stopped = error.exit_code == interrupt.EXIT_CODE
+            _say(*(("Stopped", "yellow") if stopped else ("Error", "red")), str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise _interrupted() from None
         except BrokenPipeError:
             # The reader has closed the pipe, as in `seclcompress … | head`. That is no error of ours.
-            # Python would fail again when it flushes stdout, so stdout becomes the null device.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_stdout()
             raise typer.Exit(1) from None
         except (typer.Exit, typer.Abort):
             raise
@@ -56,6 +61,10 @@ class _Group(TyperGroup):
                 raise
             if interrupt.has_arrived():
                 raise _interrupted() from None
+            if is_want_of_memory(error):
+                first = (str(error).splitlines() or [type(error).__name__])[0]
+                _say("Error", "red", f"There is not enough memory ({first}). {_LESS_MEMORY}")
+                raise typer.Exit(1) from None
             _say(
                 "Internal error",
                 "red",
@@ -66,8 +75,8 @@ class _Group(TyperGroup):
 
 
 def _interrupted() -> typer.Exit:
-    _say(interrupt.TITLE, "yellow", interrupt.WORDS)
-    return typer.Exit(interrupt.EXIT_CODE)
+    _say(interrupt.title(), "yellow", interrupt.WORDS)
+    return typer.Exit(interrupt.exit_code())
 
 
 def _is_click_error(error: Exception) -> bool:
@@ -144,8 +153,22 @@ app.command("recipes")(listing.recipes)
 
 def main() -> None:
     """Runs the command in `sys.argv`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal whose encoding has no `×` shows a question mark instead of an internal error.
-            stream.reconfigure(errors="replace")
-    app()
+    check_stdout()
+    try:
+        app()
+    except OutputError as error:  # from --help and --version, which no command runs for
+        raise _unwritten(error) from None
+    except SystemExit as end:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            drop_stdout()
+        except OutputError as error:
+            raise _unwritten(error) from None
+        raise end
+
+
+def _unwritten(error: OutputError) -> SystemExit:
+    drop_stdout()
+    _say("Error", "red", str(error))
+    return SystemExit(error.exit_code)

@@ -87,9 +87,11 @@ def show_result(result: TrainingResult) -> None:
 
 @contextlib.contextmanager
 def stopping_softly(stop: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, Ctrl-C and SIGTERM let the current step end and the state be saved.
+    """While the block runs, Ctrl-C and the like let the current step end and the state be saved.
 
-    A second Ctrl-C stops the run at once.
+    The like are SIGTERM, a closed terminal (SIGHUP), and the warnings of schedulers (SIGUSR1,
+    SIGXCPU). A signal that is ignored, as SIGHUP under nohup, stays ignored. A second Ctrl-C stops the
+    run at once.
 
     Args:
         stop: Asks the run to save and stop.
@@ -108,10 +110,13 @@ def stopping_softly(stop: Callable[[], None]) -> Iterator[None]:
                 err_console.print("Stopping after this step; Ctrl-C again does not wait.")
             signal.signal(signal.SIGINT, before)
 
+    handled = [
+        number
+        for number in (signal.SIGINT, *interrupt.ENDING)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     try:
-        earlier = {
-            number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        earlier = {number: signal.signal(number, handle) for number in handled}
     except ValueError:  # Python sets signal handlers in the main thread only
         yield
         return

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as VF
 
+from seclcompress import interrupt
 from seclcompress.data.augmentation import (
     NOTHING_RANDOM,
     Augmentation,
@@ -274,12 +275,14 @@ def _collate(items: list[Any]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
 
 
 def _let_go_of_signals(worker: int) -> None:
-    """Makes a worker ignore Ctrl-C, which the main process handles, and end at SIGTERM.
+    """Makes a worker ignore what the main process handles (Ctrl-C and the like), and end at SIGTERM.
 
-    A forked worker inherits the main process's handlers, under which SIGTERM would not end it.
+    A forked worker inherits the main process's handlers, under which SIGTERM would not end it. A closed
+    terminal or a scheduler signals the workers as well; they must live until the run is saved.
     """
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, *interrupt.ENDING):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from seclcompress.errors import ArtefactError
+from seclcompress.errors import ArtefactError, short
 from seclcompress.files import legacy
 from seclcompress.files.manifest import MANIFEST, ManifestError, is_named, read_manifest
 
@@ -32,6 +32,12 @@ def check_free(path: Path, overwrite: bool, *, folder: bool = True) -> None:
 
 
 def _check_free(path: Path, overwrite: bool, folder: bool) -> None:
+    longest = _longest_name(path)
+    if len(os.fsencode(path.name)) > longest:
+        raise ArtefactError(
+            f"Cannot write {short(str(path), 200)}: the name has {len(os.fsencode(path.name))} bytes; "
+            f"with what is added while it is written it can have {longest}. Choose a shorter one."
+        )
     if path.name == "..":
         raise ArtefactError(f"Cannot write {path}: .. is no name. Say which folder that is.")
     if path.is_symlink() or path.exists():
@@ -59,6 +65,21 @@ def _check_free(path: Path, overwrite: bool, folder: bool) -> None:
         raise ArtefactError(f"Cannot write {path}: no permission to write in {existing}.")
 
 
+#: Bytes that temporary neighbours add to a name: `.NAME.new.12345678`, of `NAME.partial` as well.
+_ADDED = len(".partial") + len("..new.12345678")
+
+
+def _longest_name(path: Path) -> int:
+    """How many bytes a name may have on the file system of a path."""
+    limit = 255
+    if hasattr(os, "pathconf"):
+        for folder in path.absolute().parents:
+            with contextlib.suppress(OSError, ValueError):
+                limit = os.pathconf(folder, "PC_NAME_MAX")
+                break
+    return limit - _ADDED
+
+
 def ours_in(folder: Path) -> frozenset[str]:
     """The entries of a folder's manifest; without a manifest, the names of the files that 0.1 wrote.
 
@@ -70,11 +91,15 @@ def ours_in(folder: Path) -> frozenset[str]:
     return legacy.LEGACY if entries is None else entries
 
 
-def remove_ours(folder: Path) -> list[str]:
+def remove_ours(folder: Path, *, keep_folder: bool = False) -> list[str]:
     """Removes the files that this program wrote in a folder, and the folder if it is then empty.
 
     The manifest is removed last: if the process dies before that, a later process still knows which of
     the remaining files belong to this program.
+
+    Args:
+        folder: The folder.
+        keep_folder: Whether the folder itself stays, even if it is empty.
 
     Returns:
         The names of the files that are left, because this program did not write them.
@@ -85,7 +110,7 @@ def remove_ours(folder: Path) -> list[str]:
             if is_named(file, entries):
                 file.unlink()
     left = sorted(file.name for file in folder.iterdir())
-    if not left:
+    if not left and not keep_folder:
         folder.rmdir()
     return left
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,35 +40,131 @@ def exchange(one: Path, other: Path) -> bool:
         return False
 
 
+#: The folders that this process has claimed, by device and inode.
+_claimed: set[tuple[int, int]] = set()
+
+
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """Holds a lock on a folder for the duration of a block, or until the process ends.
 
     Args:
-        folder: A folder. The lock is on the folder itself, so no lock file is left behind.
+        folder: A folder. The lock is on the folder itself, so no lock file is left behind. If this
+            process has claimed the folder (`claim`), it holds the lock already.
         wait: Whether to wait while another process holds the lock.
 
     Yields:
         Whether the lock is held. It is not if another process holds it and `wait` is False, or if the
         system or file system has no locks.
     """
-    if sys.platform == "win32":
+    handle = _open_folder(folder)
+    if handle is None:
         yield False
         return
     try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            held = True
-        except OSError:
-            held = False
-        yield held
+        yield _identity(handle) in _claimed or _lock(handle, wait=wait)
     finally:
         os.close(handle)
+
+
+class Taken(Exception):  # noqa: N818 (the caller turns it into an error in words)
+    """Another run, in this process or in another one, has claimed the folder."""
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Makes a folder and keeps it from other runs for the duration of a block.
+
+    The lock vanishes with the process, however that ends. Where the system or the file system has no
+    locks, nothing is kept from anybody. If the folder is empty at the end, it is removed.
+
+    Args:
+        folder: A folder; missing parents are created.
+
+    Raises:
+        Taken: If it is claimed already.
+        OSError: If the folder cannot be made.
+    """
+    handle = None
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _open_folder(folder)
+        if handle is None:
+            break
+        if _identity(handle) in _claimed or (not _lock(handle, wait=False) and _has_locks(folder)):
+            os.close(handle)
+            raise Taken
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), folder.stat()):
+                break
+        os.close(handle)  # another process removed the folder before the lock was ours
+    mine = None if handle is None else _identity(handle)
+    if mine is not None:
+        _claimed.add(mine)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty, or gone
+            folder.rmdir()
+        if handle is not None and mine is not None:
+            _claimed.discard(mine)
+            os.close(handle)
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a living run has claimed a folder."""
+    handle = _open_folder(folder)
+    if handle is None:
+        return False
+    try:
+        if _identity(handle) in _claimed:
+            return True
+        return not _lock(handle, wait=False) and _has_locks(folder)
+    finally:
+        os.close(handle)
+
+
+def _open_folder(folder: Path) -> int | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        return os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _identity(handle: int) -> tuple[int, int]:
+    status = os.fstat(handle)
+    return status.st_dev, status.st_ino
+
+
+def _lock(handle: int, *, wait: bool) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether a file system has locks, tried out on a new folder beside another one.
+
+    Asked only where a lock was refused: another process holds it, or there are none.
+    """
+    try:
+        trial = Path(tempfile.mkdtemp(prefix=".lock.", dir=folder.absolute().parent))
+    except OSError:
+        return True
+    try:
+        handle = _open_folder(trial)
+        if handle is None:
+            return False
+        try:
+            return _lock(handle, wait=False)
+        finally:
+            os.close(handle)
+    finally:
+        trial.rmdir()
 
 
 def umask() -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from seclcompress.errors import ArtefactError
 from seclcompress.files import check_free, remove_ours
+from seclcompress.files.system import Taken, claim, is_claimed
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Output:
             ArtefactError: If the output folder is taken, or it has an interrupted run.
         """
         check_free(self.folder, self.overwrite)
-        if not self.resume and self.partial.exists():
+        if is_claimed(self.partial):
+            raise self._taken()
+        if not self.resume and self._has_run():
             if not self.overwrite:
                 raise ArtefactError(
                     f"An interrupted run into {self.folder} is in {self.partial}. Go on with it by "
@@ -46,8 +51,38 @@ class Output:
                 )
             check_free(self.partial, self.overwrite)
 
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other runs from this output for the duration of a block; nothing is removed.
+
+        Raises:
+            ArtefactError: If a living run writes there, or has written there since `check`.
+        """
+        try:
+            with claim(self.partial):
+                check_free(self.folder, self.overwrite)
+                yield
+        except Taken:
+            raise self._taken() from None
+        except OSError as error:
+            if error.filename is None or Path(error.filename) != self.partial:
+                raise
+            raise ArtefactError(f"Cannot write {self.partial}: {error.strerror}.") from error
+
     def give_up_earlier(self) -> None:
         """Removes the files of an interrupted run, unless this run resumes it."""
-        if not self.resume and self.partial.exists():
+        if not self.resume and self._has_run():
             check_free(self.partial, self.overwrite)
-            remove_ours(self.partial)
+            remove_ours(self.partial, keep_folder=True)
+
+    def _has_run(self) -> bool:
+        """Whether there are files of an interrupted run."""
+        return self.partial.is_symlink() or (
+            self.partial.exists() and (not self.partial.is_dir() or any(self.partial.iterdir()))
+        )
+
+    def _taken(self) -> ArtefactError:
+        return ArtefactError(
+            f"Another run is writing to {self.folder} just now (in {self.partial}). Wait for its end, "
+            "stop it, or choose another place."
+        )

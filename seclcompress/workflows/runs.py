@@ -201,7 +201,7 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
             trainer.run(time_limit)
     except Stopped:
         raise InterruptedRunError(
-            f"Stopped. {len(trainer.history)} of {settings.epochs} epochs and "
+            f"{len(trainer.history)} of {settings.epochs} epochs and "
             f"{trainer.progress.step} steps are saved in {output.partial}; the same command with "
             "--resume goes on."
         ) from None

@@ -12,7 +12,7 @@ from seclcompress.data import Data, usual_input_size
 from seclcompress.errors import UsageError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
-from seclcompress.processes import check_device, join
+from seclcompress.processes import Processes, check_device, join
 from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.taps import check_taps, find_taps
@@ -85,7 +85,7 @@ def train(
     settings = settings or TrainingSettings()
     output = Output(Path(output_dir), resume, overwrite)
     output.check()
-    with join(settings.device) as processes:
+    with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
         source, images = _source_and_data(
@@ -122,6 +122,11 @@ def train(
             stopping=stopping,
             observer=observer,
         )
+
+
+def _claimed(output: Output, processes: Processes) -> contextlib.AbstractContextManager[None]:
+    """The claim of a run on its output; processes that train together share that of the first one."""
+    return output.claimed() if processes.first else contextlib.nullcontext()
 
 
 def _source_and_data(
@@ -228,7 +233,7 @@ def distill(
     guide = _locate_teacher(
         typed(teacher), found, weights=teacher_weights, factory=factory, download=download
     )
-    with join(settings.device) as processes:
+    with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
         images = open_data(

@@ -152,7 +152,7 @@ def test_debug_shows_what_failed_because_of_it() -> None:
 
 
 def test_a_run_of_hours_does_not_begin_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seclcompress.interrupt._arrived", True)
+    monkeypatch.setattr("seclcompress.interrupt._arrived", signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), training.stopping_softly(lambda: None):
         raise AssertionError("it began")
 

@@ -35,7 +35,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": 
         (["count", "a/" + "x" * 300], 1, "There is no folder a/xxx"),
         (["count", ""], 1, "has no config.json"),
         (["count", "resnet18", "--plan", "x" * 300], 1, "File name too long"),
-        (["convert", "wrn10_1", "-o", "x" * 300], 1, "File name too long"),
+        (["convert", "wrn10_1", "-o", "x" * 300], 1, "the name has 300 bytes"),
         (["convert", "wrn10_1", "-o", ""], 1, "is there already"),
         (["convert", "wrn10_1", "-o", "new/.."], 1, ".. is no name"),
         (["convert", "wrn10_1", "--weights", "x" * 300 + ".pth", "-o", "out"], 1, "no weights file"),

@@ -302,7 +302,10 @@ def test_what_is_said_of_damage(change: Any, words: str | None, tmp_path: Path) 
     ("content", "schema"),
     [
         ({"layers": [{"name": "a", "output_sizes": [[1]], "length": 8}]}, 2),
-        ({"layers": [{"name": "a"}, {"name": "b", "output_sizes": [[1]]}]}, None),  # not of schema 1
+        (
+            {"layers": [{"name": "a"}, {"name": "b", "output_sizes": [[1]]}]},
+            None,
+        ),  # not of schema 1
         ({"layers": [{"name": "a", "calls": []}]}, None),
         ({"layers": []}, None),
         ({"layers": [3]}, None),
