@@ -12,8 +12,11 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.files import set_aside
 from seclcompress.networks import NetworkSpec, sources
-from seclcompress.networks.weights import load_weights, read_weights
+from seclcompress.networks.weights import LoadedWeights, load_weights, read_weights
 from seclcompress.preprocessing import Preprocessing
+
+#: Endings by which a file that is not there is still recognised as one, for a better message.
+_WEIGHTS_FILES = (".safetensors", ".pth", ".pt", ".th", ".tar", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Located:
         config: That folder's configuration.
         factory_name: The factory that the person named in this call.
         weights: `--weights` as typed: a file, or the name of published weights.
+        weights_key: Where in the file the weights stand; None to look for them.
+        new_head: Whether the weights may be for another number of classes, as the person chose one.
         download: Whether published weights may be downloaded.
         preprocessing: The preprocessing that the weights were trained with, if it is known.
         size_is_assumed: Whether neither the person nor the network's source knows the input size.
@@ -42,21 +47,22 @@ class Located:
     weights: str | None = None
     download: bool = False
     preprocessing: Preprocessing | None = None
+    weights_key: str | None = None
+    new_head: bool = False
     size_is_assumed: bool = False
 
     def skeleton(self) -> nn.Module:
         """Builds the original network, before any rewrite, without values, to be traced and counted."""
         return networks.build(self.network, factory_name=self.factory_name, skeleton=True)
 
-    def load(self, *, seed: int = 0) -> tuple[nn.Module, list[str]]:
+    def load(self, *, seed: int = 0) -> tuple[nn.Module, LoadedWeights]:
         """Builds the network with its weights, in eval mode; that of a folder as it was saved.
 
         Args:
             seed: Seed of untrained weights.
 
         Returns:
-            The network, and the names of parameters that are untrained although weights were asked
-            for.
+            The network, and what became of the weights that were asked for.
 
         Raises:
             SeclcompressError: If the network cannot be built or the weights do not fit.
@@ -64,19 +70,23 @@ class Located:
         if self.folder is not None:
             network = artefact.load(self.folder, config=self.config, factory_name=self.factory_name)
             if self.weights is None:
-                return network, []
+                return network, LoadedWeights()
         else:
             network = networks.build_untrained(
                 self.network, factory_name=self.factory_name, seed=seed
             )
         return network.eval(), self._load_weights(network)
 
-    def _load_weights(self, network: nn.Module) -> list[str]:
+    def _load_weights(self, network: nn.Module) -> LoadedWeights:
         if self.weights is None:
-            return []
+            return LoadedWeights()
         if _is_file(self.weights):
-            load_weights(network, read_weights(Path(self.weights)), self.weights)
-            return []
+            content = read_weights(Path(self.weights))
+            return load_weights(
+                network, content, self.weights, key=self.weights_key, new_head=self.new_head
+            )
+        if self.weights_key is not None:
+            raise UsageError(f"--weights-key {self.weights_key}: --weights names no file.")
         source = sources.get(self.network.source)
         if not source.publishes_weights:
             able = " and ".join(one.name for one in sources.registered() if one.publishes_weights)
@@ -93,6 +103,7 @@ def locate(
     typed: str | Path,
     *,
     weights: str | None = None,
+    weights_key: str | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, ...] | None = None,
     factory_name: str | None = None,
@@ -104,6 +115,7 @@ def locate(
         typed: A network's name, a folder that this program wrote, or `package.module:factory`. A
             `Path` is always a folder.
         weights: A weights file, or the name of weights that the network's source publishes.
+        weights_key: Where in the file the weights stand, such as `model_ema`; None to look for them.
         num_classes: Outputs of the classifier.
         input_size: (channels, *spatial); by default that of the folder, or the network's usual one.
         factory_name: The factory to trust if a folder asks for it.
@@ -114,6 +126,8 @@ def locate(
         NetworkError: If no network has that name.
         ArtefactError: If it is a folder that this program did not write.
     """
+    if weights_key is not None and weights is None:
+        raise UsageError(f"--weights-key {weights_key} needs --weights.")
     if is_folder(typed):
         folder = Path(typed)
         if not _is_dir(folder):
@@ -131,6 +145,7 @@ def locate(
             weights,
             download,
             config.preprocessing,
+            weights_key,
         )
     name = str(typed)
     network = networks.named_spec(name, num_classes)
@@ -148,6 +163,8 @@ def locate(
         weights=weights,
         download=download,
         preprocessing=preprocessing,
+        weights_key=weights_key,
+        new_head=num_classes is not None,
         size_is_assumed=input_size is None and not source.knows_input_size,
     )
 
@@ -200,4 +217,4 @@ def _is_file(weights: str) -> bool:
         there = path.exists()
     except OSError:
         there = False
-    return there or path.suffix in (".safetensors", ".pth", ".pt") or "/" in weights
+    return there or path.suffix in _WEIGHTS_FILES or "/" in weights

@@ -23,6 +23,14 @@ WeightsOption = Annotated[
         help="A .safetensors, .pth or .pt file, or torchvision's name (IMAGENET1K_V2, DEFAULT).",
     ),
 ]
+WeightsKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        metavar="KEY",
+        help="Where in the file of --weights they stand, as model_ema or ema.module.",
+    ),
+]
 NumClassesOption = Annotated[
     int | None, typer.Option("--num-classes", min=1, help="Outputs of the classifier.")
 ]

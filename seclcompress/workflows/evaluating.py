@@ -14,7 +14,7 @@ from seclcompress.substitutions import set_execution
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
 from seclcompress.train.outputs import read_outputs
-from seclcompress.workflows.locating import tell_untrained, typed
+from seclcompress.workflows.locating import tell_weights, typed
 from seclcompress.workflows.opening import open_data
 
 __all__ = ["Evaluation", "evaluate"]
@@ -27,6 +27,7 @@ def evaluate(
     settings: TrainingSettings | None = None,
     execution: Literal["auto", "dense", "fast"] = "auto",
     weights: str | None = None,
+    weights_key: str | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, ...] | None = None,
     data_dir: Path | None = None,
@@ -43,6 +44,7 @@ def evaluate(
             `bad_images` are used.
         execution: The execution of structured layers; `auto` for the one that the plan chose.
         weights: A weights file, or torchvision's name of published weights.
+        weights_key: Where in the file the weights stand, such as `model_ema`; None to look for them.
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         data_dir: The folder of torchvision's data sets.
@@ -58,6 +60,7 @@ def evaluate(
     source = locate(
         typed(network),
         weights=weights,
+        weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory_name=factory,
@@ -73,8 +76,8 @@ def evaluate(
         download=download,
         observer=observer,
     )
-    built, untrained = source.load()
-    tell_untrained(untrained, observer)
+    built, loaded = source.load()
+    tell_weights(loaded, observer)
     read = read_outputs(built, images, source.label, observer)
     set_execution(built, execution)
     with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from seclcompress.errors import UsageError
+from seclcompress.networks.weights import LoadedWeights
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, locate
 
@@ -18,6 +18,7 @@ def find(
     network: Network,
     *,
     weights: str | None = None,
+    weights_key: str | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, ...] | None = None,
     factory: str | None = None,
@@ -29,6 +30,7 @@ def find(
         network: A network as on the command line (see `resolve.locate`), a saved folder, or a located
             network.
         weights: A weights file, or torchvision's name of published weights.
+        weights_key: Where in the file the weights stand, such as `model_ema`; None to look for them.
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         factory: The factory to trust if a saved folder was built by it: its code will run.
@@ -42,6 +44,7 @@ def find(
     if isinstance(network, Located):
         given = {
             "weights": weights,
+            "weights_key": weights_key,
             "num_classes": num_classes,
             "input_size": input_size,
             "factory": factory,
@@ -56,6 +59,7 @@ def find(
     located = locate(
         typed(network),
         weights=weights,
+        weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory_name=factory,
@@ -83,7 +87,9 @@ def tell_input_size(network: Located, observer: Observer) -> None:
         )
 
 
-def tell_untrained(names: Sequence[str], observer: Observer) -> None:
-    """Reports the parameters for which the given weights have no values."""
-    if names:
-        observer.message(f"Fresh, for another number of classes: {', '.join(names)}.")
+def tell_weights(loaded: LoadedWeights, observer: Observer) -> None:
+    """Reports what was decided about weights, and the parameters for which they have no values."""
+    for words in loaded.notes:
+        observer.message(words)
+    if loaded.untrained:
+        observer.message(f"Fresh, for another number of classes: {', '.join(loaded.untrained)}.")
