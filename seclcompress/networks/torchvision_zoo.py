@@ -30,9 +30,26 @@ _T = TypeVar("_T")
 #: This package's own option: the backbone's batch norms become constants, as they are in the detectors
 #: that torchvision builds with published weights.
 _FROZEN_NORM = "frozen_norm"
-#: Prefixes of torchvision's options that make it fetch weights. Only `--weights` may do that, not the
-#: options in a stranger's file.
-_FETCHING = ("weights", "pretrained")
+#: The options that a spec may have, because a spec may come from a stranger's file: numbers and switches
+#: of architectures. None of them names weights, a file, a class or a function. A builder refuses those
+#: that it does not know.
+_OPTIONS = frozenset(
+    {
+        *(_FROZEN_NORM, "aux_loss", "aux_logits", "transform_input", "init_weights", "image_size"),
+        *(
+            "dropout",
+            "attention_dropout",
+            "stochastic_depth_prob",
+            "width_mult",
+            "inverted_residual",
+        ),
+        *("groups", "width_per_group", "zero_init_residual", "memory_efficient", "drop_rate"),
+        *("min_size", "max_size", "trainable_backbone_layers", "box_detections_per_img"),
+        *("rpn_pre_nms_top_n_test", "rpn_post_nms_top_n_test", "rpn_score_thresh"),
+        *("box_score_thresh", "box_nms_thresh", "score_thresh", "nms_thresh", "detections_per_img"),
+        *("topk_candidates", "num_keypoints"),
+    }
+)
 #: torchvision's module for each task.
 _FOLDERS: dict[type[Task], Any] = {
     Task: models,
@@ -109,10 +126,11 @@ class TorchvisionZoo(Source):
             NetworkError: If there is no such network, or torchvision refuses the options.
         """
         name, options, kind = spec.name, spec.options, _task(spec.name)
-        fetching = [option for option in options if option.startswith(_FETCHING)]
-        if fetching:
+        strange = sorted(option for option in options if option not in _OPTIONS)
+        if strange:
             raise NetworkError(
-                f"Cannot build {name} with {', '.join(fetching)}: weights are named with --weights."
+                f"Cannot build {name} with {short(', '.join(strange), 1000)}: a network takes no such "
+                "option here, and weights are named with --weights."
             )
         wanted: dict[str, Any] = (
             {} if spec.num_classes is None else {"num_classes": spec.num_classes}

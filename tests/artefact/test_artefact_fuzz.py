@@ -6,6 +6,7 @@ Nothing in the folder makes the loader import or run code, read outside of the f
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import random
@@ -332,8 +333,62 @@ def test_no_folder_makes_torchvision_fetch_weights(
         "options": {option: value},
     }
     (folder / "config.json").write_text(json.dumps({**content, "plan": None}))
-    with pytest.raises(NetworkError, match=f"with {option}: weights are named with --weights"):
+    with pytest.raises(NetworkError, match=f"with {option}: a network takes no such option here"):
         artefact.load(folder)
+
+
+def foldered(folder: Path, name: str, options: dict[str, Any]) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    spec = {"source": HUGE, "name": name, "num_classes": None, "options": options}
+    (folder / "config.json").write_text(json.dumps({**content, "network": spec, "plan": None}))
+
+
+#: Every argument of any of torchvision's builders that has to do with weights, files or callables.
+REACHING = sorted(
+    {
+        argument
+        for name in models.list_models()
+        for argument in inspect.signature(models.get_model_builder(name)).parameters
+        if argument.startswith(("weights", "pretrained")) or argument in ("progress", "norm_layer")
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["fasterrcnn_resnet50_fpn", "ssd300_vgg16", "raft_small", "alexnet"]
+)
+@pytest.mark.parametrize("option", [*REACHING, "backbone", "block", "url", "kwargs"])
+def test_no_option_of_a_file_reaches_weights_or_code(folder: Path, name: str, option: str) -> None:
+    for value in (True, 1, "DEFAULT", None, ["torch.hub"]):
+        foldered(folder, name, {option: value})
+        assert outcome(folder) == "NetworkError"
+
+
+def test_weights_are_among_the_arguments_that_are_looked_at() -> None:
+    assert {"weights", "weights_backbone", "progress"} <= set(REACHING)
+
+
+@pytest.mark.parametrize("every", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_no_network_opens_sockets_or_writes(folder: Path, every: bool) -> None:
+    """The folder's weights do not fit; everything up to that is done for each network."""
+    names = models.list_models() if every else ["ssdlite320_mobilenet_v3_large", "fcn_resnet50"]
+    for name in names:
+        if name.startswith("quantized"):
+            continue
+        foldered(folder, name, {})
+        global _watching
+        _events.clear()
+        _watching = True
+        try:
+            with pytest.raises(ArtefactError, match="does not belong to"):
+                artefact.load(folder)
+        finally:
+            _watching = False
+        forbidden = [
+            event for event, _ in _events if event.startswith(("socket", "urllib", "os.mk"))
+        ]
+        written = [a for e, a in _events if e == "open" and set(str(a[1])) & set("wax+")]
+        assert (forbidden, written) == ([], [])
 
 
 def test_a_wide_network_with_a_deep_plan(folder: Path) -> None:
