@@ -179,7 +179,8 @@ def is_folder(typed: str | Path) -> bool:
         return True
     source, folder = sources.that_knows(typed), Path(typed)
     if "/" in typed and source is None:  # a factory's arguments may have one
-        return True
+        refused = any(one.refusal(typed) for one in sources.registered())
+        return not refused or _is_dir(folder)
     if source is None:
         return _is_dir(folder) or set_aside(folder) is not None
     if not source.runs_foreign_code and artefact.is_artefact(folder):

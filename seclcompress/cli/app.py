@@ -22,6 +22,7 @@ from seclcompress.cli import (
     train,
 )
 from seclcompress.cli.console import err_console
+from seclcompress.cli.help import Command, fit, is_narrow, plain
 from seclcompress.cli.memory import is_want_of_memory
 from seclcompress.cli.streams import OutputError, check_stdout, drop_stdout
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
@@ -34,6 +35,20 @@ _LESS_MEMORY = (
 
 class _Group(TyperGroup):
     """Runs a command and turns any exception into one message and an exit code."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        mode = self.rich_markup_mode
+        if is_narrow():
+            self.rich_markup_mode = None
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.rich_markup_mode = mode
+
+    def get_help(self, ctx: Any) -> str:
+        fit(ctx)
+        text = super().get_help(ctx)
+        return plain(text) if is_narrow() else text
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -103,7 +118,11 @@ def _show_warning(message: Any, *details: Any) -> None:
 
 def _show_version(value: bool) -> None:
     if value:
+        from seclcompress import kernel
+
         typer.echo(f"seclcompress {metadata.version('seclcompress')}")
+        libraries = (f"{name} {metadata.version(name)}" for name in ("torch", "torchvision"))
+        typer.echo(f"{', '.join(libraries)}, {kernel.description()}")
         raise typer.Exit
 
 
@@ -145,10 +164,10 @@ for _command in (
     bench.bench,
     survey.survey,
 ):
-    app.command()(_command)
-app.command("networks")(listing.networks)
-app.command("substitutions")(listing.substitutions)
-app.command("recipes")(listing.recipes)
+    app.command(cls=Command)(_command)
+app.command("networks", cls=Command)(listing.networks)
+app.command("substitutions", cls=Command)(listing.substitutions)
+app.command("recipes", cls=Command)(listing.recipes)
 
 
 def main() -> None:

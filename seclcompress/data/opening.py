@@ -137,7 +137,8 @@ def load_data(
     elif name in _PUBLISHED:
         data = _published(name, input_size, root.expanduser(), download)
     else:
-        raise UsageError(f"Unknown data '{name}'. There are: {', '.join(NAMES)}.")
+        hint = f"Did you mean imagefolder:{name}? " if Path(name).expanduser().is_dir() else ""
+        raise UsageError(f"Unknown data '{name}'. {hint}There are: {', '.join(NAMES)}.")
     if preprocessing is not None:
         data = replace(data, preprocessing=preprocessing)
     if train_images is not None:

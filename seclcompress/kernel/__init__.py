@@ -5,6 +5,6 @@ torch.fft computes everything.
 """
 
 from seclcompress.kernel.matrix import acdc_matrix
-from seclcompress.kernel.ops import acdc_stack, available, supports, worthwhile
+from seclcompress.kernel.ops import acdc_stack, available, description, supports, worthwhile
 
-__all__ = ["acdc_matrix", "acdc_stack", "available", "supports", "worthwhile"]
+__all__ = ["acdc_matrix", "acdc_stack", "available", "description", "supports", "worthwhile"]

@@ -27,6 +27,14 @@ def available() -> bool:
     return bool(by_native.instruction_sets())
 
 
+def description() -> str:
+    """Which kernel runs fast layers on this machine's CPU, in words for a report."""
+    if by_native.UNWANTED:
+        return "fused kernel switched off (SECLCOMPRESS_KERNEL=0)"
+    sets = by_native.instruction_sets()
+    return f"fused kernel for {sets[0]}" if sets else "no fused kernel (built without a compiler)"
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def supports(n: int, dtype: torch.dtype, device: torch.device | str) -> bool:
     """Whether the compiled kernel can run a stack.

@@ -37,6 +37,12 @@ class Factories(Source):
 
     def refusal(self, name: str) -> str | None:
         """Why a call of a factory is not one that this source can make; None for other names."""
+        as_file = _FILE.match(name)
+        if as_file is not None:
+            module = as_file["path"].replace("\\", "/").strip("./").replace("/", ".")
+            return (
+                f"{name}: a module is named without .py. Did you mean {module}:{as_file['rest']}?"
+            )
         parsed = _parsed(name)
         return parsed if isinstance(parsed, str) and _LIKE_A_CALL.match(name) else None
 
@@ -97,12 +103,15 @@ class Factories(Source):
 SOURCE = Factories()
 
 
+_FILE = re.compile(r"(?P<path>[^:]+)\.py:(?P<rest>.+)")
 _LIKE_A_CALL = re.compile(r"[\w.]+:[\w.]+\s*\(")
 
 
 def _parsed(name: str) -> tuple[str, dict[str, Any]] | str:
     """The factory and its arguments by name; a sentence if it is no factory, or no call we can make."""
     module, colon, call = name.partition(":")
+    if _FILE.match(name):
+        return f"'{name}' is not of the form package.module:factory."
     try:
         tree = ast.parse(call, mode="eval").body
         keywords = tree.keywords if isinstance(tree, ast.Call) else []

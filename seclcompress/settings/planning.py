@@ -45,7 +45,7 @@ class PlanOptions(BaseModel):
     assign: tuple[Assignment, ...] = Field(
         default=(),
         description="Rewrite these layers as another family: layer4=separable, or with its options "
-        "'layer4=acdc:depth=4,init=paper'. The first pattern that matches counts. "
+        "'layer4=acdc:depth=4'. The first pattern that matches counts. "
         "A layer's exact name counts even for the stem and the classifier.",
     )
     keep: tuple[str, ...] = Field(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from seclcompress import networks
+from seclcompress import kernel, networks
 from seclcompress.bench import LAYOUTS, Measured, variants
 from seclcompress.bench import bench as time_variants
 from seclcompress.errors import UsageError
@@ -111,7 +111,8 @@ def bench(
         candidates = variants(*_networks(planned, plans), size)
         with observer.working("Timing all variants in turn …"):
             measured = time_variants(candidates, size, batch=batch_size, rounds=rounds)
-        return Benched(located, describe_machine(), batch_size, measured, plans)
+        machine = f"{describe_machine()}, {kernel.description()}"
+        return Benched(located, machine, batch_size, measured, plans)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from seclcompress import substitutions
+from seclcompress import kernel, substitutions
 from seclcompress.errors import UsageError
 from seclcompress.measure import Stopwatch, default_cache
 from seclcompress.observer import Observer
@@ -140,7 +140,8 @@ def decide(
         plan = make_plan(skeleton, trace, options, stopwatch.choose, may_be_empty=may_be_empty)
     where = " in channels_last" if options.channels_last else ""
     observer.message(
-        f"Measured {stopwatch.measured} layer shapes{where}; the others were known ({default_cache()})."
+        f"Measured {stopwatch.measured} layer shapes{where}; the others were known ({default_cache()}). "
+        f"On this machine: {kernel.description()}."
     )
     return plan
 

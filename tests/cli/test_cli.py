@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from conftest import Invoke
 
-from seclcompress import artefact
+from seclcompress import artefact, kernel
 from seclcompress.files import check_free
 
 DEPTH = ("--option", "depth=2")
@@ -169,7 +169,10 @@ class TestListings:
             assert words in out
 
     def test_version_and_help(self, invoke: Invoke) -> None:
-        assert invoke("--version").stdout.startswith("seclcompress 0.")
+        version = invoke("--version").stdout
+        assert version.startswith("seclcompress 0.")
+        assert f"torch {torch.__version__.partition('+')[0]}" in version
+        assert kernel.description() in version
         for command in (
             "count",
             "train",

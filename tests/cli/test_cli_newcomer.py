@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,29 @@ def test_help_on_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", "40")
     out = invoke(command, "--help").stdout
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 40
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_cuts_no_name_and_no_word(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, command: str, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", "99" if columns < 100 else "1000")  # plain lines, or boxes
+    whole = invoke(command, "--help").stdout
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = invoke(command, "--help").stdout
+    for name in re.findall(r"--[a-z][a-z-]+[a-z]", whole):
+        assert re.search(rf"{name}(?![a-z-])", out), name
+    assert whole.count("…") == out.count("…")
+    if columns >= 80:  # below, a word may be longer than its column
+        words = Counter(re.findall(r"[\w'*./:=×]+", whole))
+        assert not words - Counter(re.findall(r"[\w'*./:=×]+", out))
+
+
+def test_asterisks_in_help_are_shown(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in ("60", "120"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert "'*.downsample.*'" in invoke("convert", "--help").stdout
 
 
 def test_nothing_is_coloured_where_nobody_wants_colour(

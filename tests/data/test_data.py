@@ -437,6 +437,10 @@ class TestPublished:
         with pytest.raises(DataError, match="no ImageNet as torchvision wants it"):
             load_data(f"imagenet:{tmp_path}", (3, 64, 64))
 
+    def test_a_folder_that_is_named_without_its_kind(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=f"Did you mean imagefolder:{tmp_path}"):
+            load_data(str(tmp_path), (3, 32, 32))
+
     def test_unknown_names(self) -> None:
         with pytest.raises(UsageError, match="Unknown data 'svhn'. There are: digits"):
             load_data("svhn", (3, 32, 32))

@@ -6,6 +6,7 @@ import ctypes
 import math
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -890,3 +891,39 @@ def test_fuzz(data: st.DataObject) -> None:
     got = torch.autograd.grad(y, leaves, outer)
     want = torch.autograd.grad(expected, leaves, outer.double())
     assert all(error(g, w, floor) < 20 * TOLERANCE[dtype] for g, w in zip(got, want, strict=True))
+
+
+class TestSayingWhichKernelRuns:
+    def test_in_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(by_native, "UNWANTED", False)
+        for sets, words in (
+            (["avx2", "baseline"], "fused kernel for avx2"),
+            ([], "no fused kernel (built without a compiler)"),
+        ):
+            monkeypatch.setattr(by_native, "instruction_sets", lambda sets=sets: sets)
+            assert kernel.description() == words
+        monkeypatch.setattr(by_native, "UNWANTED", True)
+        assert kernel.description() == "fused kernel switched off (SECLCOMPRESS_KERNEL=0)"
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there is no kernel for Windows")
+    @pytest.mark.parametrize(("required", "code"), [("0", 0), ("1", 1)])
+    def test_a_build_can_be_told_to_fail_without_it(
+        self, required: str, code: int, tmp_path: Path
+    ) -> None:
+        pytest.importorskip("setuptools")
+        root = Path(__file__).parents[2]
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(root / name, tmp_path)
+        sources = tmp_path / "seclcompress" / "kernel"
+        shutil.copytree(root / "seclcompress" / "kernel" / "csrc", sources / "csrc")
+        environment = {**os.environ, "CC": "false", "CXX": "false"}
+        done = subprocess.run(
+            [sys.executable, "setup.py", "build_ext", "--build-lib", "out"],
+            cwd=tmp_path,
+            env={**environment, "SECLCOMPRESS_REQUIRE_KERNEL": required},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert not list((tmp_path / "out").rglob("*.so"))

@@ -60,6 +60,20 @@ def make(width=8, depths=(1,), name="net", pretrained=True):
 """
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("mynet.py:Net", "mynet:Net"),
+        ("./mynet.py:Net", "mynet:Net"),
+        ("nets/mynet.py:Net(width=2)", "nets.mynet:Net(width=2)"),
+    ],
+)
+def test_a_module_named_as_a_file(name: str, meant: str) -> None:
+    with pytest.raises(NetworkError) as caught:
+        resolve.locate(name)
+    assert f"Did you mean {meant}?" in str(caught.value)
+
+
 class TestArguments:
     @pytest.fixture(autouse=True)
     def _here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from listening import Listening
 
+from seclcompress import kernel
 from seclcompress.errors import UsageError
 from seclcompress.measure import Stopwatch
 from seclcompress.settings import PlanOptions
@@ -26,6 +27,7 @@ def test_figures_come_back_and_the_threads_as_well() -> None:
     )
     assert torch.get_num_threads() == 2
     assert "1 threads" in found.machine
+    assert kernel.description() in found.machine
     assert list(found.measured) == ["original", "separable", "dense", "fast", "auto"]
     assert all(measured.timing.median > 0 for measured in found.measured.values())
     assert found.located.input_size == (3, 8, 8)

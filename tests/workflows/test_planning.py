@@ -9,6 +9,7 @@ import pytest
 from listening import Listening
 
 import seclcompress
+from seclcompress import kernel
 from seclcompress.errors import ArtefactError, PlanError, UsageError
 from seclcompress.measure import Stopwatch, default_cache
 from seclcompress.settings import Assignment, PlanOptions
@@ -169,7 +170,8 @@ def test_the_observer_is_told_what_is_measured(
     assert told.work[0] == "Measuring …"
     assert told.work[1].startswith("Measuring acdc for Conv2d(32, 64")
     assert told.messages == [
-        f"Measured 3 layer shapes in channels_last; the others were known ({default_cache()})."
+        f"Measured 3 layer shapes in channels_last; the others were known ({default_cache()}). "
+        f"On this machine: {kernel.description()}."
     ]
     again = Listening()
     options = options.model_copy(update={"channels_last": False})

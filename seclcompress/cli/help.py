@@ -1,0 +1,66 @@
+"""`--help` on narrow terminals: plain lines, where Typer's boxes would cut the names of options."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import Any
+
+from typer.core import TyperCommand
+
+#: Columns that Typer's boxes need for the longest options. Narrower terminals get plain lines.
+_BOXES_FROM = 100
+_OPTIONS, _ARGUMENTS = "Options", "Arguments"
+
+
+def is_narrow() -> bool:
+    """Whether the terminal is too narrow for boxes."""
+    return shutil.get_terminal_size().columns < _BOXES_FROM
+
+
+def fit(ctx: Any) -> None:
+    """Makes plain help as narrow as the terminal; by itself it would take 50 columns."""
+    if is_narrow():
+        ctx.terminal_width = max(20, shutil.get_terminal_size().columns - 1)
+
+
+class Command(TyperCommand):
+    """A command whose help shows every option's whole name at any width."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Writes the help in boxes or, on a narrow terminal, in plain lines."""
+        mode = self.rich_markup_mode
+        if is_narrow():
+            self.rich_markup_mode = None
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.rich_markup_mode = mode
+
+    def get_help(self, ctx: Any) -> str:
+        """The help as text; empty where it was printed already, in boxes."""
+        fit(ctx)
+        text = super().get_help(ctx)
+        return plain(text) if is_narrow() else text
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes arguments and options in the sections that the boxes would have."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            usual = _ARGUMENTS if parameter.param_type_name == "argument" else _OPTIONS
+            panel = getattr(parameter, "rich_help_panel", None) or usual
+            names, words = record
+            sections.setdefault(panel, []).append((names.replace(" / ", "/"), words))
+        for title, records in sections.items():
+            short = formatter.width < len(title) + 1
+            with formatter.section(title.partition(" (")[0] if short else title):
+                # Names stand on lines of their own where there is little room beside them.
+                formatter.write_dl(records, col_max=max(12, min(30, formatter.width // 3)))
+
+
+def plain(text: str) -> str:
+    """Takes the signs of Markdown off a help text."""
+    return re.sub(r"\\([*_])", r"\1", text).replace("`", "")
