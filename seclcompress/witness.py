@@ -53,6 +53,9 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
             analysis.set_op_handle(**_FVCORE_HANDLES)
             total = int(analysis.total())
             unknown = analysis.unsupported_ops()
+    except (AssertionError, IndexError, NotImplementedError, RuntimeError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NetworkError(f"fvcore cannot count this network: {reason}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
     return total, dict(unknown)
@@ -70,8 +73,15 @@ def verify(network: nn.Module, plan: Plan, counted: Count) -> dict[str, int]:
         The verified Mult-Adds of the columns `original` and `dense`.
 
     Raises:
-        NetworkError: If a figure differs; the message contains both.
+        NetworkError: If a figure differs (the message contains both), or an operation that may multiply
+            is not counted: then nothing can be said to agree.
     """
+    if counted.unknown:
+        raise NetworkError(
+            f"Nothing can be verified: {', '.join(sorted(counted.unknown))} may multiply, and nobody "
+            "here knows how often. torch.utils.flop_counter.register_flop_formula takes a formula for "
+            "an operation."
+        )
     agreed = {}
     for column in ("original", "dense"):
         if column == "dense":
@@ -125,6 +135,35 @@ def _same_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter({"conv": math.prod(_shape(outputs[0])) * filter_size})
 
 
+def _recurrent(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """An LSTM, GRU or plain RNN: each weight matrix is used once for each step of each sequence."""
+    del outputs
+    steps = math.prod(_shape(inputs[0])[:2])
+    weights = [_shape(weight) for weight in inputs[2].node().inputs()]
+    matrices = sum(math.prod(shape) for shape in weights if len(shape) == 2)
+    return Counter({"recurrent": steps * matrices})
+
+
+def _bilinear(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """`x · W · y` for each output: every element of W once for each position."""
+    del outputs
+    positions = math.prod(_shape(inputs[0])[:-1])
+    return Counter({"bilinear": positions * math.prod(_shape(inputs[2]))})
+
+
+def _product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """A product of matrices or vectors: as many Mult-Adds for each output as the first has columns.
+
+    fvcore's own handle knows no vectors.
+    """
+    return Counter({"product": math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1]})
+
+
+def _distances(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Distances of all pairs of vectors: one Mult-Add for each pair and coordinate."""
+    return Counter({"distances": math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1]})
+
+
 def _nothing(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """Zero, for operations that are no contractions. With None, fvcore would use its own handle."""
     del inputs, outputs
@@ -135,6 +174,11 @@ _FVCORE_HANDLES: Mapping[str, Callable[..., Counter[str]]] = {
     "aten::scaled_dot_product_attention": _attention,
     "aten::einsum": _einsum,
     "aten::_convolution_mode": _same_convolution,
+    "torchvision::deform_conv2d": _same_convolution,
+    **dict.fromkeys(["aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"], _recurrent),
+    "aten::bilinear": _bilinear,
+    **dict.fromkeys(["aten::matmul", "aten::mv", "aten::dot"], _product),
+    "aten::cdist": _distances,
     **dict.fromkeys(
         [
             "aten::adaptive_avg_pool1d",

@@ -4,6 +4,7 @@ The pass runs on the meta device if the network allows that. It then computes no
 memory for them, whatever the network's size.
 """
 
+from seclcompress.trace.copies import copied_network
 from seclcompress.trace.model import ModuleCall, Trace
 from seclcompress.trace.operations import FREE_OPERATIONS
 from seclcompress.trace.run import eval_mode, floating_dtype, trace_network
@@ -12,6 +13,7 @@ __all__ = [
     "FREE_OPERATIONS",
     "ModuleCall",
     "Trace",
+    "copied_network",
     "eval_mode",
     "floating_dtype",
     "trace_network",

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 from seclcompress.torch_private import TorchDispatchMode, operator_name, overload_packet
+from seclcompress.trace.formulas import FORMULAS
 from seclcompress.trace.model import Trace
 
 #: Operations that count as zero: either they do not multiply and add up over a dimension of weights, or
@@ -17,28 +18,43 @@ from seclcompress.trace.model import Trace
 #: in this set nor counted is reported by name.
 FREE_OPERATIONS = frozenset(
     """
-    _adaptive_avg_pool2d _adaptive_avg_pool3d _local_scalar_dense _log_softmax
-    _native_batch_norm_legit _native_batch_norm_legit_no_training _prelu_kernel _safe_softmax
-    _softmax _to_copy _unsafe_index _unsafe_view _upsample_bicubic2d_aa _upsample_bilinear2d_aa
-    abs add add_ alias all amax amin any arange argmax as_strided as_strided_ avg_pool2d
-    avg_pool3d bernoulli bernoulli_ bitwise_and bitwise_not bitwise_or cat ceil celu clamp
-    clamp_ clamp_min clone col2im constant_pad_nd contiguous copy_ cos cumsum detach div div_
-    dropout elu empty empty_like eq erf exp expand eye fill fill_ flip floor full full_like
-    gather ge gelu glu grid_sampler_2d grid_sampler_3d gt hardsigmoid hardsigmoid_ hardswish
-    hardswish_ hardtanh hardtanh_ im2col index index_add index_fill index_fill_ index_put
-    index_put_ index_select le leaky_relu leaky_relu_ lift_fresh linalg_vector_norm linspace log
-    log1p log2 logical_and logical_not logical_or lt masked_fill max max_pool2d_with_indices
-    max_pool3d_with_indices maximum mean min minimum mish mish_ mul mul_ native_batch_norm
-    native_dropout native_group_norm native_layer_norm ne neg new_empty new_full new_ones
-    new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle pow prelu rand rand_like
-    reciprocal reflection_pad1d reflection_pad2d reflection_pad3d relu relu_ remainder repeat
-    replication_pad1d replication_pad2d replication_pad3d resize_ roi_align roll round rsqrt
-    rsub scalar_tensor scatter scatter_add select select_scatter sigmoid sigmoid_ sign silu
-    silu_ sin slice slice_scatter softplus sort split split_with_sizes sqrt squeeze stack sub
-    sub_ sum t tanh tanh_ threshold topk transpose tril triu unbind unfold unsqueeze unsqueeze_
-    upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d
-    upsample_nearest2d upsample_nearest3d upsample_trilinear3d var var_mean view where zero_
-    zeros zeros_like
+    _adaptive_avg_pool2d _adaptive_avg_pool3d _conj _embedding_bag_forward_only
+    _fused_dropout _local_scalar_dense _log_softmax _native_batch_norm_legit
+    _native_batch_norm_legit_no_training _pdist_forward _prelu_kernel _reshape_alias
+    _safe_softmax _softmax _to_copy _unsafe_index _unsafe_view _upsample_bicubic2d_aa
+    _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d
+    _upsample_nearest_exact3d _weight_norm_interface abs abs_ acos adaptive_max_pool2d
+    adaptive_max_pool3d add add_ addcdiv addcdiv_ addcmul addcmul_ affine_grid_generator
+    alias all amax amin aminmax angle any arange argmax argmin as_strided as_strided_ asin
+    atan atan2 avg_pool1d avg_pool2d avg_pool3d bernoulli bernoulli_ bincount bitwise_and
+    bitwise_not bitwise_or bitwise_xor bucketize cat ceil celu clamp clamp_ clamp_max
+    clamp_min clone col2im complex constant_pad_nd contiguous copy copy_ cos cosh
+    count_nonzero cumprod cumsum detach detach_ diagonal div div_ dropout elu elu_ embedding
+    empty empty_like empty_permuted empty_strided eq equal erf erfinv exp exp_ expand expm1
+    exponential_ eye fill fill_ flip floor floor_ floor_divide fmod frac full full_like
+    fused_dropout gather ge gelu gelu_ glu grid_sampler_2d grid_sampler_3d gt hardshrink
+    hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ hardtanh_backward histc
+    hypot im2col imag index index_add index_copy index_fill index_fill_ index_put index_put_
+    index_select isfinite isinf isnan kthvalue le leaky_relu leaky_relu_ lerp lift_fresh
+    linalg_vector_norm linspace log log10 log1p log2 log_sigmoid_forward logaddexp
+    logical_and logical_not logical_or logical_xor logit logspace logsumexp lt masked_fill
+    masked_fill_ masked_scatter max max_pool1d max_pool2d_with_indices
+    max_pool3d_with_indices maximum mean median min minimum mish mish_ mul mul_ multinomial
+    nan_to_num nanmean nansum native_batch_norm native_channel_shuffle native_dropout
+    native_group_norm native_layer_norm ne neg neg_ new_empty new_full new_ones new_zeros
+    norm normal normal_ ones ones_like permute pixel_shuffle pixel_unshuffle polar pow pow_
+    prelu prod rand rand_like randint randn randn_like randperm real reciprocal reciprocal_
+    reflection_pad1d reflection_pad2d reflection_pad3d relu relu_ remainder repeat
+    repeat_interleave replication_pad1d replication_pad2d replication_pad3d resize_
+    roi_align roll rot90 round round_ rrelu_with_noise rsqrt rsqrt_ rsub scalar_tensor
+    scatter scatter_ scatter_add scatter_reduce searchsorted select select_scatter set_ sgn
+    sigmoid sigmoid_ sign silu silu_ sin sinh slice slice_scatter softplus softshrink sort
+    split split_with_sizes sqrt sqrt_ square squeeze squeeze_ stack std std_mean sub sub_
+    sum t t_ tan tanh tanh_ threshold topk transpose transpose_ tril tril_indices triu
+    triu_indices trunc unbind unfold uniform uniform_ unsafe_split unsafe_split_with_sizes
+    unsqueeze unsqueeze_ upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d var
+    var_mean view view_as_complex view_as_real where xlogy zero_ zeros zeros_like
     """.split()
 )
 
@@ -99,7 +115,8 @@ class Counting(TorchDispatchMode):
         if name == "aten::index" and args[0].is_meta:
             args = (args[0], self._without_masks(args[1]))
         formula = flop_registry.get(overload_packet(func))
-        if formula is None:
+        own = FORMULAS.get(name)
+        if formula is None and own is None:
             with self:  # a composite operation is counted by its parts
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -109,6 +126,8 @@ class Counting(TorchDispatchMode):
         if formula is not None:
             # torch counts a multiplication and an addition as two operations.
             self.result.mult_adds[self.running[-1]] += formula(*args, **kwargs, out_val=output) // 2
+        elif own is not None:
+            self.result.mult_adds[self.running[-1]] += own(*args, **kwargs, out=output)
         elif name in FREE_OPERATIONS:
             self.result.uncounted[name] += 1
         else:

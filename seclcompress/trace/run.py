@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from seclcompress.errors import NetworkError
 from seclcompress.networks.tasks import task_of
 from seclcompress.torch_private import ConvNd, own_parameters
+from seclcompress.trace.copies import copied_network
+from seclcompress.trace.kinds import advice_on, reason_not_to_trace
 from seclcompress.trace.model import ModuleCall, Trace
 from seclcompress.trace.operations import Counting
 
@@ -21,16 +25,19 @@ _WATCHING = threading.RLock()
 
 
 def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
-    """Runs one image (clip, pair of images) of zeros through a network in eval mode.
+    """Runs one image (clip, pair of images) of zeros through a copy of a network in eval mode.
 
     Args:
-        network: Any module that takes one tensor, or a network for a task of `networks.tasks`. Its
-            modes, weights and buffers are not changed.
+        network: Any module that takes one tensor, or a network for a task of `networks.tasks`. It stays
+            as it is, with all its attributes: the copy shares its weights or has none.
         input_size: (channels, *spatial).
 
     Raises:
-        NetworkError: If the network cannot run at this size.
+        NetworkError: If the network cannot run at this size, or is of a kind that cannot be traced.
     """
+    refusal = reason_not_to_trace(network)
+    if refusal is not None:
+        raise NetworkError(refusal)
     tensors = [*network.parameters(), *network.buffers()]
     devices = [torch.device("meta")]
     if not any(tensor.is_meta for tensor in tensors):
@@ -39,36 +46,53 @@ def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
     failure: Exception | None = None
     for device in devices:
         try:
-            return _run(network, input_size, device)
+            return _run(copied_network(network, device), input_size, device)
         except Exception as error:
             failure = error
     lines = str(failure).strip().splitlines() or [type(failure).__name__]
     raise NetworkError(
         f"The network cannot run at an input of {'×'.join(map(str, input_size))}: {lines[0]} "
-        "Give another size with --input-size; a network needs one larger than its total stride."
+        f"{advice_on(network)}"
     ) from failure
 
 
 def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) -> Trace:
     result = Trace(tuple(input_size))
     image = torch.zeros(1, *input_size, dtype=floating_dtype(network), device=device)
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     task = task_of(network)
     shortened: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if device.type == "meta":
-        tensors = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
         shortened = task.without_values(network)
     running = [""]
+    network.eval()
     with (
         _WATCHING,
-        eval_mode(network),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         shortened,
+        _products_in_sight(),
         _watch(network, running, result),
         torch.no_grad(),
     ):
         with _readers(network, running, result), Counting(running, result):
-            torch.func.functional_call(network, tensors, task.arguments(image))
+            network(*task.arguments(image))
     return result
+
+
+@contextlib.contextmanager
+def _products_in_sight() -> Iterator[None]:
+    """Switches off fused operations that hide their products: attention's fast path, and RNNs'."""
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with contextlib.ExitStack() as stack:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of a setting that these leave alone
+                stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
 
 
 def floating_dtype(network: nn.Module) -> torch.dtype:
@@ -153,7 +177,7 @@ def _readers(network: nn.Module, running: list[str], result: Trace) -> Iterator[
 
     def noting(module: nn.Module, attribute: str) -> Any:
         value = hand_out(module, attribute)
-        # While `running` has one name, the network has not started: torch puts in the parameters.
+        # While `running` has one name, the network has not started.
         if isinstance(value, Tensor) and len(running) > 1 and attribute in own_parameters(module):
             name = names.get(id(module))
             if name is not None and running[-1] != name:

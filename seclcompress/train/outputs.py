@@ -7,7 +7,6 @@ modes once; the `OutputReader` that it returns picks the scores out of every lat
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from seclcompress.data import Data
 from seclcompress.errors import DataError, NetworkError
 from seclcompress.observer import Observer
-from seclcompress.trace import floating_dtype, trace_network
+from seclcompress.trace import copied_network, floating_dtype, trace_network
 
 #: Names under which networks return class scores, the usual ones first.
 _SCORES = ("logits", "scores", "out", "output", "pred", "prediction")
@@ -127,7 +126,7 @@ def read_outputs(
     """
     observer = observer or Observer()
     images = torch.randn(_IMAGES, *data.input_size, generator=torch.Generator().manual_seed(0))
-    copied = copy.deepcopy(network)
+    copied = copied_network(network)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     images = images.to(device, floating_dtype(network))
     read = OutputReader(len(data.classes))
