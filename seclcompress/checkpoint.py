@@ -136,7 +136,8 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
     with safetensors.safe_open(path, framework="pt") as file:
         about = json.loads((file.metadata() or {})[_KEY])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # Cloned, because the file is mapped, and may be written over later.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     if _digest(tensors) != about.pop("digest"):
         raise ValueError("its checksum does not agree")
     return Progress(**about), tensors

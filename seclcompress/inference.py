@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from seclcompress.networks.tasks import task_of
 from seclcompress.rewrite import replace_module
 from seclcompress.substitutions import StructuredConv, StructuredLayer, structured_layers
 from seclcompress.torch_private import has_forward_hooks, tree_leaves
-from seclcompress.trace import floating_dtype
+from seclcompress.trace import floating_dtype, whole_copy
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -41,13 +40,13 @@ def for_inference(
     if isinstance(network, StructuredLayer):  # it has no parent in which it could be replaced
         runs = network.planned_execution if execution == "auto" else execution
         return network.ready(runs).eval().requires_grad_(False)
-    ready = copy.deepcopy(network).eval().requires_grad_(False)
+    ready = whole_copy(network).eval().requires_grad_(False)
     for layer in structured_layers(ready):
         runs = layer.planned_execution if execution == "auto" else execution
         replace_module(ready, layer, layer.ready(runs))
     ready = ready.eval().requires_grad_(False)
     try:
-        folded = _fold_batch_norm(copy.deepcopy(ready))
+        folded = _fold_batch_norm(whole_copy(ready))
         return folded if _agree(ready, folded, input_size) else ready
     except Exception:  # a network that cannot be traced or folded runs unfolded
         return ready
@@ -83,7 +82,7 @@ def _fold_batch_norm(network: nn.Module) -> nn.Module:
 
     Both must run once, and the network must not read their parameters in any other way.
     """
-    graph = _Tracer().trace(copy.deepcopy(network))  # tracing may change the modules that it runs
+    graph = _Tracer().trace(whole_copy(network))  # tracing may change the modules that it runs
     modules = dict(network.named_modules())
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}

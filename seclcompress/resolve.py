@@ -12,7 +12,7 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.files import set_aside
 from seclcompress.networks import NetworkSpec, sources
-from seclcompress.networks.weights import LoadedWeights, load_weights, read_weights
+from seclcompress.networks.weights import LoadedWeights, load_weights, read_weights, reading_limit
 from seclcompress.preprocessing import Preprocessing
 
 #: Endings by which a file that is not there is still recognised as one, for a better message.
@@ -81,7 +81,7 @@ class Located:
         if self.weights is None:
             return LoadedWeights()
         if _is_file(self.weights):
-            content = read_weights(Path(self.weights))
+            content = read_weights(Path(self.weights), limit=reading_limit(network))
             return load_weights(
                 network, content, self.weights, key=self.weights_key, new_head=self.new_head
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -19,6 +18,7 @@ from seclcompress.substitutions import (
     structured_layers,
 )
 from seclcompress.torch_private import children_by_name
+from seclcompress.trace import whole_copy
 
 
 def rewrite_network(
@@ -99,7 +99,7 @@ def to_dense(network: nn.Module) -> nn.Module:
 def _converted(network: nn.Module, convert: Callable[[StructuredLayer], nn.Module]) -> nn.Module:
     if isinstance(network, StructuredLayer):
         return convert(network)
-    copied = copy.deepcopy(network)
+    copied = whole_copy(network)
     for layer in structured_layers(copied):
         replace_module(copied, layer, convert(layer))
     return copied

@@ -22,9 +22,14 @@ class TestSurvey:
     def test_one_line_a_network(self, invoke: Invoke) -> None:
         lines = invoke("survey", "raft_*").stdout.splitlines()
         assert len(lines) == 4
-        for figure in ("5,257,536", "211,007,045,632", "21.05", "the stem (×1)"):
+        for figure in (
+            "5,257,536",
+            "211,007,045,632",
+            "13.71",
+            "the classifier (×2); the stem (×1)",
+        ):
             assert figure in lines[2]
-        assert lines[2].split()[:3] == ["raft_large", "45", "2"]
+        assert lines[2].split()[:3] == ["raft_large", "44", "3"]
         assert lines[3].startswith("raft_small ")
 
     def test_as_csv_with_options(self, invoke: Invoke) -> None:

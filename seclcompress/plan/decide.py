@@ -53,7 +53,8 @@ def make_plan(
     given = [("--keep", p) for p in options.keep] + [("--only", p) for p in options.only]
     for flag, pattern in given + [("--assign", a.pattern) for a in options.assign]:
         check_pattern(flag, pattern, list(found), options)
-    end = ends([call.name for call in trace.calls if call.name in found], found, options)
+    ran = [call.name for call in trace.calls if call.name in found]
+    end = ends(ran, found, trace.makers, options)
     bound = bound_layers(network, found, trace)
     layers = []
     for name in running_order(found, trace):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
@@ -15,19 +15,32 @@ NOT_RUN = "it does not run in eval mode, so it has no size to plan for"
 
 
 def ends(
-    ran: Sequence[str], found: Mapping[str, nn.Module], options: PlanOptions
+    ran: Sequence[str],
+    found: Mapping[str, nn.Module],
+    makers: Collection[str],
+    options: PlanOptions,
 ) -> dict[str, str]:
-    """Reasons to keep the first convolution and the last Linear among the layers that ran, by name.
+    """Reasons to keep the first convolution and the layers that make the outputs, by name.
 
     A layer that an assignment names exactly is wanted, and so has no such reason.
+
+    Args:
+        ran: The names of the layers that ran, in running order.
+        found: The layers by name.
+        makers: The modules that make the network's outputs, as traced. Without any, the last Linear
+            counts as the one.
+        options: The options of the plan.
     """
     first = [name for name in ran if isinstance(found[name], CONVOLUTION_KINDS)][:1]
-    last = [name for name in ran if isinstance(found[name], nn.Linear)][-1:]
+    linears = [name for name in ran if isinstance(found[name], nn.Linear)]
+    last = [name for name in dict.fromkeys(ran) if name in makers] or linears[-1:]
     kept: dict[str, str] = {}
     if not options.stem:
         kept |= dict.fromkeys(first, "the stem (the first convolution); --stem rewrites it too")
     if not options.head:
-        kept |= dict.fromkeys(last, "the classifier (the last Linear); --head rewrites it too")
+        for name in last:
+            what = "a Linear" if isinstance(found[name], nn.Linear) else "a convolution"
+            kept[name] = f"the classifier ({what} that makes the outputs); --head rewrites it too"
     wanted = {wish.pattern for wish in options.assign}
     return {name: reason for name, reason in kept.items() if name not in wanted}
 

@@ -57,7 +57,9 @@ class PlanOptions(BaseModel):
     )
     linear: bool = Field(default=False, description="Rewrite Linear layers too.")
     head: bool = Field(
-        default=False, description="With --linear: rewrite the last one, the classifier, too."
+        default=False,
+        description="Rewrite the classifier too: the layers that make the outputs (a Linear only with "
+        "--linear).",
     )
     min_channels: int = Field(
         default=1, ge=1, description="Keep layers with fewer channels in or out."
@@ -78,8 +80,6 @@ def check_options(options: PlanOptions) -> None:
     Raises:
         UsageError: If an option has no meaning without another one.
     """
-    if options.head and not options.linear:
-        raise UsageError("--head rewrites the last Linear layer; say --linear as well.")
     if options.channels_last and options.cost_model != "measured":
         raise UsageError("--channels-last is about what is measured: add --cost-model measured.")
 

@@ -4,7 +4,7 @@ The pass runs on the meta device if the network allows that. It then computes no
 memory for them, whatever the network's size.
 """
 
-from seclcompress.trace.copies import copied_network
+from seclcompress.trace.copies import copied_network, whole_copy
 from seclcompress.trace.model import ModuleCall, Trace
 from seclcompress.trace.operations import FREE_OPERATIONS
 from seclcompress.trace.run import eval_mode, floating_dtype, trace_network
@@ -17,4 +17,5 @@ __all__ = [
     "eval_mode",
     "floating_dtype",
     "trace_network",
+    "whole_copy",
 ]

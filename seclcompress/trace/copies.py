@@ -27,9 +27,19 @@ def copied_network(network: nn.Module, device: torch.device | None = None) -> nn
         memo[id(parameter)] = nn.Parameter(parameter.to("meta"), False) if on_meta else parameter
     for buffer in network.buffers():
         memo[id(buffer)] = buffer.detach().to("meta") if on_meta else buffer.detach().clone()
+    return _copied(network, memo)
+
+
+def whole_copy(network: nn.Module) -> nn.Module:
+    """Copies a network with all its values, also where it keeps tensors that a graph made."""
+    return _copied(network, {})
+
+
+def _copied(network: nn.Module, memo: dict[int, Any]) -> nn.Module:
     for module in network.modules():
         for tensor in _tensors(vars(module), 0):
-            # torch copies no tensor that a graph made, such as the last output that a network keeps.
+            # torch copies no tensor that a graph made: the last output that a network keeps, or a
+            # weight that is made from others.
             if not tensor.is_leaf:
                 memo.setdefault(id(tensor), tensor.detach().clone())
     return copy.deepcopy(network, memo)

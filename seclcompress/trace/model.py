@@ -48,6 +48,8 @@ class Trace:
         unknown: Number of runs of each operation that this package cannot count.
         assumed: Number of runs of each operation whose output's size depends on values; its largest
             size was assumed.
+        makers: The layers whose products became the network's outputs, with nothing but operations that
+            count as zero in between (pooling, activations, resizing).
         readers: For each module whose parameters another module reads instead of calling it, the name
             of that other module.
     """
@@ -58,6 +60,7 @@ class Trace:
     uncounted: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     assumed: Counter[str] = field(default_factory=Counter)
+    makers: set[str] = field(default_factory=set)
     readers: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from seclcompress.torch_private import TorchDispatchMode, operator_name, overload_packet
+from seclcompress.torch_private import (
+    TorchDispatchMode,
+    operator_name,
+    overload_packet,
+    tree_leaves,
+)
 from seclcompress.trace.formulas import FORMULAS
 from seclcompress.trace.model import Trace
 
@@ -93,6 +98,27 @@ LARGEST: Mapping[str, Callable[..., Any]] = {
 }
 
 
+def makers_of(values: object) -> frozenset[str]:
+    """The modules whose products became these tensors; see `Trace.makers`."""
+    found: set[str] = set()
+    for value in tree_leaves(values):
+        if isinstance(value, Tensor):
+            found |= getattr(value, _MAKERS, frozenset())
+    return frozenset(found)
+
+
+def _made_by(makers: frozenset[str], output: Any) -> Any:
+    """Notes on every tensor of an output which modules made it."""
+    if makers:
+        for value in tree_leaves(output):
+            if isinstance(value, Tensor):
+                setattr(value, _MAKERS, makers)
+    return output
+
+
+_MAKERS = "_seclcompress_makers"
+
+
 class Counting(TorchDispatchMode):
     """Counts the contractions that reach the dispatcher, by torch's own formulas.
 
@@ -111,7 +137,7 @@ class Counting(TorchDispatchMode):
         name = operator_name(func)
         if name in LARGEST and args[0].is_meta:
             self.result.assumed[name.partition("::")[2]] += 1
-            return LARGEST[name](*args, **kwargs)
+            return _made_by(makers_of(args), LARGEST[name](*args, **kwargs))
         if name == "aten::index" and args[0].is_meta:
             args = (args[0], self._without_masks(args[1]))
         formula = flop_registry.get(overload_packet(func))
@@ -123,6 +149,9 @@ class Counting(TorchDispatchMode):
                 return parts
         output = func(*args, **kwargs)
         name = name.partition("::")[2]
+        multiplies = formula is not None or own is not None
+        makers = frozenset({self.running[-1]}) if multiplies else makers_of((args, kwargs))
+        _made_by(makers, output)
         if formula is not None:
             # torch counts a multiplication and an addition as two operations.
             self.result.mult_adds[self.running[-1]] += formula(*args, **kwargs, out_val=output) // 2

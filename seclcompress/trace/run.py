@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from seclcompress.torch_private import ConvNd, own_parameters
 from seclcompress.trace.copies import copied_network
 from seclcompress.trace.kinds import advice_on, reason_not_to_trace
 from seclcompress.trace.model import ModuleCall, Trace
-from seclcompress.trace.operations import Counting
+from seclcompress.trace.operations import Counting, makers_of
 
 #: Serialises traces, because a trace replaces torch's `Module.__getattr__`, which all threads use.
 _WATCHING = threading.RLock()
@@ -126,6 +127,9 @@ def _watch(network: nn.Module, running: list[str], result: Trace) -> Iterator[No
     def leave(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             running.pop()
+            if name == "":
+                whole = vars(output) if dataclasses.is_dataclass(output) else output
+                result.makers |= makers_of(whole)
             if isinstance(output, Tensor):
                 given = next(iter((*args, *kwargs.values())), None)
                 result.calls.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from seclcompress.data import Data, Images, Presentation
 from seclcompress.processes import Processes
-from seclcompress.trace import eval_mode, floating_dtype
+from seclcompress.trace import eval_mode, floating_dtype, whole_copy
 from seclcompress.train.batch_norm import estimate_anew
 from seclcompress.train.outputs import OutputReader
 
@@ -117,7 +116,7 @@ def accuracy_before(
             different outputs.
         workers: Processes that load images.
     """
-    student, device = copy.deepcopy(network), processes.device
+    student, device = whole_copy(network), processes.device
     if estimate_batch_norm:
         order = in_order(data.train, batch_size)
         order = [batch for batch in order if len(batch) > 1]  # one image has no variance

@@ -159,6 +159,14 @@ def test_a_sparse_file_of_terabytes(folder: Path, size: int) -> None:
     assert outcome(folder) == "refused"
 
 
+def test_a_file_that_is_written_over_later(folder: Path) -> None:
+    """The weights are copies: a network that maps its file would end the process with SIGBUS."""
+    network = artefact.load(folder)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    sparse(folder / WEIGHTS, 0)
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+
+
 @pytest.mark.parametrize(
     "seeds", [range(100), pytest.param(range(100, 2000), marks=pytest.mark.slow)]
 )

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from seclcompress import networks, resolve
 from seclcompress.errors import WeightsError
-from seclcompress.networks.weights import load_weights, read_weights
+from seclcompress.networks.weights import load_weights, read_weights, reading_limit
 from seclcompress.workflows import convert
 
 State = dict[str, Tensor]
@@ -195,6 +195,29 @@ class TestRefused:
             file.truncate(8 + len(header) + 4 * 2**40)  # sparse: it takes no space
         with pytest.raises(WeightsError, match=r"more than this machine's memory|not a readable"):
             load_weights(net(), read_weights(tmp_path / "w.safetensors"), "the file")
+
+    def test_a_file_that_is_far_too_large_for_the_network(self, tmp_path: Path) -> None:
+        torch.save(filled(2), tmp_path / "w.pth")
+        with (tmp_path / "w.pth").open("r+b") as file:
+            file.truncate(2**40)
+        with pytest.raises(WeightsError, match="1,099,511,627,776 bytes; all that belongs to"):
+            read_weights(tmp_path / "w.pth", limit=reading_limit(net()))
+        with pytest.raises(WeightsError, match="1,099,511,627,776 bytes; all that belongs to"):
+            resolve.locate("wrn10_1", weights=str(tmp_path / "w.pth")).load()
+
+    def test_much_pickled_structure(self, tmp_path: Path) -> None:
+        torch.save({"a": torch.zeros(1), "b": list(range(3_000_000))}, tmp_path / "w.pth")
+        with pytest.raises(WeightsError, match="bytes of pickled structure, more than"):
+            read_weights(tmp_path / "w.pth")
+
+    def test_what_the_person_has_allowed_stays_allowed(self, tmp_path: Path) -> None:
+        torch.serialization.add_safe_globals([argparse.Namespace])
+        try:
+            torch.save(filled(2), tmp_path / "w.pth")
+            read_weights(tmp_path / "w.pth")
+            assert argparse.Namespace in torch.serialization.get_safe_globals()
+        finally:
+            torch.serialization.clear_safe_globals()
 
 
 class TestDtypes:

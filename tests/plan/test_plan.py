@@ -57,7 +57,7 @@ def test_not_worth_it(awkward_network: nn.Module, traced: Trace) -> None:
     network = nn.Sequential(nn.Conv2d(3, 256, 1), nn.Conv2d(256, 256, 1, bias=False))
     trace = trace_network(network, (3, 2, 2))
     with pytest.raises(PlanError, match="1: not worth it: 65,536 parameters instead of 65,536."):
-        plan_of(network, trace, config={"depth": 128})
+        plan_of(network, trace, config={"depth": 128}, head=True)
 
 
 def test_costs_by_hand(awkward_network: nn.Module, traced: Trace) -> None:
@@ -170,7 +170,7 @@ def test_what_it_saves_is_said(depth: int, words: str) -> None:
     """At 256 channels, a stack of 128 layers has as many parameters as the matrix."""
     network = nn.Sequential(nn.Conv2d(3, 256, 1), nn.Conv2d(256, 256, 1, bias=False))
     trace = trace_network(network, (3, 2, 2))
-    plan = plan_of(network, trace)
+    plan = plan_of(network, trace, head=True)
     plan.layers[1].config, plan.layers[1].execution = {"depth": depth}, "dense"
     assert fit_plan(plan, network, trace, "p").layers[1].reason == words
 
@@ -191,7 +191,7 @@ def test_the_baseline_keeps_what_it_cannot_shrink_and_what_is_bound() -> None:
         conv.weight = tied[0].weight
     network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, padding=1), *tied, one)
     trace = trace_network(network, (3, 8, 8))
-    plan = plan_of(network, trace, config={"depth": 1})
+    plan = plan_of(network, trace, config={"depth": 1}, head=True)
     stem, free, *bound, last = plan.layers
     assert [layer.name for layer in plan.rewritten] == ["1"]
     for layer in (stem, *bound, last):  # on demand; bound; 144 + 16 parameters are more than 144
@@ -333,7 +333,7 @@ def test_the_same_seed_gives_the_same_weights(awkward_network: nn.Module, traced
 def test_a_layer_that_stands_in_two_places() -> None:
     shared = nn.Conv2d(8, 8, 3, padding=1)
     network = nn.Sequential(nn.Conv2d(3, 8, 1), shared, nn.Sequential(nn.ReLU(), shared))
-    plan = plan_of(network, trace_network(network, (3, 8, 8)))
+    plan = plan_of(network, trace_network(network, (3, 8, 8)), head=True)
     rewrite_network(network, plan)
     assert isinstance(network[1], StructuredConv)
     assert network[1] is network[2][1]

@@ -96,7 +96,7 @@ def test_depthwise_layers_are_planned_and_rewritten(monkeypatch: pytest.MonkeyPa
         nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8, padding=1), nn.Conv2d(8, 8, 1)
     ).eval()
     trace = trace_network(network, (3, 9, 9))
-    plan = make_plan(network, trace, PlanOptions(substitution=family.name))
+    plan = make_plan(network, trace, PlanOptions(substitution=family.name, head=True))
     assert [layer.name for layer in plan.rewritten] == ["1"]
     assert plan.layers[2].reason == "symmetric_depthwise is not for convolutions of this kind"
     rewrite.rewrite_network(network, plan)

@@ -67,7 +67,7 @@ class Reads(nn.Module):
 def test_weights_that_others_read() -> None:
     network = Reads()
     getter = nn.Module.__getattr__
-    assert fates(planned(network, (3, 8, 8))) == {
+    assert fates(planned(network, (3, 8, 8), head=True)) == {
         "stem": "the stem (the first convolution); --stem rewrites it too",
         "asked": "rewritten",
         "read": "its weights are read by the network itself",
@@ -82,7 +82,7 @@ def test_transposed_convolutions_are_kept_and_counted() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 32, 1), nn.ConvTranspose2d(32, 16, 2, stride=2), nn.Conv2d(16, 64, 3)
     )
-    plan = planned(network, (3, 8, 8))
+    plan = planned(network, (3, 8, 8), head=True)
     assert fates(plan)["1"].startswith("a ConvTranspose2d upsamples: split in two, its pointwise")
     assert plan.layers[1].original.parameters == 32 * 16 * 4 + 16
     assert plan.layers[1].original.under("dense") == 8 * 8 * 32 * 16 * 4
@@ -104,7 +104,7 @@ class Pyramid(nn.Module):
 
 def test_a_head_at_several_sizes_is_rewritten_once_and_counted_at_each() -> None:
     network = Pyramid()
-    plan = planned(network, (3, 8, 8))
+    plan = planned(network, (3, 8, 8), head=True)
     head = plan.layers[1]
     assert ran(head) == [((8, 8), (8, 8), 1), ((4, 4), (4, 4), 1)]
     assert head.original.under("dense") == (64 + 16) * 64 * 64 * 9
@@ -167,7 +167,9 @@ def test_linear_layers_on_demand(tmp_path: Path) -> None:
     )
     assert found["attention.out_proj"] == "its weights are read by attention itself"
     assert found["mlp.0"] == found["mlp.2"] == "rewritten"
-    assert found["head"] == "the classifier (the last Linear); --head rewrites it too"
+    assert (
+        found["head"] == "the classifier (a Linear that makes the outputs); --head rewrites it too"
+    )
     parameters = {layer.name: layer.original.parameters for layer in plan.layers}
     assert parameters["attention"] == 3 * (96 * 96 + 96), "its out_proj has an entry of its own"
     assert parameters["attention.out_proj"] == 96 * 96 + 96
@@ -220,7 +222,7 @@ def test_old_weight_norm_and_hooks_are_kept_by_name() -> None:
     with pytest.warns(FutureWarning):
         torch.nn.utils.weight_norm(network[1])
     network[2].register_forward_hook(lambda module, args, output: output)
-    found = fates(planned(network, (3, 8, 8)))
+    found = fates(planned(network, (3, 8, 8), head=True))
     assert found["1"] == "the weight of this Conv2d is made from other parameters at every call"
     assert found["2"] == "it has hooks, which would be lost with it"
     assert found["3"] == "rewritten"

@@ -123,7 +123,6 @@ def test_a_path_is_a_folder_whatever_networks_are_called(
             {"assign": (Assignment(pattern="fc", substitution="separable", config={"depth": 1}),)},
             "^fc=separable: separable takes no option depth",
         ),
-        ({"head": True}, "say --linear as well"),
         ({"channels_last": True}, "add --cost-model measured"),
     ],
 )

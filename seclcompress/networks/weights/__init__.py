@@ -6,7 +6,7 @@ run, no mismatch is ignored, and what was decided is told.
 
 from seclcompress.networks.weights.dtypes import check_finite
 from seclcompress.networks.weights.loading import LoadedWeights, load_weights, put_state
-from seclcompress.networks.weights.reading import read_weights, tensors_in
+from seclcompress.networks.weights.reading import read_weights, reading_limit, tensors_in
 
 __all__ = [
     "LoadedWeights",
@@ -14,5 +14,6 @@ __all__ = [
     "load_weights",
     "put_state",
     "read_weights",
+    "reading_limit",
     "tensors_in",
 ]

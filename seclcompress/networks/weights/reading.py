@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from seclcompress.errors import WeightsError
 
@@ -29,6 +29,8 @@ _LARGEST_HEADER = 2 * 2**20  # bytes; the largest torchvision network has a head
 #: Bytes that a file may declare beyond those that it has. torch.save does not compress.
 _SLACK = 64 * 2**20
 _MOST_MEMBERS = 100_000
+#: The names and shapes of the tensors; the largest torchvision network's take 0.2 MB.
+_LARGEST_PICKLE = 8 * 2**20
 _PICKLE = b"\x80"  # the first byte of a pickle of protocol 2 or later
 #: What checkpoints of training scripts hold beside tensors. None of these runs code of a file.
 _HARMLESS: tuple[Callable[..., Any] | tuple[Callable[..., Any], str], ...] = (
@@ -43,12 +45,23 @@ _HARMLESS: tuple[Callable[..., Any] | tuple[Callable[..., Any], str], ...] = (
 )
 
 
-def read_weights(path: Path) -> Mapping[str, Any]:
+def reading_limit(network: nn.Module) -> int:
+    """The size in bytes up to which a file of weights for a network is read.
+
+    A checkpoint may hold the weights, averaged ones and two moments of an optimiser, in double
+    precision.
+    """
+    own = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    return 16 * own + _SLACK
+
+
+def read_weights(path: Path, *, limit: int | None = None) -> Mapping[str, Any]:
     """Reads a file of weights.
 
     Args:
         path: A file of safetensors or of torch.save, under any name. A checkpoint may hold more than
             tensors; what of it is weights is chosen later.
+        limit: The size in bytes up to which the file is read (see `reading_limit`); None for any size.
 
     Returns:
         The content: tensors by name, or a checkpoint that has such a mapping somewhere inside. Tensors
@@ -65,6 +78,12 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     if not there:
         raise WeightsError(f"There is no weights file {path}.")
     try:
+        size = path.stat().st_size
+        if limit is not None and size > limit:
+            raise WeightsError(
+                f"{path} has {size:,} bytes; all that belongs to this network's training has at most "
+                f"{limit:,}. Is it for another network?"
+            )
         with path.open("rb") as file:
             start = file.read(16)
     except OSError as error:
@@ -118,7 +137,8 @@ def tensors_in(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 def _safetensors(path: Path) -> dict[str, Tensor]:
     tensors_in(path)
     try:
-        return safetensors.torch.load_file(path)
+        # Copied: the file is mapped, and a program that writes over it later would end this one.
+        return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
     except MemoryError as error:
@@ -146,6 +166,11 @@ def _check_archive(path: Path) -> None:
         )
     if "data.pkl" not in names:
         raise WeightsError(f"{path} is a zip archive, but none of torch.save.")
+    pickles = sum(m.file_size for m in members if m.filename.endswith(".pkl"))
+    if pickles > _LARGEST_PICKLE:
+        raise WeightsError(
+            f"{path} has {pickles:,} bytes of pickled structure, more than {_LARGEST_PICKLE:,}: refused."
+        )
     declared = sum(member.file_size for member in members)
     if declared > size + _SLACK or len(members) > _MOST_MEMBERS:
         raise WeightsError(
@@ -156,8 +181,12 @@ def _check_archive(path: Path) -> None:
 
 def _unpickled(path: Path) -> Mapping[str, Any]:
     try:
-        with torch.serialization.safe_globals([*_HARMLESS, *_numpy_globals()]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        allowed = torch.serialization.get_safe_globals()
+        try:
+            with torch.serialization.safe_globals([*_HARMLESS, *_numpy_globals()]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+        finally:  # torch takes off what the person had allowed as well
+            torch.serialization.add_safe_globals(allowed)
     except pickle.UnpicklingError as error:
         # torch's own message advises to load the file unsafely, so it is not shown.
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
