@@ -12,7 +12,7 @@ from runs import (
 from torch import nn
 
 from seclcompress.data import load_data
-from seclcompress.data.images import Decoded
+from seclcompress.data.in_memory import Decoded
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Trainer, accuracy_before, evaluate
