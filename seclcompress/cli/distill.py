@@ -26,6 +26,21 @@ def distill(
         str | None,
         typer.Option("--teacher-weights", metavar="FILE|NAME", help="Weights of a named teacher."),
     ] = None,
+    input_size: o.InputSizeOption = None,
+    teacher_input_size: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-input-size",
+            metavar="SIZE",
+            help="The size at which the teacher sees the images. Default: its own, if it is known.",
+        ),
+    ] = None,
+    untrained_teacher: Annotated[
+        bool,
+        typer.Option(
+            "--untrained-teacher", help="Go on with a teacher that is no better than chance."
+        ),
+    ] = False,
     recipe: t.RecipeOption = None,
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
@@ -39,6 +54,8 @@ def distill(
     The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
     best.safetensors; that epoch is chosen on the test images, so its accuracy is optimistic.
     """
+    size = o.parse_input_size(input_size)
+    teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")
     settings = make_settings(recipe, given)
     from seclcompress.workflows.training import distill as run
 
@@ -50,6 +67,9 @@ def distill(
             output_dir=output_dir,
             settings=settings,
             teacher_weights=teacher_weights,
+            input_size=size,
+            teacher_input_size=teacher_size,
+            untrained_teacher=untrained_teacher,
             data_dir=data_dir,
             factory=factory,
             download=download,

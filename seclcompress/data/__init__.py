@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seclcompress.data.augmentation import Augmentation
+from seclcompress.data.classes import align_classes, permutation
 from seclcompress.data.dataset import Data, check_classes, check_labels
 from seclcompress.data.images import Batch, Images, Presentation
 from seclcompress.data.opening import DEFAULT_ROOT, NAMES, load_data, usual_input_size
@@ -16,9 +17,11 @@ __all__ = [
     "Data",
     "Images",
     "Presentation",
+    "align_classes",
     "check_classes",
     "check_labels",
     "load_data",
+    "permutation",
     "split_into_steps",
     "usual_input_size",
 ]

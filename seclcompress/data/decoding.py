@@ -55,6 +55,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _HIGHEST = 255
+#: So far outside of 0 to 1 are values that noise or resizing has moved; they are clipped.
+_OVERSHOOT = 0.1
 
 
 def decode(path: str, channels: int = 3) -> Tensor:
@@ -172,12 +174,12 @@ def in_eight_bits(image: Image.Image, kind: str | None) -> Image.Image:
     if image.mode == "F":
         values = np.asarray(image)
         low, high = float(values.min()), float(values.max())
-        if not (low >= 0 and high <= 1):  # also if one is not a number
+        if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # also if one is not a number
             raise ValueError(
                 f"its floating-point values lie between {low:g} and {high:g}, and only values from 0 to "
                 f"1 have a known range; scale them, or save 8 or 16 bits, or an array ({ARRAY})"
             )
-        return Image.fromarray(np.rint(values * _HIGHEST).astype(np.uint8))
+        return Image.fromarray(np.rint(values.clip(0, 1) * _HIGHEST).astype(np.uint8))
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in _OF_16_BITS):
         grey = np.asarray(image).astype(np.int64)
         return Image.fromarray((np.clip(grey, 0, 65535) >> 8).astype(np.uint8))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from seclcompress.data.wording import listed
 from seclcompress.errors import DataError
 
 #: An array of a picture as NumPy saves it; the only ending that PIL does not read.
@@ -24,7 +25,6 @@ _PICTURES = (
 _OF_SYSTEMS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 #: Files that systems make in every folder. They are not worth a word.
 _OF_EVERY_FOLDER = frozenset({"thumbs.db", "desktop.ini"})
-_NAMED = 3
 
 
 @dataclass
@@ -67,8 +67,7 @@ class LeftOut:
             (self.beside, "not read, as it lies beside the class folders and not in one"),
         ):
             if paths:
-                more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
-                said.append(f"{folder}: {', '.join(sorted(paths)[:_NAMED])}{more}: {words}.")
+                said.append(f"{folder}: {listed(paths, 3)}: {words}.")
         return said
 
 

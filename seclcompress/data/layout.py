@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seclcompress.data.finding import Found, class_folders, find_images
+from seclcompress.data.wording import listed
 from seclcompress.errors import DataError, UsageError
 
 _TRAINING = ("train", "training")
 _VALIDATION = ("val", "valid", "validation")
 _TEST = ("test",)
-_NAMED = 5
 
 Samples = list[tuple[str, int]]
 
@@ -68,9 +68,7 @@ def find_parts(folder: Path, validation: float | None = None) -> Parts:
     unused = [name for name in names if name not in (train, test)]
     if not unused:
         return pair
-    words = (
-        f"{folder}: the test images are those of {test}/; not used: {', '.join(unused[:_NAMED])}."
-    )
+    words = f"{folder}: the test images are those of {test}/; not used: {listed(unused)}."
     return Parts(pair.classes, pair.train, pair.test, (*pair.notes, words))
 
 
@@ -82,7 +80,7 @@ def pair_of(train: Found, test: Found) -> Parts:
     """
     if train.classes != test.classes:
         only = [
-            f"only {mine.folder.name}/ has {_some(set(mine.classes) - set(other.classes))}"
+            f"only {mine.folder.name}/ has {listed(set(mine.classes) - set(other.classes))}"
             for mine, other in ((train, test), (test, train))
             if set(mine.classes) - set(other.classes)
         ]
@@ -110,7 +108,7 @@ def _missing(folder: Path, names: list[str], train: str | None, test: str | None
     )
     if train is not None or (names and test is None):
         where = f"{train}/" if train is not None else "these class folders"
-        lying = "" if train is not None else f" It has {_some(set(names))}."
+        lying = "" if train is not None else f" It has {listed(names)}."
         return (
             f"{folder} has no folder of test images: {wanted}.{lying} --validation 0.2 would test on a "
             f"fifth of each class in {where}, always the same one."
@@ -163,9 +161,3 @@ def _hash(path: str, folder: Path) -> bytes:
 
 def _name(path: str, folder: Path) -> bytes:
     return os.path.relpath(path, folder).replace(os.sep, "/").encode("utf-8", "surrogateescape")
-
-
-def _some(names: set[str]) -> str:
-    shown = sorted(names)
-    more = f" and {len(shown) - _NAMED:,} more" if len(shown) > _NAMED else ""
-    return ", ".join(shown[:_NAMED]) + more

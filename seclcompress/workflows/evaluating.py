@@ -17,6 +17,7 @@ from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
 from seclcompress.workflows.locating import tell_untrained, typed
 from seclcompress.workflows.opening import open_data
+from seclcompress.workflows.sizing import choose_input_size
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -40,8 +41,7 @@ def evaluate(
     Args:
         network: A network's name, a saved folder, or `package.module:factory`.
         data: The name of a data set, one of `data.NAMES`.
-        settings: Of the training settings, `device`, `batch_size`, `workers`, `cache_images` and
-            `bad_images` are used.
+        settings: Of the training settings, those in `settings.training.EVALUATION` are used.
         execution: The execution of structured layers; `auto` for the one that the plan chose.
         weights: A weights file, or torchvision's name of published weights.
         num_classes: The number of outputs of the classifier.
@@ -56,6 +56,15 @@ def evaluate(
     """
     settings, observer = settings or TrainingSettings(), observer or Observer()
     check_device(settings.device)
+    input_size = choose_input_size(
+        typed(network),
+        data,
+        input_size,
+        weights=weights,
+        validation=settings.validation,
+        train=False,
+        observer=observer,
+    )
     source = locate(
         typed(network),
         weights=weights,
@@ -67,9 +76,9 @@ def evaluate(
     check_image_classification(source.network, "evaluate")
     images = open_data(
         data,
-        source.input_size,
-        source.preprocessing,
+        source,
         settings,
+        trained=True,
         data_dir=data_dir,
         download=download,
         observer=observer,

@@ -25,6 +25,7 @@ from seclcompress.report.training import curves_png
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
+from seclcompress.train.view import View
 from seclcompress.workflows.output import Output
 
 #: A function that receives the function that asks a run to stop; it returns a context manager, which is
@@ -67,6 +68,8 @@ class Job:
         original_parameters: The number of parameters of the original network.
         recipe: The name of the recipe that the settings came from, saved in the configuration.
         teacher: The teacher; None to train without.
+        view: How the teacher sees the student's images; None for as the student does.
+        untrained_teacher: Whether the teacher may be no better than chance.
         new_layers: Whether the network has untrained layers, made by `convert`.
     """
 
@@ -77,6 +80,8 @@ class Job:
     original_parameters: int
     recipe: str | None = None
     teacher: nn.Module | None = None
+    view: View | None = None
+    untrained_teacher: bool = False
     new_layers: bool = False
 
     @property
@@ -134,6 +139,8 @@ def carry_out(
             settings,
             output.partial,
             teacher=job.teacher,
+            view=job.view,
+            untrained_teacher=job.untrained_teacher,
             original_parameters=job.original_parameters,
             new_layers=job.new_layers,
             observer=told,
