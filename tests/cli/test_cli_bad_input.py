@@ -52,7 +52,7 @@ def nothing_is_left_behind(tmp_path: Path):
             1,
             "rewrites none of the 20 convolutions",
         ),
-        (["count", "resnet18", "--input-size", "big"], 2, "it takes a side (224) or a shape"),
+        (["count", "resnet18", "--input-size", "big"], 2, "it takes a side (224), height"),
         (["count", "resnet18", "--input-size", "3x224"], 2, "With the channels, please"),
         (["count", "resnet18", "--input-size", "0"], 2, "it takes a side"),
         (["count", "resnet18", "--input-size", "4x32x32"], 1, "cannot run at an input of 4×32×32"),
