@@ -6,7 +6,6 @@ import math
 import os
 import stat
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,10 +153,9 @@ def _from_image(image: Image.Image, channels: int) -> Tensor:
     eight_bits = in_eight_bits(image, kind)
     if orientation != 1:
         eight_bits = eight_bits.transpose(_UPRIGHT[orientation])
-    with warnings.catch_warnings():
-        # PIL advises RGBA for transparent palettes; the colours are the same.
-        warnings.filterwarnings("ignore", message="Palette images with Transparency")
-        pixels = np.array(eight_bits.convert(mode))
+    if eight_bits.mode == "P" and "transparency" in eight_bits.info:
+        eight_bits = eight_bits.convert("RGBA")  # the same colours; from P itself Pillow warns
+    pixels = np.array(eight_bits.convert(mode))
     return _channels_first(pixels if pixels.ndim == 3 else pixels[:, :, None])
 
 
@@ -232,7 +230,8 @@ def _from_array(array: np.ndarray, channels: int) -> Tensor:
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
     elif array.dtype.kind == "f":
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused below
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
             raise ValueError("the array has values that are not finite, at least not in 32 bits")
     elif array.dtype != np.uint8:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as VF
 
+from seclcompress.errors import DataError
 from seclcompress.preprocessing import Preprocessing
 
 
@@ -86,14 +89,31 @@ class View:
 
 
 def _reordered(output: Any, order: Tensor) -> Any:
-    """Puts class scores, the last dimension of an output's tensors, into another order."""
+    """Puts the class scores among a network's outputs into another order.
+
+    Args:
+        output: A tensor, or tensors in a sequence, a dictionary or a dataclass. Class scores are those of
+            the shape (batch, classes).
+        order: For each class of the data its index among the scores.
+    """
     if isinstance(output, Tensor):
-        if output.dim() == 2 and output.shape[1] == len(order):
-            return output[:, order.to(output.device)]
-        return output
+        scores = output.dim() == 2 and output.shape[1] == len(order)
+        return output[:, order.to(output.device)] if scores else output
     if isinstance(output, dict):
-        return type(output)((key, _reordered(value, order)) for key, value in output.items())
+        other = copy.copy(output)
+        other.update({key: _reordered(value, order) for key, value in output.items()})
+        return other
     if isinstance(output, tuple | list):
         parts = [_reordered(part, order) for part in output]
         return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
-    return output
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        fields = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
+        changed = {name: _reordered(value, order) for name, value in fields.items()}
+        return dataclasses.replace(output, **changed)
+    if output is None or isinstance(output, bool | int | float | str):
+        return output
+    raise DataError(
+        f"The teacher's classes are in another order than the student's, and its output, a "
+        f"{type(output).__name__}, is none that can be lined up with them: it may be a tensor, or tensors "
+        "in a sequence, a dictionary or a dataclass. Use a teacher that has the student's order."
+    )

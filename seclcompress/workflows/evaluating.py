@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from seclcompress import artefact
 from seclcompress.data import check_classes
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.processes import check_device
-from seclcompress.resolve import locate
+from seclcompress.resolve import is_folder, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import set_execution
 from seclcompress.trace import trace_network
@@ -56,6 +57,7 @@ def evaluate(
     """
     settings, observer = settings or TrainingSettings(), observer or Observer()
     check_device(settings.device)
+    settings = _with_share(settings, network, data, observer)
     input_size = choose_input_size(
         typed(network),
         data,
@@ -96,3 +98,26 @@ def evaluate(
             workers=settings.workers,
             on_batch=on_batch,
         )
+
+
+def _with_share(
+    settings: TrainingSettings, network: str | Path, data: str, observer: Observer
+) -> TrainingSettings:
+    """The settings with the share of test images that a saved network was trained with."""
+    if not is_folder(typed(network)) or not artefact.is_artefact(Path(network)):
+        return settings
+    training = artefact.read_config(Path(network)).training
+    share = training.get("validation")
+    if training.get("data") != data or not isinstance(share, float) or not 0 < share < 1:
+        return settings
+    if settings.validation is None:
+        observer.message(
+            f"{network} was trained with --validation {share:g} on {data}: the same images are the test."
+        )
+        return settings.model_copy(update={"validation": share})
+    if settings.validation != share:
+        observer.message(
+            f"{network} was trained with --validation {share:g} on {data}: with "
+            f"--validation {settings.validation:g} some test images may be ones that it was trained on."
+        )
+    return settings
