@@ -144,7 +144,9 @@ def find_images(folder: Path) -> Found:
 
 def _images(top: str, label: str, left: LeftOut) -> Iterator[str]:
     """Yields the paths of the images in a folder and the folders in it, at any depth."""
-    waiting = [(top, label, frozenset({_identity(top)}))]
+    folders = {*Path(top).absolute().parents, *Path(top).resolve().parents}
+    above = [_identity(str(folder)) for folder in folders]
+    waiting = [(top, label, frozenset({_identity(top), *above}))]
     while waiting:
         folder, shown, around = waiting.pop()
         for entry in _entries(folder):

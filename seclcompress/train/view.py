@@ -92,8 +92,8 @@ def _reordered(output: Any, order: Tensor) -> Any:
     """Puts the class scores among a network's outputs into another order.
 
     Args:
-        output: A tensor, or tensors in a sequence, a dictionary or a dataclass. Class scores are those of
-            the shape (batch, classes).
+        output: A tensor, or tensors in a sequence, a dictionary or a dataclass. Class scores are those
+            of the shape (batch, classes).
         order: For each class of the data its index among the scores.
     """
     if isinstance(output, Tensor):
@@ -101,7 +101,8 @@ def _reordered(output: Any, order: Tensor) -> Any:
         return output[:, order.to(output.device)] if scores else output
     if isinstance(output, dict):
         other = copy.copy(output)
-        other.update({key: _reordered(value, order) for key, value in output.items()})
+        for key, value in output.items():  # some libraries' dictionaries refuse `update`
+            other[key] = _reordered(value, order)
         return other
     if isinstance(output, tuple | list):
         parts = [_reordered(part, order) for part in output]
@@ -114,6 +115,6 @@ def _reordered(output: Any, order: Tensor) -> Any:
         return output
     raise DataError(
         f"The teacher's classes are in another order than the student's, and its output, a "
-        f"{type(output).__name__}, is none that can be lined up with them: it may be a tensor, or tensors "
-        "in a sequence, a dictionary or a dataclass. Use a teacher that has the student's order."
+        f"{type(output).__name__}, is none that can be lined up with them: it may be a tensor, or "
+        "tensors in a sequence, a dictionary or a dataclass. Use a teacher that has the student's order."
     )

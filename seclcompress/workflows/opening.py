@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from seclcompress.data import DEFAULT_ROOT, Data, align_classes, load_data
 from seclcompress.data.folders import Reading
-from seclcompress.data.wording import numbers
-from seclcompress.errors import UsageError
+from seclcompress.data.wording import listed, numbers
+from seclcompress.errors import DataError, UsageError
 from seclcompress.observer import Observer
 from seclcompress.preprocessing import IMAGENET, Preprocessing
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
+
+_WORDNET_ID = re.compile(r"n\d{8}")
+_IMAGENET_CLASSES = 1000
 
 
 def open_data(
@@ -70,6 +74,8 @@ def open_data(
             f"--randaugment {settings.randaugment}: it changes colours, and {network.label} takes "
             f"{network.input_size[0]} channels. Drop it."
         )
+    for located in (network, teacher):
+        _check_published_order(located, data, settings.classes_by_order)
     data, aligned = align_classes(
         replace(data, preprocessing=preprocessing),
         *_classes(network, teacher),
@@ -87,6 +93,25 @@ def _classes(network: Located, teacher: Located | None) -> tuple[list[str] | Non
         if located is not None and located.config is not None and located.config.classes:
             return located.config.classes, located.label
     return None, network.label
+
+
+def _check_published_order(network: Located | None, data: Data, by_order: bool) -> None:
+    """Refuses a folder of 1,000 classes for ImageNet's weights if its names are no WordNet ids.
+
+    The weights know the classes in the order of their WordNet ids. Their names are no help: some occur
+    twice, and folders spell them in many ways.
+    """
+    if network is None or network.folder is not None or network.preprocessing is None or by_order:
+        return  # no published weights
+    if not data.name.startswith("imagefolder:"):
+        return
+    odd = [name for name in data.classes if not _WORDNET_ID.fullmatch(name)]
+    if odd and len(data.classes) == _IMAGENET_CLASSES:
+        raise DataError(
+            f"{data.name} has as many classes as the weights of {network.label}, which are in the order "
+            f"of WordNet ids (n01440764, …), but its folders have other names: {listed(odd, 3)}. Rename "
+            "them to WordNet ids, or say --classes-by-order if they are in that order."
+        )
 
 
 def choose_preprocessing(

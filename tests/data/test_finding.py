@@ -113,6 +113,8 @@ def test_symbolic_links_are_followed_but_not_in_circles(folder: Path) -> None:
     picture(folder.parent / f"{folder.name}-more" / "2.png")
     (folder / "bird").symlink_to(folder.parent / f"{folder.name}-more", target_is_directory=True)
     (folder / "cat" / "again").symlink_to(folder / "cat", target_is_directory=True)
+    (folder / "cat" / "all").symlink_to(folder, target_is_directory=True)  # all would be cats
+    (folder / "cat" / "root").symlink_to("/", target_is_directory=True)
     (folder / "dog" / "up").symlink_to(folder / "dog", target_is_directory=True)
     (folder / "dog" / "a").symlink_to("b")
     (folder / "dog" / "b").symlink_to("a")
@@ -123,7 +125,8 @@ def test_symbolic_links_are_followed_but_not_in_circles(folder: Path) -> None:
     assert names(folder) == ["bird/2.png", "cat/1.png", "dog/1.png", "dog/too.png"]
     loops, broken = found.notes
     assert (
-        "cat/again, dog/up: not followed, as this symbolic link leads to a folder around" in loops
+        "cat/again, cat/all, cat/root and 1 more: not followed, as this symbolic link leads to a folder around"
+        in loops
     )
     assert "dog/a, dog/b, dog/gone.png: not read, as this symbolic link leads nowhere" in broken
 
