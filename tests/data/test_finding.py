@@ -124,10 +124,7 @@ def test_symbolic_links_are_followed_but_not_in_circles(folder: Path) -> None:
     assert found.classes == ["bird", "cat", "dog"]
     assert names(folder) == ["bird/2.png", "cat/1.png", "dog/1.png", "dog/too.png"]
     loops, broken = found.notes
-    assert (
-        "cat/again, cat/all, cat/root and 1 more: not followed, as this symbolic link leads to a folder around"
-        in loops
-    )
+    assert "cat/again, cat/all, cat/root and 1 more: not followed, as this symbolic link" in loops
     assert "dog/a, dog/b, dog/gone.png: not read, as this symbolic link leads nowhere" in broken
 
 

@@ -179,11 +179,11 @@ def test_folders_for_published_weights_are_named_by_wordnet_id(
 ) -> None:
     """ImageNet's weights have the order of these ids, which folders with English names do not have."""
 
-    class Reached(Exception):
+    class ReachedError(Exception):
         pass
 
     def reached(*_: object, **__: object) -> None:
-        raise Reached
+        raise ReachedError
 
     monkeypatch.setattr("seclcompress.resolve.Located.load", reached)
     for names, code in (("n{:08}", 0), ("class{:04}", 1)):
@@ -202,7 +202,7 @@ def test_folders_for_published_weights_are_named_by_wordnet_id(
         if code:
             with pytest.raises(DataError, match=r"order of WordNet ids .* class0000, class0001"):
                 run()
-        with pytest.raises(Reached):
+        with pytest.raises(ReachedError):
             run(classes_by_order=bool(code))
 
 
