@@ -205,6 +205,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _kind(entry: os.DirEntry[str]) -> int | None:
     """The kind of a file, behind symbolic links; None if they lead nowhere."""
+    if entry.is_file(follow_symlinks=False):  # known without a question to a slow file system
+        return stat.S_IFREG
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
     try:
         return stat.S_IFMT(entry.stat().st_mode)
     except OSError:

@@ -49,9 +49,11 @@ def choose_input_size(
     source = sources.that_knows(network)
     if source is None:
         return None  # `locate` will say so
+    located = locate(network, weights=weights)
+    if located.preprocessing is not None:
+        return None  # published weights know their size
     pictures = usual_input_size(data, validation)
     if source.runs_foreign_code:
-        located = locate(network, weights=weights)
         channels, where = _channels(located.skeleton())
         size = (channels, *(pictures or located.input_size)[1:])
         why = (
@@ -66,9 +68,8 @@ def choose_input_size(
         return size
     if pictures is not None and train and weights is None and ":" not in data:
         return pictures
-    located = locate(network, weights=weights)
-    flat, published = len(located.input_size) == 3, located.preprocessing is not None
-    if pictures and flat and not published and pictures[1:] != located.input_size[1:]:
+    flat = len(located.input_size) == 3
+    if pictures and flat and pictures[1:] != located.input_size[1:]:
         observer.message(
             f"The pictures of {data} have {pictures[2]}×{pictures[1]} pixels; they are shown at "
             f"{shape(located.input_size)}, the usual size of {network}. --input-size changes it."
