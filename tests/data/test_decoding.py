@@ -120,14 +120,21 @@ def test_grey(tmp_path: Path) -> None:
         decode(path, 12)
 
 
-def test_programs_in_disguise_are_not_started(tmp_path: Path) -> None:
+def test_programs_in_disguise_are_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Pillow would hand PostScript to an interpreter, whatever the file's ending says."""
+    started: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: started.append(1))
     path = tmp_path / "x.png"
     path.write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     )
-    with pytest.raises(DataError, match=r"x\.png"):
+    with Image.open(path) as image:
+        assert image.format == "EPS"
+    with pytest.raises(DataError, match=r"x\.png: cannot identify image file"):
         decode(str(path))
+    assert started == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
+from runs import data_of
 
 from seclcompress.data import Augmentation, Data, Presentation, load_data
+from seclcompress.data.in_memory import Decoded
 from seclcompress.errors import DataError
 from seclcompress.preprocessing import IMAGENET, Preprocessing
 
@@ -86,6 +88,13 @@ class TestChannels:
         assert grey.shape == (360, 1, 8, 8)
         assert torch.equal(grey.repeat(1, 3, 1, 1), first(colour, colour.preprocessing))
         assert first(colour).shape == (360, 3, 8, 8)  # with one mean for all channels
+
+    def test_coloured_ones_in_memory_become_grey(self) -> None:
+        red = torch.tensor([200, 40, 40], dtype=torch.uint8)[None, :, None, None].expand(2, 3, 8, 8)
+        images = Decoded(red, torch.zeros(2, dtype=torch.long))
+        found = first(data_of(images, images, ["red"], (1, 8, 8)))
+        assert found.shape == (2, 1, 8, 8)
+        assert float(found.unique()) == pytest.approx((0.299 * 200 + 0.701 * 40) / 255, abs=0.004)
 
     def test_four_channels(self, tmp_path: Path) -> None:
         name = folder(tmp_path, 96, 96)
