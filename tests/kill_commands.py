@@ -25,7 +25,7 @@ OUT = Path("out")
 TRAIN = ["--teacher", "teacher", "--data", "digits", "--epochs", "1", "--batch-size", "720"]
 COMMANDS = {
     "convert": ["convert", "teacher", "--depth", "2", "--only", "group3"],
-    "distill": ["distill", "student", *TRAIN],
+    "distill": ["distill", "student", *TRAIN, "--untrained-teacher"],
 }
 
 

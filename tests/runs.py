@@ -102,7 +102,15 @@ def trainer(folder: Path, data: Data, observer: Silent | None = None, **settings
 def distiller(folder: Path, data: Data, observer: Silent | None = None, **settings: Any) -> Trainer:
     chosen = TrainingSettings(**{"epochs": 1, "batch_size": 50, **settings})
     teacher = small(structured=False)
-    return Trainer(small(), data, chosen, folder, teacher=teacher, observer=observer or Silent())
+    return Trainer(
+        small(),
+        data,
+        chosen,
+        folder,
+        teacher=teacher,
+        untrained_teacher=True,
+        observer=observer or Silent(),
+    )
 
 
 def data_of(train: Any, test: Any, classes: list[str], input_size: tuple[int, ...]) -> Data:

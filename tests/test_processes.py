@@ -42,7 +42,7 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path) -> None:
     assert seclcompress(tmp_path, "convert", "teacher", "-o", "student").returncode == 0
     distill = ("distill", "student", "--teacher", "teacher", "--data", "digits", "--epochs", "2")
     distill += ("--train-images", "300", "--lr", "0.02", "--alpha", "0.5", "--crop")
-    distill += ("--factor-decay", "product")
+    distill += ("--factor-decay", "product", "--untrained-teacher")
     one = seclcompress(tmp_path, *distill, "--batch-size", "64", "-o", "one")
     assert one.returncode == 0, one.stderr
     two = seclcompress(tmp_path, *distill, "--batch-size", "32", "-o", "two", count=2)

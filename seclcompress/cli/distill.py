@@ -34,6 +34,21 @@ def distill(
             help="Where in the file of --teacher-weights they stand, as model_ema.",
         ),
     ] = None,
+    input_size: o.InputSizeOption = None,
+    teacher_input_size: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-input-size",
+            metavar="SIZE",
+            help="The size at which the teacher sees the images. Default: its own, if it is known.",
+        ),
+    ] = None,
+    untrained_teacher: Annotated[
+        bool,
+        typer.Option(
+            "--untrained-teacher", help="Go on with a teacher that is no better than chance."
+        ),
+    ] = False,
     recipe: t.RecipeOption = None,
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
@@ -47,6 +62,8 @@ def distill(
     The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
     best.safetensors; that epoch is chosen on the test images, so its accuracy is optimistic.
     """
+    size = o.parse_input_size(input_size)
+    teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")
     settings = make_settings(recipe, given)
     from seclcompress.workflows.training import distill as run
 
@@ -59,6 +76,9 @@ def distill(
             settings=settings,
             teacher_weights=teacher_weights,
             teacher_weights_key=teacher_weights_key,
+            input_size=size,
+            teacher_input_size=teacher_size,
+            untrained_teacher=untrained_teacher,
             data_dir=data_dir,
             factory=factory,
             download=download,

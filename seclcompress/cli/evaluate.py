@@ -10,9 +10,10 @@ from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.settings.training import EVALUATION
 
 
-@with_settings(only=("batch_size", "device", "workers", "cache_images", "bad_images"))
+@with_settings(only=EVALUATION)
 def evaluate(
     given: dict[str, Any],
     network: o.NetworkArgument,
@@ -53,9 +54,11 @@ def evaluate(
         observer=DrawingImages(err_console),
     )
     if json:
-        typer.echo(dumps({"network": network, "data": data, **dataclasses.asdict(found)}))
+        figures = {key: v for key, v in dataclasses.asdict(found).items() if v is not None}
+        typer.echo(dumps({"network": network, "data": data, **figures}))
         return
+    top5 = "" if found.top5_accuracy is None else f"top-5 {found.top5_accuracy:.2f} %, "
     typer.echo(
-        f"{network} on {data}: top-1 {found.accuracy:.2f} %, top-5 {found.top5_accuracy:.2f} %, "
+        f"{network} on {data}: top-1 {found.accuracy:.2f} %, {top5}"
         f"loss {found.loss:.4f} ({found.images:,} test images)"
     )

@@ -39,7 +39,8 @@ InputSizeOption = Annotated[
     typer.Option(
         "--input-size",
         metavar="SIZE",
-        help="Side or channels×size: 224, 3x224x224, for video 3x16x112x112. Default: the usual one.",
+        help="Side, height×width, or with channels: 224, 128x224, 3x128x224, for video 3x16x112x112. "
+        "Default: the usual one.",
     ),
 ]
 FactoryOption = Annotated[
@@ -60,12 +61,16 @@ SeedOption = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of all random numbers.")
 ]
 
+_MOST_COLOURS = 4
 
-def parse_input_size(text: str | None) -> tuple[int, ...] | None:
-    """Parses an input size: `224` as (3, 224, 224), `3x224x224` or `3,224,224` as it is.
+
+def parse_input_size(text: str | None, option: str = "--input-size") -> tuple[int, ...] | None:
+    """Parses an input size: `224` is (3, 224, 224), `128x224` (height, width) is (3, 128, 224).
 
     Args:
-        text: The option's value; None if it is not given.
+        text: The option's value; None if it is not given. With the channels, as `1x28x28`, it is taken
+            as it is.
+        option: The name of the option, for messages.
 
     Returns:
         (channels, *spatial); None if the option is not given.
@@ -77,12 +82,16 @@ def parse_input_size(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = re.split(r"[x×,]", text.strip().lower())
     if not all(part.isascii() and part.isdigit() and 0 < int(part) < 2**20 for part in parts):
-        raise UsageError(f"--input-size {text}: it takes a side (224) or a shape (3x224x224).")
+        raise UsageError(
+            f"{option} {text}: it takes a side (224), height x width (128x224), or a shape with the "
+            "channels (3x128x224)."
+        )
     sizes = tuple(int(part) for part in parts)
     if len(sizes) == 1:
         return (3, sizes[0], sizes[0])
-    if len(sizes) == 2:
+    if len(sizes) == 2 and sizes[0] <= _MOST_COLOURS:
         raise UsageError(
-            f"--input-size {text}: with the channels, please, as 3x{sizes[0]}x{sizes[1]}."
+            f"{option} {text}: is {sizes[0]} the channels or the height? With the channels, please, as "
+            f"{sizes[0]}x{sizes[1]}x{sizes[1]}."
         )
-    return sizes
+    return (3, *sizes) if len(sizes) == 2 else sizes

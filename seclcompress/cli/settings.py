@@ -166,7 +166,9 @@ def _kind(annotation: Any) -> tuple[Any, str | None]:
         return str, "GROUP=NUMBER,…"
     if annotation in (bool, int, float):
         return annotation, None
-    return str, "NAMES" if origin is tuple else None
+    if origin is tuple:
+        return str, "NAMES" if get_args(annotation)[0] is str else "NUMBERS"
+    return str, None
 
 
 def _shown(default: Any) -> str:

@@ -1,4 +1,4 @@
-"""Folders of image files: finds and decodes them, and keeps them in memory where they fit well."""
+"""Opens image files as a data set's images, and keeps them in memory where they fit well."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision import datasets
 
-from seclcompress.data.images import Decoded, Files, Images
+from seclcompress.data.decoding import decode, size_of
+from seclcompress.data.finding import ARRAY
+from seclcompress.data.from_files import Files
+from seclcompress.data.images import Images
+from seclcompress.data.in_memory import Decoded
 from seclcompress.errors import DataError, SeclcompressWarning
 
 #: Images that all have one size, with sides up to this one, are kept in memory as one tensor and
@@ -26,14 +26,6 @@ _SMALL_SIDE = 64
 _SHARE_OF_MEMORY = 0.2
 _SAMPLED_HEADERS = 200
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
-#: The exceptions that PIL raises for files that are damaged, are not images, or are far too large.
-_UNREADABLE = (
-    UnidentifiedImageError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True)
@@ -53,37 +45,16 @@ class Reading:
     on_progress: Callable[[int, int], None] | None = None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Converts any image to 8-bit RGB. 16-bit greys keep their upper byte; PIL would clip them."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.asarray(image).astype(np.int64)
-        image = Image.fromarray((np.clip(grey, 0, 65535) >> 8).astype(np.uint8))
-    return image.convert("RGB")
-
-
-def decode(path: str) -> Tensor:
-    """Reads one image file.
-
-    Returns:
-        uint8, shape (3, H, W).
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(to_rgb(image))
-    except _UNREADABLE as error:
-        words = str(error) if str(path) in str(error) else f"{path}: {error}"
-        raise DataError(f"An image cannot be read: {words}.") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
 class FileDecoder:
-    """Returns images by index, from memory (`kept`, by index) or decoded from their files."""
+    """Returns images by index, from memory (`kept`, by index) or decoded from their files.
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self.paths = list(paths)
+    Args:
+        paths: The files.
+        channels: The channels of a decoded image.
+    """
+
+    def __init__(self, paths: Sequence[str], channels: int = 3) -> None:
+        self.paths, self.channels = list(paths), channels
         self.kept: dict[int, Tensor] = {}
 
     @property
@@ -92,29 +63,50 @@ class FileDecoder:
         return bool(self.kept)
 
     def __call__(self, index: int) -> Tensor:
-        """Returns an image as uint8, shape (3, H, W); raises DataError if it cannot be read."""
+        """Returns an image, shape (channels, H, W); raises DataError if it cannot be read."""
         found = self.kept.get(index)
-        return decode(self.paths[index]) if found is None else found
+        return decode(self.paths[index], self.channels) if found is None else found
 
 
 def small_size(samples: Sequence[tuple[str, int]]) -> tuple[int, int] | None:
     """The common width and height of small images; None if the images differ in size or are large.
 
     The result decides how images are augmented, so it depends on the images alone and not on the
-    available memory.
+    available memory. Images that cannot be read are ignored. Arrays are never small, as their numbers
+    may differ in type.
 
     Args:
         samples: Paths and class indices.
     """
     paths = [path for path, _ in samples]
-    some = _sizes(paths[:: max(1, len(paths) // _SAMPLED_HEADERS)])
-    if len(some) != 1 or max(next(iter(some))) > _SMALL_SIDE or len(_sizes(paths)) != 1:
+    if any(path.lower().endswith(ARRAY) for path in paths):
         return None
-    return next(iter(some))
+    some = sampled_size(samples, _SMALL_SIDE)
+    return some if some is not None and len(_sizes(paths)) == 1 else None
+
+
+def sampled_size(samples: Sequence[tuple[str, int]], at_most: int) -> tuple[int, int] | None:
+    """The width and height that all of some 200 to 400 images have.
+
+    Args:
+        samples: Paths and class indices.
+        at_most: The largest side in pixels.
+
+    Returns:
+        None if the images differ in size, or a side is larger.
+    """
+    paths = [path for path, _ in samples]
+    sizes = _sizes(paths[:: max(1, len(paths) // _SAMPLED_HEADERS)])
+    if len(sizes) != 1 or max(next(iter(sizes))) > at_most:
+        return None
+    return next(iter(sizes))
 
 
 def open_folder(
-    samples: Sequence[tuple[str, int]], small: tuple[int, int] | None, reading: Reading
+    samples: Sequence[tuple[str, int]],
+    small: tuple[int, int] | None,
+    reading: Reading,
+    channels: int = 3,
 ) -> Images:
     """Opens the images of a folder; they are kept in memory if they are small or fit well.
 
@@ -122,19 +114,20 @@ def open_folder(
         samples: Paths and class indices.
         small: The result of `small_size`: the size of all images, or None.
         reading: How files are read.
+        channels: The channels of an image.
 
     Raises:
         DataError: If an image cannot be read and may not be left out, or if none can be read.
     """
     paths, labels = [path for path, _ in samples], torch.tensor([label for _, label in samples])
     if small is not None:
-        return _in_one_tensor(paths, labels, small, reading)
-    decoder = FileDecoder(paths)
+        return _in_one_tensor(paths, labels, small, reading, channels)
+    decoder = FileDecoder(paths, channels)
     files = Files(decoder, labels, skip=reading.skip, on_skip=_say_skipped)
-    if reading.cache == "never" or (reading.cache == "auto" and not _fits(paths)):
+    if reading.cache == "never" or (reading.cache == "auto" and not _fits(paths, channels)):
         return files
     decoder.kept = {
-        index: image for index, image in _decode_all(paths, reading) if image is not None
+        index: image for index, image in _decode_all(paths, reading, channels) if image is not None
     }
     if not decoder.kept:
         raise DataError(f"None of the {len(paths)} images around {paths[0]} can be read.")
@@ -142,11 +135,15 @@ def open_folder(
 
 
 def _in_one_tensor(
-    paths: Sequence[str], labels: Tensor, small: tuple[int, int], reading: Reading
+    paths: Sequence[str],
+    labels: Tensor,
+    small: tuple[int, int],
+    reading: Reading,
+    channels: int,
 ) -> Images:
-    pixels = torch.zeros(len(paths), 3, small[1], small[0], dtype=torch.uint8)
+    pixels = torch.zeros(len(paths), channels, small[1], small[0], dtype=torch.uint8)
     readable = torch.zeros(len(paths), dtype=torch.bool)
-    for index, image in _decode_all(paths, reading):
+    for index, image in _decode_all(paths, reading, channels, small):
         if image is not None:
             pixels[index], readable[index] = image, True
     if not readable.any():
@@ -156,17 +153,10 @@ def _in_one_tensor(
 
 def _sizes(paths: Sequence[str]) -> set[tuple[int, int]]:
     """The widths and heights of images, from their headers; unreadable ones are ignored."""
-    sizes = set()
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                sizes.add(image.size)
-        except _UNREADABLE:
-            continue  # decoding will report this image
-    return sizes
+    return {size for size in map(size_of, paths) if size is not None}
 
 
-def _fits(paths: Sequence[str]) -> bool:
+def _fits(paths: Sequence[str], channels: int) -> bool:
     """Whether decoded images take at most a fifth of this process's memory.
 
     The memory is that of the machine or of the control group, divided by the processes on the machine.
@@ -180,12 +170,15 @@ def _fits(paths: Sequence[str]) -> bool:
     memory //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     sizes = []
     for path in paths[:: max(1, len(paths) // _SAMPLED_HEADERS)]:
-        sizes += [3 * width * height for width, height in _sizes([path])]
+        bytes_each = 4 * channels if path.lower().endswith(ARRAY) else channels
+        sizes += [bytes_each * width * height for width, height in _sizes([path])]
     average = sum(sizes) / max(1, len(sizes))
     return average * len(paths) <= _SHARE_OF_MEMORY * memory
 
 
-def _decode_all(paths: Sequence[str], reading: Reading) -> Iterator[tuple[int, Tensor | None]]:
+def _decode_all(
+    paths: Sequence[str], reading: Reading, channels: int, size: tuple[int, int] | None = None
+) -> Iterator[tuple[int, Tensor | None]]:
     """Decodes all images; yields each index with its image, or with None for one that is left out.
 
     Threads suffice, because PIL releases the interpreter lock while it decodes.
@@ -193,7 +186,13 @@ def _decode_all(paths: Sequence[str], reading: Reading) -> Iterator[tuple[int, T
 
     def one(path: str) -> Tensor | DataError:
         try:
-            return decode(path)
+            image = decode(path, channels)
+            if size is not None and tuple(image.shape[1:]) != size[::-1]:
+                raise DataError(
+                    f"An image cannot be read: {path}: it has {image.shape[2]}×{image.shape[1]} "
+                    f"pixels, but its header says {size[0]}×{size[1]}."
+                )
+            return image
         except DataError as error:
             if not reading.skip:
                 raise
@@ -216,19 +215,3 @@ def _decode_all(paths: Sequence[str], reading: Reading) -> Iterator[tuple[int, T
 
 def _say_skipped(words: str) -> None:
     warnings.warn(f"Left out. {words}", SeclcompressWarning, stacklevel=2)
-
-
-def class_folders(folder: Path, **options: Any) -> datasets.ImageFolder:
-    """Opens a folder that contains one folder per class.
-
-    Args:
-        folder: The folder.
-        options: Passed on to torchvision's ImageFolder.
-
-    Raises:
-        DataError: If there are no class folders, or one is empty.
-    """
-    try:
-        return datasets.ImageFolder(folder, **options)
-    except FileNotFoundError as error:  # no class folders, or an empty one
-        raise DataError(f"{folder}: {error}") from error

@@ -1,22 +1,22 @@
-"""Opens data sets by their names on the command line: one function for each kind of data."""
+"""Opens data sets by their names on the command line."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-from torchvision import datasets
+from torchvision.datasets import imagenet
 
-from seclcompress.data.folders import Reading, class_folders, open_folder, small_size
-from seclcompress.data.images import Decoded, Images
+from seclcompress.data.dataset import Data
+from seclcompress.data.decoding import MODES
+from seclcompress.data.finding import ARRAY, find_images
+from seclcompress.data.folders import Reading, open_folder, sampled_size, small_size
+from seclcompress.data.images import Images
+from seclcompress.data.layout import Parts, find_parts, fingerprint, pair_of
+from seclcompress.data.published import PUBLISHED, open_digits, open_published
 from seclcompress.errors import DataError, UsageError
 from seclcompress.preprocessing import IMAGENET, Preprocessing
 
@@ -30,71 +30,30 @@ NAMES = (
     "imagenet:PATH",
 )
 DEFAULT_ROOT = Path("~/.cache/seclcompress/data")
+#: Pictures of one size become the input of a network that names none, up to this many pixels a side.
+_LARGEST_SIDE = 256
 
 
-@dataclass(frozen=True)
-class _Published:
-    """One of torchvision's small data sets: its class, and the statistics of its training images."""
+def usual_input_size(name: str, validation: float | None = None) -> tuple[int, ...] | None:
+    """The input size for a data set whose images have one size, which may be small, by its name.
 
-    open: Callable[..., Any]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    side: int
-    flip: bool = True
+    Args:
+        name: One of `NAMES`.
+        validation: As in `load_data`.
 
+    Returns:
+        (3, H, W); None for images of many sizes, for large ones and for an unknown name.
 
-_PUBLISHED = {
-    "cifar10": _Published(
-        datasets.CIFAR10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), side=32
-    ),
-    "cifar100": _Published(
-        datasets.CIFAR100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), side=32
-    ),
-    "mnist": _Published(datasets.MNIST, (0.1307,) * 3, (0.3081,) * 3, side=28, flip=False),
-    "fashionmnist": _Published(datasets.FashionMNIST, (0.2860,) * 3, (0.3530,) * 3, side=28),
-}
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set: training images, test images and the names of the classes.
-
-    Attributes:
-        name: The name as on the command line.
-        open_train: Opens the training images.
-        open_test: Opens the test images.
-        classes: The names of the classes, in the order of their indices.
-        input_size: The network's input size (channels, H, W).
-        preprocessing: Size, mean and standard deviation.
-        crop: Whether random crops suit these images.
-        flip: Whether mirror images suit these images.
+    Raises:
+        DataError: If the images are in a folder that cannot be read.
     """
-
-    name: str
-    open_train: Callable[[], Images]
-    open_test: Callable[[], Images]
-    classes: list[str]
-    input_size: tuple[int, ...]
-    preprocessing: Preprocessing
-    crop: bool = True
-    flip: bool = True
-
-    @cached_property
-    def train(self) -> Images:
-        """The training images; opened, and possibly decoded, at the first access."""
-        return self.open_train()
-
-    @cached_property
-    def test(self) -> Images:
-        """The test images; opened, and possibly decoded, at the first access."""
-        return self.open_test()
-
-
-def usual_input_size(name: str) -> tuple[int, ...] | None:
-    """The input size for a data set of known image size; None for any other name."""
     if name == "digits":
         return (3, 32, 32)
-    return (3, _PUBLISHED[name].side, _PUBLISHED[name].side) if name in _PUBLISHED else None
+    if name in PUBLISHED:
+        return (3, PUBLISHED[name].side, PUBLISHED[name].side)
+    parts = _parts(name, validation)
+    size = None if parts is None else sampled_size(parts.train, _LARGEST_SIDE)
+    return None if size is None else (3, size[1], size[0])
 
 
 def load_data(
@@ -105,62 +64,60 @@ def load_data(
     root: Path = DEFAULT_ROOT,
     download: bool = False,
     train_images: int | None = None,
+    validation: float | None = None,
     reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> Data:
     """Opens a data set.
 
     Args:
-        name: One of `NAMES`. The folder of `imagefolder:PATH` contains `train/` and `val/` or `test/`,
-            each with one folder per class; that of `imagenet:PATH` is one that torchvision's ImageNet
-            reads.
-        input_size: The size (3, H, W) that images are resized to.
+        name: One of `NAMES`. What the folder of `imagefolder:PATH` contains is said in
+            `layout.find_parts`; that of `imagenet:PATH` is one that torchvision's ImageNet reads.
+        input_size: The size (channels, H, W) of the network's input. Images are resized to it, and
+            become grey for one channel; four are red, green, blue and alpha.
         preprocessing: The preprocessing that the network was trained with; by default the data set's.
         root: The folder of torchvision's data sets.
         download: Whether a missing data set may be downloaded.
         train_images: Number of training images, the same share of each class; None for all.
+        validation: The share of the images of a folder that are for the test; None if it has test images
+            of its own.
         reading: How image files are read.
 
     Raises:
-        UsageError: If the name is unknown.
-        DataError: If the data are missing, empty or damaged.
+        UsageError: If the name is unknown, or a share for validation does not suit it.
+        DataError: If the data are missing, empty or damaged, or do not have so many channels.
     """
-    if len(input_size) != 3 or input_size[0] != 3:
-        raise DataError(f"These data are RGB images; the network wants {input_size}.")
+    if len(input_size) != 3:
+        raise DataError(
+            f"{name} has pictures of (channels, height, width); the network wants {input_size}."
+        )
     kind, _, path = name.partition(":")
-    folder = Path(path).expanduser()
-    if kind == "imagefolder" and path:
-        data = _image_folder(name, folder, input_size, reading)
-    elif kind == "imagenet" and path:
-        data = _imagenet(name, folder, input_size, reading)
-    elif name == "digits":
-        data = _digits(input_size)
-    elif name in _PUBLISHED:
-        data = _published(name, input_size, root.expanduser(), download)
+    if validation is not None and not (kind == "imagefolder" and path):
+        raise UsageError(
+            f"--validation {validation:g}: {name} has test images of its own. Drop --validation, which "
+            "is for imagefolder:PATH."
+        )
+    parts = _parts(name, validation)
+    if parts is not None:
+        data = _folders(name, parts, Path(path).expanduser(), input_size, reading)
+    elif name == "digits" or name in PUBLISHED:
+        if input_size[0] not in (1, 3):
+            raise DataError(
+                f"{name} has grey or coloured pictures; the network takes {input_size[0]} channels."
+            )
+        opened = name == "digits"
+        data = (
+            open_digits(input_size)
+            if opened
+            else open_published(name, input_size, root.expanduser(), download)
+        )
     else:
         hint = f"Did you mean imagefolder:{name}? " if Path(name).expanduser().is_dir() else ""
         raise UsageError(f"Unknown data '{name}'. {hint}There are: {', '.join(NAMES)}.")
-    if preprocessing is not None:
-        data = replace(data, preprocessing=preprocessing)
+    wanted = (preprocessing or data.preprocessing).for_channels(input_size[0])
+    data = replace(data, preprocessing=wanted)
     if train_images is not None:
         data = replace(data, open_train=functools.partial(_share_of, data, train_images))
     return data
-
-
-def check_labels(data: Data) -> None:
-    """Checks that there are images and that every label is the index of a class.
-
-    Raises:
-        DataError: If not.
-    """
-    for part, images in (("training", data.train), ("test", data.test)):
-        if not len(images):
-            raise DataError(f"{data.name} has no {part} images.")
-        low, high = int(images.labels.min()), int(images.labels.max())
-        if low < 0 or high >= len(data.classes):
-            raise DataError(
-                f"{data.name} has {part} images with labels from {low} to {high}, but "
-                f"{len(data.classes)} classes."
-            )
 
 
 def _share_of(data: Data, count: int) -> Images:
@@ -180,121 +137,61 @@ def _share_of(data: Data, count: int) -> Images:
     return images.subset(chosen)
 
 
-def _digits(input_size: tuple[int, ...]) -> Data:
-    """scikit-learn's 1,797 scans of handwritten digits, 8×8; a fifth of each class for the test."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    scans, labels = load_digits(return_X_y=True)
-    x = torch.from_numpy(scans).float().reshape(-1, 1, 8, 8) / 16
-    x = F.interpolate(x, size=input_size[1:], mode="bilinear", align_corners=False)
-    y = torch.from_numpy(labels).long()
-    train, test = train_test_split(range(len(y)), test_size=0.2, stratify=labels, random_state=0)
-    statistics = Preprocessing(mean=(float(x.mean()),) * 3, std=(float(x.std()),) * 3)
-    return Data(
-        "digits",
-        lambda: Decoded(x[train], y[train]),
-        lambda: Decoded(x[test], y[test]),
-        [str(digit) for digit in range(10)],
-        input_size,
-        statistics,
-        crop=False,
-        flip=False,
-    )
+def _parts(name: str, validation: float | None) -> Parts | None:
+    """Finds the images of a data set that lies in a folder; None for any other name."""
+    kind, _, path = name.partition(":")
+    folder = Path(path).expanduser()
+    if kind == "imagefolder" and path:
+        return find_parts(folder, validation)
+    return _imagenet(folder) if kind == "imagenet" and path else None
 
 
-def _published(name: str, input_size: tuple[int, ...], root: Path, download: bool) -> Data:
-    kind = _PUBLISHED[name]
-    try:
-        train = kind.open(root, train=True, download=download)
-        test = kind.open(root, train=False, download=download)
-    except RuntimeError as error:
-        raise DataError(
-            f"{name} is not in {root}, or is damaged. Allow the download with --download, or say "
-            "where it lies with --data-dir."
-        ) from error
-    except OSError as error:
-        raise DataError(f"{name} cannot be read or downloaded: {error}.") from error
-    return Data(
-        name,
-        lambda: _in_memory(train),
-        lambda: _in_memory(test),
-        list(train.classes),
-        input_size,
-        Preprocessing(mean=kind.mean, std=kind.std),
-        flip=kind.flip,
-    )
-
-
-def _in_memory(dataset: Any) -> Decoded:
-    """The images that torchvision's small data sets hold: uint8, (n, H, W) or (n, H, W, 3)."""
-    pixels: Tensor = torch.as_tensor(dataset.data)
-    pixels = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
-    return Decoded(pixels.contiguous(), torch.as_tensor(dataset.targets))
-
-
-def _image_folder(name: str, folder: Path, input_size: tuple[int, ...], reading: Reading) -> Data:
+def _imagenet(folder: Path) -> Parts:
+    """Reads a folder for torchvision's ImageNet: train/ and val/ by WordNet id, and meta.bin."""
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.")
-    tests = [folder / part for part in ("val", "test") if (folder / part).is_dir()]
-    if not (folder / "train").is_dir() or not tests:
-        raise DataError(f"{folder} needs a folder train/ and one of val/ or test/ in it.")
-    train, test = class_folders(folder / "train"), class_folders(tests[0])
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise DataError(
-            f"{folder}: train/ and {tests[0].name}/ have different classes; only one of them has: "
-            f"{', '.join(odd[:5])}."
-        )
-    return _folders(name, train, test, list(train.classes), input_size, reading)
-
-
-def _imagenet(name: str, folder: Path, input_size: tuple[int, ...], reading: Reading) -> Data:
-    """Opens a folder for torchvision's ImageNet: train/ and val/ by WordNet id, and meta.bin."""
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.")
-    for part in ("train", "val", "meta.bin"):
-        if not (folder / part).exists():
+    for part, there in (("train", Path.is_dir), ("val", Path.is_dir), ("meta.bin", Path.is_file)):
+        if not there(folder / part):
             raise DataError(
                 f"{folder} lacks {part}. torchvision.datasets.ImageNet makes it from ILSVRC2012's "
                 "archives; a folder without meta.bin can be read as imagefolder:PATH."
             )
     try:
-        train = datasets.ImageNet(folder, split="train")
-        test = datasets.ImageNet(folder, split="val")
-    except (RuntimeError, OSError, ValueError, KeyError, TypeError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        words, _ = imagenet.load_meta_file(folder)
+        parts = pair_of(find_images(folder / "train"), find_images(folder / "val"))
+        classes = [", ".join(words[wnid]) for wnid in parts.classes]
+    except (RuntimeError, OSError, ValueError, LookupError, TypeError, UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{folder} is no ImageNet as torchvision wants it: {reason}") from error
-    if train.wnids != test.wnids:
-        odd = sorted(set(train.wnids) ^ set(test.wnids))
-        raise DataError(
-            f"{folder}: train/ and val/ have different classes; only one of them has: "
-            f"{', '.join(odd[:5])}."
-        )
-    classes = [", ".join(words) for words in train.classes]
-    return _folders(name, train, test, classes, input_size, reading)
+    return replace(parts, classes=classes)
 
 
 def _folders(
-    name: str,
-    train: datasets.ImageFolder,
-    test: datasets.ImageFolder,
-    classes: list[str],
-    input_size: tuple[int, ...],
-    reading: Reading,
+    name: str, parts: Parts, folder: Path, input_size: tuple[int, ...], reading: Reading
 ) -> Data:
-    """Makes a data set of two folders; images count as small only if both folders' are, of one size."""
+    """Makes a data set of files; images count as small only if both parts' are, of one size."""
+    channels = input_size[0]
+    if channels not in MODES and not all(
+        path.lower().endswith(ARRAY) for path, _ in (*parts.train, *parts.test)
+    ):
+        raise DataError(
+            f"{name} has image files, of 1, 3 or 4 channels, but the network takes {channels}. Save "
+            f"each picture as an array of the shape (H, W, {channels}) in a file {ARRAY}."
+        )
 
     @functools.cache
     def small() -> tuple[int, int] | None:
-        size = small_size(train.samples)
-        return size if size is not None and size == small_size(test.samples) else None
+        size = small_size(parts.train)
+        return size if size is not None and size == small_size(parts.test) else None
 
     return Data(
         name,
-        lambda: open_folder(train.samples, small(), reading),
-        lambda: open_folder(test.samples, small(), reading),
-        classes,
+        lambda: open_folder(parts.train, small(), reading, channels),
+        lambda: open_folder(parts.test, small(), reading, channels),
+        parts.classes,
         input_size,
         IMAGENET,
+        knows_statistics=False,
+        notes=parts.notes,
+        files=fingerprint(folder, parts),
     )

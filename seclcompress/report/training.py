@@ -50,7 +50,7 @@ def _needed(pairs: Sequence[tuple[str, str]], columns: int) -> int:
 
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(value) or "–"
+        return ",".join(map(_shown, value)) or "–"
     if isinstance(value, dict):
         return in_pairs(value) or "–"
     if isinstance(value, float):

@@ -25,6 +25,11 @@ def _split(value: Any) -> Any:
     return value
 
 
+def _numbers(value: Any) -> Any:
+    """Splits numbers that come from the command line; one number alone is the only one."""
+    return (value,) if isinstance(value, int | float) else _split(value)
+
+
 _RULES = ("ratio", "fixed", "product")
 
 
@@ -78,6 +83,12 @@ INCIDENTAL = frozenset({"device", "workers", "cache_images", "checkpoint_seconds
 
 #: Settings that a run without a teacher does not use.
 DISTILLATION = ("alpha", "temperature", "beta", "taps")
+
+#: Settings that an evaluation uses, too.
+EVALUATION = (
+    *("batch_size", "validation", "preprocessing", "mean", "std", "classes_by_order"),
+    *("device", "workers", "cache_images", "bad_images"),
+)
 
 
 class TrainingSettings(BaseModel):
@@ -171,6 +182,30 @@ class TrainingSettings(BaseModel):
     )
     train_images: int | None = Field(
         default=None, ge=2, description="Train on this many images, the same share of each class."
+    )
+    validation: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Test on this share of each class of a folder that has no test images, always the "
+        "same ones.",
+    )
+    preprocessing: Literal["auto", "imagenet", "plain"] = Field(
+        default="auto",
+        description="How pixel values become inputs. auto: as the network's weights were trained, if "
+        "that is known, or else by the data's mean and standard deviation; plain: from 0 to 1, as they "
+        "are.",
+    )
+    mean: Annotated[tuple[float, ...], BeforeValidator(_numbers)] = Field(
+        default=(),
+        description="Mean of the pixel values from 0 to 1, for all channels or for each, with commas.",
+    )
+    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_numbers)] = Field(
+        default=(), description="Standard deviation of the pixel values, likewise."
+    )
+    classes_by_order: bool = Field(
+        default=False,
+        description="Take the data's classes for the network's by their order, where the names differ.",
     )
     amp: Literal["off", "bf16", "fp16"] = Field(
         default="off", description="Compute in half precision where that is safe."

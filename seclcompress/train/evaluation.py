@@ -25,13 +25,13 @@ class Evaluation:
 
     Attributes:
         accuracy: Top-1 accuracy in percent.
-        top5_accuracy: Top-5 accuracy in percent; with at most five classes it is 100.
+        top5_accuracy: Top-5 accuracy in percent; None with at most five classes.
         loss: Mean cross-entropy.
         images: The number of test images.
     """
 
     accuracy: float
-    top5_accuracy: float
+    top5_accuracy: float | None
     loss: float
     images: int
 
@@ -90,7 +90,8 @@ def evaluate(
     if processes.size > 1:
         counts = processes.total(counts.to(processes.device))
     first, among_five, total, count = counts.tolist()
-    return Evaluation(100 * first / count, 100 * among_five / count, total / count, int(count))
+    top5 = 100 * among_five / count if len(data.classes) > 5 else None
+    return Evaluation(100 * first / count, top5, total / count, int(count))
 
 
 def accuracy_before(

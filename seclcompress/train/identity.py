@@ -10,10 +10,15 @@ from torch import nn
 
 from seclcompress.artefact import weights_bytes
 from seclcompress.data import Data
+from seclcompress.train.view import View
 
 
 def identity(
-    network: nn.Module, teacher: nn.Module | None, data: Data, processes: int
+    network: nn.Module,
+    teacher: nn.Module | None,
+    data: Data,
+    processes: int,
+    view: View | None = None,
 ) -> dict[str, Any]:
     """Fingerprints the networks' weights, the images' labels and their presentation.
 
@@ -22,6 +27,7 @@ def identity(
         teacher: The teacher; None if there is none.
         data: The data set; its pixels are not read.
         processes: The number of processes that train together.
+        view: How the teacher sees the images; None for as the student does.
 
     Returns:
         A dictionary for the checkpoint; two runs match if their dictionaries are equal.
@@ -30,9 +36,11 @@ def identity(
         "data": data.name,
         "input_size": list(data.input_size),
         "images": _of_data(data),
+        "files": data.files,
         "processes": processes,
         "network": _of_weights(network),
         "teacher": None if teacher is None else _of_weights(teacher),
+        "teacher_sees": None if view is None else view.fingerprint(),
     }
 
 

@@ -110,7 +110,11 @@ def _tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def read_outputs(
-    network: nn.Module, data: Data, label: str, observer: Observer | None = None
+    network: nn.Module,
+    data: Data,
+    label: str,
+    observer: Observer | None = None,
+    input_size: tuple[int, ...] | None = None,
 ) -> OutputReader:
     """Runs a copy of a network in eval mode and in training mode, to see what it returns.
 
@@ -119,13 +123,15 @@ def read_outputs(
         data: The data set, which tells the size of the images and the number of classes.
         label: The network's name in messages.
         observer: Receives a line on everything in the outputs that is not plain scores.
+        input_size: (channels, H, W); by default that of the data.
 
     Raises:
         DataError: If an output holds no scores for that many classes.
         NetworkError: If the network cannot run on images of this size.
     """
     observer = observer or Observer()
-    images = torch.randn(_IMAGES, *data.input_size, generator=torch.Generator().manual_seed(0))
+    size = (_IMAGES, *(input_size or data.input_size))
+    images = torch.randn(size, generator=torch.Generator().manual_seed(0))
     copied = copied_network(network)
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     images = images.to(device, floating_dtype(network))

@@ -91,7 +91,7 @@ class Record:
             "train_loss": progress.loss / progress.images,
             "test_loss": tested.loss,
             "accuracy": tested.accuracy,
-            "top5_accuracy": tested.top5_accuracy,
+            **({} if tested.top5_accuracy is None else {"top5_accuracy": tested.top5_accuracy}),
             "lr": lr,
             "seconds": round(progress.seconds + seconds, 3),
             "loading_seconds": round(progress.loading, 3),

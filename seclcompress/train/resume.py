@@ -57,6 +57,7 @@ def resume(
     progress = read_checkpoint(folder, network, optimizers)
     # A setting that came after the checkpoint was written had its default then.
     theirs = {**started_with(TrainingSettings(), {}), **progress.settings}
+    theirs.setdefault("files", mine.get("files"))  # a fingerprint that 0.1 did not take
     different = sorted(
         f"{key} was {theirs.get(key)!r}, not {mine.get(key)!r}"
         for key in mine.keys() | theirs.keys()

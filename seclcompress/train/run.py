@@ -39,7 +39,8 @@ from seclcompress.train.prepare import prepared, training_presentation
 from seclcompress.train.record import Record
 from seclcompress.train.resume import resume, started_with
 from seclcompress.train.step import NotFinite, Stepper
-from seclcompress.train.teacher import Teacher
+from seclcompress.train.teacher import Teacher, check_teacher
+from seclcompress.train.view import View
 
 
 class Stopped(Exception):  # noqa: N818 (no error)
@@ -55,6 +56,8 @@ class Trainer:
         settings: The training settings. Empty `taps` mean no attention transfer.
         folder: The folder for checkpoints, the best weights and metrics.jsonl.
         teacher: The network to distill from; None to train without a teacher.
+        view: How the teacher sees the student's images; None for as the student does.
+        untrained_teacher: Whether the teacher may be no better than chance on the test images.
         original_parameters: The number of parameters of the original network; by default that of
             `network`.
         outputs: Picks the class scores out of the network's outputs; by default found here.
@@ -79,6 +82,8 @@ class Trainer:
         folder: Path,
         *,
         teacher: nn.Module | None = None,
+        view: View | None = None,
+        untrained_teacher: bool = False,
         original_parameters: int | None = None,
         outputs: OutputReader | None = None,
         teacher_outputs: OutputReader | None = None,
@@ -91,16 +96,21 @@ class Trainer:
         settings = settings.resolved(crop=data.crop, flip=data.flip)
         self.data, self.settings = data, settings
         self.observer = observer or Observer()
-        started = started_with(settings, identity(network, teacher, data, self.processes.size))
+        started = started_with(
+            settings, identity(network, teacher, data, self.processes.size, view)
+        )
         check_labels(data)
         self.outputs = outputs or read_outputs(network, data, "the network", self.observer)
         self.network = lay_out(network.to(device), settings, data)
         self.teacher: Teacher | None = None
         if teacher is not None:
-            read = teacher_outputs or read_outputs(teacher, data, "the teacher", self.observer)
+            size = None if view is None else view.input_size
+            read = teacher_outputs or read_outputs(
+                teacher, data, "the teacher", self.observer, size
+            )
             moved = lay_out(teacher.to(device), settings, data)
             taps = settings.taps if settings.compares_attention else ()
-            self.teacher = Teacher(moved, taps, read)
+            self.teacher = Teacher(moved, taps, read, view)
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise TrainingError(
                 "All of the network's parameters are frozen: nothing can be trained."
@@ -120,7 +130,7 @@ class Trainer:
             Progress(started),
             writes=self.processes.first,
         )
-        self._new_layers = new_layers
+        self._new_layers, self._untrained_teacher = new_layers, untrained_teacher
         self._stopping, self._deadline = False, math.inf
 
     @property
@@ -161,13 +171,13 @@ class Trainer:
             time_limit: Seconds after which the run stops as if `stop` had been called.
 
         Returns:
-            One record per epoch: epoch, train_loss, test_loss, accuracy, top5_accuracy, lr, seconds,
-            loading_seconds, images_per_second.
+            One record per epoch: epoch, train_loss, test_loss, accuracy, top5_accuracy (of more than
+            five classes), lr, seconds, loading_seconds, images_per_second.
 
         Raises:
             Stopped: If `stop` was called or the time limit is reached; the state is saved.
-            TrainingError: If the loss or a gradient is no longer finite, or there are too few images for
-                one step.
+            TrainingError: If the loss or a gradient is no longer finite, there are too few images for
+                one step, or the teacher is no better than chance.
             DataError: If an image cannot be read.
             ArtefactError: If the state cannot be saved.
         """
@@ -207,6 +217,8 @@ class Trainer:
     def _look_before(self, teacher: Teacher) -> dict[str, float]:
         """The accuracies of teacher and student before the first step, in percent of the test images."""
         theirs = self._evaluate(teacher.network, teacher.read)
+        if self.settings.asks_teacher and not self._untrained_teacher:
+            check_teacher(theirs, self.data)
         mine = accuracy_before(
             self.network,
             self.data,

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seclcompress.data import Batch, Images, Presentation
+from seclcompress.data import Batch, Data, Images, Presentation
+from seclcompress.errors import TrainingError
 from seclcompress.losses import attention_map
 from seclcompress.taps import Taps
 from seclcompress.trace import floating_dtype
-from seclcompress.train.evaluation import in_order
+from seclcompress.train.evaluation import Evaluation, in_order
 from seclcompress.train.outputs import OutputReader
+from seclcompress.train.view import View
 
 #: Largest size in bytes of the outputs that are kept in memory.
 _MEMORY = 2**30
+#: Points of accuracy by which a teacher must be better than chance.
+_POINTS = 3.0
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,20 @@ class Teacher:
         network: The network on the device where it runs. Its parameters are frozen here.
         taps: Names of the modules whose attention is compared.
         read: Picks the class scores out of the network's outputs.
+        view: How it sees the student's images; None for as they are.
     """
 
-    def __init__(self, network: nn.Module, taps: tuple[str, ...], read: OutputReader) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        taps: tuple[str, ...],
+        read: OutputReader,
+        view: View | None = None,
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.read = read
+        if view is not None:
+            view.attach(self.network)
         self._run: nn.Module = self.network
         self._taps = Taps(self.network, taps)
         self._dtype = floating_dtype(network)
@@ -91,3 +104,29 @@ class Teacher:
         with torch.inference_mode():
             scores, _ = self.read(self._run(images.to(self._dtype)))
             return [scores, *map(attention_map, self._taps.take())]
+
+
+def check_teacher(found: Evaluation, data: Data) -> None:
+    """Checks that a teacher is better than chance.
+
+    Better means by three points, in data of many classes by chance itself, and by twice the standard
+    error of so many test images.
+
+    Args:
+        found: The teacher's figures on the test images.
+        data: The data set.
+
+    Raises:
+        TrainingError: If it is not.
+    """
+    chance = 100 / len(data.classes)
+    error = (chance * (100 - chance) / found.images) ** 0.5
+    if found.accuracy > chance + max(min(_POINTS, chance), 2 * error):
+        return
+    raise TrainingError(
+        f"The teacher has {found.accuracy:.2f} % of the {found.images:,} test images of {data.name} "
+        f"right; chance among {len(data.classes)} classes is {chance:.2f} %. It has nothing to teach: "
+        "its weights are missing (--teacher-weights), or it expects other classes, pixel values "
+        "(--mean, --std, --preprocessing) or sizes (--teacher-input-size). --untrained-teacher goes on "
+        "all the same."
+    )

@@ -64,7 +64,8 @@ class TensorBoard(Observer):
             ("top5_accuracy", "accuracy/top-5"),
             ("images_per_second", "speed/images per second"),
         ):
-            self._writer.add_scalar(name, record[key], record["epoch"])
+            if key in record:
+                self._writer.add_scalar(name, record[key], record["epoch"])
         self._writer.flush()
 
     def __enter__(self) -> TensorBoard:

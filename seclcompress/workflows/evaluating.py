@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from seclcompress import artefact
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.processes import check_device
-from seclcompress.resolve import locate
+from seclcompress.resolve import is_folder, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import set_execution
 from seclcompress.train import Evaluation
@@ -16,6 +17,7 @@ from seclcompress.train import evaluate as run
 from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.locating import tell_weights, typed
 from seclcompress.workflows.opening import open_data
+from seclcompress.workflows.sizing import choose_input_size
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -40,8 +42,7 @@ def evaluate(
     Args:
         network: A network's name, a saved folder, or `package.module:factory`.
         data: The name of a data set, one of `data.NAMES`.
-        settings: Of the training settings, `device`, `batch_size`, `workers`, `cache_images` and
-            `bad_images` are used.
+        settings: Of the training settings, those in `settings.training.EVALUATION` are used.
         execution: The execution of structured layers; `auto` for the one that the plan chose.
         weights: A weights file, or torchvision's name of published weights.
         weights_key: Where in the file the weights stand, such as `model_ema`; None to look for them.
@@ -57,6 +58,16 @@ def evaluate(
     """
     settings, observer = settings or TrainingSettings(), observer or Observer()
     check_device(settings.device)
+    settings = _with_share(settings, network, data, observer)
+    input_size = choose_input_size(
+        typed(network),
+        data,
+        input_size,
+        weights=weights,
+        validation=settings.validation,
+        train=False,
+        observer=observer,
+    )
     source = locate(
         typed(network),
         weights=weights,
@@ -69,9 +80,9 @@ def evaluate(
     check_image_classification(source.network, "evaluate")
     images = open_data(
         data,
-        source.input_size,
-        source.preprocessing,
+        source,
         settings,
+        trained=True,
         data_dir=data_dir,
         download=download,
         observer=observer,
@@ -90,3 +101,26 @@ def evaluate(
             workers=settings.workers,
             on_batch=on_batch,
         )
+
+
+def _with_share(
+    settings: TrainingSettings, network: str | Path, data: str, observer: Observer
+) -> TrainingSettings:
+    """The settings with the share of test images that a saved network was trained with."""
+    if not is_folder(typed(network)) or not artefact.is_artefact(Path(network)):
+        return settings
+    training = artefact.read_config(Path(network)).training
+    share = training.get("validation")
+    if training.get("data") != data or not isinstance(share, float) or not 0 < share < 1:
+        return settings
+    if settings.validation is None:
+        observer.message(
+            f"{network} was trained with --validation {share:g} on {data}: the same images are the test."
+        )
+        return settings.model_copy(update={"validation": share})
+    if settings.validation != share:
+        observer.message(
+            f"{network} was trained with --validation {share:g} on {data}: with "
+            f"--validation {settings.validation:g} some test images may be ones that it was trained on."
+        )
+    return settings

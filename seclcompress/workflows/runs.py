@@ -26,6 +26,7 @@ from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.outputs import OutputReader
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
+from seclcompress.train.view import View
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.output import Output
 
@@ -71,6 +72,8 @@ class Job:
         recipe: The name of the recipe that the settings came from, saved in the configuration.
         teacher: The teacher; None to train without.
         teacher_outputs: Picks the class scores out of the teacher's outputs.
+        view: How the teacher sees the student's images; None for as the student does.
+        untrained_teacher: Whether the teacher may be no better than chance.
         new_layers: Whether the network has untrained layers, made by `convert`.
     """
 
@@ -83,6 +86,8 @@ class Job:
     recipe: str | None = None
     teacher: nn.Module | None = None
     teacher_outputs: OutputReader | None = None
+    view: View | None = None
+    untrained_teacher: bool = False
     new_layers: bool = False
 
     @property
@@ -141,6 +146,8 @@ def carry_out(
             settings,
             output.partial,
             teacher=job.teacher,
+            view=job.view,
+            untrained_teacher=job.untrained_teacher,
             original_parameters=job.original_parameters,
             outputs=job.outputs,
             teacher_outputs=job.teacher_outputs,

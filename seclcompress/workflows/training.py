@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.data import Data, usual_input_size
+from seclcompress.data import Data
 from seclcompress.errors import UsageError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
@@ -29,6 +29,8 @@ from seclcompress.workflows.runs import (
     carry_out,
     parameters_of_original,
 )
+from seclcompress.workflows.sizing import choose_input_size
+from seclcompress.workflows.teaching import locate_teacher, view_of
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -148,12 +150,18 @@ def _source_and_data(
 ) -> tuple[Located, Data]:
     """Locates the network and opens the data.
 
-    If it is not given, the number of classes of a named network is that of the data. If neither it nor
-    weights are given, the input size of a named network or a factory is that of the data's images.
+    If it is not given, the number of classes of a named network is that of the data.
     """
     named = is_name(network)
-    if input_size is None and weights is None and (named or ":" in network):
-        input_size = usual_input_size(data)
+    input_size = choose_input_size(
+        network,
+        data,
+        input_size,
+        weights=weights,
+        validation=settings.validation,
+        train=True,
+        observer=observer,
+    )
     source = locate(
         network,
         weights=weights,
@@ -166,9 +174,9 @@ def _source_and_data(
     check_image_classification(source.network, "train")
     images = open_data(
         data,
-        source.input_size,
-        source.preprocessing,
+        source,
         settings,
+        trained=source.folder is not None or weights is not None,
         data_dir=data_dir,
         download=download,
         observer=observer,
@@ -194,6 +202,9 @@ def distill(
     settings: TrainingSettings | None = None,
     teacher_weights: str | None = None,
     teacher_weights_key: str | None = None,
+    input_size: tuple[int, ...] | None = None,
+    teacher_input_size: tuple[int, ...] | None = None,
+    untrained_teacher: bool = False,
     data_dir: Path | None = None,
     factory: str | None = None,
     download: bool = False,
@@ -221,6 +232,10 @@ def distill(
             weights.
         teacher_weights_key: Where in that file the weights stand, such as `model_ema`; None to look for
             them.
+        input_size: The student's (channels, *spatial); by default as in `train`.
+        teacher_input_size: The teacher's; by default the one that its folder or its published weights
+            name, or else the student's. Images are resized for it.
+        untrained_teacher: Whether the teacher may be no better than chance on the test images.
         data_dir: As in `train`.
         factory: As in `train`.
         download: As in `train`.
@@ -238,27 +253,39 @@ def distill(
     settings = settings or TrainingSettings()
     output = Output(Path(output_dir), resume, overwrite)
     output.check()
-    found = locate(typed(student), factory_name=factory)
-    guide = _locate_teacher(
-        typed(teacher),
-        found,
-        weights=teacher_weights,
-        weights_key=teacher_weights_key,
-        factory=factory,
-        download=download,
-    )
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
+        input_size = choose_input_size(
+            typed(student),
+            data,
+            input_size,
+            weights=None,
+            validation=settings.validation,
+            train=True,
+            observer=observer,
+        )
+        found = locate(typed(student), input_size=input_size, factory_name=factory)
+        guide = locate_teacher(
+            typed(teacher),
+            found,
+            weights=teacher_weights,
+            weights_key=teacher_weights_key,
+            input_size=teacher_input_size,
+            factory=factory,
+            download=download,
+        )
         images = open_data(
             data,
-            found.input_size,
-            found.preprocessing or guide.preprocessing,
+            found,
             settings,
+            teacher=guide,
+            trained=guide.weights is not None or guide.folder is None,
             data_dir=data_dir,
             download=download,
             observer=observer,
         )
+        view = view_of(guide, images, by_order=settings.classes_by_order, observer=observer)
         learner, _ = found.load(seed=settings.seed)
         master, loaded = guide.load(seed=settings.seed)
         tell_weights(loaded, observer)
@@ -269,7 +296,7 @@ def distill(
                 f"it on {data} first, or only compare attention with --alpha 0."
             )
         outputs = read_outputs(learner, images, found.label, observer)
-        teacher_outputs = read_outputs(master, images, guide.label, observer)
+        teacher_outputs = read_outputs(master, images, guide.label, observer, guide.input_size)
         settings = _with_taps(settings, learner, found, guide)
         earlier = found.config
         config = ArtefactConfig(
@@ -288,6 +315,8 @@ def distill(
             recipe,
             teacher=master,
             teacher_outputs=teacher_outputs,
+            view=view,
+            untrained_teacher=untrained_teacher or bool(loaded.untrained),
             new_layers=earlier is None or not earlier.training,
         )
         return carry_out(
@@ -300,35 +329,6 @@ def distill(
         )
 
 
-def _locate_teacher(
-    teacher: str,
-    student: Located,
-    *,
-    weights: str | None,
-    weights_key: str | None,
-    factory: str | None,
-    download: bool,
-) -> Located:
-    """Locates the teacher at the student's input size; a named teacher needs weights."""
-    guide = locate(
-        teacher,
-        weights=weights,
-        weights_key=weights_key,
-        input_size=student.input_size,
-        num_classes=student.network.num_classes if is_name(teacher) else None,
-        factory_name=factory,
-        download=download,
-    )
-    for source in (student, guide):
-        check_image_classification(source.network, "distill")
-    if is_name(teacher) and weights is None:
-        raise UsageError(
-            f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
-            "--teacher-weights."
-        )
-    return guide
-
-
 def _with_taps(
     settings: TrainingSettings, learner: nn.Module, student: Located, teacher: Located
 ) -> TrainingSettings:
@@ -337,7 +337,7 @@ def _with_taps(
         return settings
     # The taps are found in the teacher's skeleton, the original without structured layers.
     skeleton = teacher.skeleton()
-    theirs = trace_network(skeleton, student.input_size)
+    theirs = trace_network(skeleton, teacher.input_size)
     mine = trace_network(learner, student.input_size)
     named = "taps" in settings.model_fields_set
     names = settings.taps if named else tuple(find_taps(skeleton, theirs))
@@ -346,5 +346,14 @@ def _with_taps(
             "No module ends a resolution group here. Name some with --taps, or switch "
             "attention transfer off with --beta 0."
         )
-    check_taps(names, mine, theirs)
+    try:
+        check_taps(names, mine, theirs)
+    except UsageError as error:
+        if student.input_size == teacher.input_size:
+            raise
+        same = "x".join(map(str, student.input_size))
+        raise UsageError(
+            f"{error} The teacher's input size is another one; give --teacher-input-size {same}, or "
+            "switch attention transfer off with --beta 0."
+        ) from error
     return settings.model_copy(update={"taps": names})

@@ -27,8 +27,11 @@ from seclcompress.data import (
     split_into_steps,
 )
 from seclcompress.data.augmentation import crop_and_flip, cut_out, draw
-from seclcompress.data.folders import Reading, decode, open_folder, small_size
-from seclcompress.data.images import Decoded, Files, Images
+from seclcompress.data.decoding import decode
+from seclcompress.data.folders import Reading, open_folder, small_size
+from seclcompress.data.from_files import Files
+from seclcompress.data.images import Images
+from seclcompress.data.in_memory import Decoded
 from seclcompress.data.order import seed_of, share, shuffled
 from seclcompress.errors import DataError, SeclcompressWarning, UsageError
 from seclcompress.preprocessing import IMAGENET, Preprocessing
@@ -255,15 +258,15 @@ class TestFolders:
 
         fails("There is no folder")
         (tmp_path / "data" / "train").mkdir(parents=True)
-        fails(r"needs a folder train/ and one of val/ or test/")
+        fails(r"no folder of test images: it needs train/ and one of val/, valid/, validation/ or")
         (tmp_path / "data" / "val").mkdir()
-        fails("Couldn't find any class folder")
+        fails(r"data/train has no class folders: it needs one folder of images for each class")
         (tmp_path / "data" / "train" / "cat").mkdir()
-        fails("Found no valid file")
+        fails("The class folder .*train/cat has no images")
         for split, name in (("train", "cat"), ("val", "dog")):
             (tmp_path / "data" / split / name).mkdir(exist_ok=True)
             Image.new("RGB", (9, 9)).save(tmp_path / "data" / split / name / "1.png")
-        fails("different classes; only one of them has: cat, dog")
+        fails("different classes: only train/ has cat, only val/ has dog")
 
     @pytest.mark.parametrize(
         ("mode", "value", "expected"),
@@ -329,10 +332,10 @@ class TestFolders:
         write_noise(tmp_path, ["cat", "dog"], 4, 96, "jpg")
         data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96), reading=Reading("never"))
 
-        def die(path: str) -> Tensor:
+        def die(path: str, channels: int) -> Tensor:
             if torch.utils.data.get_worker_info() is not None and path == paths[victim]:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return decode(path)
+            return decode(path, channels)
 
         paths, decode = data.train.decode.paths, folders.decode
         monkeypatch.setattr(folders, "decode", die)
@@ -431,7 +434,7 @@ class TestPublished:
         for file in (tmp_path / "val" / ids[0]).iterdir():
             file.unlink()
         (tmp_path / "val" / ids[0]).rmdir()
-        with pytest.raises(DataError, match=f"different classes; only one of them has: {ids[0]}"):
+        with pytest.raises(DataError, match=f"different classes: only train/ has {ids[0]}"):
             load_data(f"imagenet:{tmp_path}", (3, 64, 64))
         (tmp_path / "meta.bin").write_bytes(b"no zip")
         with pytest.raises(DataError, match="no ImageNet as torchvision wants it"):
@@ -446,8 +449,10 @@ class TestPublished:
             load_data("svhn", (3, 32, 32))
         with pytest.raises(UsageError, match="Unknown data 'imagefolder:'"):
             load_data("imagefolder:", (3, 32, 32))
-        with pytest.raises(DataError, match="RGB"):
-            load_data("digits", (1, 32, 32))
+        with pytest.raises(DataError, match="digits has grey or coloured pictures; .* 4 channels"):
+            load_data("digits", (4, 32, 32))
+        with pytest.raises(DataError, match=r"the network wants \(3, 16, 32, 32\)"):
+            load_data("digits", (3, 16, 32, 32))
 
 
 def test_preprocessing_is_that_of_torchvisions_own_transforms(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from runs import (
 from torch import Tensor, nn
 
 from seclcompress.data import Data
-from seclcompress.data.images import Decoded
+from seclcompress.data.in_memory import Decoded
 from seclcompress.processes import Processes
 from seclcompress.train import accuracy_before, evaluate
 

@@ -206,3 +206,24 @@ def test_a_run_that_0_1_began_goes_on(tmp_path: Path) -> None:
     other = started_with(settings.model_copy(update={"group_lr": {"gains": 2.0}}), fingerprints)
     with pytest.raises(TrainingError, match=r"group_lr was \{\}, not \{'gains': 2.0\}"):
         resume(folder, network, optimizers, scaler, other)
+
+
+def test_a_checkpoint_of_a_folder_that_knows_no_file_names(
+    tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.1 kept no fingerprint of the names of files; its runs go on."""
+    named = dataclasses.replace(data, files="abc")
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, named, Silent(6)).run()
+
+    def without(*arguments: Any) -> Any:
+        progress = read_checkpoint(*arguments)
+        assert progress.settings.pop("files") == "abc"
+        return progress
+
+    with monkeypatch.context() as patched:
+        patched.setattr("seclcompress.train.resume.read_checkpoint", without)
+        trainer(tmp_path, named).resume()
+    trainer(tmp_path, named).resume()
+    with pytest.raises(TrainingError, match="files was 'abc', not 'abd'"):
+        trainer(tmp_path, dataclasses.replace(data, files="abd")).resume()

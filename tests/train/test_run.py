@@ -20,7 +20,7 @@ from runs import (
 from torch import nn
 
 from seclcompress.data import Data, load_data
-from seclcompress.data.images import Decoded
+from seclcompress.data.in_memory import Decoded
 from seclcompress.errors import DataError, TrainingError
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Trainer, evaluate

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from seclcompress import substitutions
 from seclcompress.data import Data
-from seclcompress.data.images import Decoded
+from seclcompress.data.in_memory import Decoded
 from seclcompress.errors import TrainingError
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Trainer

@@ -86,6 +86,7 @@ def test_distilled(tmp_path: Path, teacher: Path, student: Path) -> None:
         data="digits",
         output_dir=tmp_path / "out",
         settings=SMALL,
+        untrained_teacher=True,
         observer=observer,
     )
     assert list(result.before) == ["teacher", "before"]

@@ -1,0 +1,22 @@
+"""Names, numbers and shapes in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Names in order and with commas; of many, the first ones and the number of the others."""
+    shown = sorted(names)
+    more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
+
+def numbers(values: Iterable[float]) -> str:
+    """Numbers with commas: `0.485, 0.456, 0.406`."""
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def shape(sizes: Iterable[int]) -> str:
+    """A shape as on the command line: `3x224x224`."""
+    return "x".join(map(str, sizes))

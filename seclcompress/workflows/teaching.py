@@ -1,0 +1,125 @@
+"""How a teacher sees the student's data: its own pixel values, size and order of classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from seclcompress.data import Data, permutation
+from seclcompress.data.wording import numbers, shape
+from seclcompress.errors import DataError, UsageError
+from seclcompress.networks import check_image_classification
+from seclcompress.observer import Observer
+from seclcompress.resolve import Located, is_name, locate
+from seclcompress.train.view import View
+
+
+def locate_teacher(
+    teacher: str,
+    student: Located,
+    *,
+    weights: str | None,
+    weights_key: str | None,
+    input_size: tuple[int, ...] | None,
+    factory: str | None,
+    download: bool,
+) -> Located:
+    """Locates the teacher at its own input size, if it is known, or else at the student's.
+
+    Args:
+        teacher: The teacher as on the command line.
+        student: The student.
+        weights: The teacher's weights as typed.
+        weights_key: Where in their file the weights stand; None to look for them.
+        input_size: The size that the person chose for it.
+        factory: The factory to trust if a saved folder asks for it.
+        download: Whether published weights may be downloaded.
+
+    Raises:
+        UsageError: If a named teacher has no weights, or a network is for another task.
+    """
+    guide = locate(
+        teacher,
+        weights=weights,
+        weights_key=weights_key,
+        input_size=input_size,
+        num_classes=student.network.num_classes if is_name(teacher) else None,
+        factory_name=factory,
+        download=download,
+    )
+    if input_size is None and guide.folder is None and guide.preprocessing is None:
+        guide = replace(guide, input_size=student.input_size)
+    for source in (student, guide):
+        check_image_classification(source.network, "distill")
+    if is_name(teacher) and weights is None:
+        raise UsageError(
+            f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
+            "--teacher-weights."
+        )
+    return guide
+
+
+def view_of(teacher: Located, data: Data, *, by_order: bool, observer: Observer) -> View | None:
+    """Decides how a teacher sees the images that a student is shown.
+
+    Args:
+        teacher: The teacher, with its own input size, preprocessing and classes if they are known.
+        data: The data as the student sees them.
+        by_order: Whether classes of other names are the same ones in the same order.
+        observer: Receives a line on each thing that the teacher sees in its own way.
+
+    Returns:
+        None if the teacher sees what the student sees.
+
+    Raises:
+        DataError: If the teacher was trained on other classes or takes other channels.
+    """
+    mine, size = data.preprocessing, data.input_size
+    if size[0] != teacher.input_size[0] and size[0] != 1:
+        raise DataError(
+            f"{teacher.label} takes {teacher.input_size[0]} channels, but the student {size[0]}. Only "
+            "grey images can be shown to a teacher of another number of channels."
+        )
+    theirs = teacher.preprocessing or mine
+    view = View(mine, theirs, teacher.input_size, _order(teacher, data, by_order, observer))
+    if view.renormalises:
+        observer.message(
+            f"{teacher.label} sees the images with its own mean {numbers(theirs.mean)} and standard "
+            f"deviation {numbers(theirs.std)}; the student has {numbers(mine.mean)} and "
+            f"{numbers(mine.std)}."
+        )
+    if teacher.input_size != size:
+        observer.message(
+            f"{teacher.label} sees the images at {shape(teacher.input_size)}, resized from the "
+            f"student's {shape(size)}."
+        )
+    if not view.renormalises and teacher.input_size == size and view.order is None:
+        return None
+    return view
+
+
+def _order(
+    teacher: Located, data: Data, by_order: bool, observer: Observer
+) -> tuple[int, ...] | None:
+    """For each class of the data its index among the teacher's; None if they are the same."""
+    classes = teacher.config.classes if teacher.config else None
+    if not classes or classes == data.classes or len(classes) != len(data.classes):
+        return None
+    order = permutation(data.classes, classes)
+    if order is not None:
+        observer.message(
+            f"The classes of {teacher.label} are in another order than the student's; its scores are "
+            "lined up by their names."
+        )
+        return tuple(order)
+    odd = sorted(set(classes) ^ set(data.classes))
+    if by_order:
+        observer.message(
+            f"{teacher.label} was trained on other classes than the student is ({', '.join(odd[:5])}); "
+            "they are taken in their order (--classes-by-order)."
+        )
+        return None
+    raise DataError(
+        f"{teacher.label} was trained on other classes than the student is; only one of them has: "
+        f"{', '.join(odd[:5])}. Use a teacher of the same classes. If they are the same ones in the "
+        "same order under other names, say --classes-by-order."
+    )

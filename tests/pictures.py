@@ -1,0 +1,44 @@
+"""Folders of small pictures of plain colours, with noise, for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLOURS = {
+    "red": (200, 40, 40),
+    "green": (40, 200, 40),
+    "blue": (40, 40, 200),
+    "amber": (220, 180, 30),
+}
+
+
+def paint(
+    folder: Path,
+    classes: Mapping[str, str],
+    *,
+    parts: Mapping[str, int] | None = None,
+    size: tuple[int, int] = (16, 16),
+    suffix: str = "png",
+) -> str:
+    """Paints pictures; returns the name of the data.
+
+    Args:
+        folder: The folder to make.
+        classes: The colour of each class folder.
+        parts: The pictures of a class in each part; "" for class folders without parts.
+        size: Height and width.
+        suffix: The ending of the files.
+    """
+    rng = np.random.default_rng(0)
+    for part, count in (parts or {"train": 20, "val": 10}).items():
+        for name, colour in classes.items():
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.array(COLOURS[colour]) + rng.normal(0, 30, (*size, 3))
+                image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+                image.save(folder / part / name / f"{number}.{suffix}")
+    return f"imagefolder:{folder}"
