@@ -84,8 +84,13 @@ def decode(path: str, channels: int = 3) -> Tensor:
                 return _from_array(np.load(file, allow_pickle=False), channels)
             with Image.open(file, formats=_formats()) as image:
                 return _from_image(image, channels)
+    except UnidentifiedImageError as error:  # whose message names a file object
+        raise DataError(
+            f"An image cannot be read: {path}: it is empty, damaged or no image of a known format."
+        ) from error
     except _UNREADABLE as error:
-        words = str(error) if str(path) in str(error) else f"{path}: {error}"
+        words = str(error) or type(error).__name__
+        words = words if str(path) in words else f"{path}: {words}"
         raise DataError(f"An image cannot be read: {words}.") from error
 
 
