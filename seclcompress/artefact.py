@@ -27,7 +27,15 @@ from seclcompress import networks
 from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error
 from seclcompress.files import check_free, write_folder
 from seclcompress.networks import NetworkSpec
-from seclcompress.networks.weights import check_finite, put_state, read_weights
+from seclcompress.networks.weights import (
+    FLOATING,
+    check_finite,
+    check_regular,
+    dtype_name,
+    put_state,
+    read_safetensors,
+    reading_limit,
+)
 from seclcompress.plan import Plan, check_plan
 from seclcompress.preprocessing import Preprocessing
 from seclcompress.rewrite import rewrite_network
@@ -217,15 +225,16 @@ def load(
     config = config or read_config(folder)
     try:
         _check_inside(folder / WEIGHTS, folder)
-        state = read_weights(folder / WEIGHTS)
+        check_regular(folder / WEIGHTS)
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
     network = networks.build(config.network, factory_name=factory_name, skeleton=True)
     if config.plan is not None:
         check_plan(config.plan, network, f"The plan in {folder / CONFIG}")
         rewrite_network(network, config.plan, seed=config.seed)
-    _check_state(network.state_dict(), state, folder)
     try:
+        state = read_safetensors(folder / WEIGHTS, limit=reading_limit(network))
+        _check_state(network.state_dict(), state, folder)
         check_finite(state, str(folder / WEIGHTS))
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
@@ -249,14 +258,15 @@ def _tied_parameters(network: nn.Module) -> list[list[str]]:
 def _check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path) -> None:
     """Checks that a state holds exactly the network's tensors.
 
-    Their dtypes must be the network's, or all floating-point tensors must have the same other one.
+    Their dtypes must be the network's, or all floating-point tensors must have the same other one, of
+    those that a network can compute with.
     """
     complaints = [f"it lacks {name}" for name in own if name not in state]
     complaints += [f"it has a strange {name}" for name in state if name not in own]
     floating = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-    converted = len(floating) == 1
-    if not converted and any(own[k].dtype != state[k].dtype for k in own.keys() & state.keys()):
-        complaints.append(f"it mixes {', '.join(sorted(map(str, floating)))}")
+    converted = len(floating) == 1 and floating <= FLOATING.keys()
+    if len(floating) > 1 and any(own[k].dtype != state[k].dtype for k in own.keys() & state.keys()):
+        complaints.append(f"it mixes {', '.join(sorted(map(dtype_name, floating)))}")
     for name in own.keys() & state.keys():
         mine, read = own[name], state[name]
         if mine.shape != read.shape:
@@ -264,7 +274,9 @@ def _check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder:
         elif mine.dtype != read.dtype and not (
             converted and mine.is_floating_point() and read.is_floating_point()
         ):
-            complaints.append(f"{name} holds {read.dtype}, not {mine.dtype}")
+            complaints.append(
+                f"{name} holds {dtype_name(read.dtype)}, not {dtype_name(mine.dtype)}"
+            )
     if complaints:
         complaints.sort()
         more = f"; and {len(complaints) - 3} more" if len(complaints) > 3 else ""

@@ -30,6 +30,7 @@ def convert(
         Path | None, typer.Option("--output-dir", "-o", help="The folder to write.")
     ] = None,
     weights: o.WeightsOption = None,
+    weights_key: o.WeightsKeyOption = None,
     input_size: o.InputSizeOption = None,
     num_classes: o.NumClassesOption = None,
     asked: Asked,
@@ -69,6 +70,7 @@ def convert(
         options=asked.options,
         plan=asked.plan,
         weights=weights,
+        weights_key=weights_key,
         input_size=size,
         num_classes=num_classes,
         factory=factory,

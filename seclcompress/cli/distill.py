@@ -26,6 +26,14 @@ def distill(
         str | None,
         typer.Option("--teacher-weights", metavar="FILE|NAME", help="Weights of a named teacher."),
     ] = None,
+    teacher_weights_key: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-weights-key",
+            metavar="KEY",
+            help="Where they lie in the teacher's checkpoint.",
+        ),
+    ] = None,
     recipe: t.RecipeOption = None,
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
@@ -50,6 +58,7 @@ def distill(
             output_dir=output_dir,
             settings=settings,
             teacher_weights=teacher_weights,
+            teacher_weights_key=teacher_weights_key,
             data_dir=data_dir,
             factory=factory,
             download=download,

@@ -21,6 +21,7 @@ def evaluate(
         t.Execution, typer.Option("--execution", help="How structured layers run.")
     ] = t.Execution.auto,
     weights: o.WeightsOption = None,
+    weights_key: o.WeightsKeyOption = None,
     num_classes: o.NumClassesOption = None,
     input_size: o.InputSizeOption = None,
     data_dir: t.DataDirOption = None,
@@ -43,6 +44,7 @@ def evaluate(
         settings=settings,
         execution=execution.value,
         weights=weights,
+        weights_key=weights_key,
         num_classes=num_classes,
         input_size=size,
         data_dir=data_dir,

@@ -20,7 +20,15 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE|NAME",
-        help="A .safetensors, .pth or .pt file, or torchvision's name (IMAGENET1K_V2, DEFAULT).",
+        help="A file of safetensors or torch.save, or torchvision's name (IMAGENET1K_V2, DEFAULT).",
+    ),
+]
+WeightsKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        metavar="KEY",
+        help="Where the weights lie in a checkpoint: model_ema, state_dict.  [default: where they fit]",
     ),
 ]
 NumClassesOption = Annotated[

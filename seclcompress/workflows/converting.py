@@ -13,14 +13,14 @@ from seclcompress import artefact, kernel
 from seclcompress.count import Count, check_rewritten, count_network
 from seclcompress.errors import UsageError
 from seclcompress.files import check_free, write_file
-from seclcompress.networks.weights import check_finite
+from seclcompress.networks.weights import Loaded, check_finite
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan
-from seclcompress.resolve import Located
+from seclcompress.resolve import Located, is_weights_file
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions import Fit
-from seclcompress.workflows.locating import Network, find, tell_untrained
+from seclcompress.workflows.locating import Network, find, tell_weights
 from seclcompress.workflows.planning import plan_network
 
 
@@ -51,6 +51,7 @@ def convert(
     options: PlanOptions | None = None,
     plan: Plan | str | Path | None = None,
     weights: str | None = None,
+    weights_key: str | None = None,
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,
@@ -69,6 +70,7 @@ def convert(
         options: The planning options.
         plan: A plan to take the decisions from, or its file.
         weights: A weights file, or torchvision's name of published weights.
+        weights_key: The place of the weights in a checkpoint, its keys joined by dots; None to find it.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
@@ -101,6 +103,7 @@ def convert(
     located = find(
         network,
         weights=weights,
+        weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory=factory,
@@ -110,24 +113,38 @@ def convert(
         raise UsageError(
             f"{located.label} is converted already. Convert the network it was made from."
         )
+    built, loaded = _load(located, seed, observer, write=output_dir is not None)
     planned = plan_network(located, options=options, plan=plan, observer=observer)
     counted = count_network(planned.skeleton, planned.trace, planned.plan)
     check_rewritten(rewrite_network(planned.skeleton, planned.plan, seed=seed), counted)
     observer.decided(located.label, planned.plan, counted)
     _tell_without_kernel(planned.plan, observer)
     done = Converted(planned.plan, counted)
-    if output_dir is not None:
-        built, untrained = located.load(seed=seed)
-        check_finite(built.state_dict(), located.label)
-        tell_untrained(untrained, observer)
+    if output_dir is not None and built is not None:
         fits = _rewrite(built, planned.plan, seed, start, observer)
         artefact.save(output_dir, built, _config(located, planned.plan, seed), overwrite=overwrite)
         observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
-        done = Converted(planned.plan, counted, output_dir, tuple(untrained), fits)
+        done = Converted(planned.plan, counted, output_dir, loaded.untrained, fits)
     if write_plan is not None:
         write_file(write_plan, planned.plan.to_json().encode())
         observer.message(f"Wrote the plan to {write_plan}.")
     return done
+
+
+def _load(
+    located: Located, seed: int, observer: Observer, *, write: bool
+) -> tuple[nn.Module | None, Loaded]:
+    """Loads the network and its weights before anything is planned, so that misfits are said first.
+
+    A plan alone needs no weights; a file that was named is looked at all the same.
+    """
+    named = located.weights is not None and is_weights_file(located.weights)
+    if not write and not named:
+        return None, Loaded()
+    built, loaded = located.load(seed=seed)
+    check_finite(built.state_dict(), located.label)
+    tell_weights(loaded, observer)
+    return built, loaded
 
 
 def _tell_without_kernel(plan: Plan, observer: Observer) -> None:

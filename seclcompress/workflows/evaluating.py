@@ -15,7 +15,7 @@ from seclcompress.substitutions import set_execution
 from seclcompress.trace import trace_network
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
-from seclcompress.workflows.locating import tell_untrained, typed
+from seclcompress.workflows.locating import tell_weights, typed
 from seclcompress.workflows.opening import open_data
 
 __all__ = ["Evaluation", "evaluate"]
@@ -28,6 +28,7 @@ def evaluate(
     settings: TrainingSettings | None = None,
     execution: Literal["auto", "dense", "fast"] = "auto",
     weights: str | None = None,
+    weights_key: str | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, ...] | None = None,
     data_dir: Path | None = None,
@@ -44,6 +45,7 @@ def evaluate(
             `bad_images` are used.
         execution: The execution of structured layers; `auto` for the one that the plan chose.
         weights: A weights file, or torchvision's name of published weights.
+        weights_key: The place of the weights in a checkpoint, its keys joined by dots; None to find it.
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         data_dir: The folder of torchvision's data sets.
@@ -59,6 +61,7 @@ def evaluate(
     source = locate(
         typed(network),
         weights=weights,
+        weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory_name=factory,
@@ -74,8 +77,8 @@ def evaluate(
         download=download,
         observer=observer,
     )
-    built, untrained = source.load()
-    tell_untrained(untrained, observer)
+    built, loaded = source.load()
+    tell_weights(loaded, observer)
     check_classes(images, trace_network(built, source.input_size).outputs, source.label)
     set_execution(built, execution)
     with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from seclcompress.errors import UsageError
+from seclcompress.networks.weights import Loaded
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, locate
 
@@ -18,6 +18,7 @@ def find(
     network: Network,
     *,
     weights: str | None = None,
+    weights_key: str | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, ...] | None = None,
     factory: str | None = None,
@@ -29,6 +30,7 @@ def find(
         network: A network as on the command line (see `resolve.locate`), a saved folder, or a located
             network.
         weights: A weights file, or torchvision's name of published weights.
+        weights_key: The place of the weights in a checkpoint; None to find it.
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         factory: The factory to trust if a saved folder was built by it: its code will run.
@@ -42,6 +44,7 @@ def find(
     if isinstance(network, Located):
         given = {
             "weights": weights,
+            "weights_key": weights_key,
             "num_classes": num_classes,
             "input_size": input_size,
             "factory": factory,
@@ -56,6 +59,7 @@ def find(
     located = locate(
         typed(network),
         weights=weights,
+        weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory_name=factory,
@@ -74,7 +78,8 @@ def typed(network: str | Path) -> str:
     return f"{network.parent.as_posix()}/{network.name}"
 
 
-def tell_untrained(names: Sequence[str], observer: Observer) -> None:
-    """Reports the parameters for which the given weights have no values."""
-    if names:
-        observer.message(f"Fresh, for another number of classes: {', '.join(names)}.")
+def tell_weights(loaded: Loaded, observer: Observer) -> None:
+    """Reports what was decided in the person's name when weights were loaded, in one line."""
+    words = loaded.words()
+    if words:
+        observer.message(words)

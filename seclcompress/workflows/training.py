@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -17,7 +18,7 @@ from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.taps import check_taps, find_taps
 from seclcompress.trace import trace_network
-from seclcompress.workflows.locating import tell_untrained, typed
+from seclcompress.workflows.locating import tell_weights, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.runs import (
@@ -39,6 +40,7 @@ def train(
     output_dir: str | Path,
     settings: TrainingSettings | None = None,
     weights: str | None = None,
+    weights_key: str | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, ...] | None = None,
     data_dir: Path | None = None,
@@ -62,6 +64,7 @@ def train(
         output_dir: The folder to write; it appears as a whole at the end.
         settings: The training settings; the defaults are what the study in docs/training.md found best.
         weights: A weights file, or torchvision's name of published weights.
+        weights_key: The place of the weights in a checkpoint, its keys joined by dots; None to find it.
         num_classes: The number of outputs of the classifier; by default one per class of the data.
         input_size: (channels, *spatial); by default the size of the data's images, or the network's
             usual size.
@@ -92,6 +95,7 @@ def train(
             data,
             settings,
             weights=weights,
+            weights_key=weights_key,
             num_classes=num_classes,
             input_size=input_size,
             data_dir=data_dir,
@@ -99,9 +103,9 @@ def train(
             download=download,
             observer=observer,
         )
-        built, untrained = source.load(seed=settings.seed)
+        built, loaded = source.load(seed=settings.seed)
         check_classes(images, trace_network(built, source.input_size).outputs, source.label)
-        tell_untrained(untrained, observer)
+        tell_weights(loaded, observer)
         earlier = source.config
         metrics = earlier.metrics if earlier else {}
         config = ArtefactConfig(
@@ -129,6 +133,7 @@ def _source_and_data(
     settings: TrainingSettings,
     *,
     weights: str | None,
+    weights_key: str | None,
     num_classes: int | None,
     input_size: tuple[int, ...] | None,
     data_dir: Path | None,
@@ -147,6 +152,7 @@ def _source_and_data(
     source = locate(
         network,
         weights=weights,
+        weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory_name=factory,
@@ -166,6 +172,7 @@ def _source_and_data(
         source = locate(
             network,
             weights=weights,
+            weights_key=weights_key,
             num_classes=len(images.classes),
             input_size=source.input_size,
             download=download,
@@ -181,6 +188,7 @@ def distill(
     output_dir: str | Path,
     settings: TrainingSettings | None = None,
     teacher_weights: str | None = None,
+    teacher_weights_key: str | None = None,
     data_dir: Path | None = None,
     factory: str | None = None,
     download: bool = False,
@@ -206,6 +214,7 @@ def distill(
             If `taps` are not given, attention is compared at the ends of the resolution groups.
         teacher_weights: The weights of a named teacher: a file, or torchvision's name of published
             weights.
+        teacher_weights_key: The place of the weights in the teacher's checkpoint; None to find it.
         data_dir: As in `train`.
         factory: As in `train`.
         download: As in `train`.
@@ -225,7 +234,12 @@ def distill(
     output.check()
     found = locate(typed(student), factory_name=factory)
     guide = _locate_teacher(
-        typed(teacher), found, weights=teacher_weights, factory=factory, download=download
+        typed(teacher),
+        found,
+        weights=teacher_weights,
+        weights_key=teacher_weights_key,
+        factory=factory,
+        download=download,
     )
     with join(settings.device) as processes:
         check_device(processes.device)
@@ -240,12 +254,13 @@ def distill(
             observer=observer,
         )
         learner, _ = found.load(seed=settings.seed)
-        master, untrained = guide.load(seed=settings.seed)
-        if untrained and settings.alpha > 0:
+        master, loaded = guide.load(seed=settings.seed)
+        tell_weights(loaded, observer)
+        if loaded.untrained and settings.alpha > 0:
             raise UsageError(
-                f"--teacher {teacher}: {', '.join(untrained)} are untrained, for another number of "
-                "classes than its weights were published with, so its scores teach nothing. Train it "
-                f"on {data} first, or only compare attention with --alpha 0."
+                f"--teacher {teacher}: {', '.join(loaded.untrained)} are untrained, for another number "
+                "of classes than its weights were published with, so its scores teach nothing. Train "
+                f"it on {data} first, or only compare attention with --alpha 0."
             )
         settings = _with_taps(settings, learner, found, guide, images)
         earlier = found.config
@@ -276,12 +291,19 @@ def distill(
 
 
 def _locate_teacher(
-    teacher: str, student: Located, *, weights: str | None, factory: str | None, download: bool
+    teacher: str,
+    student: Located,
+    *,
+    weights: str | None,
+    weights_key: str | None,
+    factory: str | None,
+    download: bool,
 ) -> Located:
     """Locates the teacher at the student's input size; a named teacher needs weights."""
     guide = locate(
         teacher,
         weights=weights,
+        weights_key=weights_key,
         input_size=student.input_size,
         num_classes=student.network.num_classes if is_name(teacher) else None,
         factory_name=factory,
@@ -294,7 +316,7 @@ def _locate_teacher(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."
         )
-    return guide
+    return replace(guide, weights_option="--teacher-weights")
 
 
 def _with_taps(
