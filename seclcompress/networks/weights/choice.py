@@ -18,7 +18,7 @@ from torch import Tensor
 from seclcompress.errors import WeightsError, short
 from seclcompress.networks.weights.heads import differ_in_classes
 from seclcompress.networks.weights.matching import Match, matches
-from seclcompress.networks.weights.pickled import Inert
+from seclcompress.networks.weights.pickled import kind_in_words
 from seclcompress.networks.weights.values import oddity
 
 _DEEPEST, _MOST = 4, 10_000  # nested dictionaries, and dictionaries in all
@@ -185,10 +185,9 @@ def _nearest(every: list[Match]) -> Match:
 def _no_tensors(content: Mapping[Any, Any], source: str) -> str:
     """A message for a file without a tensor that has a name."""
     name, value = next(iter(content.items()))
-    what = value.stands_for if isinstance(value, Inert) else type(value).__name__
     return (
         f"{source} holds no tensors by name, so it is not a state_dict: under {short(repr(name), 60)} "
-        f"it holds a {what}."
+        f"it holds {kind_in_words(value)}."
     )
 
 
@@ -219,8 +218,7 @@ def _instead(name: str, match: Match) -> str:
     value = match.content.get(match.prefix + name.removeprefix(match.own_prefix))
     if value is None:
         return ""
-    what = value.stands_for if isinstance(value, Inert) else type(value).__name__
-    return f" (there is a {what} instead of a tensor)"
+    return f" (there is {kind_in_words(value)} instead of a tensor)"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -35,6 +35,12 @@ class Inert:
         """Drops the object's state."""
 
 
+def kind_in_words(value: object) -> str:
+    """What an object in a checkpoint is, such as `an object of type numpy.ndarray`."""
+    name = value.stands_for if isinstance(value, Inert) else type(value).__name__
+    return f"an object of type {name}"
+
+
 def _new_list(*state: object) -> list[Any]:
     """Makes the plain list that stands for a deque; its entries come later."""
     del state

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seclcompress.errors import WeightsError
 from seclcompress.networks.weights.archive import check_archive
 from seclcompress.networks.weights.kinds import Kind, check_regular, kind_of
-from seclcompress.networks.weights.pickled import unpickle
+from seclcompress.networks.weights.pickled import kind_in_words, unpickle
 
 _LARGEST_HEADER = 2 * 2**20  # bytes; the largest torchvision network has a header of 0.1 MB
 #: How many times as large as the network a file may be: it may hold weights, their average and an
@@ -51,7 +51,8 @@ def read_weights(path: Path, *, limit: int | None = None) -> Mapping[Any, Any]:
         check_archive(path)
     content = unpickle(path, legacy=kind is Kind.LEGACY)
     if not isinstance(content, Mapping) or not content:
-        what = "an empty dictionary" if content == {} else f"a {type(content).__name__}"
+        empty = isinstance(content, Mapping)
+        what = "an empty dictionary" if empty else kind_in_words(content)
         raise WeightsError(f"{path} holds {what}, not weights by name.")
     return content
 
