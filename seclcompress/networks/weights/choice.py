@@ -124,7 +124,7 @@ def _at(
         there = [match for match in every if fits(match.name, key) or fits(match.key, key)]
         if there:
             return there
-    known = {match.name for match in every if match.name} | {
+    known = {match.name for match in every if match.name and match.is_exact} or {
         place for place, each in found if place and _has_tensors(each)
     }
     listed = ", ".join(f"'{name}'" for name in sorted(known)[:_LISTED]) or "no further keys"

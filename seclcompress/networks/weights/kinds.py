@@ -15,7 +15,7 @@ _LEGACY_NUMBER = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
 RESAVE = "torch.save({'state_dict': model.state_dict()}, FILE)"
 #: Bytes that may be unpickled, without the tensors' values. The names and shapes of the largest
 #: torchvision network take 0.2 MB; some bytes of a pickle make a hundred times as many in memory.
-MOST_PICKLED = 8 * 2**20
+MOST_PICKLED = 4 * 2**20
 _PICKLE = (
     "a pickle that torch.save did not write. Where you trust it, load it in Python yourself and "
 )

@@ -85,8 +85,17 @@ class _Dictionary:
         return {}
 
 
+def _called(name: str) -> str:
+    """What a person calls the objects that a function of NumPy makes; other names are types."""
+    if not name.startswith("numpy"):
+        return name
+    return {"scalar": "numpy.generic", "_reconstruct": "numpy.ndarray"}.get(
+        name.rpartition(".")[2], name
+    )
+
+
 def _stand_ins() -> list[Any]:
-    inert = [(type("Inert", (Inert,), {"stands_for": name}), name) for name in _HARMLESS]
+    inert = [(type("Inert", (Inert,), {"stands_for": _called(name)}), name) for name in _HARMLESS]
     return [*inert, *((_Dictionary, n) for n in _DICTIONARIES), *((_new_list, n) for n in _LISTS)]
 
 

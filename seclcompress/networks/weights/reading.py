@@ -47,6 +47,10 @@ def read_weights(path: Path, *, limit: int | None = None) -> Mapping[Any, Any]:
     if kind is Kind.SAFETENSORS:
         return read_safetensors(path, limit=limit)
     _check_size(path, limit)
+    if path.suffix == ".safetensors":  # torch.load would hand it to the safetensors library
+        raise WeightsError(
+            f"{path} is {kind.value} that is called .safetensors. Rename it, as to .pth."
+        )
     if kind is Kind.ZIP:
         check_archive(path)
     content = unpickle(path, legacy=kind is Kind.LEGACY)

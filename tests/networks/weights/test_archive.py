@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickletools
 import resource
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from seclcompress.errors import WeightsError
 from seclcompress.networks.weights import read_weights
 
-LITTLE = 2**27  # bytes
+LITTLE = 2**29  # bytes
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -28,7 +29,7 @@ def little_memory() -> Iterator[None]:
     unit = 1 if sys.platform == "darwin" else 1024
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before < 2 * LITTLE
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before < LITTLE
 
 
 @pytest.fixture
@@ -59,10 +60,14 @@ def test_packed_again_without_compression(path: Path) -> None:
 
 
 def test_a_bomb(path: Path) -> None:
-    packed_again(path, zipfile.ZIP_DEFLATED, data_0=bytes(3 * 2**29))
-    assert path.stat().st_size < 2**21
+    packed_again(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("w/data/1", "w") as record:
+            for _ in range(2**9):
+                record.write(bytes(2**20))
+    assert path.stat().st_size < 2**20
     with pytest.raises(
-        WeightsError, match=r"record w/data.pkl is compressed .*torch.save never does"
+        WeightsError, match=r"record w/data/1 is compressed .*torch.save never does"
     ):
         read_weights(path)
 
@@ -94,9 +99,9 @@ def test_many_objects_in_the_old_format(path: Path) -> None:
     torch.save({"a": torch.zeros(4)}, path, _use_new_zipfile_serialization=False)
     whole = path.read_bytes()
     start = whole.index(b"}q", 30)
-    path.write_bytes(whole[:start] + b"]" * 2**24 + whole[start:])
+    path.write_bytes(whole[:start] + b"N" * 2**24 + whole[start:])
     with pytest.raises(
-        WeightsError, match="names and objects alone take more than 8,388,608 bytes"
+        WeightsError, match="names and objects alone take more than 4,194,304 bytes"
     ):
         read_weights(path)
 
@@ -149,17 +154,17 @@ def test_two_records_of_one_name(path: Path) -> None:
 
 
 def test_records_that_share_their_bytes(path: Path) -> None:
+    torch.save({"a": torch.zeros(2**18)}, path)
     content = path.read_bytes()
     end = content.rindex(b"PK\x05\x06")
     count, _, length, start = struct.unpack("<HHLL", content[end + 8 : end + 20])
-    entries, directory = b"", content[start : start + length]
-    for number in range(200):  # each lists the same records under other names
-        entries += (
-            directory.replace(b"w/", b"%c/" % (65 + number % 26) * 1, 1) if number else directory
-        )
-    ending = struct.pack("<HHLL", 200 * count, 200 * count, len(entries), start)
+    directory = content[start : start + length]
+    # Each letter lists the same records under other names.
+    entries = b"".join(directory.replace(b"w/", bytes([letter]) + b"/") for letter in b"abcdw")
+    ending = struct.pack("<HHLL", 5 * count, 5 * count, len(entries), start)
     path.write_bytes(content[:start] + entries + content[end : end + 8] + ending + b"\0\0")
-    with pytest.raises(WeightsError, match=r"same name|declare [\d,]+ bytes, and the file has"):
+    words = r"its records declare 5,24\d,\d+ bytes, and the file has 1,\d+,\d+"
+    with pytest.raises(WeightsError, match=words):
         read_weights(path)
 
 
@@ -180,7 +185,5 @@ def test_flipped_bits(
     for place, mask in places:
         content[place % len(content)] ^= mask
     path.write_bytes(bytes(content if cut is None else content[:cut]))
-    try:
+    with contextlib.suppress(WeightsError):
         read_weights(path)
-    except WeightsError as error:
-        assert len(str(error)) < 2000

@@ -36,13 +36,23 @@ def as_legacy(path: Path) -> None:
 
 @pytest.mark.parametrize("write", [as_safetensors, as_archive, as_legacy])
 @pytest.mark.parametrize(
-    "name", ["w", "w.th", "w.pth", "w.pt", "w.pth.tar", "w.bin", "w.ckpt", "w.safetensors", "w.txt"]
+    "name", ["w", "w.th", "w.pth", "w.pt", "w.pth.tar", "w.bin", "w.ckpt", "w.txt"]
 )
 def test_any_ending(tmp_path: Path, write: Callable[[Path], None], name: str) -> None:
     write(tmp_path / name)
     found = read_weights(tmp_path / name)
     assert found.keys() == STATE.keys()
     assert torch.equal(found["weight"], STATE["weight"])
+
+
+def test_a_torch_file_that_is_called_safetensors(tmp_path: Path) -> None:
+    """torch.load would hand it to the safetensors library, by its ending."""
+    for write in (as_archive, as_legacy):
+        write(tmp_path / "w.safetensors")
+        with pytest.raises(WeightsError, match=r"is a .*torch.* called \.safetensors. Rename it"):
+            read_weights(tmp_path / "w.safetensors")
+    as_safetensors(tmp_path / "w.safetensors")
+    assert read_weights(tmp_path / "w.safetensors").keys() == STATE.keys()
 
 
 def as_tar(path: Path) -> None:
