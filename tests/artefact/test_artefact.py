@@ -187,6 +187,19 @@ def test_weights_that_do_not_fit(saved: tuple[Path, nn.Module], change, words: s
         artefact.load(saved[0])
 
 
+def test_a_file_that_is_written_over_later(saved: tuple[Path, nn.Module]) -> None:
+    """A loaded network does not depend on its file any more, which a library may have mapped."""
+    folder, network = saved
+    loaded = artefact.load(folder)
+    path = folder / "model.safetensors"
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+        file.flush()
+        file.truncate(0)
+    found = loaded.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+
+
 WRITTEN_BY_0_1 = Path(__file__).parent.parent / "written_by_0_1"
 
 

@@ -69,7 +69,7 @@ def read_safetensors(path: Path, *, limit: int | None = None) -> dict[str, Tenso
         limit: The size in bytes up to which the file is read; None for any size.
 
     Returns:
-        Tensors by name, on the CPU.
+        Tensors by name, on the CPU and independent of the file.
 
     Raises:
         WeightsError: If the file is missing, too large, damaged or of another kind.
@@ -78,7 +78,8 @@ def read_safetensors(path: Path, *, limit: int | None = None) -> dict[str, Tenso
     _check_size(path, limit)
     try:
         _check_header(path)
-        return safetensors.torch.load_file(path)
+        # The library maps the file: writing over it would change these tensors, or end this process.
+        return {name: value.clone() for name, value in safetensors.torch.load_file(path).items()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
     except (RuntimeError, NotImplementedError) as error:  # a dtype that this torch does not make

@@ -82,7 +82,8 @@ class TestPublicScripts:
         for key in ("model_ema", "model_ema.module"):
             assert loaded(tmp_path, content, AVERAGED, key=key).words() == (
                 "file: the weights under 'model_ema', which is averaged over training, were taken; "
-                "'module.' was taken off each name; left out, as it is none of the network's: n_averaged."
+                "'module.' was taken off each name; left out, as it is none of the network's: "
+                "n_averaged."
             )
         assert loaded(tmp_path, content, RAW, key="model").key == "model"
 
@@ -233,7 +234,7 @@ def test_counters_that_a_network_does_not_have() -> None:
 class TestKey:
     def test_that_is_not_there(self, tmp_path: Path) -> None:
         content = {"model": RAW, "ema": {"module": AVERAGED}, "optimizer": OPTIMIZER}
-        words = "file has no weights under --weights-key best; it has 'ema.module', 'model', 'optim"
+        words = "file has no weights under --weights-key best; it has 'ema.module', 'model'."
         with pytest.raises(WeightsError, match=words):
             loaded(tmp_path, content, RAW, key="best")
         with pytest.raises(
