@@ -154,7 +154,7 @@ def locate(
             weights,
             download,
             config.preprocessing,
-            weights_key,
+            weights_key=weights_key,
         )
     name = str(typed)
     network = networks.named_spec(name, num_classes)

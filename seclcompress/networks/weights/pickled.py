@@ -140,7 +140,7 @@ def _words(path: Path, reason: str) -> str:
         )
     name = short(found[1] or found[2], 200)
     return (
-        f"{path} holds an object of {name} beside tensors, and building that could run code: refused. "
+        f"{path} holds an object made by {name} beside tensors, and making it could run code: refused. "
         f"Where you trust it, load it in Python yourself and save its weights alone: {RESAVE}"
     )
 

@@ -106,6 +106,14 @@ def test_many_objects_in_the_old_format(path: Path) -> None:
         read_weights(path)
 
 
+def test_an_old_file_of_many_numbers(path: Path) -> None:
+    """What is counted is what is unpickled, not the numbers."""
+    many = torch.arange(2.0**21)
+    torch.save({"a": many, "b": many[1:]}, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(read_weights(path)["a"], many)
+    assert torch.equal(read_weights(path)["b"], many[1:])
+
+
 def test_numbers_that_an_old_file_does_not_hold(path: Path) -> None:
     torch.save({"a": torch.arange(4.0)}, path, _use_new_zipfile_serialization=False)
     assert read_weights(path)["a"].tolist() == [0, 1, 2, 3]

@@ -97,7 +97,7 @@ def test_what_stops_a_safe_load_is_named(
     content = {"model": {"weight": torch.ones(2)}, "what": what}
     torch.save(content, "w.pth", _use_new_zipfile_serialization=not legacy)
     with pytest.raises(
-        WeightsError, match=rf"an object of {words} beside tensors.*refused"
+        WeightsError, match=rf"an object made by {words} beside tensors.*refused"
     ) as caught:
         read_weights(Path("w.pth"))
     assert "torch.save({'state_dict': model.state_dict()}, FILE)" in str(caught.value)
