@@ -124,6 +124,11 @@ def unpickle(path: Path, *, legacy: bool) -> Any:
         raise WeightsError(_words(path, str(error))) from error
     except Exception as error:  # a damaged file ends in many kinds of exception
         reason = (str(error).strip().splitlines() or [""])[0]
+        if isinstance(error, MemoryError) or "allocate memory" in reason:
+            raise WeightsError(
+                f"{path} declares tensors for which this machine has no memory. Either it is damaged, or "
+                "it is too large."
+            ) from error
         raise WeightsError(
             f"{path} is damaged or no file of torch.save ({type(error).__name__}: "
             f"{short(reason, 200)})."

@@ -8,6 +8,8 @@ import datetime
 import fractions
 import pathlib
 import pickle
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,28 @@ def test_harmless_objects(tmp_path: Path, beside: Any, legacy: bool) -> None:
     content = {"model": {"weight": torch.ones(2)}, "beside": beside}
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
     assert read_weights(tmp_path / "w.pth")["model"]["weight"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["pytorch_lightning.utilities.parsing", "lightning_fabric.utilities.data",
+     "lightning.fabric.utilities.data"],
+)  # fmt: skip
+def test_hyperparameters_of_lightning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """Its dictionaries become plain ones, whether it is installed or not."""
+    kind = type("AttributeDict", (dict,), {"__module__": module})
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        name = ".".join(parts[:length])
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setattr(sys.modules[module], "AttributeDict", kind, raising=False)
+    content = {"state_dict": {"w": torch.ones(1)}, "hyper_parameters": kind(lr=0.1)}
+    torch.save(content, tmp_path / "w.ckpt")
+    found = read_weights(tmp_path / "w.ckpt")
+    assert found["hyper_parameters"] == {"lr": 0.1}
+    assert type(found["hyper_parameters"]) is dict
 
 
 def test_they_are_not_built(tmp_path: Path) -> None:
