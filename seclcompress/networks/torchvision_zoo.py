@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -211,7 +212,15 @@ def _fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]
             "Allow the download with --download, or give a file with --weights PATH."
         )
     try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+        # By default torch.hub would run the code of a pickle that lies in the cache.
+        state: dict[str, Tensor] = weights.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
+    except pickle.UnpicklingError as error:  # torch's words advise to load it unsafely
+        raise WeightsError(
+            f"Cannot read {weights}: {cached} is damaged, or holds more than tensors, and unpickling it "
+            "could run code. Remove it and allow the download with --download."
+        ) from error
     except Exception as error:
         raise WeightsError(f"Cannot read {weights}: {error}") from error
     return {

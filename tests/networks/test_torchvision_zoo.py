@@ -24,6 +24,16 @@ def test_quantised_networks_are_refused_in_a_sentence() -> None:
         assert name.removeprefix("quantized_") in SOURCE.names()
 
 
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (self.path.touch, ())
+
+
 class TestPublishedWeights:
     """Loading by torchvision's own code, from a file in the place where a download would put it."""
 
@@ -79,6 +89,13 @@ class TestPublishedWeights:
         with pytest.raises(WeightsError, match="Allow the download with --download"):
             resolve.locate("resnet18", weights="DEFAULT").load()
         assert not list(hub.iterdir())
+
+    def test_a_pickle_with_code_in_the_cache(self, hub: Path) -> None:
+        path = hub / models.ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[-1]
+        torch.save({"conv1.weight": Evil(hub / "evil")}, path)
+        with pytest.raises(WeightsError, match="resnet18.*could run code. Remove it"):
+            resolve.locate("resnet18", weights="DEFAULT").load()
+        assert not (hub / "evil").exists()
 
     def test_unknown_spelling(self) -> None:
         with pytest.raises(

@@ -126,8 +126,8 @@ def unpickle(path: Path, *, legacy: bool) -> Any:
         reason = (str(error).strip().splitlines() or [""])[0]
         if isinstance(error, MemoryError) or "allocate memory" in reason:
             raise WeightsError(
-                f"{path} declares tensors for which this machine has no memory. Either it is damaged, or "
-                "it is too large."
+                f"{path} declares tensors for which this machine has no memory. It is damaged, or "
+                "too large for it."
             ) from error
         raise WeightsError(
             f"{path} is damaged or no file of torch.save ({type(error).__name__}: "
