@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
-import torch
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -28,7 +27,15 @@ from seclcompress import networks
 from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error, short
 from seclcompress.files import check_free, write_folder
 from seclcompress.networks import NetworkSpec
-from seclcompress.networks.weights import check_finite, put_state, read_weights, tensors_in
+from seclcompress.networks.weights import (
+    FLOATING,
+    check_finite,
+    check_regular,
+    dtype_name,
+    put_state,
+    read_safetensors,
+    reading_limit,
+)
 from seclcompress.plan import Plan, check_plan
 from seclcompress.preprocessing import Preprocessing
 from seclcompress.rewrite import rewrite_network
@@ -40,23 +47,6 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # made such that every step after reading takes much time and memory; these limits prevent that.
 _LARGEST_CONFIG = 4 * 2**20  # bytes
 _MOST_VALUES = 2**18
-
-
-#: How safetensors spells the dtypes in which a network can run.
-_FLOATING = ("F16", "BF16", "F32", "F64")
-_SPELLED = {
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-    torch.complex64: "C64",
-}
 
 
 class ArtefactConfig(BaseModel):
@@ -233,21 +223,19 @@ def load(
     """
     folder = Path(folder)
     config = config or read_config(folder)
-    weights = folder / WEIGHTS
-    _check_inside(weights, folder)
-    # The header is compared with the network before memory is asked for: a file may declare any size.
     try:
-        described = tensors_in(weights)
+        _check_inside(folder / WEIGHTS, folder)
+        check_regular(folder / WEIGHTS)
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
     network = networks.build(config.network, factory_name=factory_name, skeleton=True)
     if config.plan is not None:
         check_plan(config.plan, network, f"The plan in {folder / CONFIG}")
         rewrite_network(network, config.plan, seed=config.seed)
-    _check_state(network.state_dict(), described, folder)
     try:
-        state = read_weights(weights)
-        check_finite(state, str(weights))
+        state = read_safetensors(folder / WEIGHTS, limit=reading_limit(network))
+        _check_state(network.state_dict(), state, folder)
+        check_finite(state, str(folder / WEIGHTS))
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
     tied = _tied_parameters(network)
@@ -267,36 +255,28 @@ def _tied_parameters(network: nn.Module) -> list[list[str]]:
     return [group for group in names.values() if len(group) > 1]
 
 
-def _check_state(
-    own: Mapping[str, Tensor], described: Mapping[str, tuple[str, tuple[int, ...]]], folder: Path
-) -> None:
-    """Checks that a file holds exactly the network's tensors.
+def _check_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor], folder: Path) -> None:
+    """Checks that a state holds exactly the network's tensors.
 
-    Their dtypes must be the network's, or all floating-point tensors must have the same other one, in
-    which torch can compute.
-
-    Args:
-        own: The network's tensors.
-        described: Dtype and shape of each tensor of the file.
-        folder: The folder, for the message.
+    Their dtypes must be the network's, or all floating-point tensors must have the same other one, of
+    those that a network can compute with.
     """
-    complaints = [f"it lacks {name}" for name in own if name not in described]
-    complaints += [f"it has a strange {name}" for name in described if name not in own]
-    floating = {dtype for dtype, _ in described.values() if dtype in _FLOATING}
-    converted = len(floating) == 1
-    common = own.keys() & described.keys()
-    if not converted and any(
-        _SPELLED.get(own[name].dtype) != described[name][0] for name in common
-    ):
-        complaints.append(f"it mixes {', '.join(sorted(floating))}")
-    for name in common:
-        mine, (dtype, shape) = own[name], described[name]
-        if tuple(mine.shape) != shape:
-            complaints.append(f"{name} has shape {shape}, not {tuple(mine.shape)}")
-        elif _SPELLED.get(mine.dtype) != dtype and not (
-            converted and mine.is_floating_point() and dtype in _FLOATING
+    complaints = [f"it lacks {name}" for name in own if name not in state]
+    complaints += [f"it has a strange {name}" for name in state if name not in own]
+    floating = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    converted = len(floating) == 1 and floating <= FLOATING.keys()
+    if len(floating) > 1 and any(own[k].dtype != state[k].dtype for k in own.keys() & state.keys()):
+        complaints.append(f"it mixes {', '.join(sorted(map(dtype_name, floating)))}")
+    for name in own.keys() & state.keys():
+        mine, read = own[name], state[name]
+        if mine.shape != read.shape:
+            complaints.append(f"{name} has shape {tuple(read.shape)}, not {tuple(mine.shape)}")
+        elif mine.dtype != read.dtype and not (
+            converted and mine.is_floating_point() and read.is_floating_point()
         ):
-            complaints.append(f"{name} holds {dtype}, not {_SPELLED.get(mine.dtype, mine.dtype)}")
+            complaints.append(
+                f"{name} holds {dtype_name(read.dtype)}, not {dtype_name(mine.dtype)}"
+            )
     if complaints:
         complaints.sort()
         more = f"; and {len(complaints) - 3} more" if len(complaints) > 3 else ""

@@ -9,14 +9,20 @@ from torch import nn
 
 from seclcompress import artefact, networks
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.errors import ArtefactError, UsageError
+from seclcompress.errors import ArtefactError, UsageError, WeightsError
 from seclcompress.files import set_aside
-from seclcompress.networks import NetworkSpec, sources
-from seclcompress.networks.weights import LoadedWeights, load_weights, read_weights, reading_limit
+from seclcompress.networks import NetworkSpec, PublishedWeights, Source, sources
+from seclcompress.networks.weights import (
+    Loaded,
+    check_regular,
+    load_weights,
+    read_weights,
+    reading_limit,
+)
 from seclcompress.preprocessing import Preprocessing
 
-#: Endings by which a file that is not there is still recognised as one, for a better message.
-_WEIGHTS_FILES = (".safetensors", ".pth", ".pt", ".th", ".tar", ".bin", ".ckpt")
+#: Endings that say that a file is meant, even if it is not there.
+_WEIGHTS_ENDINGS = (".safetensors", ".pth", ".pt", ".th", ".tar", ".bin", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,11 @@ class Located:
         config: That folder's configuration.
         factory_name: The factory that the person named in this call.
         weights: `--weights` as typed: a file, or the name of published weights.
-        weights_key: Where in the file the weights stand; None to look for them.
-        new_head: Whether the weights may be for another number of classes, as the person chose one.
         download: Whether published weights may be downloaded.
         preprocessing: The preprocessing that the weights were trained with, if it is known.
+        weights_key: The place of the weights in a checkpoint; None to find it.
+        weights_option: The option that `weights` was given with, for messages.
+        new_head: Whether the person chose a number of classes, which weights may then differ from.
         size_is_assumed: Whether neither the person nor the network's source knows the input size.
     """
 
@@ -48,6 +55,7 @@ class Located:
     download: bool = False
     preprocessing: Preprocessing | None = None
     weights_key: str | None = None
+    weights_option: str = "--weights"
     new_head: bool = False
     size_is_assumed: bool = False
 
@@ -55,14 +63,14 @@ class Located:
         """Builds the original network, before any rewrite, without values, to be traced and counted."""
         return networks.build(self.network, factory_name=self.factory_name, skeleton=True)
 
-    def load(self, *, seed: int = 0) -> tuple[nn.Module, LoadedWeights]:
+    def load(self, *, seed: int = 0) -> tuple[nn.Module, Loaded]:
         """Builds the network with its weights, in eval mode; that of a folder as it was saved.
 
         Args:
             seed: Seed of untrained weights.
 
         Returns:
-            The network, and what became of the weights that were asked for.
+            The network, and what was decided about its weights.
 
         Raises:
             SeclcompressError: If the network cannot be built or the weights do not fit.
@@ -70,29 +78,32 @@ class Located:
         if self.folder is not None:
             network = artefact.load(self.folder, config=self.config, factory_name=self.factory_name)
             if self.weights is None:
-                return network, LoadedWeights()
+                return network, Loaded()
         else:
             network = networks.build_untrained(
                 self.network, factory_name=self.factory_name, seed=seed
             )
         return network.eval(), self._load_weights(network)
 
-    def _load_weights(self, network: nn.Module) -> LoadedWeights:
+    def _load_weights(self, network: nn.Module) -> Loaded:
         if self.weights is None:
-            return LoadedWeights()
-        if _is_file(self.weights):
+            return Loaded()
+        if is_weights_file(self.weights):
             content = read_weights(Path(self.weights), limit=reading_limit(network))
             return load_weights(
-                network, content, self.weights, key=self.weights_key, new_head=self.new_head
+                network,
+                content,
+                self.weights,
+                key=self.weights_key,
+                new_head=self.new_head,
+                option=f"{self.weights_option}-key",
             )
-        if self.weights_key is not None:
-            raise UsageError(f"--weights-key {self.weights_key}: --weights names no file.")
         source = sources.get(self.network.source)
         if not source.publishes_weights:
             able = " and ".join(one.name for one in sources.registered() if one.publishes_weights)
             raise UsageError(
-                f"--weights {self.weights}: there is no such file, and only {able}'s networks "
-                f"have weights with names; {self.label} is none of them."
+                f"{self.weights_option} {self.weights}: there is no such file, and only {able}'s "
+                f"networks have weights with names; {self.label} is none of them."
             )
         published = source.published_weights(self.network.name, self.weights)
         state = published.fetch(self.download)
@@ -115,7 +126,7 @@ def locate(
         typed: A network's name, a folder that this program wrote, or `package.module:factory`. A
             `Path` is always a folder.
         weights: A weights file, or the name of weights that the network's source publishes.
-        weights_key: Where in the file the weights stand, such as `model_ema`; None to look for them.
+        weights_key: The place of the weights in a checkpoint, its keys joined by dots; None to find it.
         num_classes: Outputs of the classifier.
         input_size: (channels, *spatial); by default that of the folder, or the network's usual one.
         factory_name: The factory to trust if a folder asks for it.
@@ -125,9 +136,9 @@ def locate(
         UsageError: If the options contradict each other.
         NetworkError: If no network has that name.
         ArtefactError: If it is a folder that this program did not write.
+        WeightsError: If there is no such weights file, or the source publishes no such weights.
     """
-    if weights_key is not None and weights is None:
-        raise UsageError(f"--weights-key {weights_key} needs --weights.")
+    _check_weights(weights, weights_key)
     if is_folder(typed):
         folder = Path(typed)
         if not _is_dir(folder):
@@ -145,14 +156,14 @@ def locate(
             weights,
             download,
             config.preprocessing,
-            weights_key,
+            weights_key=weights_key,
         )
     name = str(typed)
     network = networks.named_spec(name, num_classes)
     source = sources.get(network.source)
     size, preprocessing = source.input_size(network), None
-    if weights is not None and source.publishes_weights and not _is_file(weights):
-        published = source.published_weights(name, weights)
+    if weights is not None and source.publishes_weights and not is_weights_file(weights):
+        published = _published(source, name, weights)
         network = networks.named_spec(name, num_classes, published.options)
         size, preprocessing = published.input_size, published.preprocessing
     return Located(
@@ -212,10 +223,33 @@ def _where_it_went(folder: Path) -> str:
     )
 
 
-def _is_file(weights: str) -> bool:
+def is_weights_file(weights: str) -> bool:
+    """Whether `--weights` means a file, and not published weights by their name."""
     path = Path(weights)
     try:
         there = path.exists()
-    except OSError:
+    except (OSError, ValueError):  # not readable, or a name that no file can have
         there = False
-    return there or path.suffix in _WEIGHTS_FILES or "/" in weights
+    return there or path.suffix in _WEIGHTS_ENDINGS or "/" in weights
+
+
+def _check_weights(weights: str | None, key: str | None) -> None:
+    """Checks early, before anything is built or downloaded, that a weights file is there.
+
+    Raises:
+        UsageError: If a place in a file is given without a file.
+        WeightsError: If there is no such file.
+    """
+    if weights is not None and is_weights_file(weights):
+        check_regular(Path(weights))
+    elif key is not None:
+        raise UsageError(
+            f"--weights-key {key} names a place in a checkpoint, so it needs a file with --weights."
+        )
+
+
+def _published(source: Source, name: str, weights: str) -> PublishedWeights:
+    try:
+        return source.published_weights(name, weights)
+    except WeightsError as error:
+        raise WeightsError(f"There is no file {weights}, and {error}") from error

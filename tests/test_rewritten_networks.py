@@ -184,7 +184,7 @@ def test_by_python_and_by_the_command_line_the_same_bytes(invoke: Invoke) -> Non
     invoke("convert", "wrn10_1", "--depth", 3, "--keep", "group1", "--seed", 7, "-o", "cli")
     source = seclcompress.locate("wrn10_1")
     network, told = source.load(seed=7)
-    assert told.untrained == []
+    assert told.untrained == ()
     options = PlanOptions(config={"depth": 3}, keep=("group1",))
     plan = make_plan(network, trace_network(network, source.input_size), options)
     rewrite_network(network, plan, seed=7)

@@ -20,7 +20,7 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE|NAME",
-        help="A .safetensors, .pth or .pt file, or torchvision's name (IMAGENET1K_V2, DEFAULT).",
+        help="A file of safetensors or torch.save, or torchvision's name (IMAGENET1K_V2, DEFAULT).",
     ),
 ]
 WeightsKeyOption = Annotated[

@@ -23,34 +23,12 @@ from seclcompress.networks.tasks import (
     Task,
     VideoClassification,
 )
+from seclcompress.networks.torchvision_options import FROZEN_NORM, check_builder_options
 from seclcompress.preprocessing import Preprocessing
 from seclcompress.torch_private import is_for_classification
 
 _T = TypeVar("_T")
 
-#: This package's own option: the backbone's batch norms become constants, as they are in the detectors
-#: that torchvision builds with published weights.
-_FROZEN_NORM = "frozen_norm"
-#: The options that a spec may have, because a spec may come from a stranger's file: numbers and switches
-#: of architectures. None of them names weights, a file, a class or a function. A builder refuses those
-#: that it does not know.
-_OPTIONS = frozenset(
-    {
-        *(_FROZEN_NORM, "aux_loss", "aux_logits", "transform_input", "init_weights", "image_size"),
-        *(
-            "dropout",
-            "attention_dropout",
-            "stochastic_depth_prob",
-            "width_mult",
-            "inverted_residual",
-        ),
-        *("groups", "width_per_group", "zero_init_residual", "memory_efficient", "drop_rate"),
-        *("min_size", "max_size", "trainable_backbone_layers", "box_detections_per_img"),
-        *("rpn_pre_nms_top_n_test", "rpn_post_nms_top_n_test", "rpn_score_thresh"),
-        *("box_score_thresh", "box_nms_thresh", "score_thresh", "nms_thresh", "detections_per_img"),
-        *("topk_candidates", "num_keypoints"),
-    }
-)
 #: torchvision's module for each task.
 _FOLDERS: dict[type[Task], Any] = {
     Task: models,
@@ -124,15 +102,11 @@ class TorchvisionZoo(Source):
             spec: A spec whose options are further keyword arguments of the builder, or `frozen_norm`.
 
         Raises:
-            NetworkError: If there is no such network, or torchvision refuses the options.
+            NetworkError: If there is no such network, an option is not on the list of
+                `torchvision_options`, or torchvision refuses the options.
         """
         name, options, kind = spec.name, spec.options, _task(spec.name)
-        strange = sorted(option for option in options if option not in _OPTIONS)
-        if strange:
-            raise NetworkError(
-                f"Cannot build {name} with {short(', '.join(strange), 1000)}: a network takes no such "
-                "option here, and weights are named with --weights."
-            )
+        check_builder_options(name, kind, options)
         wanted: dict[str, Any] = (
             {} if spec.num_classes is None else {"num_classes": spec.num_classes}
         )
@@ -140,14 +114,14 @@ class TorchvisionZoo(Source):
             wanted["init_weights"] = True  # torchvision warns if this is not given
         if isinstance(kind, _WITH_BACKBONE):
             wanted["weights_backbone"] = None  # the default would download them
-        wanted |= {key: value for key, value in options.items() if key != _FROZEN_NORM}
+        wanted |= {key: value for key, value in options.items() if key != FROZEN_NORM}
         try:
             network: nn.Module = models.get_model_builder(name)(weights=None, **wanted)
         except (TypeError, ValueError) as error:
             raise NetworkError(
                 f"Cannot build {name} with {short(str(wanted), 1000)}: {short(str(error), 1000)}"
             ) from error
-        if options.get(_FROZEN_NORM):
+        if options.get(FROZEN_NORM):
             _freeze_norms(network.get_submodule("backbone"))
         return network
 
@@ -221,7 +195,7 @@ def _options_with_weights(name: str, weights: WeightsEnum) -> dict[str, Option]:
     if name.startswith(("fcn_", "deeplabv3_")):
         options["aux_loss"] = True
     if isinstance(_task(name), Detection) and not name.endswith("_v2") and "ssd" not in name:
-        options[_FROZEN_NORM] = True
+        options[FROZEN_NORM] = True
     return options
 
 

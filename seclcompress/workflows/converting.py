@@ -13,10 +13,10 @@ from seclcompress import artefact, kernel
 from seclcompress.count import Count, check_rewritten, count_network
 from seclcompress.errors import UsageError
 from seclcompress.files import check_free, write_file
-from seclcompress.networks.weights import LoadedWeights, check_finite
+from seclcompress.networks.weights import Loaded, check_finite
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan
-from seclcompress.resolve import Located
+from seclcompress.resolve import Located, is_weights_file
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions import Fit
@@ -117,24 +117,36 @@ def convert(
     planned = plan_network(located, options=options, plan=plan, observer=observer)
     counted = count_network(planned.skeleton, planned.trace, planned.plan)
     check_rewritten(rewrite_network(planned.skeleton, planned.plan, seed=seed), counted)
-    built, loaded = None, LoadedWeights()
-    if output_dir is not None:  # loaded first: weights that do not fit need no plan of many lines
-        built, loaded = located.load(seed=seed)
-        check_finite(built.state_dict(), located.label)
+    built, loaded = _load(located, seed, observer, write=output_dir is not None)
     observer.decided(located.label, planned.plan, counted)
     _tell_without_kernel(planned.plan, observer)
     done = Converted(planned.plan, counted)
     if output_dir is not None and built is not None:
-        tell_weights(loaded, observer)
         fits = _rewrite(built, planned.plan, seed, start, observer)
         tell_frozen(built, observer)
         artefact.save(output_dir, built, _config(located, planned.plan, seed), overwrite=overwrite)
         observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
-        done = Converted(planned.plan, counted, output_dir, tuple(loaded.untrained), fits)
+        done = Converted(planned.plan, counted, output_dir, loaded.untrained, fits)
     if write_plan is not None:
         write_file(write_plan, planned.plan.to_json().encode())
         observer.message(f"Wrote the plan to {write_plan}.")
     return done
+
+
+def _load(
+    located: Located, seed: int, observer: Observer, *, write: bool
+) -> tuple[nn.Module | None, Loaded]:
+    """Loads the network and its weights before a plan is shown, so that misfits are said first.
+
+    A plan alone needs no weights; a file that was named is looked at all the same.
+    """
+    named = located.weights is not None and is_weights_file(located.weights)
+    if not write and not named:
+        return None, Loaded()
+    built, loaded = located.load(seed=seed)
+    check_finite(built.state_dict(), located.label)
+    tell_weights(loaded, observer)
+    return built, loaded
 
 
 def _tell_without_kernel(plan: Plan, observer: Observer) -> None:

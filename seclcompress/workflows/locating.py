@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from seclcompress.errors import UsageError
-from seclcompress.networks.weights import LoadedWeights
+from seclcompress.networks.weights import Loaded
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, locate
 
@@ -30,7 +30,7 @@ def find(
         network: A network as on the command line (see `resolve.locate`), a saved folder, or a located
             network.
         weights: A weights file, or torchvision's name of published weights.
-        weights_key: Where in the file the weights stand, such as `model_ema`; None to look for them.
+        weights_key: The place of the weights in a checkpoint; None to find it.
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         factory: The factory to trust if a saved folder was built by it: its code will run.
@@ -87,9 +87,8 @@ def tell_input_size(network: Located, observer: Observer) -> None:
         )
 
 
-def tell_weights(loaded: LoadedWeights, observer: Observer) -> None:
-    """Reports what was decided about weights, and the parameters for which they have no values."""
-    for words in loaded.notes:
+def tell_weights(loaded: Loaded, observer: Observer) -> None:
+    """Reports what was decided in the person's name when weights were loaded, in one line."""
+    words = loaded.words()
+    if words:
         observer.message(words)
-    if loaded.untrained:
-        observer.message(f"Fresh, for another number of classes: {', '.join(loaded.untrained)}.")

@@ -55,7 +55,7 @@ def locate_teacher(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."
         )
-    return guide
+    return replace(guide, weights_option="--teacher-weights")
 
 
 def view_of(teacher: Located, data: Data, *, by_order: bool, observer: Observer) -> View | None:

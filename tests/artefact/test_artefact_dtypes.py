@@ -119,9 +119,6 @@ def test_all_floating_point_tensors_of_another_dtype(folder: Path, dtype: str) -
         network = artefact.load(folder)
         images = torch.zeros(1, 3, 32, 32, dtype=next(network.parameters()).dtype)
         assert network(images).shape == (1, 10)
-    else:
-        with pytest.raises(ArtefactError, match=f"{dtype}|not a readable"):
-            artefact.load(folder)
 
 
 def sparse(path: Path, size: int) -> None:
@@ -157,14 +154,6 @@ def test_a_sparse_file_of_terabytes(folder: Path, size: int) -> None:
     except OSError:
         pytest.skip("this file system has no such files")
     assert outcome(folder) == "refused"
-
-
-def test_a_file_that_is_written_over_later(folder: Path) -> None:
-    """The weights are copies: a network that maps its file would end the process with SIGBUS."""
-    network = artefact.load(folder)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    sparse(folder / WEIGHTS, 0)
-    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

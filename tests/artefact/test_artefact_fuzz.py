@@ -333,7 +333,7 @@ def test_no_folder_makes_torchvision_fetch_weights(
         "options": {option: value},
     }
     (folder / "config.json").write_text(json.dumps({**content, "plan": None}))
-    with pytest.raises(NetworkError, match=f"with {option}: a network takes no such option here"):
+    with pytest.raises(NetworkError, match=f"with {option}: weights are named with --weights"):
         artefact.load(folder)
 
 

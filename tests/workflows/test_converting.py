@@ -101,7 +101,9 @@ def test_what_is_untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         observer=told,
     )
     assert done.untrained == ("fc.weight", "fc.bias")
-    assert told.messages[0] == "Fresh, for another number of classes: fc.weight, fc.bias."
+    assert told.messages[0] == (
+        "ResNet18_Weights.IMAGENET1K_V1: fresh, for another number of classes: fc.weight, fc.bias."
+    )
 
 
 def test_accuracy_becomes_the_teachers(tmp_path: Path) -> None:

@@ -1,89 +1,159 @@
-"""Loading weights into a network, either all of them or none."""
+"""Putting a file's weights into a network, all or none, and telling what was decided for it."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from seclcompress.errors import WeightsError
-from seclcompress.networks.weights.choosing import choose, with_versions
-from seclcompress.networks.weights.dtypes import converted, reason_to_refuse
-from seclcompress.torch_private import module_versions
+from seclcompress.errors import short
+from seclcompress.networks.weights.choice import Choice, choose
+from seclcompress.networks.weights.matching import Match
+from seclcompress.networks.weights.values import COUNTER, Cast, admit
+from seclcompress.torch_private import module_versions, set_module_versions
 
-#: A counter of batch norm that old files lack. torch's own strict loading does without it as well.
-_COUNTER = "num_batches_tracked"
-_LISTED = 4
+_NAMED = 3
 
 
 @dataclass(frozen=True)
-class LoadedWeights:
-    """What became of weights that were asked for.
+class Loaded:
+    """What was decided when weights were loaded.
 
     Attributes:
-        untrained: The names of the network's tensors that have no values from the file.
-        notes: Sentences on what was decided in the person's name.
+        source: Where the weights come from.
+        untrained: The network's names that keep their first values, because the weights have another
+            number of classes.
+        key: The place of the weights in the file; empty if they are the file's only content.
+        others: Places of averaged weights that fit as well.
+        is_averaged: Whether the weights that were taken are averaged over training.
+        prefix: What the file has before each name.
+        own_prefix: What the network has before each name and the file has not.
+        left_out: Names in the file that are no parameters of the network.
+        counters: How many counters of batches the file lacks.
+        casts: Changes of dtype.
+        option: The option with which a person names the place in the file.
     """
 
-    untrained: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    source: str = ""
+    untrained: tuple[str, ...] = ()
+    key: str = ""
+    others: tuple[str, ...] = ()
+    is_averaged: bool = False
+    prefix: str = ""
+    own_prefix: str = ""
+    left_out: tuple[str, ...] = ()
+    counters: int = 0
+    casts: tuple[Cast, ...] = ()
+    option: str = "--weights-key"
+
+    def words(self) -> str:
+        """One line on all that was decided in the person's name; empty if nothing was."""
+        parts = []
+        if self.key:
+            averaged = ", which is averaged over training," if self.is_averaged else ""
+            parts.append(f"the weights under '{self.key}'{averaged} were taken")
+        if self.others:
+            others = " or ".join(f"{self.option} {name}" for name in self.others)
+            parts.append(f"averaged weights are there too, for {others}")
+        if self.prefix:
+            parts.append(f"'{self.prefix}' was taken off each name")
+        if self.own_prefix:
+            parts.append(f"'{self.own_prefix}' was put before each name")
+        if self.left_out:
+            parts.append(f"left out, as it is none of the network's: {_few(self.left_out)}")
+        if self.counters:
+            parts.append(f"{COUNTER} is missing and starts at 0")
+        parts += [str(cast) for cast in self.casts]
+        if self.untrained:
+            parts.append(f"fresh, for another number of classes: {', '.join(self.untrained)}")
+        return f"{self.source}: {'; '.join(parts)}." if parts else ""
+
+
+def _few(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(short(name, 100) for name in names[:_NAMED]) + more
 
 
 def load_weights(
     network: nn.Module,
-    content: Mapping[str, Any],
+    content: Mapping[Any, Any],
     source: str,
     *,
     key: str | None = None,
     new_head: bool = False,
-) -> LoadedWeights:
+    option: str = "--weights-key",
+) -> Loaded:
     """Loads weights into a network, either all of them or none.
 
     Args:
-        network: The network; it keeps its dtype.
-        content: Tensors by parameter name, or a checkpoint that has them somewhere inside, possibly with
-            a prefix before every name.
+        network: The network; it keeps its dtypes.
+        content: Tensors by parameter name, or what a checkpoint holds: such dictionaries under keys like
+            `state_dict` or `model_ema`. What fits the network is taken. Prefixes that all names have,
+            such as that of DataParallel, are taken off.
         source: Where the weights come from, for messages.
-        key: Where in the checkpoint they stand; None to look for them.
+        key: The place of the weights in the checkpoint; None to find it.
         new_head: Allows the network's head to have another number of classes; its tensors then stay
             untrained.
+        option: The option with which a person names the place, for messages.
+
+    Returns:
+        What was decided.
 
     Raises:
-        WeightsError: If names or shapes differ (the message lists the first few), a tensor is of a kind
-            that the network does not take, or a value is not finite.
+        WeightsError: If nothing fits (the message lists what is wrong), several sets of weights fit
+            alike, a dtype or layout cannot become the network's, or a value is not finite.
     """
     own = network.state_dict()
-    chosen = choose(content, own, source, key)
-    state = chosen.state
-    odd = [name for name in own if name in state and own[name].shape != state[name].shape]
-    untrained = odd if new_head and _differ_in_classes(own, state, odd) else []
-    old = {name for name in own if name not in state and name.rpartition(".")[2] == _COUNTER}
-    complaints = [f"missing {name}" for name in own if name not in state and name not in old]
-    complaints += [f"unexpected {name}" for name in state if name not in own]
-    complaints += [
-        f"{name} has shape {_shape(state[name])} instead of {_shape(own[name])}"
-        for name in odd
-        if name not in untrained
-    ]
-    if not complaints:
-        reasons = {
-            name: reason_to_refuse(own[name], state[name]) for name in own.keys() & state.keys()
+    choice = choose(own, content, source, key=key, new_head=new_head, option=option)
+    match = choice.match
+    taken = {name: t for name, t in match.tensors.items() if name not in choice.untrained}
+    admitted, casts = admit(taken, own, source)
+    state = {name: admitted.get(name, value) for name, value in own.items()}
+    put_state(network, _with_versions(state, _versions(match)))
+    return _told(source, choice, casts, option)
+
+
+def _told(source: str, choice: Choice, casts: list[Cast], option: str) -> Loaded:
+    match = choice.match
+    return Loaded(
+        source,
+        untrained=choice.untrained,
+        key=match.key,
+        others=choice.others,
+        is_averaged=choice.is_averaged,
+        prefix=match.prefix,
+        own_prefix=match.own_prefix,
+        left_out=(*match.strays, *match.outside),
+        counters=len(match.counters),
+        casts=tuple(casts),
+        option=option,
+    )
+
+
+def _versions(match: Match) -> dict[str, Any]:
+    """The versions of modules that stand beside the chosen tensors, by the network's names."""
+    return {
+        f"{match.own_prefix}{f'{module}.'.removeprefix(match.prefix)}".removesuffix("."): {
+            "version": about["version"]
         }
-        complaints += [f"{name} {reasons[name]}" for name in own if reasons.get(name)]
-    if complaints:
-        listed = "; ".join(complaints[:_LISTED])
-        more = f"; and {len(complaints) - _LISTED} more" if len(complaints) > _LISTED else ""
-        hint = ""
-        if odd and len(complaints) == len(odd) and _differ_in_classes(own, state, odd):
-            hint = " If only the number of classes differs, say it with --num-classes."
-        raise WeightsError(f"{source} does not fit the network: {listed}{more}.{hint}")
-    fitting = {name: state[name] for name in state if name not in untrained}
-    values, notes = converted(own, fitting, source)
-    kept = {name: own[name] for name in (*untrained, *old)}
-    put_state(network, with_versions({**values, **kept}, module_versions(state)))
-    return LoadedWeights(untrained, chosen.notes + notes)
+        for module, about in module_versions(match.content).items()
+        if f"{module}.".startswith(match.prefix)
+        and isinstance(about, Mapping)
+        and type(about.get("version")) is int
+    }
+
+
+def _with_versions(
+    state: Mapping[str, Tensor], versions: Mapping[str, Any]
+) -> OrderedDict[str, Tensor]:
+    """An ordered dictionary of the tensors, with the modules' versions beside them, as torch has it."""
+    versioned = OrderedDict(state)
+    if versions:
+        set_module_versions(versioned, versions)
+    return versioned
 
 
 def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
@@ -102,31 +172,4 @@ def put_state(network: nn.Module, state: Mapping[str, Tensor], *, assign: bool =
         RuntimeError: If names or shapes differ.
     """
     versions = module_versions(state) or module_versions(network.state_dict())
-    network.load_state_dict(with_versions(state, versions), assign=assign)
-
-
-def _differ_in_classes(
-    own: Mapping[str, Tensor], state: Mapping[str, Tensor], odd: list[str]
-) -> bool:
-    """Whether the tensors of other shapes are heads that differ only in their number of classes.
-
-    The network's last matrix must be among them.
-
-    Args:
-        own: The network's tensors.
-        state: The file's tensors.
-        odd: The names of the tensors of other shapes.
-    """
-    if not odd:
-        return True
-    matrices = [key for key, value in own.items() if value.dim() > 1]
-    if not matrices:
-        return False
-    last = matrices[-1]
-    numbers = {(own[key].shape[0], state[key].shape[0]) for key in odd if own[key].dim() > 0}
-    rest_fits = all(own[key].shape[1:] == state[key].shape[1:] for key in odd)
-    return last in odd and len(numbers) == 1 and rest_fits
-
-
-def _shape(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "scalar"
+    network.load_state_dict(_with_versions(state, versions), assign=assign)
