@@ -11,6 +11,8 @@ from seclcompress.plan.layers import matches
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions.site import CONVOLUTION_KINDS
 
+#: Classifiers of one network; a detector with six sizes of maps has twelve.
+_MOST_MAKERS = 16
 NOT_RUN = "it does not run in eval mode, so it has no size to plan for"
 
 
@@ -33,7 +35,10 @@ def ends(
     """
     first = [name for name in ran if isinstance(found[name], CONVOLUTION_KINDS)][:1]
     linears = [name for name in ran if isinstance(found[name], nn.Linear)]
-    last = [name for name in dict.fromkeys(ran) if name in makers] or linears[-1:]
+    made = [name for name in dict.fromkeys(ran) if name in makers]
+    if len(made) > _MOST_MAKERS:  # features: a sum of what most blocks made
+        made = []
+    last = made or linears[-1:]
     kept: dict[str, str] = {}
     if not options.stem:
         kept |= dict.fromkeys(first, "the stem (the first convolution); --stem rewrites it too")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import UsageError
@@ -46,6 +46,18 @@ class StructuredLayer(nn.Module, ABC):
     @planned_execution.setter
     @abstractmethod
     def planned_execution(self, value: str) -> None: ...
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Refuses torch.jit.script in words; torch asks every module for this method before it compiles.
+
+        Raises:
+            TypeError: Always.
+        """
+        # Plain layers could be returned, but torch would put them into the person's own network.
+        raise TypeError(
+            f"TorchScript cannot compile a {type(self).__name__}, which chooses between executions. "
+            "Script seclcompress.to_plain(network)."
+        )
 
     @abstractmethod
     def to_plain(self) -> nn.Module:
@@ -172,7 +184,16 @@ class StructuredConv(StructuredLayer):
         """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size).
 
         Like torch's convolutions, it also takes a single image without a batch dimension.
+
+        Raises:
+            TypeError: If torch.fx traces into it.
         """
+        given: object = x
+        if isinstance(given, fx.Proxy):
+            raise TypeError(
+                f"torch.fx cannot trace into a {type(self).__name__}, which chooses between executions. "
+                "Trace seclcompress.to_plain(network), or make StructuredLayer a leaf of the tracer."
+            )
         if x.dim() == len(self.kernel_size) + 1:
             return self.convolve(x.unsqueeze(0)).squeeze(0)
         return self.convolve(x)

@@ -21,6 +21,7 @@ from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions import Fit
 from seclcompress.workflows.frozen import tell_frozen
+from seclcompress.workflows.hints import tell_hints
 from seclcompress.workflows.locating import Network, find, tell_weights
 from seclcompress.workflows.planning import plan_network
 
@@ -116,6 +117,7 @@ def convert(
         )
     planned = plan_network(located, options=options, plan=plan, observer=observer)
     counted = count_network(planned.skeleton, planned.trace, planned.plan)
+    tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer)
     check_rewritten(rewrite_network(planned.skeleton, planned.plan, seed=seed), counted)
     built, loaded = _load(located, seed, observer, write=output_dir is not None)
     observer.decided(located.label, planned.plan, counted)

@@ -10,6 +10,7 @@ from seclcompress.count import Count, count_network
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan
 from seclcompress.settings.planning import PlanOptions
+from seclcompress.workflows.hints import tell_hints
 from seclcompress.workflows.locating import Network
 from seclcompress.workflows.planning import Planned, plan_network
 
@@ -85,6 +86,7 @@ def count(
         observer=observer,
     )
     counted = count_network(planned.skeleton, planned.trace, planned.plan)
+    tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer or Observer())
     verified: dict[str, int] = {}
     if verify:
         from seclcompress import witness  # it imports fvcore, which only --verify needs
