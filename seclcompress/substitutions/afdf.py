@@ -1,8 +1,8 @@
 """AFDF: a depthwise convolution followed by a stack of complex diagonals and Fourier transforms.
 
-Moczulski et al., "ACDC: A Structured Efficient Linear Layer", ICLR 2016, section 3: the complex layers with
-which the theory of ACDC is proved. Inputs and outputs are real here: the numbers between the layers are
-complex, and the real part is taken once, at the end of the stack:
+Moczulski et al., "ACDC: A Structured Efficient Linear Layer", ICLR 2016, section 3: the complex layers
+with which the theory of ACDC is proved. Inputs and outputs are real here: the numbers between the
+layers are complex, and the real part is taken once, at the end of the stack:
 
     y = fold( Re( expand(x) · Π_l A_l F D_l F⁻¹ P ) )
 """

@@ -5,9 +5,9 @@ paper's research log and, as "Linear ShuffleNet", in its successors:
 
     y = x · B_1 S B_2 S … B_L
 
-`B_l` is block-diagonal with g blocks, a grouped 1×1 convolution. `S` splits the channels into g parts and
-interleaves them; for two groups it is the riffle. All channels between the maps are as many as the fewer of
-inputs and outputs.
+`B_l` is block-diagonal with g blocks, a grouped 1×1 convolution. `S` splits the channels into g parts
+and interleaves them; for two groups it is the riffle. Between the maps there are as many channels as the
+fewer of inputs and outputs.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ class ShuffleSubstitution(Substitution):
     def cost(self, site: Site, config: ShuffleConfig) -> LayerCost:
         """`k²·c_in + (c_in·m + (L − 2)m² + m·c_out) ÷ g` parameters, m = min(c_in, c_out).
 
-        One map has `c_in·c_out ÷ g`. Run one after another, the maps take as many Mult-Adds per position.
+        One map has `c_in·c_out ÷ g`. Run one after another, the maps take as many Mult-Adds per
+        position.
         """
         conv = site.convolution
         weights = sum(a * b for a, b in pairwise(_widths(conv, config))) // config.groups

@@ -104,10 +104,10 @@ class Form:
     def mult_adds(self, length: int) -> int:
         """Mult-Adds at one position by fast transforms.
 
-        With the DCT `L(4N + 2N(b − 1) + 5N log₂ N)`: the paper's formula, where a block takes b Mult-Adds
-        for an entry instead of one. With the Fourier transform `L(8Nb + 10N log₂ N)`: a complex product
-        takes four Mult-Adds, and a complex transform as much as two real ones. A layer's figure is
-        rounded up.
+        With the DCT `L(4N + 2N(b − 1) + 5N log₂ N)`: the paper's formula, where a block takes b
+        Mult-Adds for an entry instead of one. With the Fourier transform `L(8Nb + 10N log₂ N)`: a
+        complex product takes four Mult-Adds, and a complex transform as much as two real ones. A
+        layer's figure is rounded up.
         """
         if self.fourier:
             transforms = math.ceil(10 * length * math.log2(length))
@@ -205,24 +205,18 @@ class SpectralPointwise(FactoredPointwise):
             if form.block > 1:
                 a, d = a.mT, d.mT
         for a_l, d_l in zip(a, d, strict=True):
-            if behind:
-                y = self._product(y, a_l)
-            else:
-                y = self.between(y, inverse=inverse)
+            y = self._times(y, a_l) if behind else self.between(y, inverse=inverse)
             y = self._there(y, transposed, by_matrix)
             if form.extra_riffle and behind:
                 y = unriffle(y) if inverse else riffle(y)
-            y = self._product(y, d_l)
+            y = self._times(y, d_l)
             if form.extra_riffle and not behind:
                 y = unriffle(y) if inverse else riffle(y)
             y = self._there(y, not transposed, by_matrix, back=True)
-            if behind:
-                y = self.between(y, inverse=inverse)
-            else:
-                y = self._product(y, a_l)
+            y = self.between(y, inverse=inverse) if behind else self._times(y, a_l)
         return y.real if form.fourier else y
 
-    def _product(self, y: Tensor, factor: Tensor) -> Tensor:
+    def _times(self, y: Tensor, factor: Tensor) -> Tensor:
         block = self.form.block
         if block == 1:
             return y * factor
@@ -246,7 +240,8 @@ class SpectralPointwise(FactoredPointwise):
         """
         form = self.form
         vector = vector_cost(self.length, form.depth, fused=self.fused(self.a.dtype))
-        vector = vector * (2 if form.fourier else 1) + 2 * form.depth * self.length * form.block
+        vector *= 2 if form.fourier else 1
+        vector += 2 * form.depth * self.length * (form.block - 1)
         narrower = min(self.in_channels, self.out_channels)
         matrix = narrower * vector + positions * self.in_channels * self.out_channels
         return "fast" if positions * vector < matrix else "dense"

@@ -37,8 +37,9 @@ def initial_factors(conv: Convolution, form: Form, init: Init = "signs") -> tupl
     energy = _energy(conv, length, form, init)
     # The gain is spread evenly over the 2L factors, so that all start with similar values.
     values *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * form.depth))
-    a, d = values.to(conv.weight.device, conv.weight.dtype)
-    return a.clone(), d.clone()
+    # QR leaves its columns side by side in memory, which no file of weights may have.
+    values = values.to(conv.weight.device, conv.weight.dtype).contiguous()
+    return values[0].clone(), values[1].clone()
 
 
 def _drawn(shape: tuple[int, ...], form: Form, init: Init) -> Tensor:
@@ -74,6 +75,7 @@ def _energy(conv: Convolution, length: int, form: Form, init: Init) -> float:
         )
         counts = torch.unique(pairs, return_counts=True)[1]
         return float(counts.square().sum()) / conv.out_channels
-    # The entries of a random-looking orthogonal N×N matrix have variance 1/N, the real parts of a unitary
-    # one's half of that. `expand` and `fold` make every entry of W the sum of (N ÷ out)(N ÷ in) of them.
+    # The entries of a random-looking orthogonal N×N matrix have variance 1/N, the real parts of a
+    # unitary one's half of that. `expand` and `fold` make every entry of W the sum of (N ÷ out)(N ÷ in)
+    # of them.
     return length / conv.out_channels / (2 if form.fourier else 1)
