@@ -70,7 +70,8 @@ def test_untrained_it_is_unitary_before_the_real_part(block: int) -> None:
     conv = nn.Conv1d(16, 16, 1, bias=False, dtype=torch.float64)
     nn.init.normal_(conv.weight, std=1 / 16)
     built = AFDF.build(conv, AFDF.config({"depth": 2, "block": block})).pointwise
-    a, d = (torch.view_as_complex(x.detach()) for x in (built.a, built.d))
+    a, d = (built.form.factors(x.detach()) for x in (built.a, built.d))
+    assert a.shape == ((2, 16) if block == 1 else (2, 4, 4, 4))
     for factors in (a, d):
         if block == 1:
             sizes = factors.abs()

@@ -115,9 +115,28 @@ class Form:
         return stack_mult_adds(length, self.depth) + 2 * self.depth * length * (self.block - 1)
 
     def shape(self, length: int) -> tuple[int, ...]:
-        """The shape of A, and of D: (L, N), or (L, N ÷ b, b, b); with a last 2 for complex numbers."""
-        sides = (length,) if self.block == 1 else (length // self.block, self.block, self.block)
-        return (self.depth, *sides, *((2,) if self.fourier else ()))
+        """The shape of A, and of D, as they are stored: (L, N), or (L, N, numbers of a row).
+
+        A row of a block has b numbers, or 2b where they are complex: real and imaginary parts in turns.
+        (torch's channels_last layout wants tensors of four dimensions permuted and refuses five.)
+        """
+        row = self.block * (2 if self.fourier else 1)
+        return (self.depth, length) if row == 1 else (self.depth, length, row)
+
+    def factors(self, stored: Tensor) -> Tensor:
+        """A, or D, as it multiplies, from how it is stored.
+
+        Args:
+            stored: Shape `shape(N)`, float32 or float64.
+
+        Returns:
+            Diagonals of shape (L, N), or blocks of shape (L, N ÷ b, b, b), complex if T is Fourier's.
+        """
+        if self.fourier:
+            stored = torch.view_as_complex(stored.unflatten(-1, (-1, 2)).contiguous())
+        if self.block == 1:
+            return stored.squeeze(-1) if self.fourier else stored
+        return stored.unflatten(1, (-1, self.block))
 
     def between(self, length: int, device: torch.device | str = "cpu") -> Permutation:
         """The permutation P, without its inversion."""
@@ -198,8 +217,7 @@ class SpectralPointwise(FactoredPointwise):
         form = self.form
         behind = (form.order == "transposed") == transposed
         inverse = form.inverse_riffle != transposed
-        if form.fourier:
-            a, d = torch.view_as_complex(a), torch.view_as_complex(d)
+        a, d = form.factors(a), form.factors(d)
         if transposed:
             a, d = a.flip(0), d.flip(0)
             if form.block > 1:

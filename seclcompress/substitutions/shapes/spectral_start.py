@@ -33,33 +33,37 @@ def initial_factors(conv: Convolution, form: Form, init: Init = "signs") -> tupl
     if conv.weight.is_meta:  # needs no values, and a stranger's file may ask for a huge stack
         a, d = torch.empty(shape, dtype=conv.weight.dtype, device="meta")
         return a.clone(), d.clone()
-    values = _drawn(shape, form, init)
+    values = _drawn((2, form.depth, length), form, init)
     energy = _energy(conv, length, form, init)
     # The gain is spread evenly over the 2L factors, so that all start with similar values.
     values *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * form.depth))
-    # QR leaves its columns side by side in memory, which no file of weights may have.
-    values = values.to(conv.weight.device, conv.weight.dtype).contiguous()
+    # QR leaves its columns side by side in memory, which no file of weights may have: hence contiguous.
+    values = values.to(conv.weight.device, conv.weight.dtype).contiguous().reshape(shape)
     return values[0].clone(), values[1].clone()
 
 
-def _drawn(shape: tuple[int, ...], form: Form, init: Init) -> Tensor:
+def _drawn(size: tuple[int, int, int], form: Form, init: Init) -> Tensor:
+    """Draws 2 · L · N entries, or blocks for as many rows, in float64."""
+    two, depth, length = size
+    block = form.block
+    blocks = (two, depth, length // block, block, block)
     if init == "paper":
-        middle = 1.0 if form.block == 1 else torch.eye(form.block, dtype=torch.float64)
-        return middle + 0.01 * torch.randn(shape, dtype=torch.float64)
-    if form.block > 1:
-        return _random_orthogonal(shape, form.fourier)
+        noise = 0.01 * torch.randn(size if block == 1 else blocks, dtype=torch.float64)
+        return noise + (1.0 if block == 1 else torch.eye(block, dtype=torch.float64))
+    if block > 1:
+        return _random_orthogonal(blocks, form.fourier)
     if form.fourier:
-        angles = 2 * math.pi * torch.rand(shape[:-1], dtype=torch.float64)
+        angles = 2 * math.pi * torch.rand(size, dtype=torch.float64)
         return torch.stack([angles.cos(), angles.sin()], dim=-1)
-    return (torch.randint(0, 2, shape, dtype=torch.float64) * 2 - 1).clone()
+    return torch.randint(0, 2, size, dtype=torch.float64) * 2 - 1
 
 
 def _random_orthogonal(shape: tuple[int, ...], fourier: bool) -> Tensor:
     """Draws evenly among all orthogonal, or unitary, blocks (Mezzadri, 2007)."""
-    normal = torch.randn(shape, dtype=torch.float64)
-    q, r = torch.linalg.qr(torch.view_as_complex(normal) if fourier else normal)
+    dtype = torch.complex128 if fourier else torch.float64
+    q, r = torch.linalg.qr(torch.randn(shape, dtype=dtype))
     q = q * torch.sgn(r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)
-    return torch.view_as_real(q).clone() if fourier else q
+    return torch.view_as_real(q) if fourier else q
 
 
 def _energy(conv: Convolution, length: int, form: Form, init: Init) -> float:
