@@ -123,7 +123,9 @@ def convert(
         tell_untrained(untrained, observer)
         fits = _rewrite(built, planned.plan, seed, start, observer)
         tell_frozen(built, observer)
-        artefact.save(output_dir, built, _config(located, planned.plan, seed), overwrite=overwrite)
+        artefact.save(
+            output_dir, built, config_of(located, planned.plan, seed), overwrite=overwrite
+        )
         observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
         done = Converted(planned.plan, counted, output_dir, tuple(untrained), fits)
     if write_plan is not None:
@@ -163,7 +165,8 @@ def _rewrite(
     return fits
 
 
-def _config(located: Located, plan: Plan, seed: int) -> artefact.ArtefactConfig:
+def config_of(located: Located, plan: Plan, seed: int) -> artefact.ArtefactConfig:
+    """The configuration of a converted network's folder."""
     before = located.config
     metrics = before.metrics if before else {}
     return artefact.ArtefactConfig(
