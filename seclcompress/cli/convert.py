@@ -119,7 +119,13 @@ def _extra_riffle(asked: Asked, given: list[str]) -> bool | None:
     options = asked.options
     config = {} if options is None else options.config
     if options is not None:
-        given += [f"--{name}" for name in sorted(options.model_fields_set - {"config"})]
+        fresh = type(options)()
+        names = [name for name in type(options).model_fields if name != "config"]
+        given += [
+            f"--{name.replace('_', '-')}"
+            for name in names
+            if getattr(options, name) != getattr(fresh, name)
+        ]
     given += [f"--option {name}" for name in config if name != "extra_riffle"]
     if given:
         raise UsageError(

@@ -1,17 +1,19 @@
 """Checkpoints of the SECL authors' programs, in terms of ours.
 
-`pytorch-acdc` (gngdb) and `deficient-efficient` (BayesWatch) save a dictionary with the network's tensors
-under `net`. Here their names are read, and nothing else of the file. Of a wide residual network these are
+`pytorch-acdc` (gngdb) and `deficient-efficient` (BayesWatch) save a dictionary with the network's
+tensors under `net`. Their names are read here, and nothing else of the file. Those of a wide residual
+network are
 
     conv1, block<G>.0.layer.<i>.{bn1, conv1, bn2, conv2, convShortcut}, bn1, fc
 
-A convolution that they replaced has `grouped.weight`, its depthwise filters, and `….layers.<l>.A` and `.D`,
-each of shape N×1: their `FastStackedConvACDC`, which computes
+A convolution that they replaced has `grouped.weight`, its depthwise filters, and `….layers.<l>.A` and
+`.D`, each of shape N×1: their `FastStackedConvACDC`, which computes
 
     y = x · P C D_K C⁻¹ A_K · … · P C D_1 C⁻¹ A_1
 
-(or with a riffle between D and C⁻¹, which no file tells). That is our stack in the order `transposed`, with
-the layers counted from the other end. `….A` and `….D` without a number are one `ConvACDC`, which has no P.
+or has a riffle between D and C⁻¹ as well, which no file tells. That is our stack in the order
+`transposed`, with the layers counted from the other end. `….A` and `….D` without a number are one
+`ConvACDC`, which has no P.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from seclcompress.errors import WeightsError
 from seclcompress.torch_private import module_versions, set_module_versions
 
 _LARGEST_HEADER = 2 * 2**20  # bytes; the largest torchvision network has a header of 0.1 MB
-_PICKLED = (".pth", ".pt")
+_PICKLED = (".pth", ".pt", ".t7")
 #: The keys under which training scripts put the weights in a checkpoint.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_ema", "net")
 

@@ -36,7 +36,8 @@ def import_secl(
 
     Args:
         network: The wide residual network that the checkpoint is of, such as `wrn40_2`.
-        checkpoint: A file of pytorch-acdc or deficient-efficient, with the network's tensors under `net`.
+        checkpoint: A file of pytorch-acdc or deficient-efficient, with the network's tensors under
+            `net`.
         output_dir: The folder to write.
         extra_riffle: Whether the network ran with a riffle between the transforms of each ACDC layer,
             which the file does not tell; None for no, which is then reported.
@@ -106,8 +107,8 @@ def _check_stacks(
             )
         if outputs % inputs:
             raise WeightsError(
-                f"{source}: {name} maps {inputs} to {outputs} channels. Theirs and ours agree only where "
-                "the outputs are a multiple of the inputs: they repeat or add up other channels."
+                f"{source}: {name} maps {inputs} to {outputs} channels. Theirs and ours agree only "
+                "where the outputs are a multiple of the inputs: they repeat or add up other channels."
             )
 
 
