@@ -16,7 +16,7 @@ AFDF = substitutions.get("afdf")
 
 
 class TestAfdf(SplitPromises, FactoredPromises):
-    family = AFDF
+    family = substitutions.get("afdf")
     cases = (
         {"depth": 2},
         {},

@@ -19,7 +19,7 @@ SHUFFLE = substitutions.get("shuffle")
 
 
 class TestShuffle(SplitPromises, FactoredPromises):
-    family = SHUFFLE
+    family = substitutions.get("shuffle")
     cases = (
         {"groups": 2},
         {"layers": 1, "groups": 2},
