@@ -418,3 +418,19 @@ def test_filters_from_diagonals_start_with_norm_one(size: int) -> None:
     c, _, _ = _matrices(size)
     expected = torch.diag(a) @ c @ torch.diag(d) @ c.mT
     torch.testing.assert_close(filters[3, 0], expected)
+
+
+def test_a_strangers_blocks_do_not_fill_the_memory() -> None:
+    """A layer of 1,000 numbers has values even in a skeleton; 2 · 1024 · 1000 · 1000 would take 16 GB."""
+    acdc = substitutions.get("acdc")
+    conv = nn.Conv1d(1, 1000, 1)
+    assert acdc.refuse(conv, acdc.config({"depth": 1024, "block": 1000})) == (
+        "1024 layers with blocks of 1000 have 2,048,000,000 numbers, more than 4 matrices of 1000×1000"
+    )
+    huge = nn.Conv1d(1, 2**20, 1, device="meta")
+    for options in ({"depth": 1024, "permutation": "random"}, {"depth": 1024, "block": 1024}):
+        built = acdc.build(huge, acdc.config(options))
+        assert all(p.is_meta for p in built.parameters())
+        assert acdc.cost(Site(huge, {}), acdc.config(options)).parameters == sum(
+            p.numel() for p in built.parameters()
+        )

@@ -96,4 +96,7 @@ def test_too_large_blocks_are_refused() -> None:
     assert AFDF.refuse(conv, AFDF.config({"block": 17})) == (
         "blocks of 17 are larger than its 16 channels"
     )
-    assert AFDF.refuse(conv, AFDF.config({"block": 16})) is None
+    assert AFDF.refuse(conv, AFDF.config({"block": 16, "depth": 1})) is None
+    assert AFDF.refuse(conv, AFDF.config({"block": 16, "depth": 2})) == (
+        "2 layers with blocks of 16 have 2,048 numbers, more than 4 matrices of 16×16"
+    )

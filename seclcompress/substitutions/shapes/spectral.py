@@ -45,6 +45,8 @@ from seclcompress.transforms import (
 Order: TypeAlias = Literal["acdc", "transposed"]
 #: The search for a fast length would take too long beyond.
 WIDEST = 2**20
+#: Blocks may have as many numbers as so many N×N matrices; fewer than one would be useful.
+_MOST_MATRICES = 4
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,13 @@ class Form:
             return f"it has {widest(conv):,} channels; a stack takes at most {WIDEST:,}"
         if self.block > widest(conv):
             return f"blocks of {self.block} are larger than its {widest(conv)} channels"
+        length = self.length(conv)
+        # A stranger's file must not make a small layer fill the memory.
+        if self.block > 1 and self.parameters(length) > _MOST_MATRICES * length**2:
+            return (
+                f"{self.depth} layers with blocks of {self.block} have {self.parameters(length):,} numbers, "
+                f"more than {_MOST_MATRICES} matrices of {length}×{length}"
+            )
         return None
 
     def note(self, conv: Convolution) -> str:

@@ -1,7 +1,7 @@
 """Split: depthwise filters A C D C⁻¹, with six parameters for the nine weights of a 3×3 filter.
 
-The SECL paper's SECL-LR has such filters, and ACDC on the channels: `acdc` with `depthwise=acdc`. Here the
-channels have a plain matrix, so that only the part for space is new.
+The SECL paper's SECL-LR has such filters, and ACDC on the channels: `acdc` with `depthwise=acdc`. Here
+the channels have a plain matrix, so that only the part for space is new.
 """
 
 from __future__ import annotations
