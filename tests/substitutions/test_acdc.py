@@ -421,7 +421,7 @@ def test_filters_from_diagonals_start_with_norm_one(size: int) -> None:
 
 
 def test_a_strangers_blocks_do_not_fill_the_memory() -> None:
-    """A layer of 1,000 numbers has values even in a skeleton; 2 · 1024 · 1000 · 1000 would take 16 GB."""
+    """A layer of 1,000 numbers has values even in a skeleton; 2 · 1024 · 1000² would take 16 GB."""
     acdc = substitutions.get("acdc")
     conv = nn.Conv1d(1, 1000, 1)
     assert acdc.refuse(conv, acdc.config({"depth": 1024, "block": 1000})) == (

@@ -92,8 +92,9 @@ class Form:
         # A stranger's file must not make a small layer fill the memory.
         if self.block > 1 and self.parameters(length) > _MOST_MATRICES * length**2:
             return (
-                f"{self.depth} layers with blocks of {self.block} have {self.parameters(length):,} numbers, "
-                f"more than {_MOST_MATRICES} matrices of {length}×{length}"
+                f"{self.depth} layers with blocks of {self.block} have "
+                f"{self.parameters(length):,} numbers, more than {_MOST_MATRICES} matrices of "
+                f"{length}×{length}"
             )
         return None
 
