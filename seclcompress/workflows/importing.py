@@ -118,7 +118,7 @@ def _plan(
     """The plan with exactly the checkpoint's stacks, also where they are larger than the original."""
     configs = {k: s.config(extra_riffle=extra_riffle) for k, s in found.stacks.items()}
     assign = [Assignment(pattern=k, substitution="acdc", config=c) for k, c in configs.items()]
-    options = PlanOptions(assign=tuple(assign), only=tuple(configs), stem=True)
+    options = PlanOptions(assign=tuple(assign), only=tuple(configs))
     plan = make_plan(skeleton, trace, options, may_be_empty=True)
     layers = [
         layer.model_copy(

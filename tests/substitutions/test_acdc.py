@@ -434,3 +434,35 @@ def test_a_strangers_blocks_do_not_fill_the_memory() -> None:
         assert acdc.cost(Site(huge, {}), acdc.config(options)).parameters == sum(
             p.numel() for p in built.parameters()
         )
+
+
+@pytest.mark.parametrize("family", ["acdc", "afdf"])
+@pytest.mark.parametrize("block", [1, 3])
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (9, 9)])
+def test_the_matrix_is_made_from_its_narrower_side(
+    family: str, block: int, shape: tuple[int, int]
+) -> None:
+    """Where there are fewer outputs the transposed stack makes it, which has transposed blocks."""
+    torch.manual_seed(0)
+    chosen = substitutions.get(family)
+    options = {"depth": 2, "block": block, "permutation": "random", "permutation_seed": 1}
+    conv = nn.Conv1d(*shape, 1, bias=False, dtype=torch.float64)
+    pointwise = chosen.build(conv, chosen.config(options)).pointwise
+    x = torch.eye(shape[0], dtype=torch.float64)
+    torch.testing.assert_close(pointwise.make_weight().mT, pointwise.transform(x))
+
+
+def test_only_the_papers_form_counts_as_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seclcompress.kernel.supports", lambda n, dtype, device: True)
+    acdc = substitutions.get("acdc")
+    for options, fused in (
+        ({}, True),
+        ({"depthwise": "acdc", "init": "paper"}, True),
+        ({"extra_riffle": True}, False),
+        ({"permutation": "none"}, False),
+        ({"inverse_riffle": True}, False),
+        ({"order": "transposed"}, False),
+        ({"block": 2}, False),
+    ):
+        pointwise = acdc.build(nn.Conv2d(8, 8, 3), acdc.config({"depth": 2, **options})).pointwise
+        assert pointwise.fused(torch.float32) is fused
