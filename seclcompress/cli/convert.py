@@ -34,6 +34,15 @@ def convert(
     input_size: o.InputSizeOption = None,
     num_classes: o.NumClassesOption = None,
     asked: Asked,
+    from_secl: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-secl",
+            metavar="FILE",
+            help="Take over a trained network of the SECL authors' programs (pytorch-acdc, "
+            "deficient-efficient): a checkpoint of this wrn<depth>_<width>.",
+        ),
+    ] = None,
     write_plan: Annotated[
         Path | None, typer.Option("--write-plan", metavar="FILE", help="Write the plan as JSON.")
     ] = None,
@@ -64,6 +73,28 @@ def convert(
     size = o.parse_input_size(input_size)
     from seclcompress import workflows
 
+    if from_secl is not None:
+        late = {
+            "--weights": weights,
+            "--input-size": input_size,
+            "--plan": asked.plan,
+            "--write-plan": write_plan,
+            "--dry-run": dry_run or None,
+            "--factory": factory,
+            "--start": None if start is Start.random else start,
+        }
+        extra_riffle = _extra_riffle(asked, [flag for flag, value in late.items() if value])
+        assert output_dir is not None
+        workflows.import_secl(
+            network,
+            from_secl,
+            output_dir,
+            extra_riffle=extra_riffle,
+            num_classes=num_classes,
+            overwrite=overwrite,
+            observer=_Tables(),
+        )
+        return
     workflows.convert(
         network,
         None if dry_run else output_dir,
@@ -81,6 +112,31 @@ def convert(
         overwrite=overwrite,
         observer=_Tables(),
     )
+
+
+def _extra_riffle(asked: Asked, given: list[str]) -> bool | None:
+    """What `--option extra_riffle=…` says, the only planning option that a checkpoint leaves open."""
+    from seclcompress import substitutions
+
+    options = asked.options
+    config = {} if options is None else options.config
+    if options is not None:
+        fresh = type(options)()
+        names = [name for name in type(options).model_fields if name != "config"]
+        given += [
+            f"--{name.replace('_', '-')}"
+            for name in names
+            if getattr(options, name) != getattr(fresh, name)
+        ]
+    given += [f"--option {name}" for name in config if name != "extra_riffle"]
+    if given:
+        raise UsageError(
+            f"--from-secl: the file decides what {', '.join(given)} would. Only --option "
+            "extra_riffle=true or =false may be said beside it."
+        )
+    if "extra_riffle" not in config:
+        return None
+    return bool(substitutions.get("acdc").config(config).model_dump()["extra_riffle"])
 
 
 class _Tables(Drawing):

@@ -5,29 +5,33 @@ SECL: "Training Structured Efficient Convolutional Layers", 2018. ACDC: Moczulsk
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, model_validator
+from torch import Tensor
+from typing_extensions import Self
 
 from seclcompress import kernel
 from seclcompress.cost import EXECUTIONS, LayerCost
-from seclcompress.stack import (
-    apply_stack,
-    stack_matrix,
-    stack_mult_adds,
-    stack_parameters,
-    vector_cost,
-)
+from seclcompress.stack import apply_stack, stack_matrix
 from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
-from seclcompress.substitutions.shapes import FactoredPointwise, SplitConv, split_cost, white_gain
+from seclcompress.substitutions.shapes import SplitConv, split_cost
+from seclcompress.substitutions.shapes.diagonal_filters import (
+    DiagonalFilters,
+    filter_parameters,
+    refuse_filters,
+)
+from seclcompress.substitutions.shapes.permutation import PermutationKind, check_seed
 from seclcompress.substitutions.shapes.precision import without_autocast
+from seclcompress.substitutions.shapes.spectral import (
+    Form,
+    Order,
+    SpectralPointwise,
+    at_least_float32,
+)
+from seclcompress.substitutions.shapes.spectral_start import Init, initial_factors
 from seclcompress.substitutions.site import Convolution, Site
-from seclcompress.transforms import next_fast_length, riffle
-
-_WIDEST = 2**20
 
 
 class AcdcConfig(SubstitutionConfig):
@@ -39,60 +43,77 @@ class AcdcConfig(SubstitutionConfig):
         init: Initial values of A and D. `signs`: independent random signs, which make the stack
             exactly orthogonal, with entries that look Gaussian. `paper`: A, D ~ N(1, 0.01²), which
             makes the stack almost a channel permutation.
+        permutation: What permutes the channels behind every layer: the riffle, a fixed random
+            permutation, the same in every layer, or nothing. The fused kernel knows the riffle.
+        permutation_seed: The seed of `permutation=random`.
+        inverse_riffle: Inverts all permutations. So the authors' layers on vectors (`LinearACDC`) have
+            it.
+        order: The order of a layer's factors: `acdc` is A C D C⁻¹ P, as in the paper; `transposed` is
+            P C D C⁻¹ A, as in the authors' later code (`ConvACDC`).
+        block: The size b of the blocks of A and D, which are diagonals for b = 1. 2NLb parameters.
+        depthwise: The filters before the stack: `full`, or `acdc`, which makes each k × k filter
+            from 2k numbers (SECL-LR).
     """
 
     depth: int = Field(default=12, ge=1, le=1024)
     extra_riffle: bool = False
-    init: Literal["signs", "paper"] = "signs"
+    init: Init = "signs"
+    permutation: PermutationKind = "riffle"
+    permutation_seed: int = Field(default=0, ge=0, lt=2**32)
+    inverse_riffle: bool = False
+    order: Order = "acdc"
+    block: int = Field(default=1, ge=1, le=1024)
+    depthwise: Literal["full", "acdc"] = "full"
+
+    @model_validator(mode="after")
+    def _seed_of_something(self) -> Self:
+        check_seed(self.permutation, self.permutation_seed)
+        return self
+
+    def form(self) -> Form:
+        """What the layers of the stack look like."""
+        return Form(
+            depth=self.depth,
+            block=self.block,
+            order=self.order,
+            permutation=self.permutation,
+            permutation_seed=self.permutation_seed,
+            extra_riffle=self.extra_riffle,
+            inverse_riffle=self.inverse_riffle,
+        )
 
 
-class AcdcPointwise(FactoredPointwise):
+class AcdcPointwise(SpectralPointwise):
     """A stack of ACDC layers that maps the channels at every position.
 
-    Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        bias: The initial bias, or None.
-        a: The initial diagonals A, shape (depth, N).
-        d: The initial diagonals D, shape (depth, N).
-        extra_riffle: As in `AcdcConfig`.
+    The stack of the paper, and that with the log's extra riffle, run by `seclcompress.stack`, and in the
+    fused kernel where it can; other forms as any `SpectralPointwise`.
     """
-
-    executions = EXECUTIONS
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        bias: Tensor | None,
-        a: Tensor,
-        d: Tensor,
-        extra_riffle: bool,
-    ) -> None:
-        super().__init__(in_channels, out_channels, bias)
-        self.a, self.d = nn.Parameter(a), nn.Parameter(d)
-        self.extra_riffle = extra_riffle
 
     def make_weight(self) -> Tensor:
         """Multiplies the stack out to a matrix of shape (out_channels, in_channels)."""
+        if not self.form.is_papers:
+            return super().make_weight()
         with without_autocast(self.a):
-            a, d = _at_least_float32(self.a), _at_least_float32(self.d)
-            matrix = stack_matrix(
-                a, d, self.in_channels, self.out_channels, extra_riffle=self.extra_riffle
-            )
+            a, d = at_least_float32(self.a), at_least_float32(self.d)
+            extra = self.form.extra_riffle
+            matrix = stack_matrix(a, d, self.in_channels, self.out_channels, extra_riffle=extra)
             return matrix.to(self.a.dtype)
 
     def transform(self, x: Tensor) -> Tensor:
         """Applies the stack to vectors by fast cosine transforms."""
+        if not self.form.is_papers:
+            return super().transform(x)
         with without_autocast(x):
-            a, d = _at_least_float32(self.a), _at_least_float32(self.d)
-            y = apply_stack(x.to(a.dtype), a, d, self.out_channels, extra_riffle=self.extra_riffle)
+            a, d = at_least_float32(self.a), at_least_float32(self.d)
+            extra = self.form.extra_riffle
+            y = apply_stack(x.to(a.dtype), a, d, self.out_channels, extra_riffle=extra)
             return y.to(x.dtype)
 
     def map_channels(self, x: Tensor) -> Tensor:
         """Applies the stack at every position, with the fused operator where that is worthwhile."""
         a, bias, scale = self.a, self.bias, self.output_scale
-        if self.extra_riffle or not kernel.worthwhile(a.shape[1], x.dtype, a.device):
+        if not self._is_kernels() or not kernel.worthwhile(self.length, x.dtype, a.device):
             return super().map_channels(x)
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
         return kernel.acdc_stack(
@@ -104,30 +125,12 @@ class AcdcPointwise(FactoredPointwise):
             scale=None if scale is None else _in(wide, scale),
         )
 
-    def _fused(self, dtype: torch.dtype) -> bool:
+    def _is_kernels(self) -> bool:
+        return self.form.is_papers and not self.form.extra_riffle
+
+    def fused(self, dtype: torch.dtype) -> bool:
         """Whether the fused kernel can run this stack on inputs of a dtype."""
-        return not self.extra_riffle and kernel.supports(self.a.shape[1], dtype, self.a.device)
-
-    def quickest_in_training(self, positions: int) -> str:
-        """Returns the execution that makes a training step cheaper.
-
-        `fast` runs the stack on all positions. `dense` runs it on the narrower side of the identity,
-        which makes W, and multiplies W with all positions.
-        """
-        depth, length = self.a.shape
-        vector = vector_cost(length, depth, fused=self._fused(self.a.dtype))
-        narrower = min(self.in_channels, self.out_channels)
-        matrix = narrower * vector + positions * self.in_channels * self.out_channels
-        return "fast" if positions * vector < matrix else "dense"
-
-    def factors(self) -> list[nn.Parameter]:
-        """The diagonals A and D."""
-        return [self.a, self.d]
-
-    def extra_repr(self) -> str:
-        """Channels, depth and length."""
-        depth, length = self.a.shape
-        return f"{self.in_channels}, {self.out_channels}, depth={depth}, length={length}"
+        return self._is_kernels() and kernel.supports(self.length, dtype, self.a.device)
 
 
 class AcdcSubstitution(Substitution):
@@ -139,81 +142,43 @@ class AcdcSubstitution(Substitution):
     Config = AcdcConfig
     executions = EXECUTIONS
 
-    def _refuse(self, site: Site, config: AcdcConfig) -> str | None:  # noqa: ARG002
-        widest = _widest(site.convolution)
-        if widest > _WIDEST:  # the search for a fast length would take too long
-            return f"it has {widest:,} channels; a stack takes at most {_WIDEST:,}"
-        return None
+    def _refuse(self, site: Site, config: AcdcConfig) -> str | None:
+        conv = site.convolution
+        reason = refuse_filters(conv) if config.depthwise == "acdc" else None
+        return reason or config.form().refusal(conv)
 
     def cost(self, site: Site, config: AcdcConfig) -> LayerCost:
-        """`k·c_in + 2NL` parameters; `fast` takes the paper's `L(4N + 5N log₂ N)` per position."""
-        conv = site.convolution
-        length, widest = stack_length(conv), _widest(conv)
-        padded = f"N is {length}, as {widest} has a large prime factor"
+        """`k²·c_in + 2NLb` parameters, `2k·c_in + 2NLb` with `depthwise=acdc`.
+
+        `fast` takes the paper's `L(4N + 5N log₂ N)` per position, and `2NL(b − 1)` more with blocks.
+        """
+        conv, form = site.convolution, config.form()
+        length = form.length(conv)
+        made = config.depthwise == "acdc"
         return split_cost(
             site,
-            stack_parameters(length, config.depth),
+            form.parameters(length),
             {
                 "dense": conv.in_channels * conv.out_channels,
-                "fast": stack_mult_adds(length, config.depth),
+                "fast": form.mult_adds(length),
             },
-            note="" if length == widest else padded,
+            filter_parameters=filter_parameters(conv) if made else None,
+            note=form.note(conv),
         )
 
     def _build(self, site: Site, config: AcdcConfig) -> SplitConv:
-        conv = site.convolution
-        length = stack_length(conv)
-        shape = (2, config.depth, length)
-        if conv.weight.is_meta:  # needs no values, and a stranger's file may ask for a huge stack
-            a, d = torch.empty(shape, dtype=conv.weight.dtype, device="meta")
-            return _assemble(conv, config, a, d)
-        if config.init == "signs":
-            diagonals = torch.randint(0, 2, shape, dtype=torch.float64) * 2 - 1
-        else:
-            diagonals = 1 + 0.01 * torch.randn(shape, dtype=torch.float64)
-        energy = _initial_energy(conv, length, config)
-        # The gain is spread evenly over the 2L diagonals, so that all start with similar values.
-        diagonals *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * config.depth))
-        a, d = diagonals.to(conv.weight.device, conv.weight.dtype).clone()
-        return _assemble(conv, config, a, d)
+        conv, form = site.convolution, config.form()
+        a, d = initial_factors(conv, form, config.init)
+        pointwise = AcdcPointwise(
+            conv.in_channels, conv.out_channels, conv.bias, a, d, form, form.length(conv)
+        )
+        made = config.depthwise == "acdc" and refuse_filters(conv) is None
+        return SplitConv(conv, pointwise, DiagonalFilters(conv) if made else None)
 
 
 def stack_length(conv: Convolution) -> int:
     """N: the larger channel count, rounded up to a length without large prime factors."""
-    return next_fast_length(_widest(conv))
-
-
-def _widest(conv: Convolution) -> int:
-    return max(conv.in_channels, conv.out_channels)
-
-
-def _assemble(conv: Convolution, config: AcdcConfig, a: Tensor, d: Tensor) -> SplitConv:
-    pointwise = AcdcPointwise(
-        conv.in_channels, conv.out_channels, conv.bias, a.clone(), d.clone(), config.extra_riffle
-    )
-    return SplitConv(conv, pointwise)
-
-
-def _initial_energy(conv: Convolution, length: int, config: AcdcConfig) -> float:
-    """The variance of an unscaled, untrained stack's outputs for white input, `‖W‖² ÷ out_channels`."""
-    if config.init == "paper" and not config.extra_riffle:
-        # A and D are almost 1, so the stack is almost its riffles alone: each entry of W counts how
-        # often `expand`, the riffles and `fold` take that input to that output.
-        place = torch.arange(length)
-        for _ in range(config.depth):
-            place = riffle(place)
-        pairs = (place % conv.in_channels) * conv.out_channels + (
-            torch.arange(length) % conv.out_channels
-        )
-        counts = torch.unique(pairs, return_counts=True)[1]
-        return float(counts.square().sum()) / conv.out_channels
-    # The entries of a random-looking orthogonal N×N matrix have variance 1/N. `expand` and `fold`
-    # make every entry of W the sum of (N ÷ out)(N ÷ in) of them.
-    return length / conv.out_channels
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+    return Form().length(conv)
 
 
 def _in(dtype: torch.dtype, value: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seclcompress.workflows.counting import count as count
     from seclcompress.workflows.evaluating import Evaluation as Evaluation
     from seclcompress.workflows.evaluating import evaluate as evaluate
+    from seclcompress.workflows.importing import import_secl as import_secl
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
     from seclcompress.workflows.runs import InterruptedRunError as InterruptedRunError
@@ -35,6 +36,7 @@ _PUBLIC = {
     "count": "counting",
     "Converted": "converting",
     "convert": "converting",
+    "import_secl": "importing",
     "Benched": "benching",
     "bench": "benching",
     "survey": "surveying",

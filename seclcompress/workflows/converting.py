@@ -126,7 +126,9 @@ def convert(
     if output_dir is not None and built is not None:
         fits = _rewrite(built, planned.plan, seed, start, observer)
         tell_frozen(built, observer)
-        artefact.save(output_dir, built, _config(located, planned.plan, seed), overwrite=overwrite)
+        artefact.save(
+            output_dir, built, config_of(located, planned.plan, seed), overwrite=overwrite
+        )
         observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
         done = Converted(planned.plan, counted, output_dir, loaded.untrained, fits)
     if write_plan is not None:
@@ -182,7 +184,8 @@ def _rewrite(
     return fits
 
 
-def _config(located: Located, plan: Plan, seed: int) -> artefact.ArtefactConfig:
+def config_of(located: Located, plan: Plan, seed: int) -> artefact.ArtefactConfig:
+    """The configuration of a converted network's folder."""
     before = located.config
     metrics = before.metrics if before else {}
     return artefact.ArtefactConfig(

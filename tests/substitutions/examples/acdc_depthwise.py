@@ -1,7 +1,7 @@
 """Split: depthwise filters A C D C⁻¹, with six parameters for the nine weights of a 3×3 filter.
 
-The SECL paper's SECL-LR has such filters, and ACDC on the channels. Here the channels have a plain
-matrix, so that only the part for space is new.
+The SECL paper's SECL-LR has such filters, and ACDC on the channels: `acdc` with `depthwise=acdc`. Here
+the channels have a plain matrix, so that only the part for space is new.
 """
 
 from __future__ import annotations
@@ -9,33 +9,17 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
 
 from seclcompress.cost import LayerCost
 from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
 from seclcompress.substitutions.separable import MatrixPointwise
-from seclcompress.substitutions.shapes import FactoredDepthwise, SplitConv, split_cost, white_gain
-from seclcompress.substitutions.site import Convolution, Site
-from seclcompress.transforms import dct_matrix
+from seclcompress.substitutions.shapes import SplitConv, split_cost, white_gain
+from seclcompress.substitutions.shapes.diagonal_filters import DiagonalFilters
+from seclcompress.substitutions.site import Site
 
 
 class AcdcDepthwiseConfig(SubstitutionConfig):
     """No options."""
-
-
-class AcdcDepthwise(FactoredDepthwise):
-    """Filters from the diagonals A and D of each channel, each of shape (channels, k)."""
-
-    def __init__(self, conv: Convolution, a: Tensor, d: Tensor) -> None:
-        super().__init__(conv)
-        self.a, self.d = nn.Parameter(a), nn.Parameter(d)
-
-    def factors(self) -> list[nn.Parameter]:
-        return [self.a, self.d]
-
-    def make_weight(self) -> Tensor:
-        c = dct_matrix(self.a.shape[1], self.a.dtype, self.a.device)
-        return ((self.a[:, :, None] * c * self.d[:, None, :]) @ c.mT).unsqueeze(1)
 
 
 class AcdcDepthwiseSubstitution(Substitution):
@@ -60,13 +44,10 @@ class AcdcDepthwiseSubstitution(Substitution):
 
     def _build(self, site: Site, config: AcdcDepthwiseConfig) -> SplitConv:
         conv = site.convolution
-        a, d = torch.randn(2, conv.in_channels, conv.kernel_size[0]).to(conv.weight)
         matrix = torch.randn(conv.out_channels, conv.in_channels).to(conv.weight)
         matrix *= white_gain(conv) / math.sqrt(conv.in_channels)
-        # A filter of norm 1 keeps the variance. A C D C⁻¹ has ‖·‖² = Σ a² · Σ d² ÷ k on average.
-        a /= math.sqrt(conv.kernel_size[0])
         channels = MatrixPointwise(conv.in_channels, conv.out_channels, conv.bias, matrix)
-        return SplitConv(conv, channels, AcdcDepthwise(conv, a, d))
+        return SplitConv(conv, channels, DiagonalFilters(conv))
 
 
 SUBSTITUTION = AcdcDepthwiseSubstitution()
