@@ -40,9 +40,9 @@ class BottleneckConfig(SubstitutionConfig):
         reduction: How many times fewer channels the middle has than the output.
     """
 
-    groups: Annotated[
-        Literal[1, 2, 4, 8, 16, "depthwise", "full"], BeforeValidator(_number)
-    ] = Field(default=8, description="input channels of a group of the k×k; full: all of them")
+    groups: Annotated[Literal[1, 2, 4, 8, 16, "depthwise", "full"], BeforeValidator(_number)] = (
+        Field(default=8, description="input channels of a group of the k×k; full: all of them")
+    )
     reduction: Annotated[Literal[2, 4, 8, 16], BeforeValidator(_number)] = Field(
         default=2, description="output channels ÷ channels of the middle"
     )

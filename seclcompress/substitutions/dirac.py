@@ -90,9 +90,7 @@ class DiracConv(FullConv):
             self.a.copy_(a)
             self.b.copy_(norms)
             # A filter of zeros keeps its first direction: b = 0 switches it off, and can be trained.
-            self.direction.copy_(
-                torch.where(norms.reshape(-1, *ones) > 0, rest, self.direction)
-            )
+            self.direction.copy_(torch.where(norms.reshape(-1, *ones) > 0, rest, self.direction))
             self.forget_weight()
             size = float(target.double().norm())
             distance = float((self.make_weight().double() - target.double()).norm())
@@ -126,7 +124,9 @@ class DiracSubstitution(Substitution):
     """The convolution around an identity; it has two numbers a channel more than the original."""
 
     name = "dirac"
-    summary = "the convolution around an identity, diag(a)·I + diag(b)·W_norm; trains deep plain nets"
+    summary = (
+        "the convolution around an identity, diag(a)·I + diag(b)·W_norm; trains deep plain nets"
+    )
     Config = DiracConfig
     must_shrink = False
 
@@ -134,7 +134,9 @@ class DiracSubstitution(Substitution):
         """The original's parameters and `2·c_out` gains; the original's Mult-Adds."""
         conv = site.convolution
         return full_cost(
-            site, conv.weight.numel() + 2 * conv.out_channels, note="its gains fold away when it runs"
+            site,
+            conv.weight.numel() + 2 * conv.out_channels,
+            note="its gains fold away when it runs",
         )
 
     def _build(self, site: Site, config: DiracConfig) -> DiracConv:

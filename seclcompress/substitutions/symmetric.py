@@ -42,7 +42,9 @@ class SymmetricConfig(SubstitutionConfig):
     over: Literal["channel", "spatial", "both"] = Field(
         default="channel", description="the dimensions that are exchanged"
     )
-    rank: int = Field(default=0, ge=0, le=2**16, description="columns of V in eigen; 0: half the side")
+    rank: int = Field(
+        default=0, ge=0, le=2**16, description="columns of V in eigen; 0: half the side"
+    )
 
 
 class _SymmetricConv(FullConv):
@@ -164,9 +166,7 @@ class EigenConv(_SymmetricConv):
             values, vectors = torch.linalg.eigh((matrices + matrices.mT) / 2)
             largest = values.abs().argsort(dim=-1, descending=True)[:, : self.values.shape[1]]
             self.values.copy_(values.gather(1, largest))
-            self.vectors.copy_(
-                vectors.gather(2, largest[:, None].expand(-1, vectors.shape[1], -1))
-            )
+            self.vectors.copy_(vectors.gather(2, largest[:, None].expand(-1, vectors.shape[1], -1)))
             return self._left(target)
 
 

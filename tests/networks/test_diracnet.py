@@ -42,6 +42,15 @@ def test_published_numbers_of_parameters(name: str, millions: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "number"), [("diracnet28_5", 9_124_250), ("diracnet18", 11_523_368)]
+)
+def test_by_hand_to_the_digit(name: str, number: int) -> None:
+    """Filters without biases, two gains and two numbers of batch norm a channel, and the classifier."""
+    found = sum(parameter.numel() for parameter in built(name, skeleton=True).parameters())
+    assert found == number
+
+
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("diracnet29_5", "a depth of 6n .* Did you mean diracnet28_5"),

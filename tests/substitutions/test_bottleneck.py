@@ -107,8 +107,9 @@ class TestNames:
         words = "G8B2 stands for bottleneck with groups=8, but groups=4 is given as well"
         with pytest.raises(UsageError, match=words):
             substitutions.configured("G8B2", {"groups": "4"})
-        assert substitutions.configured("G8B2", {"groups": "8"})[1] == (
-            substitutions.configured("G8B2", {})[1]
+        assert (
+            substitutions.configured("G8B2", {"groups": "8"})[1]
+            == (substitutions.configured("G8B2", {})[1])
         )
 
     def test_a_plan_stores_the_family_and_takes_the_alias(self) -> None:

@@ -33,7 +33,9 @@ class TestDirac(FullPromises):
 
 
 class TestTheFormula:
-    @pytest.mark.parametrize(("c_in", "c_out", "groups"), [(6, 6, 1), (4, 8, 1), (8, 4, 1), (6, 6, 2)])
+    @pytest.mark.parametrize(
+        ("c_in", "c_out", "groups"), [(6, 6, 1), (4, 8, 1), (8, 4, 1), (6, 6, 2)]
+    )
     def test_without_filters_it_is_the_identity(self, c_in: int, c_out: int, groups: int) -> None:
         layer = dirac(nn.Conv2d(c_in, c_out, 3, padding=1, groups=groups, bias=False), init="paper")
         with torch.no_grad():

@@ -145,7 +145,9 @@ class TestStart:
         assert fit.left < 1e-8
         torch.testing.assert_close(built.to_dense().weight, conv.weight)
 
-    @pytest.mark.parametrize("options", [{}, {"form": "average"}, {"form": "eigen", "rank": 8}], ids=str)
+    @pytest.mark.parametrize(
+        "options", [{}, {"form": "average"}, {"form": "eigen", "rank": 8}], ids=str
+    )
     def test_the_nearest_symmetric_one(self, options: dict[str, Any]) -> None:
         conv = nn.Conv2d(8, 8, 3).double()
         built = FAMILY.build(conv, FAMILY.config(options))
