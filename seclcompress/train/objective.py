@@ -100,8 +100,8 @@ class Objective:
         self._square = square_convolutions(network) if settings.symmetry_penalty > 0 else []
         if settings.symmetry_penalty > 0 and not self._square:
             raise UsageError(
-                f"--symmetry-penalty {settings.symmetry_penalty:g} has nothing to apply to: this "
-                "network has no trained convolution, without groups, with as many output as input channels. "
+                f"--symmetry-penalty {settings.symmetry_penalty:g} has nothing to apply to: "
+                "this network has no trained convolution, without groups, with as many output as input channels. "
                 "Drop it."
             )
 

@@ -9,9 +9,12 @@ import torch
 from promises import FullPromises
 from torch import Tensor, nn
 
-from seclcompress import substitutions
+from seclcompress import networks, substitutions
+from seclcompress.plan import make_plan
+from seclcompress.settings import PlanOptions
 from seclcompress.substitutions import CallSize, Site
 from seclcompress.substitutions.shapes.orbits import PATTERNS, orbit_count, orbit_index
+from seclcompress.trace import trace_network
 
 FAMILY = substitutions.get("symmetric")
 FORMS = ("triangular", "average", "eigen", "ldl", "chunk-4", "block-4", "triangle-4", "triangle-8")
@@ -118,6 +121,32 @@ class TestWhatIsStored:
         ):
             cost = FAMILY.cost(Site(conv), FAMILY.config(options))
             assert cost.parameters == number, options
+
+
+class TestNetworks:
+    """Seed 003's figures of whole networks: the last 3×3 convolution of each basic block."""
+
+    @pytest.mark.parametrize(
+        ("name", "only", "millions"),
+        [
+            ("wrn10_1", "*conv2", "0.05"),
+            ("wrn16_1", "*conv2", "0.13"),
+            ("wrn34_1", "*conv2", "0.35"),
+            ("wrn100_1", "*conv2", "1.16"),
+            ("wrn10_2", "*conv2", "0.21"),
+            ("wrn16_2", "*conv2", "0.50"),
+            ("wrn34_2", "*conv2", "1.38"),
+            ("wrn100_2", "*conv2", "4.59"),
+            ("resnet18", "*conv2", "8.6"),
+        ],
+    )
+    def test_parameters(self, name: str, only: str, millions: str) -> None:
+        network = networks.build(networks.named_spec(name), skeleton=True)
+        options = PlanOptions(substitution="symmetric", only=(only,))
+        plan = make_plan(network, trace_network(network, (3, 32, 32)), options)
+        saved = sum(layer.original.parameters - layer.cost.parameters for layer in plan.rewritten)
+        found = (sum(parameter.numel() for parameter in network.parameters()) - saved) / 1e6
+        assert f"{found:.{len(millions.partition('.')[2])}f}" == millions
 
 
 class TestStart:
