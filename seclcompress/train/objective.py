@@ -101,8 +101,8 @@ class Objective:
         if settings.symmetry_penalty > 0 and not self._square:
             raise UsageError(
                 f"--symmetry-penalty {settings.symmetry_penalty:g} has nothing to apply to: "
-                "this network has no trained convolution, without groups, with as many output as input channels. "
-                "Drop it."
+                "this network has no trained convolution, without groups, with as many output as "
+                "input channels. Drop it."
             )
 
     def __enter__(self) -> Objective:

@@ -10,10 +10,13 @@ from promises import FullPromises
 from torch import nn
 
 from seclcompress import substitutions
+from seclcompress.cost import LayerCost
 from seclcompress.inference import for_inference
 from seclcompress.optim import make_optimizers
+from seclcompress.plan import Choice
+from seclcompress.plan.entries import Layer, rewritten
 from seclcompress.settings import TrainingSettings
-from seclcompress.substitutions import StructuredLayer
+from seclcompress.substitutions import CallSize, Site, StructuredLayer
 from seclcompress.substitutions.dirac import DiracConv
 
 FAMILY = substitutions.get("dirac")
@@ -30,6 +33,17 @@ class TestDirac(FullPromises):
 
     def in_the_rest(self, layer: StructuredLayer) -> list[nn.Parameter]:
         return [layer.direction]
+
+
+def test_its_note_reaches_the_plan() -> None:
+    site = Site(nn.Conv2d(8, 8, 3), {CallSize((5, 5), (3, 3)): 1})
+    config = FAMILY.config({})
+    cost = FAMILY.cost(site, config)
+    assert cost.parameters == 9 * 64 + 8 + 16
+    layer = Layer(site, LayerCost(584, {"dense": 1}))
+    entry = rewritten(layer, FAMILY, config, cost, Choice("dense"))
+    words = "asked for, though it adds 2.7 % to its parameters; its gains fold away when it runs"
+    assert entry.reason == words
 
 
 class TestTheFormula:
