@@ -117,7 +117,7 @@ def test_commands_take_what_they_have_a_use_for() -> None:
         (("--assign", "layer4=acdc:"), "it takes PATTERN=NAME"),
         (("--assign", "layer4=acdc:depth"), "it takes PATTERN=NAME"),
         (("--assign", "layer4=acdc:depth=1,depth=2"), "depth is given twice: 1 and 2"),
-        (("--assign", "layer4=acdcc"), "Unknown substitution 'acdcc'. Did you mean acdc?"),
+        (("--assign", "layer4=acdcc"), "Unknown substitution 'acdcc'. Did you mean acdc"),
         (("--assign", "a=separable:depth=1"), "a=separable: separable takes no option depth"),
         (("--assign", "a=acdc:depth=0"), "depth: Input should be greater than or equal to 1"),
         (("--min-channels", 0), "Invalid value for '--min-channels'"),
