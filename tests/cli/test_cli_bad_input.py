@@ -41,7 +41,7 @@ def nothing_is_left_behind(tmp_path: Path):
             "depth: Input should be greater than or equal to 1",
         ),
         (["count", "resnet18", "--depth", "x"], 2, "Invalid value for '--depth'"),
-        (["count", "resnet18", "--substitution", "acdcc"], 2, "Did you mean acdc?"),
+        (["count", "resnet18", "--substitution", "acdcc"], 2, "Did you mean acdc"),
         (["count", "resnet18", "--option", "width=3"], 2, "It takes: depth, extra_riffle, init"),
         (["count", "resnet18", "--option", "depth"], 2, "it takes KEY=VALUE"),
         (["count", "resnet18", "--option", "depth=3", "--depth", 4], 2, "given twice: 3 and 4"),
