@@ -1,4 +1,4 @@
-"""Losses: attention transfer, knowledge distillation, and decay of a product of factors."""
+"""Losses: attention transfer, knowledge distillation, and penalties on weights."""
 
 from __future__ import annotations
 
@@ -93,3 +93,25 @@ def product_decay(matrices: Iterable[Tensor], weight_decay: float) -> Tensor:
     """
     energies = [matrix.float().square().sum() for matrix in matrices]
     return torch.stack(energies).sum() * (weight_decay / 2) if energies else torch.zeros(())
+
+
+def asymmetry(weights: Iterable[Tensor], rho: float, norm: str) -> Tensor:
+    """`ρ · Σ ‖W − Wᵀ‖` over weights W, where Wᵀ has its input and output channels exchanged.
+
+    The soft constraint of Hu, Zagoruyko & Komodakis, "Exploring Weight Symmetry in Deep Neural
+    Networks", 2018.
+
+    Args:
+        weights: Weights of convolutions, each (channels, channels, *kernel_size).
+        rho: The weight ρ.
+        norm: `l1`, the sum of absolute differences, or `l2`, the square root of the sum of squares.
+
+    Returns:
+        A scalar; 0 without weights.
+    """
+    order = {"l1": 1, "l2": 2}[norm]
+    distances = [
+        torch.linalg.vector_norm((weight - weight.transpose(0, 1)).float(), order)
+        for weight in weights
+    ]
+    return torch.stack(distances).sum() * rho if distances else torch.zeros(())

@@ -70,7 +70,10 @@ def lives(
     wanted = PlanOptions(config={"depth": 4}, linear=linear)
     plan = make_plan(skeleton, trace, wanted, may_be_empty=True)
     if not plan.rewritten:  # a transformer
-        plan = make_plan(skeleton, trace, wanted.model_copy(update={"linear": True}))
+        update = {"linear": True}
+        plan = make_plan(skeleton, trace, wanted.model_copy(update=update), may_be_empty=True)
+    if not plan.rewritten:  # a DiracNet: all convolutions but the stem are structured already
+        plan = make_plan(skeleton, trace, wanted.model_copy(update={"stem": True}))
     counted = count_network(skeleton, trace, plan)
     original = counted.columns["original"]
     assert original.mult_adds == trace.total_mult_adds

@@ -95,8 +95,7 @@ class _Families:
 
 
 def _checked(name: str, options: dict[str, object]) -> tuple[Substitution, SubstitutionConfig]:
-    substitution = substitutions.get(name)
-    return substitution, substitution.config(options)
+    return substitutions.configured(name, options)
 
 
 def _decided(

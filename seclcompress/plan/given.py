@@ -75,8 +75,7 @@ def _taken_over(wanted: LayerPlan, layer: Layer, source: str) -> LayerPlan:
     where = f"{source}, {wanted.name}:"
     if wanted.substitution is None:
         raise PlanError(f"{where} it is to be rewritten, but no substitution is named.")
-    substitution = substitutions.get(wanted.substitution)
-    config = substitution.config(wanted.config)
+    substitution, config = substitutions.configured(wanted.substitution, wanted.config)
     reason = layer.bound or substitution.refuse(layer.site, config)
     if reason is None and not layer.runs:
         reason = NOT_RUN

@@ -149,6 +149,15 @@ class TrainingSettings(BaseModel):
     group_lr: Annotated[
         dict[str, PositiveFloat], BeforeValidator(_pairs), AfterValidator(_without_factors)
     ] = Field(default={}, description="Learning rate of such groups, × --lr; by default 1.")
+    symmetry_penalty: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight ρ of the penalty ρ·‖W − Wᵀ‖ on every convolution with as many output as "
+        "input channels, so that it can become symmetric afterwards; 0 is off.",
+    )
+    symmetry_norm: Literal["l1", "l2"] = Field(
+        default="l1", description="Norm of --symmetry-penalty."
+    )
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="Share of knowledge distillation; 0 is off."
     )

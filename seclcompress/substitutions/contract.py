@@ -72,6 +72,14 @@ class Substitution(ABC):
                 f"Options of substitution '{self.name}': {complaint}. It takes: {known}."
             ) from error
 
+    def alias(self, name: str) -> Mapping[str, Any] | None:  # noqa: ARG002
+        """The options that another name of this family stands for; None if it has no such name.
+
+        Args:
+            name: As in `--substitution`.
+        """
+        return None
+
     def refuse(self, site: Site | nn.Module, config: SubstitutionConfig) -> str | None:
         """The reason why this layer cannot be rewritten, worded for a plan; None if it can be.
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from seclcompress.data import Batch
+from seclcompress.errors import UsageError
 from seclcompress.losses import (
     AUXILIARY_WEIGHT,
+    asymmetry,
     attention_map,
     attention_transfer,
     knowledge_distillation,
@@ -46,6 +49,24 @@ def mix(batch: Batch, settings: TrainingSettings, classes: int) -> Batch:
     return Batch(images, targets, batch.indices)
 
 
+def square_convolutions(network: nn.Module) -> list[nn.Conv1d | nn.Conv2d | nn.Conv3d]:
+    """The trained convolutions that could become symmetric in their channels.
+
+    They have as many output as input channels and no groups. Convolutions inside structured layers are
+    left out: those layers have a structure already.
+    """
+    inside = {id(part) for layer in structured_layers(network) for part in layer.modules()}
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        and id(module) not in inside
+        and module.groups == 1
+        and module.in_channels == module.out_channels
+        and module.weight.requires_grad
+    ]
+
+
 class Objective:
     """The loss of a network on a batch.
 
@@ -55,6 +76,9 @@ class Objective:
         settings: The losses and their weights.
         read: Picks the class scores out of the network's outputs.
         teacher: The teacher; None to learn from the classes alone.
+
+    Raises:
+        UsageError: If a penalty is asked for, and the network has nothing that it applies to.
     """
 
     def __init__(
@@ -73,6 +97,13 @@ class Objective:
         self._structured = structured_layers(network)
         for module in self._structured:
             module.keep_product(settings.factor_decay == "product")
+        self._square = square_convolutions(network) if settings.symmetry_penalty > 0 else []
+        if settings.symmetry_penalty > 0 and not self._square:
+            raise UsageError(
+                f"--symmetry-penalty {settings.symmetry_penalty:g} has nothing to apply to: "
+                "this network has no trained convolution, without groups, with as many output as "
+                "input channels. Drop it."
+            )
 
     def __enter__(self) -> Objective:
         # The taps stay for the whole run: a compiled network only runs hooks that were there when it
@@ -109,11 +140,27 @@ class Objective:
         return output
 
     def penalty(self) -> Tensor | None:
-        """The decay of the structured layers' products, to be added once per step; None without one."""
+        """The sum of all penalties on weights, to be added once per step; None without one."""
+        found = [
+            penalty
+            for penalty in (self._on_products(), self._on_asymmetry())
+            if penalty is not None
+        ]
+        return torch.stack(found).sum() if found else None
+
+    def _on_products(self) -> Tensor | None:
+        """The decay of the structured layers' products."""
         if self._settings.factor_decay != "product" or not self._structured:
             return None
         products = [product for module in self._structured for product in module.products()]
         return product_decay(products, self._settings.weight_decay)
+
+    def _on_asymmetry(self) -> Tensor | None:
+        """The distance of square convolutions from symmetric ones."""
+        rho, norm = self._settings.symmetry_penalty, self._settings.symmetry_norm
+        if not self._square:
+            return None
+        return asymmetry([conv.weight for conv in self._square], rho, norm)
 
     def _on_classes(self, scores: Tensor, targets: Tensor, lesson: Lesson | None) -> Tensor:
         smoothing = self._settings.label_smoothing

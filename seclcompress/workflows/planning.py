@@ -161,6 +161,6 @@ def check_asked(options: PlanOptions) -> None:
 
 def _check_family(name: str, config: Mapping[str, Any], where: str) -> None:
     try:
-        substitutions.get(name).config(config)
+        substitutions.configured(name, config)
     except UsageError as error:
         raise UsageError(f"{where}{error}") from error

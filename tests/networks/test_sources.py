@@ -17,6 +17,7 @@ from seclcompress.networks import NetworkSpec, Source, sources
 
 #: A small network for each source that lists a large one first, or none.
 EXAMPLES = {
+    "diracnet": "diracnet10_1",
     "factory": "conftest:awkward",
     "torchvision": "shufflenet_v2_x0_5",
     "wide_resnet": "wrn10_1",
@@ -31,13 +32,14 @@ def test_promises(source: Source, promise: Promise, tmp_path: Path) -> None:
 
 def test_the_sources_that_are_there() -> None:
     assert [source.name for source in sources.registered()] == [
+        "diracnet",
         "factory",
         "torchvision",
         "wide_resnet",
     ]
-    with pytest.raises(NetworkError, match="no source of networks 'x', only factory, torchvision"):
+    with pytest.raises(NetworkError, match="no source of networks 'x', only diracnet, factory"):
         sources.get("x")
-    with pytest.raises(ValidationError, match="no such source of networks, only factory"):
+    with pytest.raises(ValidationError, match="no such source of networks, only diracnet"):
         NetworkSpec(source="x", name="resnet18")
 
 
@@ -124,7 +126,7 @@ class TestANewFile:
         content = (tmp_path / "net" / "config.json").read_text()
         (tmp_path / "net" / "config.json").write_text(content.replace('"tiny"', '"small"'))
         with pytest.raises(
-            artefact.ArtefactError, match="no such source of networks, only factory"
+            artefact.ArtefactError, match="no such source of networks, only diracnet"
         ):
             artefact.load(tmp_path / "net")
 

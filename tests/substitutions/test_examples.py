@@ -9,7 +9,6 @@ import torch
 from examples import (
     acdc_depthwise,
     bottleneck_block,
-    gains,
     low_rank,
     symmetric_depthwise,
     symmetric_full,
@@ -18,36 +17,14 @@ from promises import BlockPromises, FactoredPromises, FullPromises, SplitPromise
 from torch import nn
 
 from seclcompress import rewrite, substitutions
-from seclcompress.cost import LayerCost
-from seclcompress.plan import Choice, make_plan
-from seclcompress.plan.entries import Layer, rewritten
+from seclcompress.plan import make_plan
 from seclcompress.settings import PlanOptions
-from seclcompress.substitutions import CallSize, Site, StructuredLayer
 from seclcompress.trace import trace_network
 
 
 class TestSymmetric(FullPromises):
     family = symmetric_full.SUBSTITUTION
     channels = (8, 8)
-
-
-class TestGains(FullPromises):
-    """It leaves the parameter count almost alone; the direction is an ordinary weight."""
-
-    def test_its_note_reaches_the_plan(self, options: dict[str, Any]) -> None:
-        site = Site(nn.Conv2d(8, 8, 3), {CallSize((5, 5), (3, 3)): 1})
-        cost = self.family.cost(site, self.family.config(options))
-        assert cost.note == "with an identity"
-        layer = Layer(site, LayerCost(600, {"dense": 1}))
-        entry = rewritten(layer, self.family, self.family.config(options), cost, Choice("dense"))
-        assert entry.reason == "saves 0.0 % of its parameters; with an identity"
-
-    def in_the_rest(self, layer: StructuredLayer) -> list[nn.Parameter]:
-        return [layer.direction]
-
-    family = gains.SUBSTITUTION
-    cases = ({}, {"identity": 0.5})
-    linear = "gains is not for Linear layers"
 
 
 class TestBottleneck(BlockPromises):

@@ -1,0 +1,144 @@
+"""DiracNets: plain networks without shortcuts (Zagoruyko & Komodakis, 2017, arXiv:1706.00388).
+
+Every 3×3 convolution but the stem is a Dirac convolution, followed by batch norm and ReLU; max pooling
+lies between the groups. This is the version of the paper with a gain for every channel. It has a ReLU
+where the first version had NCReLU with twice the input channels; the published parameter counts of
+DiracNet-28-5 (9.1 M), 28-10 (36.5 M), 18 (11.52 M) and 34 (21.64 M) are those of this version.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from seclcompress.errors import NetworkError
+from seclcompress.networks.sources import NetworkSpec, Option, Source
+from seclcompress.substitutions.dirac import dirac_convolution
+
+_CIFAR = re.compile(r"diracnet(\d{1,4})_(\d{1,3}(?:\.\d{1,3})?)")
+#: A limit, so that a name in a stranger's file cannot keep a machine busy.
+_DEEPEST = 1204
+#: Dirac convolutions in each group of the networks for ImageNet.
+_IMAGENET = {"diracnet18": (4, 4, 4, 4), "diracnet34": (6, 8, 12, 6)}
+
+
+def _group(in_channels: int, out_channels: int, layers: int) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for number in range(layers):
+        inside = out_channels if number else in_channels
+        conv = nn.Conv2d(inside, out_channels, 3, padding=1, bias=False)
+        parts += [dirac_convolution(conv), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*parts)
+
+
+def _network(
+    stem: Sequence[nn.Module], channels: Sequence[int], layers: Sequence[int], num_classes: int
+) -> nn.Sequential:
+    """Puts a network together.
+
+    Args:
+        stem: The layers before the first group, which hand on `channels[0]` channels.
+        channels: Output channels of each group.
+        layers: Dirac convolutions in each group.
+        num_classes: Outputs of the classifier.
+    """
+    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(*stem))
+    inside = channels[0]
+    for number, (outside, count) in enumerate(zip(channels, layers, strict=True), start=1):
+        if number > 1:
+            parts[f"pool{number - 1}"] = nn.MaxPool2d(2)
+        parts[f"group{number}"] = _group(inside, outside, count)
+        inside = outside
+    parts["pool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inside, num_classes)
+    network = nn.Sequential(parts)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+    nn.init.zeros_(network.get_submodule("fc").bias)  # type: ignore[arg-type]
+    return network
+
+
+def diracnet(name: str, num_classes: int) -> nn.Sequential:
+    """Builds the network that a name such as `diracnet28_5` or `diracnet18` stands for.
+
+    Raises:
+        NetworkError: If the depth is not 6n + 4 with n ≥ 1 or is too large, or the width is 0.
+    """
+    if name in _IMAGENET:
+        stem = [
+            nn.Conv2d(3, 64, 7, 2, padding=3, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
+        ]
+        return _network(stem, (64, 128, 256, 512), _IMAGENET[name], num_classes)
+    match = _CIFAR.fullmatch(name)
+    if match is None:
+        raise NetworkError(
+            f"'{name}' is not of the form diracnet<depth>_<width>, as in diracnet28_5, nor one of "
+            f"{', '.join(_IMAGENET)}."
+        )
+    depth, width = int(match[1]), float(match[2])
+    channels = [round(base * width) for base in (16, 32, 64)]
+    if depth < 10 or (depth - 4) % 6 or channels[0] < 1:
+        lower = max(10, (depth - 4) // 6 * 6 + 4)
+        raise NetworkError(
+            f"There is no {name}: a DiracNet for 32×32 images has a depth of 6n + 4 (10, 16, 22, 28, "
+            f"…) and a width of at least 1/16. Did you mean diracnet{lower}_{width or 1:g}?"
+        )
+    if depth > _DEEPEST:
+        raise NetworkError(f"There is no {name} here: the deepest is diracnet{_DEEPEST}_{width:g}.")
+    stem = [
+        nn.Conv2d(3, channels[0], 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels[0]),
+        nn.ReLU(inplace=True),
+    ]
+    return _network(stem, channels, [(depth - 4) // 3] * 3, num_classes)
+
+
+class DiracNets(Source):
+    """The networks `diracnet<depth>_<width>`, `diracnet18` and `diracnet34`, which take no options."""
+
+    name = "diracnet"
+    also = "Any other diracnet<depth>_<width> with a depth of 6n + 4 will do as well."
+
+    def names(self) -> list[str]:
+        """The networks of the paper; other depths and widths are known as well."""
+        return ["diracnet28_5", "diracnet28_10", *_IMAGENET]
+
+    def knows(self, name: str) -> bool:
+        """Whether a name is one for ImageNet or has the form `diracnet<depth>_<width>`."""
+        return name in _IMAGENET or _CIFAR.fullmatch(name) is not None
+
+    def spec(
+        self,
+        name: str,
+        num_classes: int | None = None,
+        options: Mapping[str, Option] | None = None,
+    ) -> NetworkSpec:
+        """The spec of a network, by default with 1000 classes for ImageNet's and 10 for CIFAR's."""
+        usual = 1000 if name in _IMAGENET else 10
+        return super().spec(name, usual if num_classes is None else num_classes, options)
+
+    def build(self, spec: NetworkSpec) -> nn.Module:
+        """Builds the network that the name stands for.
+
+        Raises:
+            NetworkError: If its depth or width is impossible, or an option is given.
+        """
+        if spec.options:
+            raise NetworkError(f"{spec.name} takes no options; got {', '.join(spec.options)}.")
+        usual = 1000 if spec.name in _IMAGENET else 10
+        return diracnet(spec.name, spec.num_classes or usual)
+
+    def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
+        """The size of ImageNet's usual crops, or of CIFAR's images."""
+        return (3, 224, 224) if spec.name in _IMAGENET else (3, 32, 32)
+
+
+SOURCE = DiracNets()
