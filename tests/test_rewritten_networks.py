@@ -121,7 +121,9 @@ def test_a_convolution_without_channels() -> None:
         empty = nn.Conv2d(4, 0, 1)
     network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3))
     network.add_module("branch", nn.Sequential(nn.Conv2d(64, 4, 1), empty))
-    plan = make_plan(network, trace_network(network, (3, 8, 8)), PlanOptions(config={"depth": 1}))
+    plan = make_plan(
+        network, trace_network(network, (3, 8, 8)), PlanOptions(config={"depth": 1}, head=True)
+    )
     fates = {layer.name: (layer.action, layer.reason) for layer in plan.layers}
     assert fates["1"][0] == "rewrite"
     assert fates["branch.1"] == ("keep", "it has no channels (weights of 0×4×1×1)")

@@ -53,7 +53,11 @@ class Command(TyperCommand):
             usual = _ARGUMENTS if parameter.param_type_name == "argument" else _OPTIONS
             panel = getattr(parameter, "rich_help_panel", None) or usual
             names, words = record
-            sections.setdefault(panel, []).append((names.replace(" / ", "/"), words))
+            rows = sections.setdefault(panel, [])
+            rows.append((names.replace(" / ", "/"), words))
+            if len(rows[-1][0]) > formatter.width - 2:  # a long switch: its other name below it
+                first, _, other = names.partition(" / ")
+                rows[-1:] = [(first, words), (other, "")]
         for title, records in sections.items():
             short = formatter.width < len(title) + 1
             with formatter.section(title.partition(" (")[0] if short else title):

@@ -93,7 +93,7 @@ class TiedConv(_SymmetricConv):
         """The stored values."""
         return [self.values]
 
-    def _index(self) -> Tensor:
+    def index(self) -> Tensor:
         """The place in `values` of every entry of the weight, with the weight's shape."""
         device = self.values.device
         pairs, places = math.prod(self._shape[:2]), math.prod(self._shape[2:])
@@ -106,7 +106,7 @@ class TiedConv(_SymmetricConv):
         index = over_channels[:, None] * self.values.shape[1] + over_space
         return index.reshape(self._shape)
 
-    def _scale(self, index: Tensor) -> Tensor:
+    def scale(self, index: Tensor) -> Tensor:
         """What each stored value is multiplied by: 1 ÷ √(number of its entries) for `average`."""
         ones = torch.ones_like(self.values).flatten()
         if not self._averages:
@@ -116,20 +116,20 @@ class TiedConv(_SymmetricConv):
 
     def make_weight(self) -> Tensor:
         """The weight, shape (out_channels, in_channels ÷ groups, *kernel_size)."""
-        index = self._index()
-        return (self.values.flatten() * self._scale(index))[index]
+        index = self.index()
+        return (self.values.flatten() * self.scale(index))[index]
 
     def fit(self, layer: nn.Module) -> Fit:
         """Takes over the nearest weight of this form: the means of the entries that share a value."""
         assert isinstance(layer.weight, Tensor)
         target = layer.weight.detach()
         with torch.no_grad():
-            index = self._index()
+            index = self.index()
             flat, places = target.double().flatten(), index.flatten()
             zeros = flat.new_zeros(self.values.numel())
             sums = zeros.index_add(0, places, flat)
             means = sums / zeros.index_add(0, places, torch.ones_like(flat))
-            self.values.copy_((means / self._scale(index).double()).reshape(self.values.shape))
+            self.values.copy_((means / self.scale(index).double()).reshape(self.values.shape))
             return self._left(target)
 
 
@@ -291,7 +291,7 @@ class SymmetricSubstitution(Substitution):
             last = built.diagonal
         else:
             tied = TiedConv(conv, config, torch.randn_like(weight.new_empty(_stored(conv, config))))
-            tied.values.div_(tied._scale(tied._index()).reshape(tied.values.shape)).mul_(std)
+            tied.values.div_(tied.scale(tied.index()).reshape(tied.values.shape)).mul_(std)
             return tied
         if not weight.is_meta:  # the product's size is a matter of chance: it is set, not computed
             found = float(built.make_weight().double().square().mean().sqrt())

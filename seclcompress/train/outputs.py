@@ -101,10 +101,8 @@ def _tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
             value = getattr(output, field.name)
             if isinstance(value, Tensor):
                 yield field.name, value
-    elif isinstance(output, tuple) and hasattr(output, "_fields"):
-        yield from (
-            (k, v) for k, v in zip(output._fields, output, strict=True) if isinstance(v, Tensor)
-        )
+    elif isinstance(output, tuple) and (names := getattr(output, "_fields", None)):  # a named tuple
+        yield from ((k, v) for k, v in zip(names, output, strict=True) if isinstance(v, Tensor))
     elif isinstance(output, list | tuple):
         yield from (("", value) for value in output if isinstance(value, Tensor))
 

@@ -1,8 +1,10 @@
-"""How a teacher sees the student's data: its own pixel values, size and order of classes."""
+"""The teacher: where it comes from, how it sees the data, and where attention is compared."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+
+from torch import nn
 
 from seclcompress.data import Data, permutation
 from seclcompress.data.wording import numbers, shape
@@ -10,6 +12,9 @@ from seclcompress.errors import DataError, UsageError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, is_name, locate
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.taps import check_taps, find_taps
+from seclcompress.trace import trace_network
 from seclcompress.train.view import View
 
 
@@ -123,3 +128,43 @@ def _order(
         f"{', '.join(odd[:5])}. Use a teacher of the same classes. If they are the same ones in the "
         "same order under other names, say --classes-by-order."
     )
+
+
+def with_taps(
+    settings: TrainingSettings, learner: nn.Module, student: Located, teacher: Located
+) -> TrainingSettings:
+    """Completes the settings with default taps, and checks that the taps fit both networks.
+
+    Args:
+        settings: The settings; `taps` count if they were given.
+        learner: The student with its structured layers.
+        student: Where the student comes from.
+        teacher: Where the teacher comes from.
+
+    Raises:
+        UsageError: If there are no taps, or a tap does not fit both networks.
+    """
+    if settings.beta == 0:
+        return settings
+    # The taps are found in the teacher's skeleton, the original without structured layers.
+    skeleton = teacher.skeleton()
+    theirs = trace_network(skeleton, teacher.input_size)
+    mine = trace_network(learner, student.input_size)
+    named = "taps" in settings.model_fields_set
+    names = settings.taps if named else tuple(find_taps(skeleton, theirs))
+    if not names:
+        raise UsageError(
+            "No module ends a resolution group here. Name some with --taps, or switch "
+            "attention transfer off with --beta 0."
+        )
+    try:
+        check_taps(names, mine, theirs)
+    except UsageError as error:
+        if student.input_size == teacher.input_size:
+            raise
+        same = "x".join(map(str, student.input_size))
+        raise UsageError(
+            f"{error} The teacher's input size is another one; give --teacher-input-size {same}, or "
+            "switch attention transfer off with --beta 0."
+        ) from error
+    return settings.model_copy(update={"taps": names})

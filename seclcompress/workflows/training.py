@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from torch import nn
-
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.data import Data
 from seclcompress.errors import UsageError
@@ -15,8 +13,6 @@ from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
 from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.taps import check_taps, find_taps
-from seclcompress.trace import trace_network
 from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.locating import tell_weights, typed
 from seclcompress.workflows.opening import open_data
@@ -30,7 +26,7 @@ from seclcompress.workflows.runs import (
     parameters_of_original,
 )
 from seclcompress.workflows.sizing import choose_input_size
-from seclcompress.workflows.teaching import locate_teacher, view_of
+from seclcompress.workflows.teaching import locate_teacher, view_of, with_taps
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -297,7 +293,7 @@ def distill(
             )
         outputs = read_outputs(learner, images, found.label, observer)
         teacher_outputs = read_outputs(master, images, guide.label, observer, guide.input_size)
-        settings = _with_taps(settings, learner, found, guide)
+        settings = with_taps(settings, learner, found, guide)
         earlier = found.config
         config = ArtefactConfig(
             network=found.network,
@@ -327,33 +323,3 @@ def distill(
             stopping=stopping,
             observer=observer,
         )
-
-
-def _with_taps(
-    settings: TrainingSettings, learner: nn.Module, student: Located, teacher: Located
-) -> TrainingSettings:
-    """Completes the settings with default taps, and checks that the taps fit both networks."""
-    if settings.beta == 0:
-        return settings
-    # The taps are found in the teacher's skeleton, the original without structured layers.
-    skeleton = teacher.skeleton()
-    theirs = trace_network(skeleton, teacher.input_size)
-    mine = trace_network(learner, student.input_size)
-    named = "taps" in settings.model_fields_set
-    names = settings.taps if named else tuple(find_taps(skeleton, theirs))
-    if not names:
-        raise UsageError(
-            "No module ends a resolution group here. Name some with --taps, or switch "
-            "attention transfer off with --beta 0."
-        )
-    try:
-        check_taps(names, mine, theirs)
-    except UsageError as error:
-        if student.input_size == teacher.input_size:
-            raise
-        same = "x".join(map(str, student.input_size))
-        raise UsageError(
-            f"{error} The teacher's input size is another one; give --teacher-input-size {same}, or "
-            "switch attention transfer off with --beta 0."
-        ) from error
-    return settings.model_copy(update={"taps": names})

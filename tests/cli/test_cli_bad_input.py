@@ -249,7 +249,9 @@ def test_a_convolution_that_cannot_be_seen(invoke: Invoke) -> None:
         "    def forward(self, x):\n"
         "        return self.same[0](self.stem(x)).mean((2, 3))\n"
     )
-    words = invoke("convert", "hidden:Hidden", "--input-size", 8, "-o", "out", code=1).stderr
+    words = invoke(
+        "convert", "hidden:Hidden", "--input-size", 8, "--head", "-o", "out", code=1
+    ).stderr
     assert "in a way that cannot be seen from outside" in words
     assert "--keep" in words
 

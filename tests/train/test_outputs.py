@@ -145,7 +145,10 @@ class TestProbabilities:
             told = Silent()
             settings = TrainingSettings(epochs=1, batch_size=50, alpha=0.9, beta=0)
             Trainer(
-                Net(plain), data, settings, tmp_path / name, teacher=Net(one), observer=told
+                *(Net(plain), data, settings, tmp_path / name),
+                teacher=Net(one),
+                untrained_teacher=True,
+                observer=told,
             ).run()
             steps.append(told.steps)
         assert steps[0] == pytest.approx(steps[1], rel=1e-3)

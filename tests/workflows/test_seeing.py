@@ -302,7 +302,7 @@ class TestValidation:
     def test_another_share_or_other_files_are_another_run(self, tmp_path: Path) -> None:
         data = paint(tmp_path / "flat", RGB, parts={"": 20})
         out, chosen = tmp_path / "out", settings(validation=0.2)
-        with pytest.raises(SeclcompressError, match="Stopped"):
+        with pytest.raises(SeclcompressError, match="steps are saved"):
             train("wrn10_1", data=data, output_dir=out, settings=chosen, time_limit=0)
         other = settings(validation=0.25)
         with pytest.raises(TrainingError, match="validation was 0.2, not 0.25"):
