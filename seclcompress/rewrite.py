@@ -17,6 +17,7 @@ from seclcompress.substitutions import (
     plain_layers,
     structured_layers,
 )
+from seclcompress.substitutions.site import folded
 from seclcompress.torch_private import children_by_name
 from seclcompress.trace import whole_copy
 
@@ -67,7 +68,8 @@ def _rewrite_layer(
     built = substitution.build(old, substitution.config(layer.config))
     built.planned_execution = layer.execution
     if on_fit is not None:
-        on_fit(layer.name, built.fit(old))
+        plain = old if isinstance(old, nn.Linear) else folded(old)
+        on_fit(layer.name, built.fit(plain))
     replace_module(network, old, built)
 
 

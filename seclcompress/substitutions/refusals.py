@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from seclcompress.substitutions.folding import folded_weight
 from seclcompress.substitutions.site import CONVOLUTIONS
 from seclcompress.torch_private import (
     ConvTransposeNd,
@@ -27,10 +28,11 @@ def reason_for_all(layer: nn.Module) -> str | None:
     for kind, reason in _KEPT.items():
         if isinstance(layer, kind):
             return reason.format(name=name)
-    if not _computes_plainly(layer):
+    made = folded_weight(layer)
+    if made is None and not _computes_plainly(layer):
         plain = "Linear" if isinstance(layer, nn.Linear) else "convolution"
         return f"a {name} may compute something else than a plain {plain}"
-    if "weight" not in own_parameters(layer):
+    if made is None and "weight" not in own_parameters(layer):
         return f"the weight of this {name} is made from other parameters at every call"
     if has_hooks(layer):
         return "it has hooks, which would be lost with it"

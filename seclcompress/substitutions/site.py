@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
+from seclcompress.substitutions.folding import folded_weight
 from seclcompress.torch_private import ConvTransposeNd
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -80,13 +81,21 @@ def as_convolution(layer: nn.Module) -> Convolution:
         layer: A convolution or a Linear. The result shares a Linear's weights; they are not copied.
     """
     if not isinstance(layer, nn.Linear):
-        assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        return layer
+        return folded(layer)
     conv = nn.Conv1d(layer.in_features, layer.out_features, 1, bias=False, device="meta")
     trained = layer.weight.requires_grad
     conv.weight = nn.Parameter(layer.weight.detach()[:, :, None], requires_grad=trained)
     conv.bias = layer.bias
     return conv.train(layer.training)
+
+
+def folded(layer: nn.Module) -> Convolution:
+    """Returns a plain convolution as it is, and one that makes its weight as the plain one with it."""
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    weight = folded_weight(layer)
+    if weight is None:
+        return layer
+    return convolution_of(weight, layer.bias, layer, layer.groups).train(layer.training)
 
 
 class Geometry(Protocol):

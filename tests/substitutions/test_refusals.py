@@ -44,7 +44,7 @@ class Named(nn.Conv3d):
     """A subclass that computes the same."""
 
     def __init__(self) -> None:
-        super().__init__(8, 8, (3, 1, 1), bias=False)
+        super().__init__(16, 16, (3, 1, 1), bias=False)
 
 
 def _weight_norm(layer: nn.Module) -> nn.Module:
@@ -75,8 +75,8 @@ def _backward_hooked(layer: nn.Module) -> nn.Module:
         (nn.ConvTranspose2d(4, 4, 3), "a ConvTranspose2d upsamples"),
         (nn.MultiheadAttention(4, 2), "the packed projections of a MultiheadAttention"),
         (
-            nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)),
-            "the weight of this ParametrizedConv2d is made from other parameters",
+            nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
+            "the weight of this ParametrizedLinear is made from other parameters",
         ),
         (_weight_norm(nn.Conv2d(4, 4, 3)), "the weight of this Conv2d is made from other"),
         (_hooked(nn.Conv2d(4, 4, 3)), "it has hooks, which would be lost"),
@@ -99,7 +99,7 @@ def test_what_none_can_rewrite(family: Substitution, layer: nn.Module, words: st
 @every_family
 def test_a_subclass_that_computes_the_same(family: Substitution) -> None:
     built = family.build(Named(), family.config({})).eval()
-    assert built(torch.randn(1, 8, 5, 2, 2)).shape == (1, 8, 3, 2, 2)
+    assert built(torch.randn(1, 16, 5, 2, 2)).shape == (1, 16, 3, 2, 2)
 
 
 @every_family
