@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.trace import Trace, trace_network
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 TIMM = """
     resnetv2_50x1_bit nf_resnet50 dm_nfnet_f0 efficientnet_b0 mobilenetv3_large_100 ghostnet_100
@@ -57,6 +57,7 @@ def check(network: nn.Module, size: tuple[int, ...]) -> Trace:
     return traced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIMM)
 def test_timm(name: str) -> None:
     network = pytest.importorskip("timm").create_model(name, pretrained=False)
@@ -68,6 +69,7 @@ def test_timm(name: str) -> None:
         assert set(heads) & traced.makers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "encoder"), SMP)
 def test_segmentation_models(kind: str, encoder: str) -> None:
     package = pytest.importorskip("segmentation_models_pytorch")
@@ -111,6 +113,7 @@ class Yolo(nn.Module):
         return torch.cat(decoded, 2)
 
 
+@pytest.mark.slow
 def test_a_network_like_yolo() -> None:
     network = Yolo()
     traced = check(network, (3, 64, 96))
