@@ -78,7 +78,7 @@ def test_a_product_of_matrices_stays_one() -> None:
 
 
 def refuses(family: str, linear: nn.Linear) -> bool:
-    """Whether a family takes no such Linear, in words: some want squares, groups, or no Linear at all."""
+    """Whether a family takes no such Linear: some want squares, some groups, some no Linear."""
     substitution = substitutions.get(family)
     reason = substitution.refuse(linear, substitution.config({}))
     assert reason is None or family not in ("acdc", "afdf", "separable"), reason
