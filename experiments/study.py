@@ -135,6 +135,7 @@ def perform(run: Run, settings: TrainingSettings, data: str, work: Path, threads
             teacher=teacher,
             data=data,
             settings=settings,
+            untrained_teacher=True,  # this script has trained it; tests do so for a moment only
         )
 
 
