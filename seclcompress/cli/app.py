@@ -22,7 +22,7 @@ from seclcompress.cli import (
     train,
 )
 from seclcompress.cli.console import err_console
-from seclcompress.cli.help import Command, fit, is_narrow, plain
+from seclcompress.cli.help import Adaptive, Command
 from seclcompress.cli.memory import is_want_of_memory
 from seclcompress.cli.streams import OutputError, check_stdout, drop_stdout
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
@@ -33,22 +33,8 @@ _LESS_MEMORY = (
 )
 
 
-class _Group(TyperGroup):
+class _Group(Adaptive, TyperGroup):
     """Runs a command and turns any exception into one message and an exit code."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        mode = self.rich_markup_mode
-        if is_narrow():
-            self.rich_markup_mode = None
-        try:
-            super().format_help(ctx, formatter)
-        finally:
-            self.rich_markup_mode = mode
-
-    def get_help(self, ctx: Any) -> str:
-        fit(ctx)
-        text = super().get_help(ctx)
-        return plain(text) if is_narrow() else text
 
     def invoke(self, ctx: Any) -> Any:
         try:

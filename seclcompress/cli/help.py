@@ -24,8 +24,10 @@ def fit(ctx: Any) -> None:
         ctx.terminal_width = max(20, shutil.get_terminal_size().columns - 1)
 
 
-class Command(TyperCommand):
-    """A command whose help shows every option's whole name at any width."""
+class Adaptive:
+    """What commands and their group share: boxes, or plain lines on a narrow terminal."""
+
+    rich_markup_mode: Any
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Writes the help in boxes or, on a narrow terminal, in plain lines."""
@@ -33,15 +35,19 @@ class Command(TyperCommand):
         if is_narrow():
             self.rich_markup_mode = None
         try:
-            super().format_help(ctx, formatter)
+            super().format_help(ctx, formatter)  # type: ignore[misc]
         finally:
             self.rich_markup_mode = mode
 
     def get_help(self, ctx: Any) -> str:
         """The help as text; empty where it was printed already, in boxes."""
         fit(ctx)
-        text = super().get_help(ctx)
+        text: str = super().get_help(ctx)  # type: ignore[misc]
         return plain(text) if is_narrow() else text
+
+
+class Command(Adaptive, TyperCommand):
+    """A command whose help shows every option's whole name at any width."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes arguments and options in the sections that the boxes would have."""
