@@ -12,6 +12,7 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, UsageError, WeightsError
 from seclcompress.files import set_aside
 from seclcompress.networks import NetworkSpec, PublishedWeights, Source, sources
+from seclcompress.networks.secl_checkpoints import looks_like_secl
 from seclcompress.networks.weights import (
     Loaded,
     check_regular,
@@ -90,14 +91,22 @@ class Located:
             return Loaded()
         if is_weights_file(self.weights):
             content = read_weights(Path(self.weights), limit=reading_limit(network))
-            return load_weights(
-                network,
-                content,
-                self.weights,
-                key=self.weights_key,
-                new_head=self.new_head,
-                option=f"{self.weights_option}-key",
-            )
+            try:
+                return load_weights(
+                    network,
+                    content,
+                    self.weights,
+                    key=self.weights_key,
+                    new_head=self.new_head,
+                    option=f"{self.weights_option}-key",
+                )
+            except WeightsError as error:
+                if looks_like_secl(content):
+                    raise WeightsError(
+                        f"{error} It is a file of the SECL authors' programs: take it over with "
+                        f"convert --from-secl {self.weights}."
+                    ) from error
+                raise
         source = sources.get(self.network.source)
         if not source.publishes_weights:
             able = " and ".join(one.name for one in sources.registered() if one.publishes_weights)

@@ -87,6 +87,14 @@ class SeclCheckpoint:
     stacks: dict[str, SeclStack] = field(default_factory=dict)
 
 
+def looks_like_secl(content: Mapping[Any, Any]) -> bool:
+    """Whether a file's content is that of the authors' programs, by the names of their layers."""
+    state = content.get("net", content)
+    return isinstance(state, Mapping) and any(
+        isinstance(name, str) and _FILTERS.fullmatch(name.removeprefix("module.")) for name in state
+    )
+
+
 def read_secl(path: Path) -> SeclCheckpoint:
     """Reads an authors' checkpoint. No code of the file is run.
 

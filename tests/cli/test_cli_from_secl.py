@@ -64,3 +64,12 @@ def test_a_file_that_is_none_of_theirs(invoke: Invoke, tmp_path: Path) -> None:
     assert words in " ".join(result.stderr.split())
     result = invoke("convert", "wrn10_1", "--from-secl", "none.pth", "-o", "out", code=1)
     assert "There is no weights file none.pth" in " ".join(result.stderr.split())
+
+
+def test_as_plain_weights_it_is_named(invoke: Invoke, file: Path) -> None:
+    result = invoke("convert", "wrn10_1", "--weights", file, "-o", "out", code=1)
+    words = " ".join(result.stderr.split())
+    assert "does not fit" in words
+    assert (
+        "It is a file of the SECL authors' programs: take it over with convert --from-secl" in words
+    )
