@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import run_script
 
 from seclcompress import kernel
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-
-def script(name: str, where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(BENCHMARKS / name), *arguments],
-        cwd=where,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=800,
-    )
 
 
 @pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
@@ -31,7 +16,7 @@ def script(name: str, where: Path, *arguments: str) -> subprocess.CompletedProce
 def test_the_kernel_is_timed_in_several_processes(what: str, tmp_path: Path) -> None:
     small = ("--sizes", "64", "88", "--layers", "1", "--seconds", "0.01", "--processes", "2")
     more = ("--weight",) if what == "weight" else ("--positions", "1", "49", "--channels-last")
-    done = script("kernel.py", tmp_path, *small, *more)
+    done = run_script("benchmarks/kernel.py", tmp_path, *small, *more)
     assert done.returncode == 0, done.stderr
     head, counted, threads, *lines = done.stdout.splitlines()
     assert "float32" in head

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-
-
-def script(name: str, where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(EXPERIMENTS / name), *arguments],
-        cwd=where,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=800,
-    )
+from scripts import ROOT, run_script
 
 
 def test_table_1_goes_on_where_it_stopped(tmp_path: Path) -> None:
     small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--epochs", "1")
     small += ("--train-images", "100", "--device", "cpu", "--amp", "off", "--no-compile")
-    none = script("table1.py", tmp_path, *small, "--minutes", "0.1")
+    none = run_script("experiments/table1.py", tmp_path, *small, "--minutes", "0.1")
     assert none.returncode == 3  # no time is left to start anything
     assert not (tmp_path / "work/teacher").exists()
-    done = script("table1.py", tmp_path, *small)
+    done = run_script("experiments/table1.py", tmp_path, *small)
     assert done.returncode == 0, done.stderr
     assert "| teacher | 77,850 |" in done.stdout
     assert "| SECL, distilled | 10,634 |" in done.stdout
-    again = script("table1.py", tmp_path, *small)
+    again = run_script("experiments/table1.py", tmp_path, *small)
     assert again.returncode == 0
     assert done.stdout.count("Making ") == 2
     assert "Making " not in again.stdout  # nothing is done twice
@@ -43,7 +30,7 @@ def test_table_1_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_the_study_runs_each_of_its_lines(tmp_path: Path) -> None:
     code = f"""
 import sys
-sys.path.insert(0, {str(EXPERIMENTS)!r})
+sys.path.insert(0, {str(ROOT / "experiments")!r})
 import study
 study.NETWORK = "wrn10_1"
 study.TEACHER = {{"epochs": 1, "train_images": 64}}

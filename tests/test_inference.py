@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from batch_norms import draw_batch_norms
 from conftest import Invoke
 from torch import nn
 
@@ -29,13 +30,7 @@ def settled(name: str, size: int) -> nn.Module:
     """A network whose batch norms have random statistics, so that wrong folding shows."""
     torch.manual_seed(0)
     network = networks.build(networks.named_spec(name, 10))
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.5)
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(0, 0.1)
+    draw_batch_norms(network, spread=0.1)
     return network.eval()
 
 

@@ -9,6 +9,7 @@ too. It widens by repetition.
 from __future__ import annotations
 
 import torch
+from batch_norms import draw_batch_norms
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -101,11 +102,5 @@ def theirs(n: int = 1, width: int = 1, depth: int = 3, extra: bool = False) -> T
     """A network of theirs with lively values everywhere, in eval mode."""
     torch.manual_seed(0)
     network = TheirWideResNet(n, width, depth, extra)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.3)
-                module.running_var.uniform_(0.5, 2)
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(0, 0.3)
+    draw_batch_norms(network, spread=0.3)
     return network.eval()

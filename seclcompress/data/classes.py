@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from seclcompress.data.dataset import Data
-from seclcompress.data.wording import listed
 from seclcompress.errors import DataError
+from seclcompress.wording import listed
 
 
 def permutation(classes: Sequence[str], trained: Sequence[str]) -> list[int] | None:
@@ -41,7 +41,7 @@ def align_classes(
 
     Returns:
         The data set, and a sentence on what was assumed or changed, or None. A number of classes that
-        differs is left for `check_classes` to refuse.
+        differs is left for `train.outputs.read_outputs` to refuse.
 
     Raises:
         DataError: If the names differ and may not be ignored.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from seclcompress.data.wording import listed
 from seclcompress.errors import DataError
+from seclcompress.wording import listed
 
 #: An array of a picture as NumPy saves it; the only ending that PIL does not read.
 ARRAY = ".npy"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seclcompress.data.finding import Found, class_folders, find_images
-from seclcompress.data.wording import listed
 from seclcompress.errors import DataError, UsageError
+from seclcompress.wording import listed
 
 _TRAINING = ("train", "training")
 _VALIDATION = ("val", "valid", "validation")

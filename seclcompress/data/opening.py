@@ -104,10 +104,9 @@ def load_data(
             raise DataError(
                 f"{name} has grey or coloured pictures; the network takes {input_size[0]} channels."
             )
-        opened = name == "digits"
         data = (
             open_digits(input_size)
-            if opened
+            if name == "digits"
             else open_published(name, input_size, root.expanduser(), download)
         )
     else:

@@ -91,7 +91,7 @@ def claim(folder: Path) -> Iterator[None]:
         handle = _open_folder(folder)
         if handle is None:
             break
-        if _identity(handle) in _claimed or (not _lock(handle, wait=False) and _has_locks(folder)):
+        if _is_taken(handle, folder):
             os.close(handle)
             raise Taken
         with contextlib.suppress(FileNotFoundError):
@@ -117,11 +117,16 @@ def is_claimed(folder: Path) -> bool:
     if handle is None:
         return False
     try:
-        if _identity(handle) in _claimed:
-            return True
-        return not _lock(handle, wait=False) and _has_locks(folder)
+        return _is_taken(handle, folder)
     finally:
         os.close(handle)
+
+
+def _is_taken(handle: int, folder: Path) -> bool:
+    """Whether this process or another one has claimed a folder; tries to lock it by the handle."""
+    if _identity(handle) in _claimed:
+        return True
+    return not _lock(handle, wait=False) and _has_locks(folder)
 
 
 def _open_folder(folder: Path) -> int | None:

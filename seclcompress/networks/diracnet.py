@@ -8,19 +8,17 @@ DiracNet-28-5 (9.1 M), 28-10 (36.5 M), 18 (11.52 M) and 34 (21.64 M) are those o
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from seclcompress.errors import NetworkError
+from seclcompress.networks.depth_and_width import Family
 from seclcompress.networks.sources import NetworkSpec, Option, Source
 from seclcompress.substitutions.dirac import dirac_convolution
 
-_CIFAR = re.compile(r"diracnet(\d{1,4})_(\d{1,3}(?:\.\d{1,3})?)")
-#: A limit, so that a name in a stranger's file cannot keep a machine busy.
-_DEEPEST = 1204
+_CIFAR = Family("diracnet", "a DiracNet for 32×32 images")
 #: Dirac convolutions in each group of the networks for ImageNet.
 _IMAGENET = {"diracnet18": (4, 4, 4, 4), "diracnet34": (6, 8, 12, 6)}
 
@@ -77,22 +75,14 @@ def diracnet(name: str, num_classes: int) -> nn.Sequential:
             nn.MaxPool2d(3, 2, 1),
         ]
         return _network(stem, (64, 128, 256, 512), _IMAGENET[name], num_classes)
-    match = _CIFAR.fullmatch(name)
-    if match is None:
+    found = _CIFAR.depth_and_width(name)
+    if found is None:
         raise NetworkError(
             f"'{name}' is not of the form diracnet<depth>_<width>, as in diracnet28_5, nor one of "
             f"{', '.join(_IMAGENET)}."
         )
-    depth, width = int(match[1]), float(match[2])
+    depth, width = found
     channels = [round(base * width) for base in (16, 32, 64)]
-    if depth < 10 or (depth - 4) % 6 or channels[0] < 1:
-        lower = max(10, (depth - 4) // 6 * 6 + 4)
-        raise NetworkError(
-            f"There is no {name}: a DiracNet for 32×32 images has a depth of 6n + 4 (10, 16, 22, 28, "
-            f"…) and a width of at least 1/16. Did you mean diracnet{lower}_{width or 1:g}?"
-        )
-    if depth > _DEEPEST:
-        raise NetworkError(f"There is no {name} here: the deepest is diracnet{_DEEPEST}_{width:g}.")
     stem = [
         nn.Conv2d(3, channels[0], 3, padding=1, bias=False),
         nn.BatchNorm2d(channels[0]),
@@ -113,7 +103,7 @@ class DiracNets(Source):
 
     def knows(self, name: str) -> bool:
         """Whether a name is one for ImageNet or has the form `diracnet<depth>_<width>`."""
-        return name in _IMAGENET or _CIFAR.fullmatch(name) is not None
+        return name in _IMAGENET or _CIFAR.knows(name)
 
     def spec(
         self,

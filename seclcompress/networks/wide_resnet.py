@@ -6,7 +6,6 @@ has no such networks (its `wide_resnet50_2` is a bottleneck network for ImageNet
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import torch
@@ -14,12 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seclcompress.errors import NetworkError
+from seclcompress.networks.depth_and_width import Family
 from seclcompress.networks.sources import NetworkSpec, Option, Source
 
-_NAME = re.compile(r"wrn(\d{1,4})_(\d{1,3}(?:\.\d{1,3})?)")
-#: A limit, so that a name in a stranger's file cannot keep a machine busy. The deepest published
-#: residual network has 1202 layers.
-_DEEPEST = 1204
+_FAMILY = Family("wrn", "a wide residual network")
 
 
 class WideBlock(nn.Module):
@@ -86,18 +83,10 @@ def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
     Raises:
         NetworkError: If the depth is not 6n + 4 with n ≥ 1 or is too large, or the width is 0.
     """
-    match = _NAME.fullmatch(name)
-    if match is None:
+    found = _FAMILY.depth_and_width(name)
+    if found is None:
         raise NetworkError(f"'{name}' is not of the form wrn<depth>_<width>, as in wrn40_2.")
-    depth, width = int(match[1]), float(match[2])
-    if depth < 10 or (depth - 4) % 6 or round(16 * width) < 1:
-        lower = max(10, (depth - 4) // 6 * 6 + 4)
-        raise NetworkError(
-            f"There is no {name}: a wide residual network has a depth of 6n + 4 (10, 16, 22, 28, "
-            f"…) and a width of at least 1/16. Did you mean wrn{lower}_{width or 1:g}?"
-        )
-    if depth > _DEEPEST:
-        raise NetworkError(f"There is no {name} here: the deepest is wrn{_DEEPEST}_{width:g}.")
+    depth, width = found
     return WideResNet(depth, width, num_classes)
 
 
@@ -113,7 +102,7 @@ class WideResNets(Source):
 
     def knows(self, name: str) -> bool:
         """Whether a name has the form `wrn<depth>_<width>`."""
-        return _NAME.fullmatch(name) is not None
+        return _FAMILY.knows(name)
 
     def spec(
         self,

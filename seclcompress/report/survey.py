@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from seclcompress.report.tables import column_titles, occurrences
 from seclcompress.survey import Surveyed
+from seclcompress.wording import shape
 
 #: Widths of a survey's columns. Figures are exact, so that surveys can be compared line by line.
 _PARAMETERS, _MULT_ADDS, _NAME = 12, 16, 38
@@ -71,7 +72,7 @@ def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str
         return text.getvalue()
     kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
     counted = surveyed.counted
-    size = "" if counted is None else "x".join(map(str, counted.input_size))
+    size = "" if counted is None else shape(counted.input_size)
     numbers: list[int | str] = [""] * (2 * len(columns))
     if counted is not None:
         totals = [counted.column(name) for name in columns]

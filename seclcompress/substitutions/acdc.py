@@ -23,13 +23,12 @@ from seclcompress.substitutions.shapes.diagonal_filters import (
     refuse_filters,
 )
 from seclcompress.substitutions.shapes.permutation import PermutationKind, check_seed
-from seclcompress.substitutions.shapes.precision import without_autocast
-from seclcompress.substitutions.shapes.spectral import (
-    Form,
-    Order,
-    SpectralPointwise,
+from seclcompress.substitutions.shapes.precision import (
     at_least_float32,
+    wide_dtype,
+    without_autocast,
 )
+from seclcompress.substitutions.shapes.spectral import Form, Order, SpectralPointwise
 from seclcompress.substitutions.shapes.spectral_start import Init, initial_factors
 from seclcompress.substitutions.site import Convolution, Site
 
@@ -115,7 +114,7 @@ class AcdcPointwise(SpectralPointwise):
         a, bias, scale = self.a, self.bias, self.output_scale
         if not self._is_kernels() or not kernel.worthwhile(self.length, x.dtype, a.device):
             return super().map_channels(x)
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        wide = wide_dtype(x.dtype)
         return kernel.acdc_stack(
             x,
             _in(wide, a),

@@ -91,10 +91,7 @@ class DiracConv(FullConv):
             self.b.copy_(norms)
             # A filter of zeros keeps its first direction: b = 0 switches it off, and can be trained.
             self.direction.copy_(torch.where(norms.reshape(-1, *ones) > 0, rest, self.direction))
-            self.forget_weight()
-            size = float(target.double().norm())
-            distance = float((self.make_weight().double() - target.double()).norm())
-        return Fit(distance / size if size else 0.0, "the weights")
+        return self.measure_fit(target)
 
     def _identity(self) -> Tensor:
         """The Kronecker delta `I`, with the shape of the weight."""

@@ -79,13 +79,9 @@ def folded_weight(layer: nn.Module) -> Tensor | None:
 
 
 def _sides(value: Any, dimensions: int) -> Any:
-    return (
-        (value,) * dimensions
-        if isinstance(value, int)
-        else value
-        if isinstance(value, str)
-        else tuple(value)
-    )
+    if isinstance(value, int):
+        return (value,) * dimensions
+    return value if isinstance(value, str) else tuple(value)
 
 
 class _Recording(TorchFunctionMode):

@@ -23,7 +23,7 @@ from seclcompress.cost import EXECUTIONS, LayerCost
 from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
 from seclcompress.substitutions.shapes import FactoredPointwise, SplitConv, split_cost, white_gain
 from seclcompress.substitutions.shapes.permutation import channel_shuffle
-from seclcompress.substitutions.shapes.precision import without_autocast
+from seclcompress.substitutions.shapes.precision import wide_dtype, without_autocast
 from seclcompress.substitutions.site import Convolution, Site
 
 
@@ -66,15 +66,14 @@ class ShufflePointwise(FactoredPointwise):
         """Multiplies the maps out to a matrix of shape (out_channels, in_channels)."""
         example = self.maps[0]
         with without_autocast(example):
-            wide = torch.float64 if example.dtype == torch.float64 else torch.float32
+            wide = wide_dtype(example.dtype)
             unit = torch.eye(self.in_channels, dtype=wide, device=example.device)
             return self._run(unit).mT.contiguous().to(example.dtype)
 
     def transform(self, x: Tensor) -> Tensor:
         """Applies the maps one after another to vectors."""
         with without_autocast(x):
-            wide = torch.float64 if self.maps[0].dtype == torch.float64 else torch.float32
-            return self._run(x.to(wide)).to(x.dtype)
+            return self._run(x.to(wide_dtype(self.maps[0].dtype))).to(x.dtype)
 
     def _run(self, y: Tensor) -> Tensor:
         for place, blocks in enumerate(self.maps):

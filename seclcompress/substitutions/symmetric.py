@@ -67,12 +67,6 @@ class _SymmetricConv(FullConv):
             return weight.flatten(0, 1)
         return weight.flatten(2).movedim(-1, 0)
 
-    def _left(self, target: Tensor) -> Fit:
-        self.forget_weight()
-        size = float(target.double().norm())
-        distance = float((self.make_weight().double() - target.double()).norm())
-        return Fit(distance / size if size else 0.0, "the weights")
-
 
 class TiedConv(_SymmetricConv):
     """A convolution in whose weight several entries share a stored value.
@@ -130,7 +124,7 @@ class TiedConv(_SymmetricConv):
             sums = zeros.index_add(0, places, flat)
             means = sums / zeros.index_add(0, places, torch.ones_like(flat))
             self.values.copy_((means / self.scale(index).double()).reshape(self.values.shape))
-            return self._left(target)
+            return self.measure_fit(target)
 
 
 class EigenConv(_SymmetricConv):
@@ -167,7 +161,7 @@ class EigenConv(_SymmetricConv):
             largest = values.abs().argsort(dim=-1, descending=True)[:, : self.values.shape[1]]
             self.values.copy_(values.gather(1, largest))
             self.vectors.copy_(vectors.gather(2, largest[:, None].expand(-1, vectors.shape[1], -1)))
-            return self._left(target)
+            return self.measure_fit(target)
 
 
 class LdlConv(_SymmetricConv):
@@ -225,7 +219,7 @@ class LdlConv(_SymmetricConv):
             rows, columns = torch.tril_indices(n, n, -1, device=lower.device)
             self.lower.copy_(lower[:, rows, columns])
             self.diagonal.copy_(diagonal)
-            return self._left(target)
+            return self.measure_fit(target)
 
 
 class SymmetricSubstitution(Substitution):

@@ -9,6 +9,7 @@ from seclcompress.errors import UsageError
 from seclcompress.networks.weights import Loaded
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, locate
+from seclcompress.wording import shape
 
 #: A network as on the command line, a saved folder, or a network that is already located.
 Network = str | Path | Located
@@ -81,9 +82,9 @@ def typed(network: str | Path) -> str:
 def tell_input_size(network: Located, observer: Observer) -> None:
     """Reports the input size of a network whose source does not know one, if the person gave none."""
     if network.size_is_assumed:
-        size = "x".join(map(str, network.input_size))
         observer.message(
-            f"{network.label} does not say its input size: {size} is assumed. --input-size changes it."
+            f"{network.label} does not say its input size: {shape(network.input_size)} is assumed. "
+            "--input-size changes it."
         )
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from seclcompress.data import DEFAULT_ROOT, Data, align_classes, load_data
 from seclcompress.data.folders import Reading
-from seclcompress.data.wording import listed, numbers
 from seclcompress.errors import DataError, UsageError
 from seclcompress.observer import Observer
 from seclcompress.preprocessing import IMAGENET, Preprocessing
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.wording import listed, numbers
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _IMAGENET_CLASSES = 1000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from seclcompress.data import usual_input_size
-from seclcompress.data.wording import shape
 from seclcompress.networks import sources
 from seclcompress.observer import Observer
 from seclcompress.resolve import is_folder, locate
+from seclcompress.wording import shape
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from torch import nn
 
 from seclcompress.data import Data, permutation
-from seclcompress.data.wording import numbers, shape
 from seclcompress.errors import DataError, UsageError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
@@ -16,6 +15,7 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.taps import check_taps, find_taps
 from seclcompress.trace import trace_network
 from seclcompress.train.view import View
+from seclcompress.wording import numbers, shape
 
 
 def locate_teacher(
@@ -162,7 +162,7 @@ def with_taps(
     except UsageError as error:
         if student.input_size == teacher.input_size:
             raise
-        same = "x".join(map(str, student.input_size))
+        same = shape(student.input_size)
         raise UsageError(
             f"{error} The teacher's input size is another one; give --teacher-input-size {same}, or "
             "switch attention transfer off with --beta 0."

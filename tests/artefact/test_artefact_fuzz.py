@@ -10,7 +10,6 @@ import inspect
 import json
 import os
 import random
-import resource
 import sys
 import time
 import tokenize
@@ -25,6 +24,8 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import grows_by_less_than
+from strange_folders import copied
 from torchvision import models
 
 from seclcompress import artefact, resolve
@@ -68,19 +69,13 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "net"
-    folder.mkdir()
-    for file in original.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder
+    return copied(original, tmp_path)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def little_memory() -> Iterator[None]:
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before < BYTES
+    with grows_by_less_than(BYTES):
+        yield
 
 
 def outcome(folder: Path) -> str:

@@ -42,7 +42,7 @@ def test_another_order_is_lined_up_and_said() -> None:
 
 def test_the_same_or_unknown_names_need_no_word() -> None:
     before = data("a", "b", "c")
-    for trained in (None, ["a", "b", "c"], ["a", "b"]):  # another number: check_classes says so
+    for trained in (None, ["a", "b", "c"], ["a", "b"]):  # another number: read_outputs says so
         assert align_classes(before, trained, "net", by_order=False) == (before, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from seclcompress.cost import LayerCost, convolution_mult_adds
@@ -55,6 +56,18 @@ class FullConv(Factored, StructuredConv):
         """Brings W near the original's weight by gradient descent on the factors."""
         assert isinstance(layer.weight, Tensor)
         return Fit(self.fit_weight(layer.weight.detach()), "the weights")
+
+    def measure_fit(self, target: Tensor) -> Fit:
+        """How far W is from a target; for families whose `fit` sets the factors in closed form.
+
+        Args:
+            target: Shape (out_channels, in_channels ÷ groups, *kernel_size); zeros count as reached.
+        """
+        self.forget_weight()
+        with torch.no_grad():
+            size = float(target.double().norm())
+            distance = float((self.make_weight().double() - target.double()).norm())
+        return Fit(distance / size if size else 0.0, "the weights")
 
 
 def full_cost(site: Site, parameters: int, *, note: str = "") -> LayerCost:

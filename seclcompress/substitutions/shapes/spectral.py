@@ -29,7 +29,7 @@ from seclcompress.stack import (
 )
 from seclcompress.substitutions.shapes.permutation import Permutation, PermutationKind
 from seclcompress.substitutions.shapes.pointwise import FactoredPointwise
-from seclcompress.substitutions.shapes.precision import without_autocast
+from seclcompress.substitutions.shapes.precision import at_least_float32, without_autocast
 from seclcompress.substitutions.site import Convolution
 from seclcompress.transforms import (
     dct,
@@ -281,8 +281,3 @@ class SpectralPointwise(FactoredPointwise):
     def extra_repr(self) -> str:
         """Channels, depth and length."""
         return f"{self.in_channels}, {self.out_channels}, depth={self.form.depth}, length={self.length}"
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor in a precision in which transforms run: float64 as it is, others as float32."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import pickletools
-import resource
 import struct
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import grows_by_less_than
 
 from seclcompress.errors import WeightsError
 from seclcompress.networks.weights import read_weights
@@ -26,10 +25,8 @@ LITTLE = 2**29  # bytes
 @pytest.fixture(autouse=True, scope="module")
 def little_memory() -> Iterator[None]:
     """Nothing in this file takes much memory, whatever the files declare."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before < LITTLE
+    with grows_by_less_than(LITTLE):
+        yield
 
 
 @pytest.fixture
