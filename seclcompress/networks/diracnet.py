@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from seclcompress.errors import NetworkError
-from seclcompress.networks.classifiers import ImageClassifiers
+from seclcompress.networks.classifiers import NamedClassifiers
 from seclcompress.networks.depth_and_width import Family
 from seclcompress.networks.sources import NetworkSpec
 from seclcompress.substitutions.dirac import dirac_convolution
@@ -92,7 +92,7 @@ def diracnet(name: str, num_classes: int) -> nn.Sequential:
     return _network(stem, channels, [(depth - 4) // 3] * 3, num_classes)
 
 
-class DiracNets(ImageClassifiers):
+class DiracNets(NamedClassifiers):
     """The networks `diracnet<depth>_<width>`, `diracnet18` and `diracnet34`, which take no options."""
 
     name = "diracnet"

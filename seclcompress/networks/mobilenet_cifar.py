@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seclcompress.networks.classifiers import ImageClassifiers
+from seclcompress.networks.classifiers import NamedClassifiers
 
 #: Output channels and stride of each block.
 _BLOCKS = (
@@ -64,7 +64,7 @@ class MobileNet(nn.Module):
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
 
 
-class MobileNets(ImageClassifiers):
+class MobileNets(NamedClassifiers):
     """The network `mobilenet_cifar`, which takes no options."""
 
     name = "mobilenet_cifar"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seclcompress.networks.classifiers import ImageClassifiers
+from seclcompress.networks.classifiers import NamedClassifiers
 
 #: Expansion, output channels, number of blocks, and stride of the first block of each group.
 _GROUPS = (
@@ -77,7 +77,7 @@ class MobileNetV2(nn.Module):
         return self.linear(torch.flatten(x, 1))  # type: ignore[no-any-return]
 
 
-class MobileNetV2s(ImageClassifiers):
+class MobileNetV2s(NamedClassifiers):
     """The network `mobilenetv2_cifar`, which takes no options."""
 
     name = "mobilenetv2_cifar"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seclcompress.networks.classifiers import ImageClassifiers
+from seclcompress.networks.classifiers import NamedClassifiers
 
 
 class BasicBlock(nn.Module):
@@ -55,7 +55,7 @@ class ResNet18(nn.Module):
         return self.linear(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
 
 
-class ResNet18s(ImageClassifiers):
+class ResNet18s(NamedClassifiers):
     """The network `resnet18_cifar`, which takes no options."""
 
     name = "resnet18_cifar"

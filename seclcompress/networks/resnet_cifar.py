@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seclcompress.networks.classifiers import ImageClassifiers
+from seclcompress.networks.classifiers import NamedClassifiers
 
 #: The depths of the paper.
 _DEPTHS = {f"resnet{depth}_cifar": depth for depth in (20, 32, 44, 56, 110, 1202)}
@@ -72,7 +72,7 @@ def _group(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.
     return nn.Sequential(ThinBlock(in_channels, out_channels, stride), *rest)
 
 
-class ThinResNets(ImageClassifiers):
+class ThinResNets(NamedClassifiers):
     """The networks `resnet<depth>_cifar` of the paper, which take no options."""
 
     name = "resnet_cifar"

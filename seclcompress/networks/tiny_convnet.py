@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from seclcompress.networks.classifiers import ImageClassifiers
+from seclcompress.networks.classifiers import NamedClassifiers
 
 #: Output channels, kernel size and stride of each convolution.
 _LAYERS = (
@@ -44,10 +44,11 @@ def tiny_convnet(num_classes: int, *, bias: bool) -> nn.Sequential:
     return nn.Sequential(*parts, nn.AvgPool2d(8), nn.Flatten(), nn.Linear(inside, num_classes))
 
 
-class TinyConvNets(ImageClassifiers):
+class TinyConvNets(NamedClassifiers):
     """The networks `tiny_convnet` and `tiny_convnet_no_bias`, which take no options."""
 
     name = "tiny_convnet"
+    needs_input_size = True
 
     def names(self) -> list[str]:
         """Both names."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seclcompress.errors import NetworkError
-from seclcompress.networks.classifiers import ImageClassifiers
+from seclcompress.networks.classifiers import NamedClassifiers
 from seclcompress.networks.depth_and_width import Family
 
 _BASIC = Family("wrn", "a wide residual network")
@@ -135,7 +135,7 @@ def wide_resnet(name: str, num_classes: int = 10) -> WideResNet:
     )
 
 
-class WideResNets(ImageClassifiers):
+class WideResNets(NamedClassifiers):
     """The networks `wrn<depth>_<width>`, with basic or bottleneck blocks, which take no options."""
 
     name = "wide_resnet"
