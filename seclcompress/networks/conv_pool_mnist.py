@@ -1,7 +1,7 @@
 """Chains of convolution and pooling for 28×28 images: `conv_pool<layers>_<channels>_mnist`.
 
-The convolutional network of the journal of fastdeepnets: 3×3 convolutions without padding, each with ReLU
-and 2×2 max pooling; then a hidden layer of 500 ReLUs and the classifier. Its program starts with 50
+The convolutional network of the journal of fastdeepnets: 3×3 convolutions without padding, each with
+ReLU and 2×2 max pooling; then a hidden layer of 500 ReLUs and the classifier. Its program starts with 50
 channels in each convolution.
 """
 

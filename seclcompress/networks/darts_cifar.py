@@ -1,8 +1,8 @@
 """Networks of searched cells for 32×32 images (DARTS: Liu, Simonyan & Yang, ICLR 2019).
 
-`darts_cifar` is DARTS_V2 with 20 cells and 36 channels, without its auxiliary head and without drop path.
-`darts<cells>_<channels>_cifar` is another size, and `…@FILE` has the cells of a genotype in a file; a saved
-folder holds the genotype itself. The parameters have the names of DARTS's checkpoints.
+`darts_cifar` is DARTS_V2 with 20 cells and 36 channels, without its auxiliary head and without drop
+path. `darts<cells>_<channels>_cifar` is another size, and `…@FILE` has the cells of a genotype in a
+file; a saved folder holds the genotype itself. The parameters have the names of DARTS's checkpoints.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """ResNet-18 for 32×32 images, the network that the SECL authors' research log begins with.
 
-The ResNet-18 of He et al. (CVPR 2016) with a 3×3 stem of stride 1 and no max pooling. The parameters have
-the names that checkpoints of the usual CIFAR training programs have (`layer2.0.shortcut.0.weight`, …).
+The ResNet-18 of He et al. (CVPR 2016) with a 3×3 stem of stride 1 and no max pooling. The parameters
+have the names that checkpoints of the usual CIFAR training programs have
+(`layer2.0.shortcut.0.weight`, …).
 """
 
 from __future__ import annotations

@@ -91,9 +91,7 @@ def _network(shape: _Shape, num_classes: int) -> nn.Sequential:
     inside, side = shape.size[0], shape.size[1]
     for number, group in enumerate(shape.groups, start=1):
         for inner, outside in group:
-            parts.append(
-                RepeatingBlock(inside, inner, outside, shape.slope, shape.activates_first)
-            )
+            parts.append(RepeatingBlock(inside, inner, outside, shape.slope, shape.activates_first))
             inside = outside
         if number < len(shape.groups) or shape.pooled_last:
             parts.append(nn.MaxPool2d(2))

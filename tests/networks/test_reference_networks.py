@@ -229,6 +229,6 @@ def test_channels_are_repeated_where_a_block_adds_some() -> None:
 def test_they_train_on_gray_and_on_coloured_images(invoke: Invoke) -> None:
     how = ("--data", "digits", "--epochs", 1, "--train-images", 40, "--batch-size", 20)
     for name in ("mlp16_mnist", "conv_pool2_4_mnist", "tiny_convnet"):
-        shown = invoke("train", name, *how, "-o", name).stderr
+        shown = invoke("train", name, *how, "-o", "run", "--overwrite").stderr
         assert ("they are shown at 1x28x28" in shown) == ("mnist" in name)
-        invoke("evaluate", name, "--data", "digits")
+        invoke("evaluate", "run", "--data", "digits")

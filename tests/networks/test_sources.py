@@ -47,7 +47,9 @@ def test_the_sources_that_are_there() -> None:
         "torchvision",
         "wide_resnet",
     ]
-    with pytest.raises(NetworkError, match="no source of networks 'x', only conv_pool_mnist, darts"):
+    with pytest.raises(
+        NetworkError, match="no source of networks 'x', only conv_pool_mnist, darts"
+    ):
         sources.get("x")
     with pytest.raises(ValidationError, match="no such source of networks, only conv_pool_mnist"):
         NetworkSpec(source="x", name="resnet18")
