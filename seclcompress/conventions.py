@@ -2,8 +2,8 @@
 
 Their program counted a network module by module: the Mult-Adds of convolutions and of linear layers,
 whose biases count as well, one operation for each element of a ReLU module, and k² for each output of a
-k × k pooling module. What a network does outside of modules (`F.relu`, `F.avg_pool2d`) is not counted, so
-the figure depends on how a network is written. Two of its rules differ from what is computed:
+k × k pooling module. What a network does outside of modules (`F.relu`, `F.avg_pool2d`) is not counted,
+so the figure depends on how a network is written. Two of its rules differ from what is computed:
 
 - The size of a dilated convolution's output is taken as if it were not dilated.
 - A stack of ACDC layers counts as min(L(4N + 5N log₂ N), N²) with N = max(c_in, c_out). Behind a filter
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -49,11 +49,10 @@ def by_the_log(network: nn.Module, trace: Trace, plan: Plan, counted: Count) -> 
     rewritten = to_plain(rewrite_network(whole_copy(network), plan))
     again = trace_network(rewritten, trace.input_size)
     replaced = {layer.name for layer in plan.rewritten}
-    after = _by_module(rewritten, again, replaced)
+    after: dict[str, int] = _by_module(rewritten, again, replaced)
     for layer in plan.rewritten:
         if len(layer.cost.mult_adds) > 1:
-            name, mult_adds = _fast_map(layer, rewritten, again)
-            after[name] = mult_adds
+            after = {**after, **_fast_map(layer, rewritten, again)}
     names = {row.name for row in counted.rows}
     figures = {
         "original": _by_row(_by_module(network, trace), names),
@@ -123,22 +122,29 @@ def _undilated(conv: Convolution, call: ModuleCall) -> int:
     )
 
 
-def _fast_map(layer: LayerPlan, network: nn.Module, trace: Trace) -> tuple[str, int]:
-    """The name of a layer's map of the channels in the plain network, and the log's Mult-Adds for it."""
-    inside = dict(network.get_submodule(layer.name).named_modules(prefix=layer.name))
-    parts = [name for name, part in inside.items() if isinstance(part, _WITH_WEIGHTS)]
-    name = parts[-1]
-    part = inside[name]
-    assert isinstance(part, _WITH_WEIGHTS)
-    before = sum(trace.mult_adds[other] for other in parts[:-1])
+def _fast_map(layer: LayerPlan, network: nn.Module, trace: Trace) -> dict[str, int]:
+    """The log's Mult-Adds of a layer's map of the channels, by the modules that it is in `network`.
+
+    Args:
+        layer: A layer with a fast form.
+        network: The rewritten network in torch's own layers: perhaps filters, and one or several layers
+            for the map.
+        trace: Its trace.
+    """
+    inside = network.get_submodule(layer.name).named_modules(prefix=layer.name)
+    parts = [(name, part) for name, part in inside if isinstance(part, _WITH_WEIGHTS)]
+    filters = [name for name, part in parts if math.prod(part.weight.shape[2:]) > 1]
+    names = [name for name, _ in parts if name not in filters]
+    shapes = [part.weight.shape[:2] for name, part in parts if name in names]
+    length, depth = max(shapes[0][1], shapes[-1][0]), layer.config.get("depth", 0)
     outputs = sum(math.prod(calls.output_size) * calls.times for calls in layer.calls)
     inputs = sum(math.prod(calls.input_size or ()) * calls.times for calls in layer.calls)
-    fast: float = (layer.cost.under("fast") - before) // outputs
-    length, depth = max(part.weight.shape[:2]), layer.config.get("depth", 0)
+    filtering = sum(trace.mult_adds[name] for name in filters)
+    fast: float = (layer.cost.under("fast") - filtering) // outputs
     if fast == stack_mult_adds(length, depth):  # which is rounded up, as the log's figures are not
         fast = depth * layer_mult_adds(length)
-    positions = inputs if len(parts) > 1 else outputs
-    return name, round(min(fast, length**2) * positions)
+    mult_adds = round(min(fast, length**2) * (inputs if filters else outputs))
+    return dict.fromkeys(names, 0) | {names[-1]: mult_adds}
 
 
 def _holder(name: str, places: Collection[str]) -> str | None:
@@ -148,7 +154,7 @@ def _holder(name: str, places: Collection[str]) -> str | None:
     return next((place for place in above if place in places), None)
 
 
-def _by_row(found: Counter[str], rows: Collection[str]) -> Counter[str]:
+def _by_row(found: Mapping[str, int], rows: Collection[str]) -> Counter[str]:
     """Figures by the row that a module stands in or under; of others by the module."""
     summed: Counter[str] = Counter()
     for name, mult_adds in found.items():

@@ -154,7 +154,7 @@ def the_older_way(name: str, depth: int, *, at_one_position: bool = False) -> tu
     """Mult-Adds and parameters of the log's older tables, from shapes alone.
 
     A stack stands where its convolution stood, without filters before it: 2N numbers a layer, L layers
-    of 4N + 5N log₂ N at each position of the output (at first at a single one), however much N² would be.
+    of 4N + 5N log₂ N at each position of the output (at first at a single one), even where N² is less.
     """
     network, _, plan = planned(name, depth)
     counted = by_the_log(name, depth)
