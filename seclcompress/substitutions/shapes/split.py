@@ -28,6 +28,10 @@ from seclcompress.substitutions.shapes.precision import without_autocast
 from seclcompress.substitutions.site import Convolution, Site, convolution_of
 from seclcompress.substitutions.structured import StructuredConv
 
+#: On a GPU, training multiplies maps of up to so many channels out: launches cost more than Mult-Adds
+#: there (benchmarks/gpu.py).
+DENSE_ON_GPU_TO = 1024
+
 
 class SplitConv(StructuredConv):
     """A depthwise part, directly followed by a pointwise map.
@@ -74,6 +78,8 @@ class SplitConv(StructuredConv):
             return self.execution == "dense" or "fast" not in self.executions
         if not self.training:
             return self.planned_execution == "dense"
+        if x.is_cuda and max(self.in_channels, self.out_channels) <= DENSE_ON_GPU_TO:
+            return True
         sizes = [-(-size // step) for size, step in zip(x.shape[2:], stride, strict=True)]
         positions = x.shape[0] * math.prod(sizes)
         return self.pointwise.quickest_in_training(positions) == "dense"
