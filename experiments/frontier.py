@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from candidates import TOLERANCE, Candidate, families, nearest
+from by_size import TOLERANCE, Candidate, families, nearest
 from frontier_report import report
 from pieces import Log, make
 
