@@ -1,7 +1,7 @@
 """Families whose size is free: a share of the parameters that they replace, or a rank.
 
-What is replaced is the pointwise matrix beside a full depthwise convolution (`on=pointwise`), or the whole
-convolution (`on=kernel`). A 1×1 convolution and a Linear are a pointwise matrix either way.
+What is replaced is the pointwise matrix beside a full depthwise convolution (`on=pointwise`), or the
+whole convolution (`on=kernel`). A 1×1 convolution and a Linear are a pointwise matrix either way.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class PlacedConfig(RankedConfig):
 
 
 def on_kernel(conv: Convolution, on: On) -> bool:
-    """Whether the structured tensor has the kernel's positions; those of a 1×1 convolution count as none."""
+    """Whether the structured tensor has the positions of a kernel above 1×1."""
     return on == "kernel" and not is_pointwise(conv)
 
 
 def refuse_groups(conv: Convolution, on: On) -> str | None:
-    """The reason to keep a grouped convolution, whose whole tensor is mostly zeros; None if it may go."""
+    """The reason to keep a grouped convolution, whose whole tensor has holes; None if it may go."""
     if on == "kernel" and conv.groups > 1:
         return f"its {conv.groups} groups have no weights between them; on=pointwise can replace it"
     return None
