@@ -50,7 +50,8 @@ class Run:
     @property
     def name(self) -> str:
         """The name of the run's folder."""
-        return f"{self.candidate.family}-{self.size}-seed-{self.seed}"
+        family = self.candidate.family.replace("/", "-")
+        return f"{family}-{self.size}-seed-{self.seed}"
 
     def result(self, **found: Any) -> dict[str, Any]:
         """A line of results.jsonl."""
@@ -233,7 +234,6 @@ def main() -> None:
         parser.error("--data and --work are needed, but for --report")
     until = time.time() + 60 * chosen.minutes
     chosen.work.mkdir(parents=True, exist_ok=True)
-    runs, left_out = planned(chosen.network, chosen.sizes, chosen.families)
     shared = {name: getattr(chosen, name) for name in ("batch_size", "device", "amp")}
     shared["cache_images"] = "always"
     mine = TrainingSettings(**shared, epochs=chosen.teacher_epochs)
@@ -246,7 +246,9 @@ def main() -> None:
     with ProcessPoolExecutor(
         chosen.jobs, fork, initializer=torch.set_num_threads, initargs=(threads,)
     ) as pool:
-        pool.submit(train_teacher, chosen.network, mine, chosen.data, chosen.work).result()
+        teacher = pool.submit(train_teacher, chosen.network, mine, chosen.data, chosen.work)
+        runs, left_out = planned(chosen.network, chosen.sizes, chosen.families)
+        teacher.result()
         complete = carry_out(runs, budget, chosen, until, pool)
         if complete:
             more = again(runs, read(chosen.work / RESULTS), chosen.seeds, chosen.best)
