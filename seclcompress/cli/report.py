@@ -20,7 +20,7 @@ def report(
     given: dict[str, Any],
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDER...", help="Saved folders; several are compared."),
+        typer.Argument(metavar="FOLDER", help="Saved folders; several are compared."),
     ],
     output: Annotated[
         Path,
@@ -47,8 +47,8 @@ def report(
 ) -> None:
     """Write one self-contained page about saved folders, to show to somebody else.
 
-    It has the figures before and after, the layers as a picture with reasons, the curves of training, sizes,
-    settings, versions, and the commands that make the folder again.
+    It has the figures before and after, the layers as a picture with reasons, the curves of training,
+    sizes, settings, versions, and the commands that make the folder again.
     """
     settings = make_settings(None, given)
     from seclcompress.cli.progress import DrawingImages

@@ -14,6 +14,8 @@ from seclcompress.wording import printable, shape
 
 _TAKE_PLAN = 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))["plan"]))'
 
+_MOST_PROCESSES = 4096  # what a stranger's file may make this page suggest
+
 
 @dataclass(frozen=True)
 class Step:
@@ -117,21 +119,28 @@ def _convert(facts: Facts, *, last: bool) -> Step:
 
 
 def _train(facts: Facts, settings: TrainingSettings) -> Step:
-    data = ["--data", facts.trained_on or ""]
+    size = ["--input-size", shape(facts.config.input_size)]
+    network = ["student"] if facts.converted else [facts.network, *size]
+    unused: tuple[str, ...] = ()
     if "alpha" in facts.config.training:  # a run without a teacher does not save it
-        what, network = "distill", ["student" if facts.converted else facts.network]
-        teacher = ["--teacher", "ORIGINAL"]
-        why = "Distil it from the original, with the settings of this folder's run."
-        options = flags(settings)
+        what, teacher = "distill", ["--teacher", "TEACHER"]
+        why = (
+            "Distil it with the settings of this folder's run. TEACHER is the network that it learnt "
+            "from, most often ORIGINAL."
+        )
     else:
-        what, teacher = "train", []
-        size = ["--input-size", shape(facts.config.input_size)]
-        network = ["student"] if facts.converted else [facts.network, *size]
+        what, teacher, unused = "train", [], DISTILLATION
         why = "Train it with the settings of this folder's run."
-        options = flags(settings, DISTILLATION)
-    return Step(
-        why, _line("seclcompress", what, *network, *teacher, *data, *options, "-o", "again")
-    )
+    options = ["--data", facts.trained_on or "", *flags(settings, unused)]
+    return Step(why, _line(*_program(facts), what, *network, *teacher, *options, "-o", "again"))
+
+
+def _program(facts: Facts) -> list[str]:
+    """The program, started in as many processes as the folder's run had."""
+    processes = facts.config.training.get("processes")
+    if isinstance(processes, int) and 1 < processes <= _MOST_PROCESSES:
+        return ["torchrun", "--nproc-per-node", str(processes), "-m", "seclcompress"]
+    return ["seclcompress"]
 
 
 def _line(*words: str) -> str:

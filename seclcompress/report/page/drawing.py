@@ -29,11 +29,11 @@ COLOURS = {
     "fast": "#010208",
     "kept": "#010209",
 }
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's fonts
     "svg.hashsalt": "seclcompress",  # equal figures give equal bytes
     "text.parse_math": False,  # names of others may hold a $
-    "font.size": 11,
+    "font.size": 11.5,
     "axes.edgecolor": COLOURS["muted"],
     "axes.labelcolor": COLOURS["ink"],
     "axes.linewidth": 0.8,
@@ -48,7 +48,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "legend.fontsize": 10.5,
+    "legend.fontsize": 11,
 }
 _POINTS = 72  # in an inch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -65,7 +65,9 @@ def layers_svg(
             span.set_gid(f"layer{place}")
             hover[f"layer{place}"] = layer_words(row, converted=converted)
         axes.set_ylabel(f"{TITLES[quantity]} of the layer")
-        label = f"{TITLES[quantity]} of {len(shown)} layers by depth; the table below has every figure"
+        label = (
+            f"{TITLES[quantity]} of {len(shown)} layers by depth; the table below has every figure"
+        )
         return svg(made, prefix, label, hover)
 
 
@@ -90,21 +92,19 @@ def _points(
             meaning = _MEANING[kind] if converted else "as it is"
             axes.plot(places, values, marker, color=COLOURS[kind], ms=6, label=meaning)
     columns = 3 if len(axes.get_legend_handles_labels()[0]) <= 3 else 2
-    axes.figure.legend(
-        loc="outside upper left", ncols=columns, handletextpad=0.1, columnspacing=1
-    )
+    axes.figure.legend(loc="outside upper left", ncols=columns, handletextpad=0.1, columnspacing=1)
 
 
 def _name_groups(axes: Axes, rows: Sequence[Row], wide: float) -> None:
     """Marks where the network's parts begin; of parts that are close together, the first."""
     parts = [row.name.partition(".")[0] for row in rows]
     begins = [p for p in range(len(parts)) if p == 0 or parts[p] != parts[p - 1]]
-    apart = 20 * len(rows) / wide  # layers in 20 pixels
+    apart = 15 * len(rows) / wide  # layers in 15 pixels
     ticks: list[int] = []
     for place in begins:
         if not ticks or place - ticks[-1] >= apart:
             ticks.append(place)
-    axes.set_xticks(ticks, [name(parts[place], 14) for place in ticks], rotation=40, ha="right")
+    axes.set_xticks(ticks, [name(parts[place], 14) for place in ticks], rotation=60, ha="right")
     axes.tick_params(axis="x", length=4)
     for label in axes.get_xticklabels():
         label.set_rotation_mode("anchor")
@@ -167,14 +167,16 @@ def accuracy_svg(history: Sequence[Epoch], levels: dict[str, float], prefix: str
             axes.axhline(level, color=COLOURS["muted"], linestyle=dash, linewidth=1.4, label=title)
         _finish(axes, "accuracy (%)")
         last = history[-1].accuracy
-        return svg(made, prefix, f"Accuracy by epoch; {last:.2f} % after the last of {len(history)}")
+        return svg(
+            made, prefix, f"Accuracy by epoch; {last:.2f} % after the last of {len(history)}"
+        )
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _dots(number: int) -> dict[str, float | str]:
+def _dots(number: int) -> dict[str, Any]:
     return {"marker": "o" if number < 30 else "", "ms": 3.5, "linewidth": 1.8}
 
 
@@ -194,7 +196,11 @@ def comparison_svg(folders: Sequence[Facts], prefix: str) -> str | None:
     Returns:
         An `<svg>` element; None if no folder has an accuracy.
     """
-    known = [(n, f, f.accuracy) for n, f in enumerate(folders, 1) if f.accuracy is not None]
+    known = [
+        (number, facts, facts.accuracy)
+        for number, facts in enumerate(folders, 1)
+        if facts.accuracy is not None and facts.after.parameters > 0
+    ]
     if not known:
         return None
     places = {(facts.after.parameters, accuracy) for _, facts, accuracy in known}
@@ -204,7 +210,7 @@ def comparison_svg(folders: Sequence[Facts], prefix: str) -> str | None:
         if facts.converted and facts.teacher_accuracy is not None
     }
     with styled():
-        made, axes = figure(1.4 * _WIDTH, 1.15 * _HEIGHT)
+        made, axes = figure(_WIDTH, _HEIGHT)
         axes.set_xscale("log")
         hover: dict[str, str] = {}
         for (parameters, level), network in originals.items():

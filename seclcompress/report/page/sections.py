@@ -113,7 +113,7 @@ def variants(facts: Facts) -> list[dict[str, str]]:
                 "times smaller": times(facts.before.parameters, totals.parameters),
                 "Mult-Adds": f"{totals.mult_adds:,}",
                 "times fewer": times(facts.before.mult_adds, totals.mult_adds),
-                "float32": in_bytes(_FLOAT32 * totals.parameters),
+                "in float32": in_bytes(_FLOAT32 * totals.parameters),
             }
         )
     return rows
@@ -147,9 +147,7 @@ def run_rows(facts: Facts) -> list[tuple[str, str]]:
     rows = [("after the last epoch", f"{last.accuracy:.2f} %")]
     if facts.teacher_accuracy is not None:
         rows.insert(0, ("teacher", f"{facts.teacher_accuracy:.2f} %"))
-    rows.append(
-        (f"best epoch ({best.epoch}; chosen on the test images)", f"{best.accuracy:.2f} %")
-    )
+    rows.append((f"best epoch ({best.epoch}; chosen on the test images)", f"{best.accuracy:.2f} %"))
     seconds = sum(epoch.seconds for epoch in facts.history)
     return [*rows, (f"time for {len(facts.history)} epochs", duration(seconds))]
 

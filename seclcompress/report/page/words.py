@@ -25,7 +25,9 @@ def headline(facts: Facts) -> str:
     network = name(facts.network)
     if not facts.converted:
         accuracy = _reached(facts)
-        return f"{network} has {facts.before.parameters:,} parameters{accuracy}; it is not converted."
+        return (
+            f"{network} has {facts.before.parameters:,} parameters{accuracy}; it is not converted."
+        )
     return (
         f"{network} became {times(facts.before.parameters, facts.after.parameters)} times smaller: "
         f"{facts.after.parameters:,} parameters instead of {facts.before.parameters:,}"
