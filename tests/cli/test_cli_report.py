@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import Invoke
 from pages import Reader, write_folder
 
+from seclcompress.artefact import read_config
 from seclcompress.files import check_free
+from seclcompress.report.page.commands import steps
+from seclcompress.settings.planning import PlanOptions
+from seclcompress.workflows import convert, report
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,24 @@ def test_a_page_is_written_and_its_sentence_printed(
     assert "2 networks side by side" in words
     assert words.count("On the 360 test images of digits, evaluated for this page") == 2
     assert "Most frequent mistakes:" in words
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
+def test_its_commands_make_the_folder_again(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = "it's a; folder"
+    options = PlanOptions(config={"depth": 3}, keep=("group2.*",))
+    convert("wrn10_1", odd, options=options, num_classes=4, input_size=(3, 16, 16), seed=7)
+    (facts,) = report([odd], "page.html").facts
+    take, again, _ = [step.command for step in steps(facts)]
+    python = f"{shlex.quote(sys.executable)} {take.removeprefix('python ')}"
+    subprocess.run(["sh", "-c", python], check=True, cwd=tmp_path)
+    invoke(*shlex.split(again)[1:])
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in (odd, "again"))
+    assert read_config(tmp_path / "again").plan == read_config(tmp_path / odd).plan
+    assert one == two
 
 
 def test_a_page_inside_a_folder_is_one_of_its_files(

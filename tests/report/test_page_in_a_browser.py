@@ -44,8 +44,8 @@ _TEXTS = """() => {
                getComputedStyle(e)[e.namespaceURI.endsWith("svg") ? "fill" : "color"], behind(e)])
     .filter(([, front, back]) => solid(front) && solid(back));
 }"""
-_HEIGHTS = """() => [...document.querySelectorAll("svg text")].map(
-  t => t.getBBox().height * t.getScreenCTM().d)"""
+_HEIGHTS = """() => [...document.querySelectorAll("svg text")].filter(t => t.textContent.trim())
+  .map(t => t.getBBox().height * Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b))"""
 _OUTSIDE = """() => [...document.querySelectorAll("body *")]
   .filter(e => !e.parentElement.closest(".scroll, svg, thead"))
   .filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""

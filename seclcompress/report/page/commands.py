@@ -12,7 +12,10 @@ from seclcompress.report.page.facts import Facts
 from seclcompress.settings.training import DISTILLATION, TrainingSettings, in_pairs
 from seclcompress.wording import printable, shape
 
-_TAKE_PLAN = 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))["plan"]))'
+_TAKE_PLAN = (
+    "import json, sys; "
+    'json.dump(json.load(open(sys.argv[1], encoding="utf-8"))["plan"], sys.stdout)'
+)
 
 _MOST_PROCESSES = 4096  # what a stranger's file may make this page suggest
 

@@ -263,9 +263,9 @@ def settings_rows(training: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     fields = TrainingSettings.model_fields
     rows = []
     for key, value in training.items():
-        default = fields[key].default if key in fields else None
         shown = name(_value(value), 300)
-        rows.append((name(key), shown, shown != name(_value(default), 300)))
+        changed = key in fields and shown != name(_value(fields[key].default), 300)
+        rows.append((name(key), shown, changed))
     return rows
 
 
