@@ -111,10 +111,12 @@ class TrainingProgress(DrawingImages):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Prints the line of an epoch above the bar."""
+        validated = record.get("validation_accuracy")
+        held = "" if validated is None else f"validation {validated:.2f} %  "
         self._console.print(
             f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
             f"train loss {record['train_loss']:.4f}  test loss {record['test_loss']:.4f}  "
-            f"accuracy {record['accuracy']:.2f} %  {record['seconds']:.1f} s"
+            f"accuracy {record['accuracy']:.2f} %  {held}{record['seconds']:.1f} s"
         )
         self._last = time.monotonic()
         if record["epoch"] == self._epochs:

@@ -214,8 +214,8 @@ def distill(
     """Trains a converted network from its original, by attention transfer and knowledge distillation.
 
     The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
-    best.safetensors; that epoch is chosen by the accuracy on the test images, which is therefore
-    optimistic.
+    best.safetensors; that epoch is chosen by the accuracy on the images that `validation` holds out, or
+    else on the test images, which is then optimistic.
 
     Args:
         student: A folder that `convert` wrote, or the name of a network, which is trained unconverted.
