@@ -20,6 +20,7 @@ from seclcompress.cli import (
     listing,
     survey,
     train,
+    tune,
 )
 from seclcompress.cli.console import err_console
 from seclcompress.cli.help import Adaptive, Command
@@ -146,6 +147,7 @@ for _command in (
     train.train,
     convert.convert,
     distill.distill,
+    tune.tune,
     evaluate.evaluate,
     bench.bench,
     survey.survey,

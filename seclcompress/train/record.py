@@ -27,10 +27,15 @@ def best_of(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     Args:
         history: One record per epoch, as in metrics.jsonl; at least one.
     """
-    return max(history, key=_chosen_by)
+    return max(history, key=chosen_by)
 
 
-def _chosen_by(record: Mapping[str, Any]) -> float:
+def chosen_by(record: Mapping[str, Any]) -> float:
+    """The accuracy that a run is judged by: on held-out images if there are any, or on the test images.
+
+    Args:
+        record: An epoch's line of metrics.jsonl.
+    """
     return float(record.get("validation_accuracy", record["accuracy"]))
 
 

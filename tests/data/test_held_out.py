@@ -1,4 +1,4 @@
-"""Validation images are held out of the training images: the same share of each class, always the same."""
+"""Validation images: the same share of each class of the training images, always the same ones."""
 
 from __future__ import annotations
 
