@@ -149,7 +149,7 @@ def importance_png(importance: Mapping[str, float], finished: int) -> bytes:
     Returns:
         A PNG file.
     """
-    with _Drawn((7, 1.4 + 0.35 * max(1, len(importance)))) as (figure, written):
+    with _Drawn((7, 1.6 + 0.35 * max(1, len(importance)))) as (figure, written):
         axes = figure.subplots()
         names = sorted(importance, key=lambda name: importance[name])
         shares = [100 * importance[name] for name in names]
@@ -231,7 +231,7 @@ def _draw_values(
         axes.scatter(place(trial.values[name]), trial.accuracy, color=colour, s=size)
     if log is None:
         axes.set_xticks(range(len(names)), names)
-        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xlim(-0.5, max(1, len(names)) - 0.5)
     elif log:
         axes.set_xscale("log")
     axes.set(xlabel=name, ylabel="last accuracy (%)")
