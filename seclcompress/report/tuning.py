@@ -149,7 +149,7 @@ def importance_png(importance: Mapping[str, float], finished: int) -> bytes:
     Returns:
         A PNG file.
     """
-    with _Drawn((7, 1.6 + 0.35 * max(1, len(importance)))) as (figure, written):
+    with _Drawn((7, 1.4 + 0.35 * max(1, len(importance)))) as (figure, written):
         axes = figure.subplots()
         names = sorted(importance, key=lambda name: importance[name])
         shares = [100 * importance[name] for name in names]
@@ -157,7 +157,8 @@ def importance_png(importance: Mapping[str, float], finished: int) -> bytes:
         for place, share in enumerate(shares):
             axes.text(share + 1, place, f"{share:.0f} %", va="center")
         if not importance:
-            axes.text(0.5, 0.5, "too few finished trials to tell", ha="center", va="center")
+            words = "too few finished trials to tell"
+            axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
             axes.set_yticks([])
         axes.set(
             xlim=(0, 110 if importance else 1), xticks=[0, 25, 50, 75, 100] if importance else []

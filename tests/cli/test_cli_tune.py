@@ -20,7 +20,7 @@ TUNE = (
     "tune wrn10_1 --data digits --train-images 100 --input-size 8 --epochs 2 --search lr=0.01..0.2:log "
     "--search batch_size=20,50 --search factor_decay=ratio,1e-6 --trials 2 -o out"
 ).split()
-LONG = [*TUNE, "--epochs", "40", "--trials", "3"]
+LONG = [*TUNE, "--epochs", "15", "--trials", "3"]
 
 
 def flat(words: str) -> str:
@@ -110,7 +110,7 @@ def test_stopped_and_gone_on(invoke: Invoke, tmp_path: Path) -> None:
     assert "Trial 0 was begun before: going on with it." in words
     assert f"Going on after epoch {begun['epochs']}, step " in words
     [done] = rows()
-    assert (done["state"], done["epochs"], done["lr"]) == ("finished", "40", begun["lr"])
+    assert (done["state"], done["epochs"], done["lr"]) == ("finished", "15", begun["lr"])
     refused = flat(invoke(*LONG, "--momentum", 0.5, code=2).stderr)
     assert "The study in out was begun with other settings: momentum was 0.9, not 0.5." in refused
 

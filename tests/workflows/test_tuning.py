@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -94,9 +95,54 @@ def test_a_trial_is_an_ordinary_run_judged_by_held_out_images(tmp_path: Path, wh
     assert best.test_accuracy != best.accuracy
 
 
-def test_importance_is_a_share(whole: Tuned) -> None:
-    assert set(whole.importance) == {"lr", "batch_size"}
-    assert sum(whole.importance.values()) == pytest.approx(1)
+class TestStudy:
+    """Studies without runs: the accuracy is a function of what is tried."""
+
+    SPACE = parse_space(["lr=0.001..1:log", "cutout=0..16:4", "taps=a|b,c", "factor_lr=none,0.5"])
+
+    def filled(self, folder: Path, count: int, at_once: int = 1) -> Study:
+        study = Study(folder, {}, self.SPACE, 3, Hyperband(1))
+        for _ in range(0, count, at_once):
+            with contextlib.ExitStack() as stack:
+                taken = [stack.enter_context(study.next_trial(count)) for _ in range(at_once)]
+                for current in taken:
+                    distance = abs(math.log10(current.values["lr"]) + 1)
+                    accuracy = 90 - 20 * distance
+                    figures = {"loss": 1.0, "test_accuracy": None, "seconds": 1.0}
+                    current.report(1, accuracy, figures)
+                    study.finish(current, accuracy)
+        return study
+
+    def test_the_values_are_those_of_the_space_and_get_better(self, tmp_path: Path) -> None:
+        study = self.filled(tmp_path / "one", 25)
+        tried = [study.values_of(trial.number) for trial in study.trials()]
+        for values in tried:
+            assert 0.001 <= values["lr"] <= 1
+            assert values["lr"] == float(f"{values['lr']:.4g}")
+            assert values["cutout"] in range(0, 17, 4)
+            assert values["taps"] in [("a",), ("b", "c")]
+            assert values["factor_lr"] in [None, 0.5]
+        assert len({values["lr"] for values in tried}) == 25
+        distances = [abs(math.log10(values["lr"]) + 1) for values in tried]
+        assert sum(distances[-10:]) < 0.9 * sum(distances[:10])  # it learns
+        importance = study.importance()
+        assert sum(importance.values()) == pytest.approx(1)
+        assert importance["lr"] > 0.8
+        # Opened anew for each trial, it tries the same values.
+        for count in (3, 7, 9):
+            again = self.filled(tmp_path / "two", count)
+        found = [again.values_of(trial.number) for trial in again.trials()]
+        assert found == tried[:9]
+
+    def test_side_by_side_every_trial_is_another_one(self, tmp_path: Path) -> None:
+        study = self.filled(tmp_path, 6, at_once=3)
+        assert [trial.number for trial in study.trials()] == list(range(6))
+        assert len({trial.values["lr"] for trial in study.trials()}) == 6
+        with study.next_trial(6) as none:
+            assert none is None
+
+    def test_importance_needs_trials_that_differ(self, tmp_path: Path) -> None:
+        assert self.filled(tmp_path, 1).importance() == {}
 
 
 def test_hyperband_stops_trials_early(tmp_path: Path) -> None:
