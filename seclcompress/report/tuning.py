@@ -182,7 +182,7 @@ def trials_png(trials: Sequence[Trial], log: Mapping[str, bool | None]) -> bytes
         A PNG file.
     """
     panels = 1 + len(log)
-    columns = min(3, panels)
+    columns = 2 if panels == 4 else min(3, panels)
     rows = -(-panels // columns)
     best = best_of(trials)
     with _Drawn((4.2 * columns, 3.2 * rows)) as (figure, written):

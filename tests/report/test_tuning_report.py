@@ -89,7 +89,7 @@ SCALES = {"lr": True, "batch_size": None, "factor_decay": True}
 def test_pictures_are_pictures_and_always_the_same() -> None:
     first = trials_png(TRIALS, SCALES)
     image = Image.open(io.BytesIO(first))
-    assert (image.format, image.size) == ("PNG", (1512, 768))  # four panels in two rows of three
+    assert (image.format, image.size) == ("PNG", (1008, 768))  # four panels in two rows
     assert len(image.convert("RGB").getcolors(10**6)) > 50
     assert trials_png(TRIALS, SCALES) == first
     assert trials_png(TRIALS[:3], SCALES) != first

@@ -102,7 +102,7 @@ class TestStudy:
 
     def filled(self, folder: Path, count: int, at_once: int = 1) -> Study:
         study = Study(folder, {}, self.SPACE, 3, Hyperband(1))
-        for _ in range(0, count, at_once):
+        for _ in range(len(study.trials()), count, at_once):
             with contextlib.ExitStack() as stack:
                 taken = [stack.enter_context(study.next_trial(count)) for _ in range(at_once)]
                 for current in taken:
