@@ -82,6 +82,11 @@ class TrainingProgress(DrawingImages):
         with super().working(words) as tell:
             yield tell
 
+    def decoding(self, data: str, done: int, total: int) -> None:
+        """Shows a line until all images are decoded; the bar of an earlier run is removed."""
+        self._bar.stop()  # of two displays at once, one would keep standard output
+        super().decoding(data, done, total)
+
     def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
         """Prints the settings."""
         self._console.print(settings_table(settings, self._console.width, leave_out))

@@ -55,13 +55,18 @@ class Telling(Observer):
         self._current, self._epochs, self._observer, self._said = current, epochs, observer, said
         self._stop: Callable[[], None] = lambda: None
         self._seconds = seconds
-        self.is_stopped = False
+        self.is_stopped = self.was_asked = False
 
     @contextlib.contextmanager
     def stopping(self, stop: Callable[[], None], outer: Stopping) -> Iterator[None]:
-        """Lets this observer stop the run as well as the caller."""
+        """Lets this observer stop the run as well as the caller, and notes who did."""
+
+        def asked() -> None:
+            self.was_asked = True
+            stop()
+
         self._stop = stop
-        with outer(stop):
+        with outer(asked):
             yield
 
     def message(self, words: str) -> None:
@@ -172,23 +177,23 @@ class Work:
             self.study.give_up(current, str(error))
         except InterruptedRunError:
             if not told.is_stopped:
-                raise InterruptedRunError(self._where_it_stands(number)) from None
+                saved = f", and trial {number} is saved in {work_of(folder)}"
+                raise InterruptedRunError(self._where_it_stands(saved)) from None
             self.study.give_up(current)
         else:
             self.study.finish(current, chosen_by(result.history[-1]))
         remove_run(folder, number)
         self.observer.message(_line(self.study.trials()[number], self.settings.epochs))
+        if told.was_asked:  # as the trial ended by itself
+            raise InterruptedRunError(self._where_it_stands(""))
 
     def _settings_of(self, current: Current) -> TrainingSettings:
         common = self.settings.model_dump(exclude_unset=True)
         return TrainingSettings.model_validate({**common, **current.values})
 
-    def _where_it_stands(self, number: int) -> str:
+    def _where_it_stands(self, saved: str) -> str:
         done = sum(trial.state != OPEN for trial in self.study.trials())
-        return (
-            f"{done} trials are done, and trial {number} is saved in {work_of(self.study.folder)}; the "
-            "same command goes on."
-        )
+        return f"{done} trials are done{saved}; the same command goes on."
 
 
 def _line(trial: Trial, epochs: int) -> str:

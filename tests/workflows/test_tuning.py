@@ -24,9 +24,10 @@ from seclcompress.report.tuning import FAILED, FINISHED, OPEN, STOPPED, UNSUITAB
 from seclcompress.settings.search import parse_space
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.converting import convert
-from seclcompress.workflows.runs import InterruptedRunError
-from seclcompress.workflows.studies import Hyperband, Study, claim_of, work_of
+from seclcompress.workflows.runs import InterruptedRunError, TrainingResult
+from seclcompress.workflows.studies import Current, Hyperband, Study, claim_of, work_of
 from seclcompress.workflows.training import train
+from seclcompress.workflows.trials import Work
 from seclcompress.workflows.tuning import Tuned, tune
 
 SIZE = (3, 8, 8)
@@ -201,6 +202,35 @@ class TestGoingOn:
         assert f"Trial {len(begun) - 1} was begun before: going on with it." in observer.words
         assert timeless(found.trials) == timeless(whole.trials)
         assert not work_of(tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("behind", [True, False])
+    def test_asked_to_stop_as_a_trial_ends_by_itself(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: bool
+    ) -> None:
+        """The next trial is not begun then."""
+        asks: list[Callable[[], None]] = []
+        stops: list[str] = []
+        record = {"epoch": 1, "accuracy": 5.0, "test_loss": 1.0, "seconds": 1.0}
+
+        def perform(*, stopping, observer, **rest: object) -> TrainingResult:
+            with stopping(lambda: stops.append("stop")):
+                observer.epoch(record)
+                asks[-1]()
+            if behind:
+                raise InterruptedRunError("of the run")
+            return TrainingResult([record], {}, {}, tmp_path)
+
+        def stopping(stop: Callable[[], None]) -> contextlib.nullcontext[None]:
+            asks.append(stop)
+            return contextlib.nullcontext()
+
+        monkeypatch.setattr(Current, "report", lambda *arguments: behind)
+        study = Study(tmp_path / "out", {}, parse_space(SEARCH), 1, Hyperband(2))
+        work = Work(study, SMALL, perform, stopping, math.inf, Silent())
+        with pytest.raises(InterruptedRunError, match="^1 trials are done; the same command goes"):
+            work.do_next(5)
+        assert [trial.state for trial in study.trials()] == [STOPPED if behind else FINISHED]
+        assert len(stops) == 1 + behind
 
     def test_by_the_clock(self, tmp_path: Path) -> None:
         with pytest.raises(InterruptedRunError, match="0 trials are done, and trial 0 is saved"):
