@@ -82,7 +82,7 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
     )
     if _validated(history):
         table.add_row("  on the validation images", f"{best['validation_accuracy']:.2f} %")
-    table.add_row(f"time for {len(history)} epochs", f"{_duration(seconds)}")
+    table.add_row(f"time for {len(history)} epochs", f"{duration(seconds)}")
     return table
 
 
@@ -91,7 +91,8 @@ def _validated(history: Sequence[Mapping[str, Any]]) -> bool:
     return "validation_accuracy" in history[-1]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words: `2 h 01 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
