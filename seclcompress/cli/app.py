@@ -21,6 +21,7 @@ from seclcompress.cli import (
     report,
     survey,
     train,
+    tune,
 )
 from seclcompress.cli.console import err_console
 from seclcompress.cli.help import Adaptive, Command
@@ -141,6 +142,7 @@ for _command in (
     train.train,
     convert.convert,
     distill.distill,
+    tune.tune,
     evaluate.evaluate,
     bench.bench,
     report.report,

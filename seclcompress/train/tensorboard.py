@@ -62,6 +62,8 @@ class TensorBoard(Observer):
             ("test_loss", "loss/test"),
             ("accuracy", "accuracy/top-1"),
             ("top5_accuracy", "accuracy/top-5"),
+            ("validation_loss", "loss/validation"),
+            ("validation_accuracy", "accuracy/validation"),
             ("images_per_second", "speed/images per second"),
         ):
             if key in record:

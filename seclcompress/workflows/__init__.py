@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.surveying import survey as survey
     from seclcompress.workflows.training import distill as distill
     from seclcompress.workflows.training import train as train
+    from seclcompress.workflows.tuning import Tuned as Tuned
+    from seclcompress.workflows.tuning import tune as tune
 
 _PUBLIC = {
     "Planned": "planning",
@@ -44,6 +46,8 @@ _PUBLIC = {
     "survey": "surveying",
     "train": "training",
     "distill": "training",
+    "tune": "tuning",
+    "Tuned": "tuning",
     "TrainingResult": "runs",
     "InterruptedRunError": "runs",
     "Evaluation": "evaluating",

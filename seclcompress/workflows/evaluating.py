@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from seclcompress import artefact
+from seclcompress.data import has_test_images
+from seclcompress.errors import UsageError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.processes import check_device
@@ -109,7 +111,18 @@ def evaluate(
 def _with_share(
     settings: TrainingSettings, network: str | Path, data: str, observer: Observer
 ) -> TrainingSettings:
-    """The settings with the share of test images that a saved network was trained with."""
+    """The settings with the share of a folder that was for the test when a saved network was trained.
+
+    Raises:
+        UsageError: If a share is given although the data have test images of their own.
+    """
+    if has_test_images(data):
+        if settings.validation is not None:
+            raise UsageError(
+                f"--validation {settings.validation:g}: {data} has test images of its own, and they are "
+                "what is evaluated. Drop --validation."
+            )
+        return settings
     if not is_folder(typed(network)) or not artefact.is_artefact(Path(network)):
         return settings
     training = artefact.read_config(Path(network)).training

@@ -16,7 +16,7 @@ from seclcompress import artefact, interrupt
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.checkpoint import has_checkpoint
 from seclcompress.data import Data
-from seclcompress.errors import SeclcompressError, TrainingError
+from seclcompress.errors import SeclcompressError, UnsuitableSettingsError
 from seclcompress.files import remove_ours
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, Several
@@ -25,6 +25,7 @@ from seclcompress.report.training import curves_png
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.outputs import OutputReader
+from seclcompress.train.record import VALIDATION, best_of
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.train.view import View
 from seclcompress.workflows.frozen import tell_frozen
@@ -177,10 +178,12 @@ def carry_out(
 
 def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> str:
     together = settings.batch_size * settings.accumulate * processes.size
+    held = data.validation
+    validation = "" if held is None else f", {len(held):,} validation images"
     return (
         f"{settings.batch_size} images a batch × {settings.accumulate} accumulated × "
         f"{processes.size} processes = {together} images a step; {len(data.train):,} training "
-        f"images, {len(data.test):,} test images."
+        f"images, {len(data.test):,} test images{validation}."
     )
 
 
@@ -213,7 +216,7 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
             "--resume goes on."
         ) from None
     except torch.OutOfMemoryError as error:
-        raise TrainingError(
+        raise UnsuitableSettingsError(
             f"Out of memory on {trainer.processes.device} with {settings.batch_size} images a batch: "
             f"try a smaller --batch-size with a larger --accumulate, or --amp bf16. ({error})"
         ) from error
@@ -221,12 +224,13 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
 
 def _metrics(history: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
     last = history[-1]
-    best = max(history, key=lambda record: float(record["accuracy"]))
+    best = best_of(history)
     named = {f"{name}_accuracy": value for name, value in before.items()}
     return {
         **named,
         "accuracy": last["accuracy"],
         "test_loss": last["test_loss"],
+        **{name: last[name] for name in VALIDATION if name in last},
         "best_accuracy": best["accuracy"],
         "best_epoch": best["epoch"],
         "training_seconds": round(sum(record["seconds"] for record in history), 3),
