@@ -112,7 +112,7 @@ app = typer.Typer(
     name="seclcompress",
     cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -158,7 +158,8 @@ def main() -> None:
     """Runs the command in `sys.argv`."""
     check_stdout()
     try:
-        app()
+        # By its name also where it runs as `python -m seclcompress`: completion is for a command.
+        app(prog_name="seclcompress")
     except OutputError as error:  # from --help and --version, which no command runs for
         raise _unwritten(error) from None
     except SystemExit as end:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from seclcompress import conventions
+from seclcompress import conventions, witness
 from seclcompress.count import Count, count_network
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan
@@ -73,12 +73,15 @@ def count(
         observer: Receives reports of what is measured, if executions are chosen by timing.
 
     Raises:
-        UsageError: If both options and a plan are given, or an option is unknown or out of range.
+        UsageError: If both options and a plan are given, or an option is unknown or out of range,
+            or fvcore is needed and not installed.
         NetworkError: If the network is unknown or cannot run at this input size, or fvcore's figures
             differ.
         ArtefactError: If the folder cannot be read.
         PlanError: If the plan is for another network, or a pattern matches no layer.
     """
+    if verify:
+        witness.need_fvcore()
     planned = plan_network(
         network,
         options=options,
@@ -93,8 +96,6 @@ def count(
     tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer or Observer())
     verified: dict[str, int] = {}
     if verify:
-        from seclcompress import witness  # it imports fvcore, which only --verify needs
-
         original, _ = replace(planned.located, weights=None, folder=None).load()
         verified = witness.verify(original, planned.plan, counted)
     if convention == "log":

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from seclcompress import artefact, interrupt
+from seclcompress import artefact, extras, interrupt
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.checkpoint import has_checkpoint
 from seclcompress.data import Data
@@ -167,7 +167,7 @@ def carry_out(
     history, before = trainer.history, trainer.progress.before
     metrics = {**job.config.metrics, **_metrics(history, before)}
     if processes.first:
-        _save(job, trainer, output, metrics)
+        _save(job, trainer, output, metrics, observer.message)
         left = remove_ours(output.partial)
         if left:
             observer.message(
@@ -237,7 +237,13 @@ def _metrics(history: list[dict[str, Any]], before: dict[str, float]) -> dict[st
     }
 
 
-def _save(job: Job, trainer: Trainer, output: Output, metrics: dict[str, float]) -> None:
+def _save(
+    job: Job,
+    trainer: Trainer,
+    output: Output,
+    metrics: dict[str, float],
+    tell: Callable[[str], object],
+) -> None:
     """Writes the output folder: the network, its configuration, and the files of the run."""
     network, data, partial = job.network, job.data, output.partial
     settings = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
@@ -257,6 +263,9 @@ def _save(job: Job, trainer: Trainer, output: Output, metrics: dict[str, float])
     )
     check_finite(network.state_dict(), "The trained network")
     files = {name: (partial / name).read_bytes() for name in (BEST, METRICS)}
-    files["curves.png"] = curves_png(trainer.history, trainer.progress.before)
+    if extras.missing("matplotlib"):  # it is no reason to lose a run
+        tell(f"No curves.png, which matplotlib draws: {extras.command('pictures')}.")
+    else:
+        files["curves.png"] = curves_png(trainer.history, trainer.progress.before)
     files.update({file.name: file.read_bytes() for file in sorted(partial.glob(f"{EVENTS}*"))})
     artefact.save(output.folder, network.cpu(), config, extra=files, overwrite=output.overwrite)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seclcompress.errors import ArtefactError, UsageError
+from seclcompress import extras
+from seclcompress.errors import ArtefactError
 
 if TYPE_CHECKING:
     import optuna
@@ -23,14 +24,12 @@ def import_optuna() -> Any:
     """Imports Optuna.
 
     Raises:
-        UsageError: If it is not installed.
+        UsageError: If it is not installed, or what a study needs beside it: Optuna's fANOVA is computed
+            by scikit-learn, and the pictures are drawn by matplotlib.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise UsageError(
-            "tune needs the optuna package: pip install 'seclcompress[tune]'"
-        ) from error
+    extras.need("tune", "tune", "optuna", "sklearn", "matplotlib")
+    import optuna
+
     return optuna
 
 

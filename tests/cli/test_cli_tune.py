@@ -84,7 +84,7 @@ def test_nothing_to_try_and_no_optuna(invoke: Invoke, monkeypatch: pytest.Monkey
     assert "--search" in words
     monkeypatch.setitem(sys.modules, "optuna", None)
     words = flat(invoke(*TUNE, code=2).stderr)
-    assert "tune needs the optuna package: pip install 'seclcompress[tune]'" in words
+    assert "tune needs optuna, which is not installed: pip install 'seclcompress[tune]'" in words
     assert not Path("out").exists()
 
 

@@ -1,0 +1,127 @@
+"""What works without the packages that only some tasks need, and what is said about the others."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pictures import paint
+
+from seclcompress import extras
+from seclcompress.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # import-linter brings it on 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+OPTIONAL = ("sklearn", "matplotlib", "fvcore", "tensorly", "tensorboard", "optuna")
+SCRIPT = f"""
+import sys
+
+class Without:
+    # A finder that does not find the optional packages.
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *more):
+        return None if name.partition(".")[0] in {OPTIONAL!r} else self.finder.find_spec(name, *more)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Without(f) if hasattr(f, "find_spec") else f for f in sys.meta_path]
+from seclcompress.__main__ import main
+main()
+"""
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Runs a command in a Python that has none of the optional packages; returns what it says."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def test_count_convert_and_distill_need_none_of_them(tmp_path: Path) -> None:
+    assert "25,557,032" in run(tmp_path, "count", "resnet50")
+    data = paint(tmp_path / "data", {"red": "red", "blue": "blue"}, parts={"train": 8, "val": 4})
+    quick = ("--data", data, "--epochs", "1", "--batch-size", "8")
+    said = run(tmp_path, "train", "wrn10_1", *quick, "-o", "teacher")
+    assert "No curves.png, which matplotlib draws: pip install 'seclcompress[pictures]'" in said
+    run(tmp_path, "convert", "teacher", "-o", "student")
+    teacher = ("--teacher", "teacher", "--untrained-teacher")
+    run(tmp_path, "distill", "student", *teacher, *quick, "-o", "distilled")
+    assert (tmp_path / "distilled" / "model.safetensors").exists()
+    assert not (tmp_path / "distilled" / "curves.png").exists()
+    # The page reads the folder first; without matplotlib it is refused, and the folder stays as it is.
+    said = run(tmp_path, "report", "distilled", "-o", "page.html", code=2)
+    assert "report needs matplotlib, which is not installed" in said
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("train", "wrn10_1", "--data", "digits", "-o", "out"),
+            "--data digits needs scikit-learn, which is not installed: "
+            "pip install 'seclcompress[digits]'",
+        ),
+        (
+            ("count", "wrn10_1", "--verify"),
+            "--verify needs fvcore, which is not installed: pip install 'seclcompress[verify]'",
+        ),
+        (
+            (*"convert wrn10_1 --substitution tucker --start original -o out".split(),),
+            "needs tensorly, which is not installed: pip install 'seclcompress[decompose]'",
+        ),
+        (
+            (*"tune wrn10_1 --data digits --search lr=0.1,0.2 -o out".split(),),
+            "tune needs matplotlib, optuna, scikit-learn, which are not installed: "
+            "pip install 'seclcompress[tune]'",
+        ),
+    ],
+    ids=["digits", "verify", "decompose", "tune"],
+)
+def test_what_is_missing_is_one_clear_error(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    assert said in run(tmp_path, *arguments, code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_that_is_there_is_not_missing() -> None:
+    assert extras.missing("torch", "sklearn", "no_such_package") == ["no_such_package"]
+    extras.need("This", "digits", "torch")
+    with pytest.raises(UsageError, match=r"^This needs no_such_package, which is not installed"):
+        extras.need("This", "digits", "torch", "no_such_package")
+
+
+def test_every_extra_that_is_named_exists_and_all_has_them() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    offered = project["optional-dependencies"]
+    [everything] = offered["all"]
+    for path in (*(ROOT / "seclcompress").rglob("*.py"), ROOT / "docs" / "installing.md"):
+        text = path.read_text(encoding="utf-8")
+        for names in text.split("seclcompress[")[1:]:
+            name = names.partition("]")[0]
+            assert not name.isidentifier() or name in offered, f"{path.name}: {name}"
+    always = " ".join(project["dependencies"]).replace("scikit-learn", "sklearn")
+    assert not [name for name in OPTIONAL if f"{name}>=" in always]
+    table = (ROOT / "docs" / "installing.md").read_text(encoding="utf-8")
+    for name in offered:
+        assert f"| `{name}` |" in table, name
+    assert everything.startswith("seclcompress[")
