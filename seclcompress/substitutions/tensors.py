@@ -23,7 +23,7 @@ _RIDGE = 1e-6
 
 @contextmanager
 def _tensorly() -> Iterator[Any]:
-    extras.need("Starting from the original weights", "decompose", "tensorly")
+    extras.need("--start original with this substitution", "decompose", "tensorly")
     import tensorly.decomposition
 
     with tensorly.backend_context("pytorch", local_threadsafe=True), warnings.catch_warnings():

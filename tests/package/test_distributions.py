@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -56,19 +55,25 @@ def test_there_is_one_version(invoke: Invoke) -> None:
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_the_workflow_runs_what_the_package_promises() -> None:
+    promised = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    [pythons] = re.findall(r"python: \[(.*)\]", workflow)
+    versions = re.findall(r'"(.*?)"', pythons)
+    assert versions == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', promised)
+    assert f'requires-python = ">={versions[0]}"' in promised
+    [built] = re.findall(r"^build = \[(.*)\]", promised, flags=re.MULTILINE)
+    assert re.findall(r"cp3(\d+)-", built) == [version.partition(".")[2] for version in versions]
+    for name in ("torch", "torchvision"):
+        [oldest] = re.findall(rf"\b{name}==([\d.]+)\.\*", workflow)
+        assert f'"{name}>={oldest}"' in promised
+    assert "- run: .ci/run" in workflow
+
+
 @pytest.mark.slow
 def test_the_sdist_has_everything_to_test_and_measure_with(clone: Path, tmp_path: Path) -> None:
-    pytest.importorskip("setuptools")
-    if importlib.util.find_spec("build"):
-        command = ("-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, clone)
-    else:  # what `build` calls
-        command = (
-            "-c",
-            "import os, sys; from setuptools.build_meta import build_sdist; os.chdir(sys.argv[1]); "
-            "build_sdist(sys.argv[2])",
-            *(clone, tmp_path),
-        )
-    run(sys.executable, *command)
+    pytest.importorskip("build")
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, clone)
     [made] = tmp_path.glob("*.tar.gz")
     with tarfile.open(made) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
