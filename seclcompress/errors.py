@@ -52,6 +52,10 @@ class TrainingError(SeclcompressError):
     """Training cannot start or cannot continue."""
 
 
+class ExportError(SeclcompressError):
+    """A network cannot be exported, or an exported file computes something else."""
+
+
 class SeclcompressWarning(UserWarning):
     """Something that the user should know and that does not stop the work."""
 

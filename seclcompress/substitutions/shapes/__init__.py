@@ -9,7 +9,7 @@
 
 from seclcompress.substitutions.shapes.block import BlockConv
 from seclcompress.substitutions.shapes.depthwise import FactoredDepthwise
-from seclcompress.substitutions.shapes.factored import Factored
+from seclcompress.substitutions.shapes.factored import Factored, Making
 from seclcompress.substitutions.shapes.full import FullConv, full_cost
 from seclcompress.substitutions.shapes.initial import white_gain
 from seclcompress.substitutions.shapes.pointwise import FactoredPointwise, Pointwise
@@ -21,6 +21,7 @@ __all__ = [
     "FactoredDepthwise",
     "FactoredPointwise",
     "FullConv",
+    "Making",
     "Pointwise",
     "SplitConv",
     "full_cost",

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,12 @@ from seclcompress.stack import (
     stack_parameters,
     vector_cost,
 )
+from seclcompress.substitutions.graph import GraphWriter
 from seclcompress.substitutions.shapes.permutation import Permutation, PermutationKind
 from seclcompress.substitutions.shapes.pointwise import FactoredPointwise
 from seclcompress.substitutions.shapes.precision import at_least_float32, without_autocast
+from seclcompress.substitutions.shapes.spectral_graph import StackGraph, two_radices
+from seclcompress.substitutions.shapes.spectral_real import run_fourier
 from seclcompress.substitutions.site import Convolution
 from seclcompress.transforms import (
     dct,
@@ -198,13 +202,47 @@ class SpectralPointwise(FactoredPointwise):
         The stack maps the unit vectors of its inputs to the columns, the transposed stack those of its
         outputs to the rows. The one with fewer vectors is run.
         """
+        return self._multiplied_out(FFT_FROM_LENGTH)
+
+    def make_weight_in_graph(self) -> Tensor:
+        """Multiplies the stack out by products with the transform's matrix, in real arithmetic."""
+        return SpectralPointwise._multiplied_out(self, WIDEST + 1, real=True)
+
+    def write_weight(self, graph: GraphWriter) -> Any:
+        """Writes the stack of diagonals as products with small matrices, see `spectral_graph`."""
+        form, radices = self.form, two_radices(self.length)
+        if form.fourier or form.block > 1 or form.extra_riffle or radices is None:
+            return None
+        by_rows = self.out_channels < self.in_channels
+        start, end = sorted((self.in_channels, self.out_channels))
+        a, d = graph.given(self.a), graph.given(self.d)
+        if by_rows:  # the layers of the transposed stack run from the last to the first
+            backwards = graph.op("Range", form.depth - 1, -1, -1)
+            a, d = (graph.op("Gather", factor, backwards, axis=0) for factor in (a, d))
+        stack = StackGraph(graph, self.length, radices)
+        inverse, places = form.inverse_riffle != by_rows, None
+        if form.permutation == "riffle":
+            places = stack.riffle(inverse=inverse)
+        elif form.permutation == "random":
+            places = self.between(torch.arange(self.length), inverse=inverse)
+            places = graph.given(places.to(torch.int32))
+        last = (form.order == "transposed") == by_rows
+        y = stack.run(stack.unit_vectors(start), start, a, d, form.depth, places, last)
+        y = stack.folded(y, start, end)
+        return graph.op("Transpose", y, perm=[1, 0]) if by_rows else y
+
+    def _multiplied_out(self, fft_from: int, *, real: bool = False) -> Tensor:
         with without_autocast(self.a):
             a, d = at_least_float32(self.a), at_least_float32(self.d)
             by_rows = self.out_channels < self.in_channels
             ends = (self.in_channels, self.out_channels)
             start, end = ends[::-1] if by_rows else ends
-            vectors = expand(torch.eye(start, dtype=a.dtype, device=a.device), self.length)
-            y = self._run(vectors, a, d, transposed=by_rows, by_matrix=True)
+            y = expand(torch.eye(start, dtype=a.dtype, device=a.device), self.length)
+            if real and self.form.fourier:
+                permute = partial(self.between, inverse=by_rows)
+                y = run_fourier(y, a, d, self.form.block, permute, transposed=by_rows)
+            else:
+                y = self._run(y, a, d, transposed=by_rows, fft_from=fft_from)
             found = fold(y, end)
             return (found if by_rows else found.mT.contiguous()).to(self.a.dtype)
 
@@ -216,7 +254,7 @@ class SpectralPointwise(FactoredPointwise):
             return fold(y, self.out_channels).to(x.dtype)
 
     def _run(
-        self, y: Tensor, a: Tensor, d: Tensor, *, transposed: bool = False, by_matrix: bool = False
+        self, y: Tensor, a: Tensor, d: Tensor, *, transposed: bool = False, fft_from: int = 0
     ) -> Tensor:
         """Runs the layers, or those of the transposed stack, on vectors of shape (..., N).
 
@@ -234,13 +272,13 @@ class SpectralPointwise(FactoredPointwise):
                 a, d = a.mT, d.mT
         for a_l, d_l in zip(a, d, strict=True):
             y = self._times(y, a_l) if behind else self.between(y, inverse=inverse)
-            y = self._there(y, transposed, by_matrix)
+            y = self._there(y, transposed, fft_from)
             if form.extra_riffle and behind:
                 y = unriffle(y) if inverse else riffle(y)
             y = self._times(y, d_l)
             if form.extra_riffle and not behind:
                 y = unriffle(y) if inverse else riffle(y)
-            y = self._there(y, not transposed, by_matrix, back=True)
+            y = self._there(y, not transposed, fft_from, back=True)
             y = self.between(y, inverse=inverse) if behind else self._times(y, a_l)
         return y.real if form.fourier else y
 
@@ -251,11 +289,11 @@ class SpectralPointwise(FactoredPointwise):
         parts = y.to(factor.dtype).unflatten(-1, (-1, block))
         return torch.einsum("...gi,gij->...gj", parts, factor).flatten(-2)
 
-    def _there(self, y: Tensor, other: bool, by_matrix: bool, *, back: bool = False) -> Tensor:
+    def _there(self, y: Tensor, other: bool, fft_from: int, *, back: bool = False) -> Tensor:
         """T, or its way back. `other` tells the Fourier transform from its inverse."""
         if self.form.fourier:
             return torch.fft.ifft(y) if other else torch.fft.fft(y)
-        if by_matrix and self.length < FFT_FROM_LENGTH:
+        if self.length < fft_from:
             c = dct_matrix(self.length, y.dtype, y.device)
             return y @ (c.mT if back else c)
         return idct(y) if back else dct(y)
