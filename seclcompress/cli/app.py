@@ -17,6 +17,7 @@ from seclcompress.cli import (
     count,
     distill,
     evaluate,
+    export,
     listing,
     survey,
     train,
@@ -147,6 +148,7 @@ for _command in (
     convert.convert,
     distill.distill,
     evaluate.evaluate,
+    export.export,
     bench.bench,
     survey.survey,
 ):

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from seclcompress.inference import folded, for_inference
-from seclcompress.rewrite import replace_module
+from seclcompress.rewrite import replace_module, to_dense
 from seclcompress.substitutions import (
-    StructuredLayer,
     multiplied_out,
     plain_layers,
     structured_layers,
 )
+from seclcompress.trace import whole_copy
 from seclcompress.wording import listed
 
 
@@ -35,7 +35,9 @@ class Prepared:
     notes: Sequence[str] = ()
 
 
-def prepare(network: nn.Module, input_size: tuple[int, ...], *, factors: bool) -> Prepared:
+def prepare(
+    network: nn.Module, input_size: tuple[int, ...], *, factors: bool = False, fold: bool = True
+) -> Prepared:
     """Prepares a copy of a network for export.
 
     Args:
@@ -44,7 +46,11 @@ def prepare(network: nn.Module, input_size: tuple[int, ...], *, factors: bool) -
         factors: Whether weights that are made from fewer numbers keep them. A layer whose structure
             torch's layers can express becomes those layers; one whose weights cannot be made from
             factors in a graph is multiplied out, and `notes` names it.
+        fold: Whether to fold batch norm; without that, all weights are dense.
     """
+    network = whole_copy(network).float()
+    if not fold:
+        return Prepared(to_dense(network).eval().requires_grad_(False))
     if not factors:
         return Prepared(for_inference(network, input_size, "dense"))
     kept = folded(network, input_size, copy.deepcopy)
@@ -76,6 +82,4 @@ def prepare(network: nn.Module, input_size: tuple[int, ...], *, factors: bool) -
 
 
 def _numbers(module: nn.Module) -> int:
-    """The numbers that a file has to hold for a module."""
-    layer = module.parameters() if isinstance(module, StructuredLayer) else module.parameters()
-    return sum(parameter.numel() for parameter in layer)
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.counting import count as count
     from seclcompress.workflows.evaluating import Evaluation as Evaluation
     from seclcompress.workflows.evaluating import evaluate as evaluate
+    from seclcompress.export.result import Exported as Exported
+    from seclcompress.workflows.exporting import export as export
     from seclcompress.workflows.importing import import_secl as import_secl
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
@@ -45,6 +47,8 @@ _PUBLIC = {
     "TrainingResult": "runs",
     "InterruptedRunError": "runs",
     "Evaluation": "evaluating",
+    "Exported": "exporting",
+    "export": "exporting",
     "Surveyed": "surveying",
     "evaluate": "evaluating",
 }

@@ -9,10 +9,11 @@ from torch import nn
 
 from seclcompress.errors import ExportError
 from seclcompress.export.content import Content, Written
-from seclcompress.export.functions import call_functions
+from seclcompress.export.graph.functions import call_functions
+from seclcompress.export.plain import InHalves
 from seclcompress.export.prepare import Prepared
-from seclcompress.export.storage import store_compactly
-from seclcompress.export.tracing import InHalves, simplify, trace_network
+from seclcompress.export.graph.storage import store_compactly
+from seclcompress.export.graph.tracing import simplify, trace_network
 
 _IR_VERSION = 10
 _LARGEST = 2**31 - 1  # bytes; protobuf's limit

@@ -16,42 +16,14 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from seclcompress.errors import ExportError
+from seclcompress.export.plain import example
 from seclcompress.torch_private import tree_leaves
-from seclcompress.trace import floating_dtype
 
 #: The operator set of the files: the one that torch's exporter of this generation writes.
 OPSET = 20
 #: The name of the files' input.
 INPUT = "images"
 _LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
-
-
-class InHalves(nn.Module):
-    """A copy of a network that computes in float16 and takes and returns float32.
-
-    Args:
-        network: The network; it is changed to float16.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network.half()
-
-    def forward(self, images: Tensor) -> Any:
-        """Maps what the network maps."""
-        out = self.network(images.half())
-        if isinstance(out, Tensor):
-            return out.float()
-        if isinstance(out, Mapping):
-            return {name: value.float() for name, value in out.items()}
-        return tuple(value.float() for value in out)
-
-
-def example(network: nn.Module, input_size: tuple[int, ...], batch: int) -> Tensor:
-    """Random images of a network's dtype, shape (batch, *input_size)."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, *input_size, generator=generator)
-    return images if isinstance(network, InHalves) else images.to(floating_dtype(network))
 
 
 def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> tuple[ir.Model, bool]:

@@ -15,8 +15,8 @@ import torch
 from onnx_ir import tape
 from torch import Tensor, nn
 
-from seclcompress.export.tracing import OPSET, simplify, trace
-from seclcompress.export.values import held, to_numpy
+from seclcompress.export.graph.tracing import OPSET, simplify, trace
+from seclcompress.export.graph.values import held, to_numpy
 from seclcompress.wording import listed
 
 #: The domain of the functions in a file.
@@ -74,7 +74,9 @@ class Writer:
 
     def op(self, kind: str, *inputs: Any, **attributes: Any) -> ir.Value:
         """Adds a node with one output, see `GraphWriter.op`."""
-        values = [value if isinstance(value, ir.Value) else self._constant(value) for value in inputs]
+        values = [
+            value if isinstance(value, ir.Value) else self._constant(value) for value in inputs
+        ]
         return self._tape.op(kind, values, attributes, output=self._value())
 
     def split(self, value: Any, parts: int) -> list[Any]:
@@ -173,7 +175,9 @@ def call_functions(model: ir.Model, places: Mapping[str, nn.Module]) -> list[str
         model.functions[added.identifier()] = added
     if not without:
         return []
-    return [f"{listed(without, 3)}: torch cannot export how they are made; they are multiplied out."]
+    return [
+        f"{listed(without, 3)}: torch cannot export how they are made; they are multiplied out."
+    ]
 
 
 def _add_function(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from seclcompress.export.values import Array, held
+from seclcompress.export.graph.values import Array, held
 
 #: Fewer numbers than these are stored as float16.
 _FEWEST = 64
