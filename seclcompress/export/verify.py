@@ -138,7 +138,8 @@ def verified_words(found: Verified, content: Content) -> list[str]:
         f"Compared on {found.images} images in {found.runtime}: largest difference "
         f"{found.largest_difference:.2g} ({found.relative_difference:.2g} of the largest output), "
         f"top-1 agrees on {found.agreement:.1f} %.",
-        f"It loads in {found.load_seconds:.2f} s and takes {1000 * found.image_seconds:.1f} ms an image.",
+        f"It loads in {found.load_seconds:.2f} s, and takes {1000 * found.image_seconds:.1f} ms for an "
+        "image.",
     ]
     if found.unfolded_seconds is not None and content.weights == "factors":
         lines.append(

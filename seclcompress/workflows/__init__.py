@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from seclcompress import lazy
 
 if TYPE_CHECKING:
+    from seclcompress.export.result import Exported as Exported
     from seclcompress.survey import Surveyed as Surveyed
     from seclcompress.workflows.benching import Benched as Benched
     from seclcompress.workflows.benching import bench as bench
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from seclcompress.workflows.counting import count as count
     from seclcompress.workflows.evaluating import Evaluation as Evaluation
     from seclcompress.workflows.evaluating import evaluate as evaluate
-    from seclcompress.export.result import Exported as Exported
     from seclcompress.workflows.exporting import export as export
     from seclcompress.workflows.importing import import_secl as import_secl
     from seclcompress.workflows.planning import Planned as Planned

@@ -96,8 +96,8 @@ def export(
     chosen.check(weights, dtype)
     if chosen.needs_images(weights, dtype) and data is None:
         raise UsageError(
-            f"--dtype {dtype} with --weights {weights} takes the ranges of activations from images: name "
-            "some with --data. (--weights factors stores int8 weights without any.)"
+            f"--dtype {dtype} with --weights {weights} takes the ranges of activations from images: "
+            "name some with --data. (--weights factors stores int8 weights without any.)"
         )
     path = _named(Path(output), chosen)
     check_free(path, overwrite, folder=False)
@@ -140,7 +140,9 @@ def export(
     found, before, after = _checked(
         path, chosen, job, written, original, located.label, images, settings, tolerance, observer
     )
-    for ending, content in reversed(written.files.items()):  # the one that is named comes last
+    for ending, content in reversed(
+        list(written.files.items())
+    ):  # the one that is named comes last
         write_file(path.with_suffix(ending), content)
     return Exported(
         path,

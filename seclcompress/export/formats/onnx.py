@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from seclcompress.errors import ArtefactError
 from seclcompress.export.content import Content, Written, read_content
@@ -19,7 +19,7 @@ class Onnx(Format):
     runtime = "onnxruntime"
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"
-    offers = {
+    offers: ClassVar = {
         "dense": ("float32", "float16", "int8"),
         "factors": ("float32", "float16", "int8"),
     }

@@ -72,7 +72,7 @@ class Torch(Format):
         return read_content(extra, str(path))
 
     def version(self) -> str:
-        """torch's version."""
+        """Torch's version."""
         return f"torch {torch.__version__}"
 
 

@@ -33,7 +33,7 @@ class Weights(Format):
         content = weights_bytes(network, job.content.metadata())
         return Written({self.suffix: content}, job.content, tuple(job.prepared.notes))
 
-    def load(self, path: Path, *, threads: int, fold: bool = True) -> Runner:
+    def load(self, path: Path, *, threads: int, fold: bool = True) -> Runner:  # noqa: ARG002
         """Refuses: weights alone cannot be run."""
         raise UsageError(
             f"{path} holds weights without a network, which cannot be run. Export it as onnx or torch."
@@ -56,7 +56,7 @@ class Weights(Format):
             raise ArtefactError(f"{path} is no safetensors file, or damaged: {error}.") from error
 
     def version(self) -> str:
-        """torch's version."""
+        """Torch's version."""
         return f"torch {torch.__version__}"
 
 

@@ -10,10 +10,10 @@ from torch import nn
 from seclcompress.errors import ExportError
 from seclcompress.export.content import Content, Written
 from seclcompress.export.graph.functions import call_functions
-from seclcompress.export.plain import InHalves
-from seclcompress.export.prepare import Prepared
 from seclcompress.export.graph.storage import store_compactly
 from seclcompress.export.graph.tracing import simplify, trace_network
+from seclcompress.export.plain import InHalves
+from seclcompress.export.prepare import Prepared
 
 _IR_VERSION = 10
 _LARGEST = 2**31 - 1  # bytes; protobuf's limit
@@ -78,7 +78,8 @@ def _as_inputs(
 
 def _without_names(model: ir.Model) -> None:
     """Removes the names of nodes and the shapes between them, which would be a tenth of a small file."""
-    for body in (model.graph, *model.functions.values()):
+    bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for body in bodies:
         outputs = set(body.outputs)
         for node in body:
             node.name = None

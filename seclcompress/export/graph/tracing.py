@@ -52,8 +52,8 @@ def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> tuple[ir.M
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(
-            f"torch cannot trace this network ({first}). torch.export says which line of its code decides "
-            "by values: https://pytorch.org/docs/stable/export.html"
+            f"torch cannot trace this network ({first}). torch.export says which line of its code "
+            "decides by values: https://pytorch.org/docs/stable/export.html"
         ) from error
 
 
@@ -110,10 +110,12 @@ def simplify(model: ir.Model, largest: int | None = None) -> None:
 
     Args:
         model: The model.
-        largest: Constants with more numbers than this are neither folded nor made; None for the limits of
-            torch's exporter.
+        largest: Constants with more numbers than this are neither folded nor made; None for the
+            limits of torch's exporter.
     """
-    limits = {} if largest is None else {"input_size_limit": largest, "output_size_limit": largest}
+    limits: dict[str, Any] = {}
+    if largest is not None:
+        limits = {"input_size_limit": largest, "output_size_limit": largest}
     with _quiet():
         optimizer.optimize(model, **limits)
     passes.ClearMetadataAndDocStringPass()(model)

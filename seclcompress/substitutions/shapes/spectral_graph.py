@@ -195,7 +195,7 @@ class _Tables:
         k = op("Reshape", k, [n1 // 2, 1, 1, 2, n2])
         pair, part = self._range(n1 // 2, -1, 1, 1, 1, 1), self._range(2, -1, 1, 1, 1)
         mirrored = self._range(2, -1, 1)
-        # c cos φ − s sin φ for k mod n₁ = g, c cos φ + s sin φ for its mirror: a quarter turn, either way.
+        # c cos φ − s sin φ for k mod n₁ = g, c cos φ + s sin φ for its mirror: a quarter turn.
         first = op("Equal", pair, 0)
         sign = op("Sub", self._length, op("Mul", mirrored, 2 * self._length))
         turn = op("Where", first, 0, op("Mul", part, sign))
