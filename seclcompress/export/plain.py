@@ -40,13 +40,19 @@ def example(network: nn.Module, input_size: tuple[int, ...], batch: int, seed: i
     return images if isinstance(network, InHalves) else images.to(floating_dtype(network))
 
 
-def runner_of(network: nn.Module) -> Runner:
-    """Runs a network in torch, in the network's dtype, from and to float32 arrays."""
+def runner_of(network: nn.Module, layout: torch.memory_format = torch.preserve_format) -> Runner:
+    """Runs a network in torch, in the network's dtype, from and to float32 arrays.
+
+    Args:
+        network: The network, in eval mode.
+        layout: The memory layout of its images.
+    """
     dtype = floating_dtype(network)
 
     def run(images: Array) -> list[Array]:
         with torch.inference_mode():
-            outputs = tree_leaves(network(torch.from_numpy(images).to(dtype)))
+            shown = torch.from_numpy(images).to(dtype, memory_format=layout)
+            outputs = tree_leaves(network(shown))
         return [one.float().numpy() for one in outputs if isinstance(one, Tensor)]
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -122,7 +123,7 @@ def _evaluate_file(
     file: ExportedFile,
     data: str,
     settings: TrainingSettings,
-    given: dict[str, object],
+    given: Mapping[str, object],
     data_dir: Path | None,
     download: bool,
     observer: Observer,
