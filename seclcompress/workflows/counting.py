@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from seclcompress.count import Count, count_network
+from seclcompress.count import Count, count_network, dense_parameters
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan
 from seclcompress.settings.planning import PlanOptions
@@ -22,12 +22,14 @@ class Counted:
     Attributes:
         planned: The network and its plan.
         count: Totals and rows.
+        dense_parameters: Parameters of the rewritten network multiplied out, as a dense export has them.
         accuracies: Accuracies in percent by column, if a training run has measured them.
         verified: Mult-Adds by column, as counted by fvcore; empty unless `verify` was asked for.
     """
 
     planned: Planned
     count: Count
+    dense_parameters: int
     accuracies: Mapping[str, float] = field(default_factory=dict)
     verified: Mapping[str, int] = field(default_factory=dict)
 
@@ -93,7 +95,8 @@ def count(
 
         original, _ = replace(planned.located, weights=None, folder=None).load()
         verified = witness.verify(original, planned.plan, counted)
-    return Counted(planned, counted, _accuracies(planned), verified)
+    dense = dense_parameters(planned.skeleton, planned.plan)
+    return Counted(planned, counted, dense, _accuracies(planned), verified)
 
 
 def _accuracies(planned: Planned) -> dict[str, float]:
