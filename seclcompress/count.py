@@ -17,6 +17,7 @@ from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
 from seclcompress.rewrite import rewrite_network, to_dense
+from seclcompress.settings import Convention
 from seclcompress.substitutions import structured_layers
 from seclcompress.substitutions.shapes import Making
 from seclcompress.trace import Trace, trace_network, whole_copy
@@ -86,6 +87,7 @@ class Count:
         unknown: Number of runs of each operation that this package cannot count.
         assumed: Number of runs of each operation whose output's size depends on values; its largest
             size was assumed.
+        convention: What counts as a Mult-Add: `macs` for ours (`cost`), `log` for `conventions`.
     """
 
     input_size: tuple[int, ...]
@@ -94,14 +96,21 @@ class Count:
     uncounted: dict[str, int]
     unknown: dict[str, int]
     assumed: dict[str, int]
+    convention: Convention = "macs"
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain JSON values."""
         return asdict(self)
 
     def column(self, name: str) -> Totals:
-        """A column by name. `dense` stands in for an execution that no layer has."""
-        return self.columns.get(name, self.columns["dense"])
+        """A column by name. `dense` stands in for an execution that no layer has.
+
+        Raises:
+            KeyError: If there is no column of this name, and no such execution.
+        """
+        if name not in self.columns and name in EXECUTIONS:
+            name = "dense"
+        return self.columns[name]
 
     def ratio(self, column: str, quantity: str) -> float:
         """The original's quantity divided by a column's; NaN if the column's is zero."""

@@ -45,3 +45,24 @@ study.main()
     assert "not run" not in done.stdout
     assert done.stdout.count("\n| ") >= 15
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_frontier_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
+    small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--sizes", "12000")
+    small += ("--families", "acdc", "narrower", "symmetric", "--epochs", "1", "--jobs", "1")
+    small += ("--teacher-epochs", "1", "--train-images", "64", "--batch-size", "32")
+    none = run_script("experiments/frontier.py", tmp_path, *small, "--minutes", "0.1")
+    assert none.returncode == 3, none.stderr  # time for the teacher alone
+    assert (tmp_path / "work/teacher").is_dir()
+    done = run_script("experiments/frontier.py", tmp_path, *small, "--picture", "frontier.png")
+    assert done.returncode == 0, done.stderr
+    assert "| acdc | block=1, depth=14 | 11,978 | 2,476,672 |" in done.stdout
+    assert "| narrower | wrn10_0.9 | 11,923 |" in done.stdout
+    assert "symmetric cannot have 12,000: the nearest has 33,786 (form=triangle-8)." in done.stdout
+    assert done.stdout.count('"seed": 0') == done.stdout.count('"seed": 1') == 2
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    again = run_script("experiments/frontier.py", tmp_path, *small)
+    assert again.returncode == 0
+    assert '"seed"' not in again.stdout
+    table = run_script("experiments/frontier.py", tmp_path, "--report", "work/results.jsonl")
+    assert table.stdout.strip() in again.stdout

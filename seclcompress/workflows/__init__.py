@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.importing import import_secl as import_secl
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
+    from seclcompress.workflows.reporting import Reported as Reported
+    from seclcompress.workflows.reporting import report as report
     from seclcompress.workflows.runs import InterruptedRunError as InterruptedRunError
     from seclcompress.workflows.runs import TrainingResult as TrainingResult
     from seclcompress.workflows.surveying import survey as survey
@@ -49,6 +51,8 @@ _PUBLIC = {
     "Evaluation": "evaluating",
     "Exported": "exporting",
     "export": "exporting",
+    "Reported": "reporting",
+    "report": "reporting",
     "Surveyed": "surveying",
     "evaluate": "evaluating",
 }

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from seclcompress.substitutions.shapes.convolve import in_layout_of
 from seclcompress.substitutions.shapes.factored import Factored
 
 
@@ -106,11 +107,7 @@ class Pointwise(nn.Module, ABC):
         y = self.transform(x.movedim(1, -1))
         y = y if self.output_scale is None else y * self.output_scale.to(y.dtype)
         y = (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
-        # The output has the input's memory layout, as that of a torch convolution has.
-        channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1
-        return y.contiguous(
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format
-        )
+        return in_layout_of(x, y)
 
     def quickest_in_training(self, positions: int) -> str:  # noqa: ARG002
         """The faster execution, `dense` or `fast`, for a training step on this many positions."""

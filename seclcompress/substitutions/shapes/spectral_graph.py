@@ -20,7 +20,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from seclcompress.substitutions.graph import GraphWriter
+from seclcompress.substitutions.shapes.permutation import Permutation
 
 #: ONNX's number for float32.
 _FLOAT = 1
@@ -39,6 +43,54 @@ def two_radices(length: int) -> tuple[int, int] | None:
     even = [n for n in range(2, length // 2 + 1, 2) if length % n == 0]
     best = min(even, key=lambda n: n + length // n, default=None)
     return None if best is None else (best, length // best)
+
+
+def write_stack(
+    graph: GraphWriter,
+    a: Tensor,
+    d: Tensor,
+    permutation: Permutation,
+    in_channels: int,
+    out_channels: int,
+    *,
+    inverse: bool,
+    last: bool,
+) -> Any:
+    """Writes the matrix of a stack of layers `A C D C⁻¹ P`, or `P C D C⁻¹ A`.
+
+    Args:
+        graph: The graph.
+        a: The diagonals A, shape (L, N).
+        d: The diagonals D, shape (L, N).
+        permutation: P.
+        in_channels: At most N.
+        out_channels: At most N. The stack runs on the narrower side's unit vectors.
+        inverse: Whether P is inverted.
+        last: Whether A comes last in a layer, and P first.
+
+    Returns:
+        A value of shape (out_channels, in_channels); None where N has no `two_radices`.
+    """
+    depth, length = a.shape
+    radices = two_radices(length)
+    if radices is None:
+        return None
+    by_rows = out_channels < in_channels
+    start, end = sorted((in_channels, out_channels))
+    diagonals = [graph.given(a), graph.given(d)]
+    if by_rows:  # the layers of the transposed stack run from the last to the first, turned round
+        backwards = graph.op("Range", depth - 1, -1, -1)
+        diagonals = [graph.op("Gather", factor, backwards, axis=0) for factor in diagonals]
+        inverse, last = not inverse, not last
+    stack, places = StackGraph(graph, length, radices), None
+    if permutation.kind == "riffle":
+        places = stack.riffle(inverse=inverse)
+    elif permutation.kind == "random":
+        moved = permutation(torch.arange(length, device=a.device), inverse=inverse)
+        places = graph.given(moved.to(torch.int32))
+    y = stack.run(stack.unit_vectors(start), start, *diagonals, depth, places, not last)
+    y = stack.folded(y, start, end)
+    return graph.op("Transpose", y, perm=[1, 0]) if by_rows else y
 
 
 class StackGraph:
