@@ -304,7 +304,9 @@ class SpectralPointwise(FactoredPointwise):
         if block == 1:
             return y * factor
         parts = y.to(factor.dtype).unflatten(-1, (-1, block))
-        return torch.einsum("...gi,...gij->...gj", parts, factor).flatten(-2)
+        # ONNX lets no ellipsis stand for nothing beside one that stands for something.
+        blocks = "gij" if factor.dim() == 3 else "...gij"
+        return torch.einsum(f"...gi,{blocks}->...gj", parts, factor).flatten(-2)
 
     def _there(self, y: Tensor, other: bool, by_matrix: bool, *, back: bool = False) -> Tensor:
         """T, or its way back. `other` tells the Fourier transform from its inverse."""

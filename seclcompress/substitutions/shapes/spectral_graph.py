@@ -77,10 +77,10 @@ def write_stack(
         return None
     by_rows = out_channels < in_channels
     start, end = sorted((in_channels, out_channels))
-    diagonals = [graph.given(a), graph.given(d)]
+    all_a, all_d = graph.given(a), graph.given(d)
     if by_rows:  # the layers of the transposed stack run from the last to the first, turned round
         backwards = graph.op("Range", depth - 1, -1, -1)
-        diagonals = [graph.op("Gather", factor, backwards, axis=0) for factor in diagonals]
+        all_a, all_d = (graph.op("Gather", x, backwards, axis=0) for x in (all_a, all_d))
         inverse, last = not inverse, not last
     stack, places = StackGraph(graph, length, radices), None
     if permutation.kind == "riffle":
@@ -88,7 +88,7 @@ def write_stack(
     elif permutation.kind == "random":
         moved = permutation(torch.arange(length, device=a.device), inverse=inverse)
         places = graph.given(moved.to(torch.int32))
-    y = stack.run(stack.unit_vectors(start), start, *diagonals, depth, places, not last)
+    y = stack.run(stack.unit_vectors(start), start, all_a, all_d, depth, places, not last)
     y = stack.folded(y, start, end)
     return graph.op("Transpose", y, perm=[1, 0]) if by_rows else y
 
