@@ -59,6 +59,10 @@ class UnsuitableSettingsError(TrainingError):
     """
 
 
+class ExportError(SeclcompressError):
+    """A network cannot be exported, or an exported file computes something else."""
+
+
 class SeclcompressWarning(UserWarning):
     """Something that the user should know and that does not stop the work."""
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from seclcompress.errors import UsageError
 from seclcompress.wording import listed
 
-#: Names in the package index, where they are not the names to import.
+#: Names in the package index, where they are not the names to import with dashes.
 _INSTALLED_AS = {"sklearn": "scikit-learn"}
 
 
@@ -21,7 +21,11 @@ def missing(*modules: str) -> list[str]:
     Args:
         modules: The packages' names as they are imported.
     """
-    return [_INSTALLED_AS.get(name, name) for name in modules if find_spec(name) is None]
+    return [
+        _INSTALLED_AS.get(name, name.replace("_", "-"))
+        for name in modules
+        if find_spec(name) is None
+    ]
 
 
 def command(extra: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seclcompress import conventions, witness
-from seclcompress.count import Count, count_network
+from seclcompress.count import Count, count_network, dense_parameters
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan
 from seclcompress.settings import Convention, PlanOptions
@@ -23,12 +23,14 @@ class Counted:
     Attributes:
         planned: The network and its plan.
         count: Totals and rows.
+        dense_parameters: Parameters of the rewritten network multiplied out, as a dense export has them.
         accuracies: Accuracies in percent by column, if a training run has measured them.
         verified: Mult-Adds by column, as counted by fvcore; empty unless `verify` was asked for.
     """
 
     planned: Planned
     count: Count
+    dense_parameters: int
     accuracies: Mapping[str, float] = field(default_factory=dict)
     verified: Mapping[str, int] = field(default_factory=dict)
 
@@ -100,7 +102,8 @@ def count(
         verified = witness.verify(original, planned.plan, counted)
     if convention == "log":
         counted = conventions.by_the_log(planned.skeleton, planned.trace, planned.plan, counted)
-    return Counted(planned, counted, _accuracies(planned), verified)
+    dense = dense_parameters(planned.skeleton, planned.plan)
+    return Counted(planned, counted, dense, _accuracies(planned), verified)
 
 
 def _accuracies(planned: Planned) -> dict[str, float]:
