@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pictures import write_mnist
 from scripts import ROOT, run_script
 
 
@@ -45,3 +46,32 @@ study.main()
     assert "not run" not in done.stdout
     assert done.stdout.count("\n| ") >= 15
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+SMALL_MNIST = ("--work", "work", "--layers", "2", "--epochs", "1", "--seeds", "1")
+
+
+def test_mnist_by_acdc_layers_alone(tmp_path: Path) -> None:
+    small = (*SMALL_MNIST, "--side", "8", "--train-images", "64", "--picture", "curves.png")
+    done = run_script("experiments/mnist.py", tmp_path, *small)
+    assert done.returncode == 0, done.stderr
+    numbers = [row.split(" | ")[1] for row in done.stdout.splitlines() if " | 1 | " in row]
+    assert numbers == ["256"] * 4 + ["650"]  # 2 layers × 2 diagonals × 64; 64 × 10 + 10
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    again = run_script("experiments/mnist.py", tmp_path, *small)
+    assert again.returncode == 0, again.stderr
+    assert done.stdout.count("Making ") == 5
+    assert "Making " not in again.stdout  # nothing is done twice
+    assert done.stdout.endswith(again.stdout)
+
+
+def test_mnist_reads_the_published_files(tmp_path: Path) -> None:
+    where = ("--data", "mnist", "--data-dir", "data")
+    absent = run_script("experiments/mnist.py", tmp_path, *SMALL_MNIST, *where)
+    assert absent.returncode != 0
+    assert "mnist is not in data" in absent.stderr  # nothing is downloaded unasked
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", 20)
+    done = run_script("experiments/mnist.py", tmp_path, *SMALL_MNIST, *where)
+    assert done.returncode == 0, done.stderr
+    assert "20 training images, 5 test images" in done.stdout
+    assert done.stdout.count("| 3,136 | 1 |") == 4  # 2 layers × 2 diagonals × 28²
