@@ -112,6 +112,22 @@ def stack_matrix(
     return _run_transposed(identity, a, d, in_channels, extra_riffle=extra_riffle)
 
 
+def product_in_pairs(matrices: Tensor) -> Tensor:
+    """Multiplies matrices in their order, neighbours in pairs: in ⌈log₂ L⌉ batched products.
+
+    Args:
+        matrices: Shape (L, N, N), L of at least 1.
+
+    Returns:
+        Shape (N, N).
+    """
+    while len(matrices) > 1:
+        even = len(matrices) // 2 * 2
+        products = matrices[:even:2] @ matrices[1:even:2]
+        matrices = torch.cat([products, matrices[even:]])
+    return matrices[0]
+
+
 def vector_cost(length: int, depth: int, *, fused: bool) -> int:
     """The stack's time per vector, as the number of Mult-Adds of a matrix product that take as long.
 

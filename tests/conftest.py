@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,10 @@ settings.register_profile(
 settings.load_profile("seclcompress")
 # `make test` runs one process a core; more threads than cores would wait for each other.
 torch.set_num_threads(1)
+# On a GPU machine, `SECLCOMPRESS_TEST_DEVICE=cuda` keeps the promises of layers to its GPU, too.
+if device := os.environ.get("SECLCOMPRESS_TEST_DEVICE"):
+    torch.set_default_device(device)
+    torch.backends.cudnn.allow_tf32 = False  # the promises are kept to 1e-5
 
 
 # The promises of replacements are plain modules that families' tests inherit from.

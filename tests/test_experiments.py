@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from pictures import write_mnist
 from scripts import ROOT, run_script
 
 
@@ -48,30 +47,22 @@ study.main()
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-SMALL_MNIST = ("--work", "work", "--layers", "2", "--epochs", "1", "--seeds", "1")
-
-
-def test_mnist_by_acdc_layers_alone(tmp_path: Path) -> None:
-    small = (*SMALL_MNIST, "--side", "8", "--train-images", "64", "--picture", "curves.png")
-    done = run_script("experiments/mnist.py", tmp_path, *small)
+def test_the_frontier_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
+    small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--sizes", "12000")
+    small += ("--families", "acdc", "narrower", "symmetric", "--epochs", "1", "--jobs", "1")
+    small += ("--teacher-epochs", "1", "--train-images", "64", "--batch-size", "32")
+    none = run_script("experiments/frontier.py", tmp_path, *small, "--minutes", "0.1")
+    assert none.returncode == 3, none.stderr  # time for the teacher alone
+    assert (tmp_path / "work/teacher").is_dir()
+    done = run_script("experiments/frontier.py", tmp_path, *small, "--picture", "frontier.png")
     assert done.returncode == 0, done.stderr
-    numbers = [row.split(" | ")[1] for row in done.stdout.splitlines() if " | 1 | " in row]
-    assert numbers == ["256"] * 4 + ["650"]  # 2 layers × 2 diagonals × 64; 64 × 10 + 10
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    again = run_script("experiments/mnist.py", tmp_path, *small)
-    assert again.returncode == 0, again.stderr
-    assert done.stdout.count("Making ") == 5
-    assert "Making " not in again.stdout  # nothing is done twice
-    assert done.stdout.endswith(again.stdout)
-
-
-def test_mnist_reads_the_published_files(tmp_path: Path) -> None:
-    where = ("--data", "mnist", "--data-dir", "data")
-    absent = run_script("experiments/mnist.py", tmp_path, *SMALL_MNIST, *where)
-    assert absent.returncode != 0
-    assert "mnist is not in data" in absent.stderr  # nothing is downloaded unasked
-    write_mnist(tmp_path / "data" / "MNIST" / "raw", 20)
-    done = run_script("experiments/mnist.py", tmp_path, *SMALL_MNIST, *where)
-    assert done.returncode == 0, done.stderr
-    assert "20 training images, 5 test images" in done.stdout
-    assert done.stdout.count("| 3,136 | 1 |") == 4  # 2 layers × 2 diagonals × 28²
+    assert "| acdc | block=1, depth=14 | 11,978 | 2,476,672 |" in done.stdout
+    assert "| narrower | wrn10_0.9 | 11,923 |" in done.stdout
+    assert "symmetric cannot have 12,000: the nearest has 33,786 (form=triangle-8)." in done.stdout
+    assert done.stdout.count('"seed": 0') == done.stdout.count('"seed": 1') == 2
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    again = run_script("experiments/frontier.py", tmp_path, *small)
+    assert again.returncode == 0
+    assert '"seed"' not in again.stdout
+    table = run_script("experiments/frontier.py", tmp_path, "--report", "work/results.jsonl")
+    assert table.stdout.strip() in again.stdout

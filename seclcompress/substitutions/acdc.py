@@ -91,7 +91,7 @@ class AcdcPointwise(SpectralPointwise):
 
     def make_weight(self) -> Tensor:
         """Multiplies the stack out to a matrix of shape (out_channels, in_channels)."""
-        if not self.form.is_papers:
+        if not self.form.is_papers or self.multiplies_in_pairs():
             return super().make_weight()
         with without_autocast(self.a):
             a, d = at_least_float32(self.a), at_least_float32(self.d)

@@ -15,15 +15,13 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from seclcompress.cost import EXECUTIONS, LayerCost
 from seclcompress.substitutions.contract import Substitution, SubstitutionConfig
-from seclcompress.substitutions.shapes import FactoredPointwise, SplitConv, split_cost, white_gain
-from seclcompress.substitutions.shapes.permutation import channel_shuffle
-from seclcompress.substitutions.shapes.precision import wide_dtype, without_autocast
+from seclcompress.substitutions.shapes import SplitConv, split_cost, white_gain
+from seclcompress.substitutions.shapes.grouped import GroupedPointwise
 from seclcompress.substitutions.site import Convolution, Site
 
 
@@ -37,112 +35,6 @@ class ShuffleConfig(SubstitutionConfig):
 
     layers: int = Field(default=2, ge=1, le=1024)
     groups: int = Field(default=4, ge=1, le=2**20)
-
-
-class ShufflePointwise(FactoredPointwise):
-    """Grouped maps of the channels with channel shuffles between them.
-
-    Args:
-        in_channels: Input channels.
-        out_channels: Output channels.
-        bias: The initial bias, or None.
-        maps: The maps' initial blocks, each of shape (groups, outputs ÷ groups, inputs ÷ groups).
-    """
-
-    executions = EXECUTIONS
-
-    def __init__(
-        self, in_channels: int, out_channels: int, bias: Tensor | None, maps: list[Tensor]
-    ) -> None:
-        super().__init__(in_channels, out_channels, bias)
-        self.maps = nn.ParameterList(nn.Parameter(blocks) for blocks in maps)
-        self.groups = maps[0].shape[0]
-
-    def factors(self) -> list[nn.Parameter]:
-        """The blocks of each map."""
-        return list(self.maps)
-
-    def make_weight(self) -> Tensor:
-        """Multiplies the maps out to a matrix of shape (out_channels, in_channels)."""
-        example = self.maps[0]
-        with without_autocast(example):
-            wide = wide_dtype(example.dtype)
-            unit = torch.eye(self.in_channels, dtype=wide, device=example.device)
-            return self._run(unit).mT.contiguous().to(example.dtype)
-
-    def transform(self, x: Tensor) -> Tensor:
-        """Applies the maps one after another to vectors."""
-        with without_autocast(x):
-            return self._run(x.to(wide_dtype(self.maps[0].dtype))).to(x.dtype)
-
-    def _run(self, y: Tensor) -> Tensor:
-        for place, blocks in enumerate(self.maps):
-            y = channel_shuffle(y, self.groups) if place else y
-            parts = y.unflatten(-1, (self.groups, -1))
-            y = torch.einsum("...gi,goi->...go", parts, blocks.to(y.dtype)).flatten(-2)
-        return y
-
-    def quickest_in_training(self, positions: int) -> str:
-        """The execution that makes a training step cheaper; `dense` makes W from all unit vectors."""
-        vector = sum(blocks.numel() for blocks in self.maps)
-        matrix = self.in_channels * vector + positions * self.in_channels * self.out_channels
-        return "fast" if positions * vector < matrix else "dense"
-
-    def fit_weight(self, target: Tensor) -> float:
-        """Brings the map's matrix near a target.
-
-        One map takes the target's blocks on the diagonal. Two maps whose shuffle connects every group
-        with every group by the same number r of channels are a matrix of g × g blocks of rank r: each
-        takes its block's first r singular triples (Eckart & Young, 1936). Both are the nearest there is.
-        Other maps are fitted by gradient descent.
-
-        Args:
-            target: Shape (out_channels, in_channels).
-
-        Returns:
-            The relative error, ‖W − target‖ ÷ ‖target‖ (Frobenius); 1 for a target of zeros, for which
-            nothing changes.
-        """
-        norm = float(target.double().norm())
-        closed = len(self.maps) == 1 or (
-            len(self.maps) == 2 and self.maps[0].shape[1] % self.groups == 0
-        )
-        if norm == 0 or not closed:
-            return super().fit_weight(target)
-        self.forget_weight()
-        g = self.groups
-        # blocks[j, i]: from the inputs of group i to the outputs of group j
-        blocks = target.detach().double().unflatten(0, (g, -1)).unflatten(2, (g, -1))
-        blocks = blocks.transpose(1, 2)
-        with torch.no_grad():
-            if len(self.maps) == 1:
-                self.maps[0].copy_(blocks.diagonal().movedim(-1, 0))
-            else:
-                self._put_blocks(blocks)
-            return float((self.make_weight().double() - target).norm()) / norm
-
-    def _put_blocks(self, blocks: Tensor) -> None:
-        """Sets two maps to the nearest of their kind, from blocks of shape (g, g, out ÷ g, in ÷ g)."""
-        g, first, second = self.groups, self.maps[0], self.maps[1]
-        rank = first.shape[1] // g
-        left, values, right = torch.linalg.svd(blocks, full_matrices=False)
-        held = min(rank, values.shape[-1])
-        root = values[..., :held].sqrt()
-        into = (root[..., None] * right[..., :held, :]).to(first.dtype)
-        out = (left[..., :held] * root[..., None, :]).to(second.dtype)
-        # The shuffle takes output r of group i to place r·g + i, so outputs j·rank … (j + 1)·rank of
-        # every group go to group j, and there to places of which i is the last digit in base g. Channels
-        # that no singular triple needs keep their values in the first map, and get none in the second.
-        second.zero_()
-        sources = first.unflatten(1, (g, rank))  # (i, j, r, inputs)
-        sinks = second.unflatten(2, (rank, g))  # (j, outputs, r, i)
-        sources[:, :, :held] = into.transpose(0, 1)
-        sinks[:, :, :held] = out.permute(0, 2, 3, 1)
-
-    def extra_repr(self) -> str:
-        """Channels, maps and groups."""
-        size = f"{self.in_channels}, {self.out_channels}"
-        return f"{size}, layers={len(self.maps)}, groups={self.groups}"
 
 
 class ShuffleSubstitution(Substitution):
@@ -180,7 +72,7 @@ class ShuffleSubstitution(Substitution):
             blocks = conv.weight.new_empty(g, outputs // g, inputs // g)
             maps.append(nn.init.normal_(blocks, std=gain / math.sqrt(inputs // g)))
         return SplitConv(
-            conv, ShufflePointwise(conv.in_channels, conv.out_channels, conv.bias, maps)
+            conv, GroupedPointwise(conv.in_channels, conv.out_channels, conv.bias, maps)
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, fx, nn
 
@@ -179,6 +180,20 @@ class StructuredConv(StructuredLayer):
         if value not in EXECUTIONS:
             raise UsageError(f"Unknown planned execution '{value}'. There are: dense, fast.")
         self._planned_execution = value
+
+    def running(self, quickest_in_training: Callable[[], str]) -> str:
+        """The execution that a forward pass runs, one of `executions`.
+
+        Args:
+            quickest_in_training: Names the one that makes a training step cheaper. It is asked only
+                where that decides.
+        """
+        if len(self.executions) == 1:
+            return self.executions[0]
+        wanted = self.execution
+        if wanted == "auto":
+            wanted = quickest_in_training() if self.training else self.planned_execution
+        return wanted if wanted in self.executions else self.executions[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size).

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
 
 from seclcompress.substitutions.site import Convolution
 
@@ -20,3 +24,46 @@ def white_gain(conv: Convolution) -> float:
         return default
     energy = float(conv.weight.detach().double().square().sum()) / conv.out_channels
     return math.sqrt(energy) if energy > 0 else default
+
+
+def white_factors(
+    conv: Convolution,
+    shapes: Sequence[Sequence[int]],
+    fan_ins: Sequence[int],
+    product: Callable[[list[Tensor]], Tensor],
+) -> list[Tensor]:
+    """Draws factors, such that white input keeps the variance that the convolution gives it.
+
+    Every factor alone about keeps it. With few columns the product's norm is a matter of chance, so it
+    is set exactly, by the same gain for every factor.
+
+    Args:
+        conv: The convolution to replace. On the meta device nothing is drawn.
+        shapes: The shapes of the factors.
+        fan_ins: How many inputs of each factor are summed up in one of its outputs.
+        product: Multiplies the factors out, to the convolution's weight or to a matrix of its channels.
+
+    Returns:
+        The factors, on the convolution's device and in its dtype.
+    """
+    if conv.weight.is_meta:  # needs no values, and a stranger's file may ask for huge ones
+        return [conv.weight.new_empty(*shape) for shape in shapes]
+    drawn = [
+        torch.randn(*shape, dtype=torch.float64) / math.sqrt(fan_in)
+        for shape, fan_in in zip(shapes, fan_ins, strict=True)
+    ]
+    found = float(product(drawn).norm()) / math.sqrt(conv.out_channels)
+    gain = (white_gain(conv) / max(found, 1e-30)) ** (1 / len(drawn))
+    return [(gain * factor).to(conv.weight) for factor in drawn]
+
+
+def balanced(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Scales factors to equal norms; a product in which each stands once stays the same.
+
+    Factors of unequal norms would be trained at unequal speeds.
+    """
+    norms = [float(factor.norm()) for factor in factors]
+    if not all(norms):
+        return list(factors)
+    mean = math.exp(sum(map(math.log, norms)) / len(norms))
+    return [factor * (mean / norm) for factor, norm in zip(factors, norms, strict=True)]

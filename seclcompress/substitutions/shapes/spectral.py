@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from seclcompress.cost import EXECUTIONS
 from seclcompress.stack import (
     FFT_FROM_LENGTH,
+    product_in_pairs,
     stack_mult_adds,
     stack_parameters,
     vector_cost,
@@ -45,6 +46,8 @@ from seclcompress.transforms import (
 Order: TypeAlias = Literal["acdc", "transposed"]
 #: The search for a fast length would take too long beyond.
 WIDEST = 2**20
+#: Up to this length W is made in pairs on a GPU; beyond, the layers' matrices take too much memory.
+IN_PAIRS_TO_LENGTH = 1024
 #: Blocks may have as many numbers as so many N×N matrices; fewer than one would be useful.
 _MOST_MATRICES = 4
 
@@ -200,13 +203,33 @@ class SpectralPointwise(FactoredPointwise):
         """
         with without_autocast(self.a):
             a, d = at_least_float32(self.a), at_least_float32(self.d)
+            if self.multiplies_in_pairs():
+                return self._multiply_in_pairs(a, d).to(self.a.dtype)
             by_rows = self.out_channels < self.in_channels
             ends = (self.in_channels, self.out_channels)
             start, end = ends[::-1] if by_rows else ends
             vectors = expand(torch.eye(start, dtype=a.dtype, device=a.device), self.length)
-            y = self._run(vectors, a, d, transposed=by_rows, by_matrix=True)
+            by_matrix = self.length < FFT_FROM_LENGTH
+            y = self._run(vectors, a, d, transposed=by_rows, by_matrix=by_matrix)
             found = fold(y, end)
             return (found if by_rows else found.mT.contiguous()).to(self.a.dtype)
+
+    def multiplies_in_pairs(self) -> bool:
+        """Whether W is made from all layers at once: on a GPU, where launches cost most."""
+        return self.a.is_cuda and self.length <= IN_PAIRS_TO_LENGTH
+
+    def _multiply_in_pairs(self, a: Tensor, d: Tensor) -> Tensor:
+        """Makes W in a number of calls that grows with the logarithm of the depth.
+
+        One call of each step makes the matrices of all layers, shape (L, N, N). `product_in_pairs`
+        multiplies them. `expand` and `fold` add up rows and columns of the product.
+        """
+        unit = torch.eye(self.length, dtype=a.dtype, device=a.device)
+        factors = (self.form.factors(stored).unsqueeze(1) for stored in (a, d))
+        whole = product_in_pairs(self._layer(unit, *factors, by_matrix=True))
+        whole = whole.real if self.form.fourier else whole
+        of_inputs = fold(whole.mT, self.in_channels)
+        return fold(of_inputs.mT, self.out_channels).mT.contiguous()
 
     def transform(self, x: Tensor) -> Tensor:
         """Applies the stack to vectors by fast transforms."""
@@ -225,37 +248,44 @@ class SpectralPointwise(FactoredPointwise):
         `T D T⁻¹` is symmetric for the DCT; for the Fourier transform, T and T⁻¹ change places.
         """
         form = self.form
-        behind = (form.order == "transposed") == transposed
-        inverse = form.inverse_riffle != transposed
         a, d = form.factors(a), form.factors(d)
         if transposed:
             a, d = a.flip(0), d.flip(0)
             if form.block > 1:
                 a, d = a.mT, d.mT
         for a_l, d_l in zip(a, d, strict=True):
-            y = self._times(y, a_l) if behind else self.between(y, inverse=inverse)
-            y = self._there(y, transposed, by_matrix)
-            if form.extra_riffle and behind:
-                y = unriffle(y) if inverse else riffle(y)
-            y = self._times(y, d_l)
-            if form.extra_riffle and not behind:
-                y = unriffle(y) if inverse else riffle(y)
-            y = self._there(y, not transposed, by_matrix, back=True)
-            y = self.between(y, inverse=inverse) if behind else self._times(y, a_l)
+            y = self._layer(y, a_l, d_l, transposed=transposed, by_matrix=by_matrix)
         return y.real if form.fourier else y
+
+    def _layer(
+        self, y: Tensor, a: Tensor, d: Tensor, *, transposed: bool = False, by_matrix: bool = False
+    ) -> Tensor:
+        """Runs one layer on vectors of shape (..., N); dimensions before the factors' are broadcast."""
+        form = self.form
+        behind = (form.order == "transposed") == transposed
+        inverse = form.inverse_riffle != transposed
+        y = self._times(y, a) if behind else self.between(y, inverse=inverse)
+        y = self._there(y, transposed, by_matrix)
+        if form.extra_riffle and behind:
+            y = unriffle(y) if inverse else riffle(y)
+        y = self._times(y, d)
+        if form.extra_riffle and not behind:
+            y = unriffle(y) if inverse else riffle(y)
+        y = self._there(y, not transposed, by_matrix, back=True)
+        return self.between(y, inverse=inverse) if behind else self._times(y, a)
 
     def _times(self, y: Tensor, factor: Tensor) -> Tensor:
         block = self.form.block
         if block == 1:
             return y * factor
         parts = y.to(factor.dtype).unflatten(-1, (-1, block))
-        return torch.einsum("...gi,gij->...gj", parts, factor).flatten(-2)
+        return torch.einsum("...gi,...gij->...gj", parts, factor).flatten(-2)
 
     def _there(self, y: Tensor, other: bool, by_matrix: bool, *, back: bool = False) -> Tensor:
         """T, or its way back. `other` tells the Fourier transform from its inverse."""
         if self.form.fourier:
             return torch.fft.ifft(y) if other else torch.fft.fft(y)
-        if by_matrix and self.length < FFT_FROM_LENGTH:
+        if by_matrix:
             c = dct_matrix(self.length, y.dtype, y.device)
             return y @ (c.mT if back else c)
         return idct(y) if back else dct(y)

@@ -28,6 +28,10 @@ from seclcompress.substitutions.shapes.precision import without_autocast
 from seclcompress.substitutions.site import Convolution, Site, convolution_of
 from seclcompress.substitutions.structured import StructuredConv
 
+#: On a GPU, training multiplies maps of up to so many channels out: launches cost more than Mult-Adds
+#: there (benchmarks/gpu.py).
+DENSE_ON_GPU_TO = 1024
+
 
 class SplitConv(StructuredConv):
     """A depthwise part, directly followed by a pointwise map.
@@ -70,13 +74,13 @@ class SplitConv(StructuredConv):
         return self.pointwise.map_channels(x)
 
     def _runs_dense(self, x: Tensor, stride: Sequence[int]) -> bool:
-        if len(self.executions) == 1 or self.execution != "auto":
-            return self.execution == "dense" or "fast" not in self.executions
-        if not self.training:
-            return self.planned_execution == "dense"
-        sizes = [-(-size // step) for size, step in zip(x.shape[2:], stride, strict=True)]
-        positions = x.shape[0] * math.prod(sizes)
-        return self.pointwise.quickest_in_training(positions) == "dense"
+        def quickest() -> str:
+            if x.is_cuda and max(self.in_channels, self.out_channels) <= DENSE_ON_GPU_TO:
+                return "dense"
+            sizes = [-(-size // step) for size, step in zip(x.shape[2:], stride, strict=True)]
+            return self.pointwise.quickest_in_training(x.shape[0] * math.prod(sizes))
+
+        return self.running(quickest) == "dense"
 
     def to_plain(self) -> nn.Module:
         """Converts to a depthwise convolution, and a 1×1 one for each of the map's `plain_matrices`."""

@@ -13,12 +13,15 @@ from promises.factored import FactoredPromises
 from promises.full import FullPromises
 from promises.replacement import ReplacementPromises
 from promises.split import SplitPromises
+from promises.two_way import ChainPromises, TwoWayPromises
 
 __all__ = [
     "AffinePromises",
     "BlockPromises",
+    "ChainPromises",
     "FactoredPromises",
     "FullPromises",
     "ReplacementPromises",
     "SplitPromises",
+    "TwoWayPromises",
 ]

@@ -1,0 +1,250 @@
+"""Accuracy against parameters: every family, and narrower separable networks, at equal budgets.
+
+    python experiments/frontier.py --data imagefolder:PATH --work FOLDER [--jobs 2] [--minutes 60]
+    python experiments/frontier.py --report FOLDER/results.jsonl [--picture frontier.png]
+
+A teacher is trained; every family's network of each size is distilled from it with the same losses,
+images and steps; then the best families of each size again with other seeds. Each finished run is a
+line of results.jsonl and is not repeated; an interrupted one is resumed. With `--minutes` the script
+ends in time, with exit code 3 if anything is left to do. A report may read several such files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from by_size import TOLERANCE, Candidate, families, nearest
+from frontier_report import report
+from pieces import Log, make
+
+from seclcompress.errors import SeclcompressError
+from seclcompress.settings import TrainingSettings
+from seclcompress.timing import describe_machine
+
+UNFINISHED = 3
+INPUT_SIZE = (3, 32, 32)
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One point of the picture."""
+
+    candidate: Candidate
+    size: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.candidate.family}-{self.size}-seed-{self.seed}"
+
+    def result(self, **found: Any) -> dict[str, Any]:
+        """A line of results.jsonl."""
+        candidate = self.candidate
+        return {
+            "family": candidate.family,
+            "size": self.size,
+            "seed": self.seed,
+            "parameters": candidate.parameters,
+            "mult_adds": candidate.mult_adds,
+            "options": candidate.words,
+            **found,
+        }
+
+
+def train_teacher(network: str, settings: TrainingSettings, data: str, work: Path) -> None:
+    """Trains the teacher, unless its folder is there."""
+    from seclcompress.workflows.training import train
+
+    with (work / "teacher.log").open("a") as file:
+        make(
+            work / "teacher",
+            train,
+            Log(file),
+            network=network,
+            data=data,
+            settings=settings,
+            input_size=INPUT_SIZE,
+        )
+
+
+def perform(
+    run: Run, settings: TrainingSettings, data: str, work: Path, until: float
+) -> dict[str, Any] | None:
+    """Converts and distils one student; returns its line, or None where time is over."""
+    from seclcompress.workflows import converting, training
+
+    left = until - time.time()
+    if left < 10:
+        return None
+    share_images()
+    teacher, folder, student = work / "teacher", work / run.name, work / f"{run.name}.student"
+    began = time.monotonic()
+    with (work / f"{run.name}.log").open("a") as file:
+        log = Log(file)
+        candidate = run.candidate
+        if not student.exists():
+            source = candidate.network if candidate.family == "narrower" else teacher
+            new = {"num_classes": 10, "input_size": INPUT_SIZE} if source != teacher else {}
+            converting.convert(
+                source, student, options=candidate.options, seed=run.seed, observer=log, **new
+            )
+        try:
+            make(
+                folder,
+                training.distill,
+                log,
+                student=student,
+                teacher=teacher,
+                data=data,
+                settings=settings.model_copy(update={"seed": run.seed}),
+                untrained_teacher=True,  # this script has trained it; tests do so for a moment only
+                time_limit=until - time.time(),
+            )
+        except training.InterruptedRunError as stopped:
+            log.message(str(stopped))
+            return None
+        except SeclcompressError as error:  # such as a loss that is no longer finite
+            return run.result(failed=str(error))
+    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    last = history[-1]
+    return run.result(
+        accuracy=last["accuracy"],
+        best=max(record["accuracy"] for record in history),
+        train_loss=last["train_loss"],
+        test_loss=last["test_loss"],
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def share_images() -> None:
+    """Lets all runs of this process share the decoded images of a data set."""
+    from seclcompress.workflows import opening
+
+    if not hasattr(opening.load_data, "cache_info"):
+        opening.load_data = functools.cache(opening.load_data)
+
+
+def planned(network: str, sizes: list[int], only: list[str] | None) -> tuple[list[Run], list[str]]:
+    """The first runs, and sentences on families that cannot meet a size."""
+    runs, left_out = [], []
+    for family in only or families():
+        for size in sizes:
+            candidate = nearest(family, network, size)
+            if abs(candidate.parameters - size) <= TOLERANCE * size:
+                runs.append(Run(candidate, size, 0))
+            else:
+                words = f"{family} cannot have {size:,}: the nearest has {candidate.parameters:,}"
+                left_out.append(f"{words} ({candidate.words})" if candidate.words else words)
+    return runs, left_out
+
+
+def again(runs: list[Run], results: list[dict[str, Any]], seeds: int, best: int) -> list[Run]:
+    """The same runs with other seeds, of the families that were best at each size."""
+    found = {(one["family"], one["size"]): one for one in results if one["seed"] == 0}
+    more = []
+    for size in dict.fromkeys(run.size for run in runs):
+        here = [run for run in runs if run.size == size]
+        ranked = sorted(
+            here, key=lambda run: -found[run.candidate.family, size].get("accuracy", -1.0)
+        )
+        # The narrower network is the comparison, so it always counts among the best.
+        narrower = [run for run in ranked[best:] if run.candidate.family == "narrower"]
+        for run in (*ranked[:best], *narrower):
+            more += [Run(run.candidate, size, seed) for seed in range(1, seeds)]
+    return more
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def carry_out(
+    runs: list[Run],
+    settings: TrainingSettings,
+    chosen: argparse.Namespace,
+    until: float,
+    pool: ProcessPoolExecutor,
+) -> bool:
+    """Performs the runs that have no line yet; returns whether all have one."""
+    path = chosen.work / RESULTS
+    done = {(one["family"], one["size"], one["seed"]) for one in read(path)}
+    left = [run for run in runs if (run.candidate.family, run.size, run.seed) not in done]
+    futures = [pool.submit(perform, run, settings, chosen.data, chosen.work, until) for run in left]
+    finished = 0
+    for future in as_completed(futures):
+        line = future.result()
+        if line is not None:
+            finished += 1
+            with path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(f"{finished}/{len(left)}", json.dumps(line), flush=True)
+    return finished == len(left)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--network", default="wrn10_2")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[15000, 27000, 49000])
+    parser.add_argument("--families", nargs="+")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--best", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=1e6)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--teacher-epochs", type=int, default=9)
+    parser.add_argument("--train-images", type=int, default=12000)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--amp", default="off")
+    parser.add_argument("--report", type=Path, nargs="+", metavar="RESULTS")
+    parser.add_argument("--picture", type=Path)
+    chosen = parser.parse_args()
+    if chosen.report:
+        report([one for path in chosen.report for one in read(path)], [], chosen.picture)
+        return
+    if chosen.data is None or chosen.work is None:
+        parser.error("--data and --work are needed, but for --report")
+    until = time.time() + 60 * chosen.minutes
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    runs, left_out = planned(chosen.network, chosen.sizes, chosen.families)
+    shared = {name: getattr(chosen, name) for name in ("batch_size", "device", "amp")}
+    shared["cache_images"] = "always"
+    mine = TrainingSettings(**shared, epochs=chosen.teacher_epochs)
+    budget = TrainingSettings(**shared, epochs=chosen.epochs, train_images=chosen.train_images)
+    threads = max(1, (os.cpu_count() or 1) // chosen.jobs)
+    # Processes that are started from here read these when they import torch.
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    with ProcessPoolExecutor(chosen.jobs, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(train_teacher, chosen.network, mine, chosen.data, chosen.work).result()
+        complete = carry_out(runs, budget, chosen, until, pool)
+        if complete:
+            more = again(runs, read(chosen.work / RESULTS), chosen.seeds, chosen.best)
+            complete = carry_out(more, budget, chosen, until, pool)
+    print(describe_machine())
+    print(f"Settings: {changed_settings(budget)}")
+    report(read(chosen.work / RESULTS), left_out, chosen.picture)
+    sys.exit(0 if complete else UNFINISHED)
+
+
+def changed_settings(settings: TrainingSettings) -> str:
+    """The settings that differ from the defaults."""
+    changed = settings.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name}={value}" for name, value in changed.items())
+
+
+if __name__ == "__main__":
+    main()
