@@ -35,7 +35,7 @@ class TwoWayConv(FullConv):
 
     def convolve(self, x: Tensor) -> Tensor:
         """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size)."""
-        if self.running(lambda: self.quickest_in_training(x)) == "dense":
+        if x.numel() == 0 or self.running(lambda: self.quickest_in_training(x)) == "dense":
             return super().convolve(x)
         return self.by_factors(x)
 

@@ -106,11 +106,7 @@ class Pointwise(nn.Module, ABC):
         y = self.transform(x.movedim(1, -1))
         y = y if self.output_scale is None else y * self.output_scale.to(y.dtype)
         y = (y if self.bias is None else y + self.bias.to(y.dtype)).movedim(-1, 1)
-        # The output has the input's memory layout, as that of a torch convolution has.
-        channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1
-        return y.contiguous(
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format
-        )
+        return in_layout_of(x, y)
 
     def quickest_in_training(self, positions: int) -> str:  # noqa: ARG002
         """The faster execution, `dense` or `fast`, for a training step on this many positions."""
@@ -137,6 +133,19 @@ class Pointwise(nn.Module, ABC):
 
     def keep_product(self, keep: bool) -> None:
         """Sets whether a forward pass in training keeps its matrix for `product`."""
+
+
+def in_layout_of(x: Tensor, y: Tensor) -> Tensor:
+    """Gives outputs the memory layout of the inputs, as torch's convolutions do.
+
+    Args:
+        x: The inputs, shape (batch, in_channels, *spatial).
+        y: The outputs, shape (batch, out_channels, *output_size).
+    """
+    channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1
+    return y.contiguous(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
 
 
 class FactoredPointwise(Factored, Pointwise):
