@@ -27,7 +27,7 @@ from seclcompress.substitutions.shapes import SplitConv, split_cost
 from seclcompress.substitutions.shapes.grouped import GroupedPointwise, maps_matrix
 from seclcompress.substitutions.shapes.initial import white_factors
 from seclcompress.substitutions.site import Convolution, Site
-from seclcompress.substitutions.sized import RankedConfig, largest_size
+from seclcompress.substitutions.sized import RankedConfig, divisors, largest_size
 
 
 class MonarchConfig(RankedConfig):
@@ -103,20 +103,16 @@ def _sizes(conv: Convolution, config: MonarchConfig) -> Sizes:
     full = min(c_in, c_out)
     common = math.gcd(c_in, c_out)
     if config.rank:
-        fitting = [g for g in _divisors(common) if g * g * config.rank <= full]
+        fitting = [g for g in divisors(common) if g * g * config.rank <= full]
         g = config.blocks or max(fitting, default=1)
         return Sizes(g, min(config.rank * g, full))
     dense = c_in * c_out
     width = largest_size(lambda width: width * (c_in + c_out), config.ratio, dense, full)
     if config.blocks:
         return Sizes(config.blocks, max(width, config.blocks))
-    connected = [g for g in _divisors(common) if g <= width]
+    connected = [g for g in divisors(common) if g <= width]
     enough = [g for g in connected if g * width >= full]
     return Sizes(min(enough, default=max(connected)), width)
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 SUBSTITUTION = MonarchSubstitution()

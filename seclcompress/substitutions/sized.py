@@ -100,3 +100,8 @@ def chosen_rank(
     if config.rank:
         return min(config.rank, full)
     return largest_size(parameters, config.ratio, dense, full)
+
+
+def divisors(n: int) -> list[int]:
+    """The divisors of a positive number, in ascending order."""
+    return [d for d in range(1, n + 1) if n % d == 0]

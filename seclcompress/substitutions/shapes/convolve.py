@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -55,3 +56,16 @@ def pad(x: Tensor, geometry: Geometry, kernel_size: tuple[int, ...]) -> Tensor:
         return x
     mode = "constant" if geometry.padding_mode == "zeros" else geometry.padding_mode
     return F.pad(x, [side for pair in reversed(sides) for side in pair], mode=mode)
+
+
+def in_layout_of(x: Tensor, y: Tensor) -> Tensor:
+    """Gives an output the memory layout of the input, as torch's convolutions do.
+
+    Args:
+        x: The input, shape (batch, channels, *spatial).
+        y: The output, of as many dimensions.
+    """
+    channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1
+    return y.contiguous(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )

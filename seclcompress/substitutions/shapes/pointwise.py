@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from seclcompress.substitutions.shapes.convolve import in_layout_of
 from seclcompress.substitutions.shapes.factored import Factored
 
 
