@@ -73,7 +73,7 @@ class Candidate:
 def affine_families() -> list[Substitution]:
     """The registered families whose replacements are linear maps, by name."""
     families = [substitutions.get(name) for name in substitutions.names()]
-    return [family for family in families if family.affine]
+    return [family for family in families if family.affine and "linear" in family.kinds]
 
 
 def candidates(size: int) -> list[Candidate]:

@@ -4,8 +4,8 @@
 
 A linear map of 32 channels is shown twice, with the family's defaults: with its random first values,
 and as near as `fit` brings it to one matrix, which is the same for all (the picture of `separable` shows
-it as it is). Of a family that is no linear map, the layers are shown in a row, for a 3×3 convolution.
-Blue is negative, red is positive.
+it as it is). Of a family that does not replace such a map, the layers that it makes of a 3×3 convolution
+are shown in a row. Blue is negative, red is positive.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def panels(family: Substitution) -> list[tuple[str, Tensor]]:
     with torch.no_grad():
         linear.weight.copy_(given_matrix())
     config = family.config({})
-    if not family.affine:
+    if family.refuse(Site(linear), config) is not None:
         conv = nn.Conv2d(SIZE, SIZE, 3, padding=1, bias=False)
         return _layers(family.build(conv, config).to_plain())
     layer = family.build(Site(linear), config)

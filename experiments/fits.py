@@ -35,7 +35,7 @@ class Trial:
         linear: The Linear that it replaces.
         goal: The goal.
         steps: Gradients that may be computed: as many steps of Adam, and fewer of L-BFGS.
-        patience: A fit that would take more seconds is left out.
+        patience: A fit that would take more seconds of the processor is left out.
     """
 
     layer: StructuredLayer
@@ -57,10 +57,10 @@ class Trial:
             TooLong: If all its steps would take too long.
         """
         self.distance().backward()  # type: ignore[no-untyped-call]
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(_TIMED):
             self.distance().backward()  # type: ignore[no-untyped-call]
-        expected = (time.perf_counter() - began) / _TIMED * self.steps
+        expected = (time.process_time() - began) / _TIMED * self.steps
         self.layer.zero_grad()
         if expected > self.patience:
             raise TooLong(f"it would take about {expected:.0f} s")
@@ -76,13 +76,13 @@ def run(
         goal: What it is fitted to.
         method: One of `METHODS`.
         steps: Gradients that may be computed: as many steps of Adam, and fewer of L-BFGS.
-        patience: A fit that would take more seconds is left out.
+        patience: A fit that would take more seconds of the processor is left out.
 
     Returns:
         The number of `parameters`, the `seconds`, the `error` ‖found − wanted‖² ÷ ‖wanted‖² and the mean
         squared error `mse` of an output; or why it was `left_out`.
     """
-    began = time.perf_counter()
+    began = time.process_time()
     trial = Trial(*build(candidate, goal), goal, steps, patience)
     parameters = sum(parameter.numel() for parameter in trial.layer.parameters())
     try:
@@ -94,7 +94,7 @@ def run(
     if not math.isfinite(error):
         return {"parameters": parameters, "left_out": "it diverged"}
     mse = error * float(goal.outputs.square().mean())
-    seconds = round(time.perf_counter() - began, 3)
+    seconds = round(time.process_time() - began, 3)
     return {"parameters": parameters, "error": error, "mse": mse, "seconds": seconds}
 
 
