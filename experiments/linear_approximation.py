@@ -80,7 +80,7 @@ def main() -> None:
         "--networks", nargs="*", default=["resnet18"], help="NAME, NAME=FILE, FOLDER"
     )
     parser.add_argument("--layers", type=int, default=1, help="of a network, of each size")
-    parser.add_argument("--steps", type=int, default=500, help="gradients for a fit")
+    parser.add_argument("--steps", type=int, default=300, help="gradients for a fit")
     parser.add_argument("--patience", type=float, default=10.0, help="seconds for a fit")
     parser.add_argument("--log", action="store_true", help="the research log's table instead")
     parser.add_argument("--quick", action="store_true", help="small and short, to try it")
