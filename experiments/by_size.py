@@ -18,6 +18,9 @@ from seclcompress.workflows.planning import Planned, decide, plan_network
 RATIOS = tuple(round(2 ** (-step / 8), 4) for step in range(60))
 #: A candidate may miss the number of parameters by this share.
 TOLERANCE = 0.1
+#: Behind a family's name: the structure is the whole kernel's (`on=kernel`), without a depthwise part.
+KERNEL = "/kernel"
+_LARGEST_SHARE = 0.75
 _SHORTCUTS = "*.shortcut"
 
 
@@ -69,16 +72,24 @@ def settings_of(family: str) -> Iterator[dict[str, Any]]:
             config = dict(zip(names, chosen, strict=True))
             if config != {"layers": 1, "groups": 1}:  # that is a plain matrix
                 yield config
-    elif "ratio" in substitutions.get(family).Config.model_fields:
-        for ratio in RATIOS:
-            yield {"ratio": ratio}
-    else:
-        yield {}
+        return
+    name, of_kernel, _ = family.partition(KERNEL)
+    fields = substitutions.get(name).Config.model_fields
+    on = {"on": "kernel"} if of_kernel else {}
+    if "ratio" not in fields:
+        yield on
+        return
+    for ratio in RATIOS:
+        # Behind a depthwise part, a larger share would be no more than a plain matrix in other words.
+        if of_kernel or "on" not in fields or ratio <= _LARGEST_SHARE:
+            yield {**on, "ratio": ratio}
 
 
 def families() -> list[str]:
-    """All families, and `narrower`."""
-    return [*substitutions.names(), "narrower"]
+    """All families, those that can be the whole kernel also as that, and `narrower`."""
+    names = substitutions.names()
+    whole = [name for name in names if "on" in substitutions.get(name).Config.model_fields]
+    return [*names, *(name + KERNEL for name in whole), "narrower"]
 
 
 def nearest(family: str, network: str, size: int) -> Candidate:
@@ -124,7 +135,7 @@ def _all(family: str, network: str, keep: tuple[str, ...]) -> list[Candidate]:
         made = [_candidate(family, name, plain) for name in names]
     else:
         every = [
-            PlanOptions(substitution=family, config=config, keep=keep)
+            PlanOptions(substitution=family.partition(KERNEL)[0], config=config, keep=keep)
             for config in settings_of(family)
         ]
         made = [_candidate(family, network, options) for options in every]

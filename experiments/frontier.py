@@ -19,14 +19,16 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from by_size import TOLERANCE, Candidate, families, nearest
 from frontier_report import report
 from pieces import Log, make
 
+from seclcompress.data import Data
 from seclcompress.errors import SeclcompressError
 from seclcompress.settings import TrainingSettings
 from seclcompress.timing import describe_machine
@@ -34,6 +36,7 @@ from seclcompress.timing import describe_machine
 UNFINISHED = 3
 INPUT_SIZE = (3, 32, 32)
 RESULTS = "results.jsonl"
+_decoded: dict[str, Data] = {}
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Run:
     @property
     def name(self) -> str:
         """The name of the run's folder."""
-        return f"{self.candidate.family}-{self.size}-seed-{self.seed}"
+        family = self.candidate.family.replace("/", "-")
+        return f"{family}-{self.size}-seed-{self.seed}"
 
     def result(self, **found: Any) -> dict[str, Any]:
         """A line of results.jsonl."""
@@ -67,6 +71,7 @@ def train_teacher(network: str, settings: TrainingSettings, data: str, work: Pat
     """Trains the teacher, unless its folder is there."""
     from seclcompress.workflows.training import train
 
+    decode_once(data)
     with (work / "teacher.log").open("a") as file:
         make(
             work / "teacher",
@@ -88,7 +93,7 @@ def perform(
     left = until - time.time()
     if left < 10:
         return None
-    share_images()
+    decode_once(data)
     teacher, folder, student = work / "teacher", work / run.name, work / f"{run.name}.student"
     began = time.monotonic()
     with (work / f"{run.name}.log").open("a") as file:
@@ -128,19 +133,28 @@ def perform(
     )
 
 
-def share_images() -> None:
-    """Lets all runs of this process share the decoded images of a data set."""
-    from seclcompress.workflows import opening
+def decode_once(name: str) -> None:
+    """Decodes a folder's images, which all runs of this process and of its forks then share."""
+    from seclcompress.data import opening
 
-    if not hasattr(opening.load_data, "cache_info"):
-        opening.load_data = functools.cache(opening.load_data)
+    if name in _decoded or not name.startswith("imagefolder:"):
+        return
+    data = opening.load_data(name, INPUT_SIZE)
+    kept = {
+        "open_train": functools.cache(data.open_train),
+        "open_test": functools.cache(data.open_test),
+    }
+    _decoded[name] = replace(data, **kept)
+    opening._folders = lambda *_: _decoded[name]
+    for images in kept.values():
+        images()
 
 
 def planned(network: str, sizes: list[int], only: list[str] | None) -> tuple[list[Run], list[str]]:
-    """The first runs, and sentences on families that cannot meet a size."""
+    """The first runs, size by size, and sentences on families that cannot meet a size."""
     runs, left_out = [], []
-    for family in only or families():
-        for size in sizes:
+    for size in sizes:
+        for family in only or families():
             candidate = nearest(family, network, size)
             if abs(candidate.parameters - size) <= TOLERANCE * size:
                 runs.append(Run(candidate, size, 0))
@@ -220,16 +234,21 @@ def main() -> None:
         parser.error("--data and --work are needed, but for --report")
     until = time.time() + 60 * chosen.minutes
     chosen.work.mkdir(parents=True, exist_ok=True)
-    runs, left_out = planned(chosen.network, chosen.sizes, chosen.families)
     shared = {name: getattr(chosen, name) for name in ("batch_size", "device", "amp")}
     shared["cache_images"] = "always"
     mine = TrainingSettings(**shared, epochs=chosen.teacher_epochs)
     budget = TrainingSettings(**shared, epochs=chosen.epochs, train_images=chosen.train_images)
     threads = max(1, (os.cpu_count() or 1) // chosen.jobs)
-    # Processes that are started from here read these when they import torch.
-    os.environ |= {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    with ProcessPoolExecutor(chosen.jobs, multiprocessing.get_context("spawn")) as pool:
-        pool.submit(train_teacher, chosen.network, mine, chosen.data, chosen.work).result()
+    # Forks share the decoded images. OpenMP threads do not survive a fork, so none are started here.
+    torch.set_num_threads(1)
+    decode_once(chosen.data)
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(
+        chosen.jobs, fork, initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        teacher = pool.submit(train_teacher, chosen.network, mine, chosen.data, chosen.work)
+        runs, left_out = planned(chosen.network, chosen.sizes, chosen.families)
+        teacher.result()
         complete = carry_out(runs, budget, chosen, until, pool)
         if complete:
             more = again(runs, read(chosen.work / RESULTS), chosen.seeds, chosen.best)

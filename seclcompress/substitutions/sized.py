@@ -81,9 +81,13 @@ def largest_size(parameters: Callable[[int], int], ratio: float, dense: int, mos
     Returns:
         A size between 1 and `most`; 1 where even that has more parameters than allowed.
     """
+    return max(1, bisect_right(range(1, most + 1), budget(ratio, dense), key=parameters))
+
+
+def budget(ratio: float, dense: int) -> int:
+    """The most parameters that a share of a number of parameters allows."""
     # As the number was typed: as binary fractions, 0.29 of 100 is less than 29.
-    budget = int(Fraction(str(ratio)) * dense)
-    return max(1, bisect_right(range(1, most + 1), budget, key=parameters))
+    return int(Fraction(str(ratio)) * dense)
 
 
 def chosen_rank(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seclcompress import substitutions
 from seclcompress.errors import UsageError
 from seclcompress.substitutions import CallSize, Site
+from seclcompress.substitutions.shapes.butterflies import apply_factors
 
 MONARCH = substitutions.get("monarch")
 
@@ -69,12 +70,14 @@ def test_it_is_the_papers_formula() -> None:
 
 @pytest.mark.parametrize("n", [16, 64, 256])
 def test_known_monarch_matrices_are_found(n: int) -> None:
-    """Hadamard's matrix is one, and so is every Kronecker product of two √n × √n matrices."""
+    """Hadamard's matrix, Kronecker products of two √n × √n matrices, and butterfly matrices."""
     torch.manual_seed(0)
     m = math.isqrt(n)
     hadamard = torch.from_numpy(scipy.linalg.hadamard(n)).double()
     product = torch.kron(*torch.randn(2, m, m, dtype=torch.float64))
-    for matrix in (hadamard, product):
+    levels = torch.randn(n.bit_length() - 1, n, 2, dtype=torch.float64)
+    butterfly = apply_factors(torch.eye(n, dtype=torch.float64), list(levels)).mT
+    for matrix in (hadamard, product, butterfly):
         assert left(matrix, rank=1) < 1e-12
     assert left(torch.randn(n, n, dtype=torch.float64), rank=1) > 0.5
 

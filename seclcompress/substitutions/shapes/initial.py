@@ -52,7 +52,23 @@ def white_factors(
         torch.randn(*shape, dtype=torch.float64) / math.sqrt(fan_in)
         for shape, fan_in in zip(shapes, fan_ins, strict=True)
     ]
-    found = float(product(drawn).norm()) / math.sqrt(conv.out_channels)
+    return whitened(conv, drawn, product)
+
+
+def whitened(
+    conv: Convolution, drawn: Sequence[Tensor], product: Callable[[list[Tensor]], Tensor]
+) -> list[Tensor]:
+    """Scales factors, all by one number, to the gain that the convolution has for white input.
+
+    Args:
+        conv: The convolution to replace; not on the meta device.
+        drawn: The factors.
+        product: See `white_factors`.
+
+    Returns:
+        The factors, on the convolution's device and in its dtype.
+    """
+    found = float(product(list(drawn)).norm()) / math.sqrt(conv.out_channels)
     gain = (white_gain(conv) / max(found, 1e-30)) ** (1 / len(drawn))
     return [(gain * factor).to(conv.weight) for factor in drawn]
 
@@ -67,3 +83,20 @@ def balanced(factors: Sequence[Tensor]) -> list[Tensor]:
         return list(factors)
     mean = math.exp(sum(map(math.log, norms)) / len(norms))
     return [factor * (mean / norm) for factor, norm in zip(factors, norms, strict=True)]
+
+
+def random_orthogonal(shape: Sequence[int], *, complex_numbers: bool = False) -> Tensor:
+    """Draws evenly among all orthogonal, or unitary, matrices of a shape (Mezzadri, 2007).
+
+    Args:
+        shape: Of one or many square matrices.
+        complex_numbers: Unitary matrices, with a last dimension of real and imaginary parts.
+
+    Returns:
+        Float64 numbers.
+    """
+    dtype = torch.complex128 if complex_numbers else torch.float64
+    q, r = torch.linalg.qr(torch.randn(*shape, dtype=dtype))
+    q = q * torch.sgn(r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)
+    # QR leaves columns side by side in memory, which no file of weights may have: hence contiguous.
+    return (torch.view_as_real(q) if complex_numbers else q).contiguous()

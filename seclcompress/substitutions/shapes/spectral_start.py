@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from seclcompress.substitutions.shapes.initial import white_gain
+from seclcompress.substitutions.shapes.initial import random_orthogonal, white_gain
 from seclcompress.substitutions.shapes.spectral import Form
 from seclcompress.substitutions.site import Convolution
 
@@ -37,8 +37,7 @@ def initial_factors(conv: Convolution, form: Form, init: Init = "signs") -> tupl
     energy = _energy(conv, length, form, init)
     # The gain is spread evenly over the 2L factors, so that all start with similar values.
     values *= (white_gain(conv) / math.sqrt(energy)) ** (1 / (2 * form.depth))
-    # QR leaves its columns side by side in memory, which no file of weights may have: hence contiguous.
-    values = values.to(conv.weight.device, conv.weight.dtype).contiguous().reshape(shape)
+    values = values.to(conv.weight.device, conv.weight.dtype).reshape(shape)
     return values[0].clone(), values[1].clone()
 
 
@@ -51,19 +50,11 @@ def _drawn(size: tuple[int, int, int], form: Form, init: Init) -> Tensor:
         noise = 0.01 * torch.randn(size if block == 1 else blocks, dtype=torch.float64)
         return noise + (1.0 if block == 1 else torch.eye(block, dtype=torch.float64))
     if block > 1:
-        return _random_orthogonal(blocks, form.fourier)
+        return random_orthogonal(blocks, complex_numbers=form.fourier)
     if form.fourier:
         angles = 2 * math.pi * torch.rand(size, dtype=torch.float64)
         return torch.stack([angles.cos(), angles.sin()], dim=-1)
     return torch.randint(0, 2, size, dtype=torch.float64) * 2 - 1
-
-
-def _random_orthogonal(shape: tuple[int, ...], fourier: bool) -> Tensor:
-    """Draws evenly among all orthogonal, or unitary, blocks (Mezzadri, 2007)."""
-    dtype = torch.complex128 if fourier else torch.float64
-    q, r = torch.linalg.qr(torch.randn(shape, dtype=dtype))
-    q = q * torch.sgn(r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)
-    return torch.view_as_real(q) if fourier else q
 
 
 def _energy(conv: Convolution, length: int, form: Form, init: Init) -> float:
