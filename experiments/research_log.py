@@ -1,8 +1,8 @@
 """The figures of the research log on random 32 × 32 matrices, and the maps that they belong to.
 
 A mean over 10 matrices and its standard deviation. The log's names: `ACDC_L` has L layers; `BDACDC_L_g`
-has blocks of N ÷ g; `ShuffleNet_L_g` has L grouped maps of g groups. Grouped maps and BDACDC have a
-bias, which the number of parameters counts.
+has blocks of N ÷ g; `ShuffleNet_L_g` has L grouped maps of g groups. The stack of grouped maps has one
+bias, and every layer of BDACDC has one; the number of parameters counts them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Line:
         family: Our family.
         options: Its options.
         bias: Whether there is a bias.
-        parameters: As the log counts them.
+        parameters: As the log counts them. A BDACDC of 2 layers has one bias less here.
         error: Mean squared error on the examples.
         deviation: Its standard deviation over 10 matrices.
     """
@@ -56,7 +56,7 @@ def _stacks(name: str, family: str, permutation: str, *figures: tuple[float, flo
 
 
 def _blocks(name: str, family: str, depth: int, block: int, bias: bool, *figure: float) -> Line:
-    numbers = {"acdc": 2, "afdf": 4}[family] * SIZE * depth * block + (SIZE if bias else 0)
+    numbers = {"acdc": 2, "afdf": 4}[family] * SIZE * depth * block + (SIZE * depth if bias else 0)
     return Line(name, family, {"depth": depth, "block": block}, bias, numbers, *figure)
 
 
