@@ -148,7 +148,7 @@ def _candidate(family: str, network: str, options: PlanOptions) -> Candidate | N
         plan = decide(base.skeleton, base.trace, options)
     except SeclcompressError:
         return None  # it refuses all layers with these options
-    totals = count_network(base.skeleton, base.trace, plan).column("chosen")
+    totals = count_network(base.skeleton, base.trace, plan).column("auto")
     return Candidate(family, network, options, totals.parameters, totals.mult_adds)
 
 

@@ -56,7 +56,7 @@ def _percent(one: Result) -> str:
 def draw(results: Sequence[Result], picture: Path) -> None:
     """Draws accuracy against parameters: a line for each family, the narrower networks in black."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(9, 6), dpi=110, layout="constrained")
     axes = figure.subplots()
@@ -73,7 +73,8 @@ def draw(results: Sequence[Result], picture: Path) -> None:
                 [_accuracy(group) for group in groups],
             )
     markers = "osD^v<>PX*hp"
-    for number, (family, (parameters, accuracies)) in enumerate(lines.items()):
+    best_first = sorted(lines.items(), key=lambda line: -mean(line[1][1]))
+    for number, (family, (parameters, accuracies)) in enumerate(best_first):
         plain = family in ("narrower", "separable")
         axes.plot(
             parameters,
@@ -86,9 +87,9 @@ def draw(results: Sequence[Result], picture: Path) -> None:
         )
     axes.set(xscale="log", xlabel="parameters", ylabel="accuracy on the test images (%)")
     axes.set_xticks(sorted({one["size"] for one in results}))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, ncols=2)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right", frameon=False, fontsize=9)
     figure.savefig(picture)

@@ -97,8 +97,14 @@ class Count:
         return asdict(self)
 
     def column(self, name: str) -> Totals:
-        """A column by name. `dense` stands in for an execution that no layer has."""
-        return self.columns.get(name, self.columns["dense"])
+        """A column by name. `dense` stands in for an execution that no layer has.
+
+        Raises:
+            KeyError: If there is no column of this name, and no such execution.
+        """
+        if name not in self.columns and name in EXECUTIONS:
+            name = "dense"
+        return self.columns[name]
 
     def ratio(self, column: str, quantity: str) -> float:
         """The original's quantity divided by a column's; NaN if the column's is zero."""

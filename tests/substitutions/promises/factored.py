@@ -124,7 +124,7 @@ class FactoredPromises(AffinePromises):
         untouched = copy.deepcopy(layer)
         x = self.images(5, 5)
         with torch.no_grad():
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(x.device.type, torch.bfloat16):
                 layer(x)
                 converted = [layer.to_dense(), layer.to_plain()]
             assert torch.equal(layer(x), untouched(x))

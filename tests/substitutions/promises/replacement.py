@@ -154,7 +154,7 @@ class ReplacementPromises:
         for execution in EXECUTIONS:
             built.execution = execution
             plain = built(x)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(x.device.type, torch.bfloat16):
                 half = built(x)
             assert half.dtype == torch.bfloat16
             torch.testing.assert_close(half.float(), plain, atol=0.1, rtol=0.1)
