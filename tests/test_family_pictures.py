@@ -23,7 +23,8 @@ import family_pictures
 @pytest.mark.parametrize("name", substitutions.names())
 def test_every_family_has_its_section_and_picture(name: str) -> None:
     text = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
-    [section] = re.findall(rf"^## {name}\b.*?(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    heading = rf"^###? {name}(?=:|\n).*?(?=^##|\Z)"
+    [section] = re.findall(heading, text, flags=re.MULTILINE | re.DOTALL)
     assert re.search(rf"^!\[[^\]]+\]\(families/{name}\.png\)$", section, flags=re.MULTILINE)
     file = ROOT / "docs" / "families" / f"{name}.png"
     assert file.stat().st_size < family_pictures.LARGEST
