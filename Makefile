@@ -19,16 +19,17 @@ $(VENV)/.test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group test
 	touch $@
 
-# Packages with other networks, for the slow tests. torch is installed already and keeps its version.
+# Packages with other networks and what drives a browser, for the slow tests. torch is installed already and
+# keeps its version.
 $(VENV)/.zoo: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --group zoo
+	$(BIN)/python -m pip install --quiet --group zoo --group browser
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
-# The whole workflow on real scanned digits: train, convert, distil, count. The policy makes waiting
+# The whole workflow on real scanned digits: train, convert, distil, count, and a page to show. The policy makes waiting
 # threads sleep: on a busy machine, spinning ones cost more.
 demo: export OMP_WAIT_POLICY := PASSIVE
 demo: $(VENV)/.installed
@@ -38,6 +39,7 @@ demo: $(VENV)/.installed
 	$(BIN)/seclcompress distill $(DEMO)/student --teacher $(DEMO)/teacher --data digits \
 	  --epochs 24 --batch-size 64 --lr 0.05 --output-dir $(DEMO)/distilled --overwrite
 	$(BIN)/seclcompress count $(DEMO)/distilled
+	$(BIN)/seclcompress report $(DEMO)/distilled --data digits --output $(DEMO)/report.html --overwrite
 
 # The tests that every change must pass; at most 15 minutes on 2 cores.
 test: $(VENV)/.test

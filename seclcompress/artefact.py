@@ -151,7 +151,7 @@ def read_config(folder: Path) -> ArtefactConfig:
     try:
         if not path.is_file():
             raise ArtefactError(f"{folder} has no {CONFIG}, so it is not a folder of seclcompress.")
-        _check_inside(path, folder)
+        check_inside(path, folder)
         size = path.stat().st_size
         if size > _LARGEST_CONFIG:
             raise ArtefactError(
@@ -176,10 +176,17 @@ def read_config(folder: Path) -> ArtefactConfig:
         ) from error
 
 
-def _check_inside(path: Path, folder: Path) -> None:
+def check_inside(path: Path, folder: Path) -> None:
     """Refuses a link that leads out of the folder.
 
     Such a link in a stranger's folder could make this program read any file of this machine.
+
+    Args:
+        path: A file in the folder.
+        folder: The folder.
+
+    Raises:
+        ArtefactError: If the file is such a link.
     """
     try:
         target = path.resolve()
@@ -224,7 +231,7 @@ def load(
     folder = Path(folder)
     config = config or read_config(folder)
     try:
-        _check_inside(folder / WEIGHTS, folder)
+        check_inside(folder / WEIGHTS, folder)
         check_regular(folder / WEIGHTS)
     except WeightsError as error:
         raise ArtefactError(str(error)) from error

@@ -16,6 +16,7 @@ from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
 from seclcompress.rewrite import to_dense
+from seclcompress.settings import Convention
 from seclcompress.trace import Trace, trace_network
 
 
@@ -83,6 +84,7 @@ class Count:
         unknown: Number of runs of each operation that this package cannot count.
         assumed: Number of runs of each operation whose output's size depends on values; its largest
             size was assumed.
+        convention: What counts as a Mult-Add: `macs` for ours (`cost`), `log` for `conventions`.
     """
 
     input_size: tuple[int, ...]
@@ -91,6 +93,7 @@ class Count:
     uncounted: dict[str, int]
     unknown: dict[str, int]
     assumed: dict[str, int]
+    convention: Convention = "macs"
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain JSON values."""

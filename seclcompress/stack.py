@@ -46,8 +46,7 @@ def stack_parameters(length: int, depth: int) -> int:
 def stack_mult_adds(length: int, depth: int) -> int:
     """Mult-Adds of a stack of ACDC layers at one position, run by fast transforms.
 
-    SECL paper, section 4.1: `4N + 5N log₂ N` per layer. Where N is not a power of two, the figure of a
-    layer is rounded up, so that it is never too low.
+    Where N is not a power of two, the figure of a layer is rounded up, so that it is never too low.
 
     Args:
         length: The length N of the transforms.
@@ -56,8 +55,12 @@ def stack_mult_adds(length: int, depth: int) -> int:
     Returns:
         Mult-Adds per position.
     """
-    transform = math.ceil(5 * length * math.log2(length))  # log2 is exact for powers of two
-    return depth * (4 * length + transform)
+    return depth * math.ceil(layer_mult_adds(length))
+
+
+def layer_mult_adds(length: int) -> float:
+    """The paper's formula for one layer, not rounded: `4N + 5N log₂ N` (section 4.1)."""
+    return 4 * length + 5 * length * math.log2(length)  # log2 is exact for powers of two
 
 
 def apply_stack(

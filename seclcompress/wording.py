@@ -20,3 +20,10 @@ def numbers(values: Iterable[float]) -> str:
 def shape(sizes: Iterable[int]) -> str:
     """A shape as on the command line: `3x224x224`."""
     return "x".join(map(str, sizes))
+
+
+def printable(text: str) -> str:
+    """Escapes characters that are not printable: names of others may hold control sequences."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )

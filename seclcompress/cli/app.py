@@ -18,6 +18,7 @@ from seclcompress.cli import (
     distill,
     evaluate,
     listing,
+    report,
     survey,
     train,
 )
@@ -26,6 +27,7 @@ from seclcompress.cli.help import Adaptive, Command
 from seclcompress.cli.memory import is_want_of_memory
 from seclcompress.cli.streams import OutputError, check_stdout, drop_stdout
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
+from seclcompress.wording import printable
 
 _LESS_MEMORY = (
     "Free some, raise the limit of this process (ulimit -v), or ask for less: a smaller --batch-size, "
@@ -87,14 +89,7 @@ def _is_click_error(error: Exception) -> bool:
 
 def _say(title: str, colour: str, message: str) -> None:
     err_console.print(f"[bold {colour}]{title}:[/]", end=" ")
-    err_console.print(_printable(message), markup=False)
-
-
-def _printable(text: str) -> str:
-    """Escapes characters that are not printable: file names of others may hold control sequences."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
+    err_console.print(printable(message), markup=False)
 
 
 def _show_warning(message: Any, *details: Any) -> None:
@@ -148,6 +143,7 @@ for _command in (
     distill.distill,
     evaluate.evaluate,
     bench.bench,
+    report.report,
     survey.survey,
 ):
     app.command(cls=Command)(_command)

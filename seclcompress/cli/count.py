@@ -10,6 +10,7 @@ from seclcompress.cli import options as o
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
+from seclcompress.settings import Convention
 
 
 @with_planning()
@@ -27,6 +28,13 @@ def count(
         bool,
         typer.Option("--verify", help="Build the networks and count them with fvcore as well."),
     ] = False,
+    convention: Annotated[
+        Convention,
+        typer.Option(
+            help="What counts as a Mult-Add: macs, multiply-adds alone; or log, as the SECL authors' "
+            "research log counts (docs/reference_counts.md)."
+        ),
+    ] = "macs",
     input_size: o.InputSizeOption = None,
     num_classes: o.NumClassesOption = None,
     asked: Asked,
@@ -54,6 +62,7 @@ def count(
         num_classes=num_classes,
         factory=factory,
         verify=verify,
+        convention=convention,
         observer=drawing,
     )
     for column, mult_adds in found.verified.items():

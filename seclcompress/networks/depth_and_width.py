@@ -1,4 +1,4 @@
-"""Names of networks for 32×32 images by depth and width: `wrn40_2`, `diracnet28_5`."""
+"""Names of networks for 32×32 images by depth and width: `wrn40_2`, `wrn16_1_bottleneck`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ _DEEPEST = 1204
 
 @dataclass(frozen=True)
 class Family:
-    """Networks with names of the form `<prefix><depth>_<width>`.
+    """Networks with names of the form `<prefix><depth>_<width><suffix>`.
 
     Three groups have 16k, 32k and 64k channels for the width k, and the depth is 6n + 4.
 
     Attributes:
         prefix: What stands before the depth.
         kind: Such a network in a message, with its article.
+        suffix: What stands behind the width.
     """
 
     prefix: str
     kind: str
+    suffix: str = ""
 
     def knows(self, name: str) -> bool:
         """Whether a name has the family's form; the network need not exist."""
@@ -48,15 +50,19 @@ class Family:
             lower = max(10, (depth - 4) // 6 * 6 + 4)
             raise NetworkError(
                 f"There is no {name}: {self.kind} has a depth of 6n + 4 (10, 16, 22, 28, "
-                f"…) and a width of at least 1/16. Did you mean {self.prefix}{lower}_{width or 1:g}?"
+                f"…) and a width of at least 1/16. Did you mean "
+                f"{self._name(lower, width or 1)}?"
             )
         if depth > _DEEPEST:
             raise NetworkError(
-                f"There is no {name} here: the deepest is {self.prefix}{_DEEPEST}_{width:g}."
+                f"There is no {name} here: the deepest is {self._name(_DEEPEST, width)}."
             )
         return depth, width
 
+    def _name(self, depth: int, width: float) -> str:
+        return f"{self.prefix}{depth}_{width:g}{self.suffix}"
+
     def _match(self, name: str) -> re.Match[str] | None:
-        if not name.startswith(self.prefix):
+        if not (name.startswith(self.prefix) and name.endswith(self.suffix)):
             return None
-        return _NUMBERS.fullmatch(name, len(self.prefix))
+        return _NUMBERS.fullmatch(name, len(self.prefix), len(name) - len(self.suffix))

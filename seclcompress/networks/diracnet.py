@@ -9,13 +9,14 @@ DiracNet-28-5 (9.1 M), 28-10 (36.5 M), 18 (11.52 M) and 34 (21.64 M) are those o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
 from seclcompress.errors import NetworkError
+from seclcompress.networks.classifiers import NamedClassifiers
 from seclcompress.networks.depth_and_width import Family
-from seclcompress.networks.sources import NetworkSpec, Option, Source
+from seclcompress.networks.sources import NetworkSpec
 from seclcompress.substitutions.dirac import dirac_convolution
 
 _CIFAR = Family("diracnet", "a DiracNet for 32×32 images")
@@ -91,7 +92,7 @@ def diracnet(name: str, num_classes: int) -> nn.Sequential:
     return _network(stem, channels, [(depth - 4) // 3] * 3, num_classes)
 
 
-class DiracNets(Source):
+class DiracNets(NamedClassifiers):
     """The networks `diracnet<depth>_<width>`, `diracnet18` and `diracnet34`, which take no options."""
 
     name = "diracnet"
@@ -105,30 +106,17 @@ class DiracNets(Source):
         """Whether a name is one for ImageNet or has the form `diracnet<depth>_<width>`."""
         return name in _IMAGENET or _CIFAR.knows(name)
 
-    def spec(
-        self,
-        name: str,
-        num_classes: int | None = None,
-        options: Mapping[str, Option] | None = None,
-    ) -> NetworkSpec:
-        """The spec of a network, by default with 1000 classes for ImageNet's and 10 for CIFAR's."""
-        usual = 1000 if name in _IMAGENET else 10
-        return super().spec(name, usual if num_classes is None else num_classes, options)
+    def usual_classes(self, name: str) -> int:
+        """1000 classes for the networks of ImageNet, 10 for those of CIFAR."""
+        return 1000 if name in _IMAGENET else super().usual_classes(name)
 
-    def build(self, spec: NetworkSpec) -> nn.Module:
-        """Builds the network that the name stands for.
-
-        Raises:
-            NetworkError: If its depth or width is impossible, or an option is given.
-        """
-        if spec.options:
-            raise NetworkError(f"{spec.name} takes no options; got {', '.join(spec.options)}.")
-        usual = 1000 if spec.name in _IMAGENET else 10
-        return diracnet(spec.name, spec.num_classes or usual)
+    def network(self, name: str, num_classes: int) -> nn.Module:
+        """Builds the network of a depth and a width, or one for ImageNet."""
+        return diracnet(name, num_classes)
 
     def input_size(self, spec: NetworkSpec) -> tuple[int, ...]:
         """The size of ImageNet's usual crops, or of CIFAR's images."""
-        return (3, 224, 224) if spec.name in _IMAGENET else (3, 32, 32)
+        return (3, 224, 224) if spec.name in _IMAGENET else super().input_size(spec)
 
 
 SOURCE = DiracNets()

@@ -111,6 +111,8 @@ class Source(ABC):
     runs_foreign_code: ClassVar[bool] = False
     #: Whether `input_size` is the size that a network was made for, and not a mere assumption.
     knows_input_size: ClassVar[bool] = True
+    #: Whether its networks run at that size only, whatever size a data set's images have.
+    needs_input_size: ClassVar[bool] = False
     #: Whether `--weights NAME` can name published weights of its networks.
     publishes_weights: ClassVar[bool] = False
 

@@ -17,6 +17,8 @@ from seclcompress.count import Count, Row
 from seclcompress.plan import Plan
 from seclcompress.report.tables import column_titles, figures_table, occurrences
 
+#: What a table says of Mult-Adds, by the convention that they are counted by.
+_MULT_ADDS: dict[str, str] = {"macs": "Mult-Adds (MACs)", "log": "Mult-Adds (log)"}
 _NARROW = 76  # characters that a table with one line per layer needs
 
 
@@ -33,12 +35,12 @@ def count_table(
         width: The width of the terminal in characters. If the table is wider, each column becomes a
             paragraph.
     """
-    titles = column_titles(plan.families)
+    titles = _titles(counted, plan)
     figures: dict[str, dict[str, str]] = {
         "parameters": {c: f"{counted.columns[c].parameters:,}" for c in titles},
         "  times smaller": {c: f"{counted.ratio(c, 'parameters'):.2f}" for c in titles},
         "float32 bytes": {c: f"{4 * counted.columns[c].parameters:,}" for c in titles},
-        "Mult-Adds (MACs)": {c: f"{counted.columns[c].mult_adds:,}" for c in titles},
+        _MULT_ADDS[counted.convention]: {c: f"{counted.columns[c].mult_adds:,}" for c in titles},
         "  times fewer": {c: f"{counted.ratio(c, 'mult_adds'):.2f}" for c in titles},
     }
     if accuracies:
@@ -50,6 +52,14 @@ def count_table(
     return Group(heading, table, *_notes(counted, plan))
 
 
+def _titles(counted: Count, plan: Plan) -> dict[str, str]:
+    """The titles of the columns that were counted."""
+    titles = column_titles(plan.families)
+    if counted.convention != "macs":  # how a layer runs is the convention's choice, not the plan's
+        titles["auto"] = titles["auto"].removesuffix(" chosen")
+    return {column: title for column, title in titles.items() if column in counted.columns}
+
+
 def _size(size: tuple[int, ...]) -> str:
     return "×".join(map(str, size))
 
@@ -57,12 +67,18 @@ def _size(size: tuple[int, ...]) -> str:
 def _notes(counted: Count, plan: Plan) -> list[Text]:
     rewritten, every = len(plan.rewritten), len(plan.layers)
     notes = [
-        f"{rewritten} of {every} {plan.kind} rewritten{_by_family(plan)}{_by_execution(plan)}."
+        f"{rewritten} of {every} {plan.kind} rewritten{_by_family(plan)}"
+        f"{_by_execution(plan) if counted.convention == 'macs' else ''}."
     ]
     if not rewritten:
         reasons = Counter(layer.reason for layer in plan.layers).most_common(3)
         listed = "; ".join(f"{reason} (×{times})" for reason, times in reasons)
         notes = [f"None of {every} {plan.kind} would be rewritten: {listed or 'there is none'}."]
+    if counted.convention == "log":
+        notes.append(
+            "Mult-Adds as the SECL authors' research log counts them: ReLU and pooling modules and the "
+            "classifier's bias as well; docs/reference_counts.md says how."
+        )
     if counted.unknown:
         notes.append(f"Not counted, because nobody here knows how: {occurrences(counted.unknown)}.")
     if counted.assumed:

@@ -79,11 +79,12 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
     table.add_row(
         f"best epoch ({best['epoch']}; chosen on the test images)", f"{best['accuracy']:.2f} %"
     )
-    table.add_row(f"time for {len(history)} epochs", f"{_duration(seconds)}")
+    table.add_row(f"time for {len(history)} epochs", f"{duration(seconds)}")
     return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words: `2 h 01 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -3,7 +3,7 @@
 These modules do not import torch, so that the command line can show its help at once.
 """
 
-from seclcompress.settings.planning import Assignment, PlanOptions
+from seclcompress.settings.planning import Assignment, Convention, PlanOptions
 from seclcompress.settings.training import GROUPS, INCIDENTAL, TrainingSettings
 
-__all__ = ["GROUPS", "INCIDENTAL", "Assignment", "PlanOptions", "TrainingSettings"]
+__all__ = ["GROUPS", "INCIDENTAL", "Assignment", "Convention", "PlanOptions", "TrainingSettings"]

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from seclcompress.errors import UsageError
 
 CostModel = Literal["paper", "measured"]
+#: What counts as a Mult-Add: multiply-adds alone, or as in the SECL authors' research log.
+Convention = Literal["macs", "log"]
 
 
 class Assignment(BaseModel):

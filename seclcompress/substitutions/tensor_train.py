@@ -29,9 +29,8 @@ from seclcompress.substitutions.shapes import (
     split_cost,
 )
 from seclcompress.substitutions.shapes.chain import TwoWayConv
-from seclcompress.substitutions.shapes.convolve import convolve
+from seclcompress.substitutions.shapes.convolve import convolve, in_layout_of
 from seclcompress.substitutions.shapes.initial import white_factors
-from seclcompress.substitutions.shapes.pointwise import in_layout_of
 from seclcompress.substitutions.shapes.precision import at_least_float32
 from seclcompress.substitutions.shapes.train import (
     Train,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,20 @@ _BATCHES = 32
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Which classes a network took the test images for.
+
+    Attributes:
+        classes: The names of the classes.
+        counts: The number of images by (index of their class, index of the class with the highest
+            score). Pairs that did not occur are missing.
+    """
+
+    classes: tuple[str, ...]
+    counts: Mapping[tuple[int, int], int]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The figures of a network on test images.
 
@@ -28,12 +43,14 @@ class Evaluation:
         top5_accuracy: Top-5 accuracy in percent; None with at most five classes.
         loss: Mean cross-entropy.
         images: The number of test images.
+        answers: The answers by class, if they were asked for.
     """
 
     accuracy: float
     top5_accuracy: float | None
     loss: float
     images: int
+    answers: Answers | None = None
 
 
 def in_order(images: Images, batch_size: int) -> list[Tensor]:
@@ -49,6 +66,7 @@ def evaluate(
     batch_size: int = 128,
     device: str = "cpu",
     workers: int = 0,
+    by_class: bool = False,
     on_batch: Callable[[int, int], object] | None = None,
     processes: Processes | None = None,
 ) -> Evaluation:
@@ -61,6 +79,7 @@ def evaluate(
         batch_size: Images per batch.
         device: The device to compute on.
         workers: Processes that load images.
+        by_class: Whether to record the answers by class, those of this process's images.
         on_batch: Is called after each batch with the number of images done and their total.
         processes: This process and their number; each process evaluates its share of the images. By
             default there is one.
@@ -77,6 +96,7 @@ def evaluate(
     read = read or OutputReader(len(data.classes))
     mine = in_order(data.test, batch_size)[processes.rank :: processes.size]
     counts = torch.zeros(4, dtype=torch.float64)
+    answered: Counter[tuple[int, int]] = Counter()
     with eval_mode(network), torch.inference_mode():
         for batch in data.test.read(mine, presentation):
             scores, _ = read(network(batch.images.to(dtype)))
@@ -85,13 +105,16 @@ def evaluate(
             loss = F.cross_entropy(scores.float(), batch.targets, reduction="sum")
             counts[:3] += torch.stack([right[:, 0].sum(), right.sum(), loss]).cpu().double()
             counts[3] += len(batch.targets)
+            if by_class:
+                answered.update(zip(batch.targets.tolist(), best[:, 0].tolist(), strict=True))
             if on_batch is not None:
                 on_batch(int(counts[3]), len(data.test))
     if processes.size > 1:
         counts = processes.total(counts.to(processes.device))
     first, among_five, total, count = counts.tolist()
     top5 = 100 * among_five / count if len(data.classes) > 5 else None
-    return Evaluation(100 * first / count, top5, total / count, int(count))
+    answers = Answers(tuple(data.classes), dict(answered)) if by_class else None
+    return Evaluation(100 * first / count, top5, total / count, int(count), answers)
 
 
 def accuracy_before(

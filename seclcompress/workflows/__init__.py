@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.importing import import_secl as import_secl
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
+    from seclcompress.workflows.reporting import Reported as Reported
+    from seclcompress.workflows.reporting import report as report
     from seclcompress.workflows.runs import InterruptedRunError as InterruptedRunError
     from seclcompress.workflows.runs import TrainingResult as TrainingResult
     from seclcompress.workflows.surveying import survey as survey
@@ -45,6 +47,8 @@ _PUBLIC = {
     "TrainingResult": "runs",
     "InterruptedRunError": "runs",
     "Evaluation": "evaluating",
+    "Reported": "reporting",
+    "report": "reporting",
     "Surveyed": "surveying",
     "evaluate": "evaluating",
 }

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from seclcompress import conventions
 from seclcompress.count import Count, count_network
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan
-from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings import Convention, PlanOptions
 from seclcompress.workflows.hints import tell_hints
 from seclcompress.workflows.locating import Network
 from seclcompress.workflows.planning import Planned, plan_network
@@ -51,6 +52,7 @@ def count(
     num_classes: int | None = None,
     factory: str | None = None,
     verify: bool = False,
+    convention: Convention = "macs",
     observer: Observer | None = None,
 ) -> Counted:
     """Counts a network before and after a rewrite. Data and weights are not needed.
@@ -66,6 +68,8 @@ def count(
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
         verify: Whether to also build the networks and count them with fvcore.
+        convention: What counts as a Mult-Add: `macs` for multiply-adds alone, `log` for the convention
+            of the SECL authors' research log (`conventions`).
         observer: Receives reports of what is measured, if executions are chosen by timing.
 
     Raises:
@@ -93,6 +97,8 @@ def count(
 
         original, _ = replace(planned.located, weights=None, folder=None).load()
         verified = witness.verify(original, planned.plan, counted)
+    if convention == "log":
+        counted = conventions.by_the_log(planned.skeleton, planned.trace, planned.plan, counted)
     return Counted(planned, counted, _accuracies(planned), verified)
 
 

@@ -35,6 +35,7 @@ def evaluate(
     data_dir: Path | None = None,
     factory: str | None = None,
     download: bool = False,
+    by_class: bool = False,
     observer: Observer | None = None,
 ) -> Evaluation:
     """Measures accuracy and loss of a network on a data set's test images.
@@ -51,6 +52,7 @@ def evaluate(
         data_dir: The folder of torchvision's data sets.
         factory: The factory to trust if a saved folder was built by it: its code will run.
         download: Whether published weights or data may be downloaded.
+        by_class: Whether to record which class was answered for images of which class.
         observer: Receives reports of what happens.
 
     Raises:
@@ -99,6 +101,7 @@ def evaluate(
             batch_size=settings.batch_size,
             device=settings.device,
             workers=settings.workers,
+            by_class=by_class,
             on_batch=on_batch,
         )
 

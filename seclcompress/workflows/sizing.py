@@ -27,7 +27,7 @@ def choose_input_size(
 
     A saved folder and published weights know their size. A factory says nothing of it, so the images
     do, and the network's first convolution says how many channels. A network with a name that is trained
-    from the start takes the size of a data set of small images.
+    from the start takes the size of a data set of small images, unless it runs at its own size only.
 
     Args:
         network: The network as on the command line.
@@ -66,7 +66,8 @@ def choose_input_size(
             "--input-size changes it."
         )
         return size
-    if pictures is not None and train and weights is None and ":" not in data:
+    free = train and weights is None and not source.needs_input_size
+    if pictures is not None and free and ":" not in data:
         return pictures
     flat = len(located.input_size) == 3
     if pictures and flat and pictures[1:] != located.input_size[1:]:

@@ -59,7 +59,7 @@ def test_called_in_ways_that_cannot_work(
     assert list(Path().iterdir()) == []
 
 
-COMMANDS = "count train convert distill evaluate bench networks substitutions".split()
+COMMANDS = "count train convert distill evaluate bench report networks substitutions".split()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -17,6 +17,7 @@ from seclcompress.networks import NetworkSpec, Source, sources
 
 #: A small network for each source that lists a large one first, or none.
 EXAMPLES = {
+    "darts_cifar": "darts3_4_cifar",
     "diracnet": "diracnet10_1",
     "factory": "conftest:awkward",
     "torchvision": "shufflenet_v2_x0_5",
@@ -32,14 +33,25 @@ def test_promises(source: Source, promise: Promise, tmp_path: Path) -> None:
 
 def test_the_sources_that_are_there() -> None:
     assert [source.name for source in sources.registered()] == [
+        "conv_pool_mnist",
+        "darts_cifar",
         "diracnet",
         "factory",
+        "mlp_mnist",
+        "mobilenet_cifar",
+        "mobilenetv2_cifar",
+        "resnet18_cifar",
+        "resnet_cifar",
+        "resnet_no_norm",
+        "tiny_convnet",
         "torchvision",
         "wide_resnet",
     ]
-    with pytest.raises(NetworkError, match="no source of networks 'x', only diracnet, factory"):
+    with pytest.raises(
+        NetworkError, match="no source of networks 'x', only conv_pool_mnist, darts"
+    ):
         sources.get("x")
-    with pytest.raises(ValidationError, match="no such source of networks, only diracnet"):
+    with pytest.raises(ValidationError, match="no such source of networks, only conv_pool_mnist"):
         NetworkSpec(source="x", name="resnet18")
 
 
@@ -95,7 +107,7 @@ class TestANewFile:
         promise(sources.get("tiny"), "tiny48", tmp_path)
 
     def test_on_the_command_line(self, invoke: Invoke) -> None:
-        listed = invoke("networks", "tiny*")
+        listed = invoke("networks", "tiny[0-9]*")
         assert listed.stdout.split() == ["tiny48"]
         assert "Any other tiny<channels>" in listed.stderr
         assert "Did you mean tiny48" in invoke("count", "tiny_48", code=1).stderr
@@ -126,7 +138,7 @@ class TestANewFile:
         content = (tmp_path / "net" / "config.json").read_text()
         (tmp_path / "net" / "config.json").write_text(content.replace('"tiny"', '"small"'))
         with pytest.raises(
-            artefact.ArtefactError, match="no such source of networks, only diracnet"
+            artefact.ArtefactError, match="no such source of networks, only conv_pool_mnist"
         ):
             artefact.load(tmp_path / "net")
 

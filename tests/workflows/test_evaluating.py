@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from seclcompress import artefact
+from seclcompress.data import load_data
 from seclcompress.errors import DataError, UsageError
 from seclcompress.observer import Observer
 from seclcompress.settings.training import TrainingSettings
@@ -43,12 +44,26 @@ def test_the_figures_are_those_of_the_run(trained: Path, capfd: pytest.CaptureFi
     found = evaluate(trained, data="digits", settings=settings, observer=observer)
     assert isinstance(found, Evaluation)
     expected = artefact.read_config(trained).metrics
+    assert found.answers is None
     assert (found.accuracy, found.images) == (expected["accuracy"], 360)
     assert found.loss == pytest.approx(expected["test_loss"], rel=1e-4)
     assert observer.words == ["Evaluating on digits: 360"]
     assert observer.counted == [(200, 360), (360, 360)]
     assert evaluate(str(trained), data="digits", execution="fast").accuracy == found.accuracy
     assert capfd.readouterr() == ("", "")
+
+
+def test_answers_by_class(trained: Path) -> None:
+    found = evaluate(trained, data="digits", by_class=True)
+    assert found.answers is not None
+    assert found.answers.classes == tuple("0123456789")
+    counts = found.answers.counts
+    assert sum(counts.values()) == found.images
+    right = sum(number for (truth, answer), number in counts.items() if truth == answer)
+    assert found.accuracy == pytest.approx(100 * right / found.images)
+    # The rows are the true classes: whatever is answered, there are as many images of each.
+    of_zero = sum(number for (truth, _), number in counts.items() if truth == 0)
+    assert of_zero == int((load_data("digits", (3, 8, 8)).test.labels == 0).sum())
 
 
 def test_errors_are_in_words() -> None:

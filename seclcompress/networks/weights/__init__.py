@@ -8,7 +8,12 @@ and `loading` puts them there.
 
 from seclcompress.networks.weights.kinds import check_regular
 from seclcompress.networks.weights.loading import Loaded, load_weights, put_state
-from seclcompress.networks.weights.reading import read_safetensors, read_weights, reading_limit
+from seclcompress.networks.weights.reading import (
+    read_safetensors,
+    read_weights,
+    reading_limit,
+    stored_values,
+)
 from seclcompress.networks.weights.values import FLOATING, check_finite, dtype_name
 
 __all__ = [
@@ -22,4 +27,5 @@ __all__ = [
     "read_safetensors",
     "read_weights",
     "reading_limit",
+    "stored_values",
 ]

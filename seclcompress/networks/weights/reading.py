@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from seclcompress.errors import WeightsError
@@ -85,6 +87,40 @@ def read_safetensors(path: Path, *, limit: int | None = None) -> dict[str, Tenso
     except (RuntimeError, NotImplementedError) as error:  # a dtype that this torch does not make
         reason = (str(error).splitlines() or [""])[0]
         raise WeightsError(f"{path} is not a readable safetensors file: {reason}.") from error
+
+
+#: How safetensors abbreviates torch's dtypes, where that is not plain.
+_KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
+
+
+def stored_values(path: Path) -> dict[str, int]:
+    """Counts the values in a safetensors file by dtype; of the file, only the header is read.
+
+    Args:
+        path: The file, whatever its ending.
+
+    Returns:
+        The number of values by torch's name of the dtype, the most frequent first.
+
+    Raises:
+        WeightsError: If the file is missing, damaged or of another kind.
+    """
+    check_regular(path)
+    counts: Counter[str] = Counter()
+    try:
+        _check_header(path)
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+                tensor = file.get_slice(name)
+                counts[_torch_name(str(tensor.get_dtype()))] += math.prod(tensor.get_shape())
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
+    return dict(counts.most_common())
+
+
+def _torch_name(dtype: str) -> str:
+    letters = dtype.rstrip("0123456789")
+    return _KINDS[letters] + dtype[len(letters) :] if letters in _KINDS else dtype.lower()
 
 
 def _check_size(path: Path, limit: int | None) -> None:

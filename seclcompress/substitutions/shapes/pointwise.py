@@ -136,18 +136,5 @@ class Pointwise(nn.Module, ABC):
         """Sets whether a forward pass in training keeps its matrix for `product`."""
 
 
-def in_layout_of(x: Tensor, y: Tensor) -> Tensor:
-    """Gives outputs the memory layout of the inputs, as torch's convolutions do.
-
-    Args:
-        x: The inputs, shape (batch, in_channels, *spatial).
-        y: The outputs, shape (batch, out_channels, *output_size).
-    """
-    channels_last = x.dim() == 4 and not x.is_contiguous() and x.stride(1) == 1
-    return y.contiguous(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
-    )
-
-
 class FactoredPointwise(Factored, Pointwise):
     """A map whose matrix is made from factors and cached, see `Factored`."""

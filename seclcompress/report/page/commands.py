@@ -1,0 +1,150 @@
+"""The commands that make a folder again, each with the reason for it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from seclcompress.report.page.facts import Facts
+from seclcompress.settings.training import DISTILLATION, TrainingSettings, in_pairs
+from seclcompress.wording import printable, shape
+
+_TAKE_PLAN = (
+    "import json, sys; "
+    'json.dump(json.load(open(sys.argv[1], encoding="utf-8"))["plan"], sys.stdout)'
+)
+
+_MOST_PROCESSES = 4096  # what a stranger's file may make this page suggest
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command.
+
+    Attributes:
+        why: What it does, in a sentence.
+        command: The command for a POSIX shell. Everything that stands in a folder is quoted.
+    """
+
+    why: str
+    command: str
+
+
+def steps(facts: Facts) -> list[Step]:
+    """The commands that make the folder anew, evaluate the result and write its page."""
+    training = read_settings(facts)
+    made = [_take_plan(facts), _convert(facts, last=training is None)] if facts.converted else []
+    if training is not None:
+        made.append(_train(facts, training))
+    if not made:
+        return []
+    data = facts.trained_on or facts.data
+    if data is not None:
+        again = _line("seclcompress", "evaluate", "again", "--data", data)
+        made.append(Step("Evaluate what came out.", again))
+    made.append(Step("Write its page.", report_command("again", data, "again.html")))
+    return made
+
+
+def report_command(folder: str, data: str | None, output: str) -> str:
+    """The command that writes a page with everything that data can tell.
+
+    Args:
+        folder: The folder.
+        data: A data set's name; None for a placeholder.
+        output: The file to write.
+    """
+    return _line("seclcompress", "report", folder, "--data", data or "NAME", "-o", output)
+
+
+def read_settings(facts: Facts) -> TrainingSettings | None:
+    """The settings of the folder's training run; None if there was none, or a stranger wrote others."""
+    known = TrainingSettings.model_fields
+    given = {key: value for key, value in facts.config.training.items() if key in known}
+    if not given or facts.trained_on is None:
+        return None
+    try:
+        return TrainingSettings.model_validate(given)
+    except ValidationError:
+        return None
+
+
+def flags(settings: TrainingSettings, leave_out: tuple[str, ...] = ()) -> list[str]:
+    """Spells the settings that are not the defaults as on the command line."""
+    words: list[str] = []
+    for name in settings.model_dump(exclude_defaults=True, exclude=set(leave_out)):
+        value, flag = getattr(settings, name), "--" + name.replace("_", "-")
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            words += [flag, spelled(value)]
+    return words
+
+
+def spelled(value: Any) -> str:
+    """A setting's value as on the command line."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return in_pairs(value)
+    return str(value)
+
+
+def _take_plan(facts: Facts) -> Step:
+    config = f"{facts.folder.rstrip('/')}/config.json"
+    return Step(
+        "Take the plan out of this folder: what becomes of each layer.",
+        f"{_line('python', '-c', _TAKE_PLAN, config)} > plan.json",
+    )
+
+
+def _convert(facts: Facts, *, last: bool) -> Step:
+    seed = ["--seed", str(facts.config.seed)] if facts.config.seed else []
+    if last:
+        classes = facts.config.network.num_classes
+        head = [] if classes is None else ["--num-classes", str(classes)]
+        network = [facts.network, *head, "--input-size", shape(facts.config.input_size)]
+        output = "again"
+        why = "Convert the original with it. For its trained layers add --weights, or name its folder."
+    else:
+        network, output = ["ORIGINAL"], "student"
+        why = (
+            "Convert the original with it. ORIGINAL is the folder of the trained original, which this "
+            "folder does not name."
+        )
+    words = ["convert", *network, "--plan", "plan.json", *seed, "-o", output]
+    return Step(why, _line("seclcompress", *words))
+
+
+def _train(facts: Facts, settings: TrainingSettings) -> Step:
+    size = ["--input-size", shape(facts.config.input_size)]
+    network = ["student"] if facts.converted else [facts.network, *size]
+    unused: tuple[str, ...] = ()
+    if "alpha" in facts.config.training:  # a run without a teacher does not save it
+        what, teacher = "distill", ["--teacher", "TEACHER"]
+        why = (
+            "Distil it with the settings of this folder's run. TEACHER is the network that it learnt "
+            "from, most often ORIGINAL."
+        )
+    else:
+        what, teacher, unused = "train", [], DISTILLATION
+        why = "Train it with the settings of this folder's run."
+    options = ["--data", facts.trained_on or "", *flags(settings, unused)]
+    return Step(why, _line(*_program(facts), what, *network, *teacher, *options, "-o", "again"))
+
+
+def _program(facts: Facts) -> list[str]:
+    """The program, started in as many processes as the folder's run had."""
+    processes = facts.config.training.get("processes")
+    if isinstance(processes, int) and 1 < processes <= _MOST_PROCESSES:
+        return ["torchrun", "--nproc-per-node", str(processes), "-m", "seclcompress"]
+    return ["seclcompress"]
+
+
+def _line(*words: str) -> str:
+    return shlex.join(printable(word) for word in words)

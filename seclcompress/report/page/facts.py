@@ -1,0 +1,115 @@
+"""What a page is made from: figures of saved folders that were computed or measured elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.bench import Measured
+from seclcompress.count import Count, Totals
+from seclcompress.plan import Plan
+from seclcompress.train import Epoch, Evaluation
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of weights.
+
+    Attributes:
+        name: The file's name.
+        format: The format in words, such as `safetensors`.
+        values: The number of values by dtype; empty where the file was not looked into.
+        size: The size in bytes.
+    """
+
+    name: str
+    format: str
+    values: Mapping[str, int]
+    size: int
+
+
+@dataclass(frozen=True)
+class Timed:
+    """The timings of a network and of its variants.
+
+    Attributes:
+        machine: Processor, threads, versions.
+        plan: The plan in the layout that is the faster one.
+        measured: The measurements by column.
+    """
+
+    machine: str
+    plan: Plan
+    measured: Mapping[str, Measured]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a saved folder.
+
+    Attributes:
+        folder: The folder, as the person named it.
+        config: The content of its `config.json`.
+        count: Figures before and after; of a network that is not converted, what a conversion would
+            give.
+        plan: The plan that was counted.
+        converted: Whether the folder's network was rewritten by that plan.
+        history: The epochs of its training run; empty if there was none.
+        files: The files of weights in the folder.
+        data: The data set on which it was evaluated for this page.
+        evaluation: The figures on its test images, with answers by class.
+        timed: The timings, if they were measured for this page.
+    """
+
+    folder: str
+    config: ArtefactConfig
+    count: Count
+    plan: Plan
+    converted: bool
+    history: Sequence[Epoch] = ()
+    files: Sequence[StoredFile] = ()
+    data: str | None = None
+    evaluation: Evaluation | None = None
+    timed: Timed | None = None
+
+    @property
+    def network(self) -> str:
+        """The name of the network before any rewrite."""
+        return self.config.network.name
+
+    @property
+    def before(self) -> Totals:
+        """The figures of the original network."""
+        return self.count.columns["original"]
+
+    @property
+    def after(self) -> Totals:
+        """The figures of the network in the folder."""
+        return self.count.columns["auto"] if self.converted else self.before
+
+    @property
+    def trained_on(self) -> str | None:
+        """The data set of the training run, if there was one."""
+        name = self.config.training.get("data")
+        return name if isinstance(name, str) else None
+
+    @property
+    def teacher_accuracy(self) -> float | None:
+        """Top-1 accuracy of the teacher in percent, as the training run measured it."""
+        return self._metric("teacher_accuracy")
+
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1 accuracy in percent: of the training run, or else as evaluated for this page."""
+        known = self._metric("accuracy")
+        return self.evaluation.accuracy if known is None and self.evaluation else known
+
+    @property
+    def accuracy_on(self) -> str | None:
+        """The data set that `accuracy` belongs to."""
+        return self.data if self._metric("accuracy") is None else self.trained_on
+
+    def _metric(self, name: str) -> float | None:
+        value = self.config.metrics.get(name)
+        return value if value is not None and 0 <= value <= 100 else None
