@@ -52,12 +52,10 @@ class Point:
 Results = dict[tuple[int, str], dict[str, list[Point]]]
 
 
-def collect(cells: Cells) -> tuple[Results, int]:
-    """The points of all curves, sorted by parameters, and how many fits would have been too long."""
+def collect(cells: Cells) -> Results:
+    """The points of all curves, sorted by parameters."""
     points: dict[tuple[int, str, str, str], Point] = {}
-    left_out = 0
     for cell, found in cells.finished:
-        left_out += "it would take" in found.get("left_out", "")
         if "error" not in found:
             continue
         key = (cell["size"], cell["kind"], cell["curve"], json.dumps(cell["options"]))
@@ -70,14 +68,13 @@ def collect(cells: Cells) -> tuple[Results, int]:
     for curves in results.values():
         for there in curves.values():
             there.sort(key=lambda point: point.parameters)
-    return results, left_out
+    return results
 
 
 def report(cells: Cells, picture: Path | None) -> None:
     """Prints the tables of all finished cells; draws the picture."""
-    results, left_out = collect(cells)
+    results = collect(cells)
     print(describe_machine())
-    print(f"{left_out} fits were left out because they would have taken too long.")
     compared = {place: curves for place, curves in sorted(results.items()) if place[1] != "log"}
     for (size, kind), curves in compared.items():
         _print_budgets(size, kind, curves)

@@ -35,7 +35,7 @@ class Trial:
         linear: The Linear that it replaces.
         goal: The goal.
         steps: Gradients that may be computed: as many steps of Adam, and fewer of L-BFGS.
-        patience: A fit that would take more seconds of the processor is left out.
+        patience: A fit that would take more seconds of the processor is not made.
     """
 
     layer: StructuredLayer
@@ -76,20 +76,20 @@ def run(
         goal: What it is fitted to.
         method: One of `METHODS`.
         steps: Gradients that may be computed: as many steps of Adam, and fewer of L-BFGS.
-        patience: A fit that would take more seconds of the processor is left out.
+        patience: A fit that would take more seconds of the processor is not made.
 
     Returns:
         The number of `parameters`, the `seconds`, the `error` ‖found − wanted‖² ÷ ‖wanted‖² and the mean
         squared error `mse` of an output; or why it was `left_out`.
+
+    Raises:
+        TooLong: If it would take longer than `patience`.
     """
     began = time.process_time()
     trial = Trial(*build(candidate, goal), goal, steps, patience)
     parameters = sum(parameter.numel() for parameter in trial.layer.parameters())
-    try:
-        if not METHODS[method](trial):
-            return {"parameters": parameters, "left_out": "no closed form"}
-    except TooLong as error:
-        return {"parameters": parameters, "left_out": str(error)}
+    if not METHODS[method](trial):
+        return {"parameters": parameters, "left_out": "no closed form"}
     error = float(trial.distance().detach())
     if not math.isfinite(error):
         return {"parameters": parameters, "left_out": "it diverged"}

@@ -5,7 +5,8 @@
     python experiments/linear_approximation.py --work FOLDER --report --picture FILE
 
 Every registered family that is a linear map is fitted in several sizes, by Adam, by L-BFGS and by its
-closed form. Each fit is kept in FOLDER/cells.jsonl and not repeated. The report reads what is there.
+closed form. Each fit is kept in FOLDER/cells.jsonl and not repeated; one that would take too long is not
+made, and another call may have more patience. The report reads what is there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from approximation_report import report
 from candidates import Candidate, candidates
-from fits import METHODS, run
+from fits import METHODS, TooLong, run
 from goals import Goal, log_goal, network_goals, random_goal
 from pieces import Cells, Log
 from research_log import LINES, SIZE
@@ -109,11 +110,16 @@ def fit_all(jobs: list[Job], cells: Cells, steps: int, patience: float) -> None:
     for number, job in enumerate(jobs, 1):
         candidate, goal, method = job
         name = cell(job, steps)
-        if cells.fill(name, lambda: run(*job, steps=steps, patience=patience)):  # noqa: B023
+        try:
+            if not cells.fill(name, lambda: run(*job, steps=steps, patience=patience)):  # noqa: B023
+                continue
+        except TooLong as error:
+            said = str(error)
+        else:
             found = cells.get(name) or {}
             said = found.get("left_out") or f"{found['error']:.4f} in {found['seconds']:.1f} s"
-            where = f"{goal.size} {goal.name}"
-            log.message(f"{number}/{len(jobs)} {where}: {candidate.label}, {method}: {said}")
+        where = f"{goal.size} {goal.name}"
+        log.message(f"{number}/{len(jobs)} {where}: {candidate.label}, {method}: {said}")
 
 
 if __name__ == "__main__":
