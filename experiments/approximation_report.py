@@ -88,15 +88,21 @@ def report(cells: Cells, picture: Path | None) -> None:
 
 
 def _print_budgets(size: int, kind: str, curves: dict[str, list[Point]]) -> None:
-    print(f"\n**N = {size}, {kind}: share of the energy that is left, within a budget**\n")
+    print(
+        f"\n**N = {size}, {kind}: what is left with at most so many numbers, and more than half**\n"
+    )
     heads = [f"{budget * size**2:,.0f}" for budget in _BUDGETS]
     print("| map | " + " | ".join(heads) + " |\n|---|" + "---|" * len(heads))
     rows = {
         curve: [
-            min((p.best for p in points if p.parameters <= budget * size**2), default=None)
+            # A smaller map would say nothing of this budget.
+            min(
+                (p.best for p in points if 0.5 < p.parameters / (budget * size**2) <= 1),
+                default=None,
+            )
             for budget in _BUDGETS
         ]
-        for curve, points in curves.items()
+        for curve, points in sorted(curves.items())
     }
     lowest = [
         min((row[column] for row in rows.values() if row[column] is not None), default=None)
@@ -114,7 +120,7 @@ def _print_methods(size: int, kind: str, curves: dict[str, list[Point]]) -> None
         f"\n**N = {size}, {kind}: mean error by method, over the maps that all methods fitted**\n"
     )
     print("| map | maps | " + " | ".join(METHODS) + " |\n|---|---|" + "---|" * len(METHODS))
-    for curve, points in curves.items():
+    for curve, points in sorted(curves.items()):
         used = [method for method in METHODS if any(method in p.errors for p in points)]
         whole = [p for p in points if all(method in p.errors for method in used)]
         means = {
