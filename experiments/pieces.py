@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -42,3 +43,47 @@ def make(folder: Path, run: Callable[..., object], log: Log, **arguments: Any) -
     log.message(f"Making {folder} …")
     goes_on = Output(folder).partial.exists()
     run(output_dir=folder, resume=goes_on, observer=log, **arguments)
+
+
+class Cells:
+    """The finished cells of a table, a line of JSON each, so that a stopped table goes on.
+
+    Args:
+        file: Its lines have what names a cell, and what was found for it. A last line that was cut off
+            while it was written does not count, and is removed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        #: What names each finished cell, and what was found for it.
+        self.finished: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._found: dict[str, dict[str, Any]] = {}
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            file.write_text(whole, encoding="utf-8")
+        for line in whole.splitlines():
+            kept = json.loads(line)
+            self._keep(kept["cell"], kept["found"])
+
+    def get(self, cell: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What was found for a cell; None if it is not finished."""
+        return self._found.get(_key(cell))
+
+    def fill(self, cell: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> bool:
+        """Does a cell's work and keeps what it finds; returns whether it was still to be done."""
+        if self.get(cell) is not None:
+            return False
+        found = work()
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"cell": cell, "found": found}) + "\n")
+        self._keep(dict(cell), found)
+        return True
+
+    def _keep(self, cell: dict[str, Any], found: dict[str, Any]) -> None:
+        self.finished.append((cell, found))
+        self._found[_key(cell)] = found
+
+
+def _key(cell: Mapping[str, Any]) -> str:
+    return json.dumps(cell, sort_keys=True)

@@ -1,7 +1,9 @@
-"""Folders of small pictures of plain colours, with noise, for the tests."""
+"""Small pictures for the tests: folders of plain colours with noise, and files as MNIST has them."""
 
 from __future__ import annotations
 
+import gzip
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,3 +44,18 @@ def paint(
                 image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
                 image.save(folder / part / name / f"{number}.{suffix}")
     return f"imagefolder:{folder}"
+
+
+def write_mnist(folder: Path, count: int) -> None:
+    """Writes a file as torchvision reads it: a big-endian header, then bytes."""
+    folder.mkdir(parents=True)
+    for part, number in (("train", count), ("t10k", 5)):
+        pixels = np.random.default_rng(0).integers(0, 255, (number, 28, 28), dtype=np.uint8)
+        labels = (np.arange(number) % 10).astype(np.uint8)
+        for words, magic, array in (
+            (f"{part}-images-idx3-ubyte", 2051, pixels),
+            (f"{part}-labels-idx1-ubyte", 2049, labels),
+        ):
+            content = struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.tobytes()
+            (folder / words).write_bytes(content)
+            (folder / f"{words}.gz").write_bytes(gzip.compress(content))

@@ -70,7 +70,11 @@ def split_kernel(conv: Convolution) -> tuple[Tensor, Tensor]:
 
 
 def fit_factors(
-    factors: Sequence[nn.Parameter], product: Callable[[], Tensor], target: Tensor
+    factors: Sequence[nn.Parameter],
+    product: Callable[[], Tensor],
+    target: Tensor,
+    *,
+    steps: int = _STEPS,
 ) -> float:
     """Changes factors so that their product comes near a tensor, in the sum of squares.
 
@@ -78,6 +82,7 @@ def fit_factors(
         factors: Changed in place.
         product: Multiplies the factors out, differentiable.
         target: A tensor of the product's shape.
+        steps: Steps of Adam, whose learning rate falls on a cosine.
 
     Returns:
         The relative error, ‖product − target‖ ÷ ‖target‖ (Frobenius). For a target of zeros nothing
@@ -88,11 +93,11 @@ def fit_factors(
         return 1.0
     trained = [factor.requires_grad for factor in factors]
     optimizer = torch.optim.Adam(factors, lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad():
         for factor in factors:
             factor.requires_grad_(True)
-        for _ in range(_STEPS):
+        for _ in range(steps):
             distance = (product() - target).square().sum() / scale**2
             gradients = torch.autograd.grad(distance, list(factors))
             for factor, gradient in zip(factors, gradients, strict=True):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import pickle
 import signal
-import struct
 import warnings
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import write_mnist
 from PIL import Image
 from runs import write_noise
 from torch import Tensor
@@ -365,21 +364,6 @@ class TestFolders:
                 warnings.simplefilter("ignore")
                 with pytest.raises(DataError, match="None of the"):
                     list(data.train.read([torch.arange(2)], presentation(80)))
-
-
-def write_mnist(folder: Path, count: int) -> None:
-    """Writes a file as torchvision reads it: a big-endian header, then bytes."""
-    folder.mkdir(parents=True)
-    for part, number in (("train", count), ("t10k", 5)):
-        pixels = np.random.default_rng(0).integers(0, 255, (number, 28, 28), dtype=np.uint8)
-        labels = (np.arange(number) % 10).astype(np.uint8)
-        for words, magic, array in (
-            (f"{part}-images-idx3-ubyte", 2051, pixels),
-            (f"{part}-labels-idx1-ubyte", 2049, labels),
-        ):
-            content = struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.tobytes()
-            (folder / words).write_bytes(content)
-            (folder / f"{words}.gz").write_bytes(gzip.compress(content))
 
 
 class TestPublished:

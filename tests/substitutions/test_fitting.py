@@ -126,6 +126,12 @@ def test_frozen_factors_stay_frozen() -> None:
     assert not factor.requires_grad
 
 
+def test_one_step_goes_as_far_as_the_learning_rate() -> None:
+    factor = nn.Parameter(torch.zeros(3))
+    fit_factors([factor], lambda: factor + 0, torch.tensor([1.0, 2, -3]), steps=1)
+    torch.testing.assert_close(factor.detach(), torch.tensor([0.01, 0.01, -0.01]))
+
+
 def test_a_layer_of_zeros_has_the_gain_of_an_untrained_one() -> None:
     conv = nn.Conv2d(400, 300, 3)
     untrained = white_gain(conv)
