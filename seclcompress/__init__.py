@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from seclcompress.substitutions import set_execution as set_execution
     from seclcompress.trace import trace_network as trace_network
 
+#: The version, from which pyproject.toml takes the package's.
+__version__ = "0.2.0"
+
 #: The module of each public name. It is imported on first use, because importing torch takes seconds.
 _PUBLIC = {
     "ArtefactConfig": "artefact",

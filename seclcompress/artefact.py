@@ -103,11 +103,12 @@ def library_versions() -> dict[str, str]:
     }
 
 
-def weights_bytes(network: nn.Module) -> bytes:
-    """A network's parameters and buffers as the bytes of a safetensors file."""
+def weights_bytes(network: nn.Module, metadata: dict[str, str] | None = None) -> bytes:
+    """A network's parameters and buffers as the bytes of a safetensors file, with its metadata."""
     # A tied tensor is written under each of its names; `load` ties them again.
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    return safetensors.torch.save(state, metadata)
 
 
 def save(

@@ -6,6 +6,7 @@ need not be built or run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,9 +16,11 @@ from torch import nn
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan, Plan
-from seclcompress.rewrite import to_dense
+from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.settings import Convention
-from seclcompress.trace import Trace, trace_network
+from seclcompress.substitutions import structured_layers
+from seclcompress.substitutions.shapes import Making
+from seclcompress.trace import Trace, trace_network, whole_copy
 
 
 def column_names(executions: Sequence[str]) -> tuple[str, ...]:
@@ -142,6 +145,23 @@ def count_network(network: nn.Module, trace: Trace, plan: Plan) -> Count:
         dict(trace.unknown),
         dict(trace.assumed),
     )
+
+
+def dense_parameters(skeleton: nn.Module, plan: Plan) -> int:
+    """Parameters of the rewritten network with its factors multiplied out, as `to_dense` has them.
+
+    Args:
+        skeleton: The original network; it may have no values, and is not changed.
+        plan: The network's plan.
+    """
+    student = rewrite_network(whole_copy(skeleton), plan)
+    total = sum(parameter.numel() for parameter in student.parameters())
+    for layer in structured_layers(student):
+        for making in layer.made_weights().values():
+            assert isinstance(making, Making)
+            factors = sum(factor.numel() for factor in making.factored.factors())
+            total += math.prod(making.shape) - factors
+    return total
 
 
 def check_rewritten(network: nn.Module, counted: Count) -> None:

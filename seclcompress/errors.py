@@ -52,6 +52,17 @@ class TrainingError(SeclcompressError):
     """Training cannot start or cannot continue."""
 
 
+class UnsuitableSettingsError(TrainingError):
+    """A run failed because of its settings: numbers that are not finite, or too little memory.
+
+    The same run with other settings may well succeed.
+    """
+
+
+class ExportError(SeclcompressError):
+    """A network cannot be exported, or an exported file computes something else."""
+
+
 class SeclcompressWarning(UserWarning):
     """Something that the user should know and that does not stop the work."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,17 +38,37 @@ def for_inference(
     Returns:
         A network in eval mode whose parameters need no gradients.
     """
+
+    def ready(layer: StructuredLayer) -> nn.Module:
+        return layer.ready(layer.planned_execution if execution == "auto" else execution)
+
+    return folded(network, input_size, ready)
+
+
+def folded(
+    network: nn.Module,
+    input_size: tuple[int, ...],
+    replacement: Callable[[StructuredLayer], nn.Module],
+) -> nn.Module:
+    """Makes a copy in which structured layers are replaced and batch norm is folded away.
+
+    Args:
+        network: Any network; it is not changed.
+        input_size: (channels, *spatial) of the images with which the folded copy is checked.
+        replacement: What stands in the copy for each structured layer; it shares nothing with the layer.
+
+    Returns:
+        A network in eval mode whose parameters need no gradients.
+    """
     if isinstance(network, StructuredLayer):  # it has no parent in which it could be replaced
-        runs = network.planned_execution if execution == "auto" else execution
-        return network.ready(runs).eval().requires_grad_(False)
+        return replacement(network).eval().requires_grad_(False)
     ready = whole_copy(network).eval().requires_grad_(False)
     for layer in structured_layers(ready):
-        runs = layer.planned_execution if execution == "auto" else execution
-        replace_module(ready, layer, layer.ready(runs))
+        replace_module(ready, layer, replacement(layer))
     ready = ready.eval().requires_grad_(False)
     try:
-        folded = _fold_batch_norm(whole_copy(ready))
-        return folded if _agree(ready, folded, input_size) else ready
+        without_norms = _fold_batch_norm(whole_copy(ready))
+        return without_norms if _agree(ready, without_norms, input_size) else ready
     except Exception:  # a network that cannot be traced or folded runs unfolded
         return ready
 

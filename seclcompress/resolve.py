@@ -60,6 +60,11 @@ class Located:
     new_head: bool = False
     size_is_assumed: bool = False
 
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of the classes that a saved folder holds; None where there are none."""
+        return None if self.config is None else self.config.classes
+
     def skeleton(self) -> nn.Module:
         """Builds the original network, before any rewrite, without values, to be traced and counted."""
         return networks.build(self.network, factory_name=self.factory_name, skeleton=True)

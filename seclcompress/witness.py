@@ -8,15 +8,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
+from seclcompress import extras
 from seclcompress.count import Count
 from seclcompress.errors import NetworkError
 from seclcompress.networks.tasks import task_of
 from seclcompress.plan import Plan
 from seclcompress.rewrite import rewrite_network, to_dense
 from seclcompress.trace import eval_mode, floating_dtype
+
+
+def need_fvcore() -> None:
+    """Checks that fvcore is installed.
+
+    Raises:
+        UsageError: If it is not.
+    """
+    extras.need("--verify", "verify", "fvcore")
 
 
 def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[int, dict[str, int]]:
@@ -34,7 +43,11 @@ def fvcore_mult_adds(network: nn.Module, input_size: tuple[int, ...]) -> tuple[i
 
     Raises:
         NetworkError: If the number of operations depends on the image's values.
+        UsageError: If fvcore is not installed.
     """
+    need_fvcore()
+    from fvcore.nn import FlopCountAnalysis
+
     device = next(network.parameters()).device
     image = torch.zeros(1, *input_size, device=device, dtype=floating_dtype(network))
     task = task_of(network)

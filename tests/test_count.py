@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from seclcompress import networks, resolve
-from seclcompress.count import Count, Totals, check_rewritten, count_network
+from seclcompress import networks, resolve, substitutions
+from seclcompress.count import Count, Totals, check_rewritten, count_network, dense_parameters
 from seclcompress.errors import NetworkError, PlanError
 from seclcompress.networks import torchvision_zoo
 from seclcompress.plan import Plan, PlanOptions, make_plan
@@ -237,3 +237,14 @@ def test_what_an_image_decides_is_not_compared() -> None:
 def test_fvcore_is_a_second_witness_for_all(name: str) -> None:
     """Counts at each network's usual size. The two largest would need more memory than CI has."""
     agrees_with_fvcore(name)
+
+
+@pytest.mark.parametrize("family", substitutions.names())
+def test_dense_parameters_are_those_of_to_dense(family: str) -> None:
+    network = networks.build(networks.named_spec("wrn10_2", 10), skeleton=True)
+    trace = trace_network(network, (3, 32, 32))
+    options = PlanOptions(substitution=family, min_channels=32)
+    plan = make_plan(network, trace, options, may_be_empty=True)
+    promised = dense_parameters(network, plan)
+    dense = to_dense(rewrite_network(network, plan))
+    assert promised == sum(parameter.numel() for parameter in dense.parameters())

@@ -153,6 +153,9 @@ def test_the_document_names_no_option_that_is_not_there() -> None:
     known = {o for c in commands().values() for p in c.params for o in p.opts} | {
         "--debug",
         "--help",
+        "--install-completion",
+        "--show-completion",
+        "--version",
         "--nproc-per-node",  # torchrun's
     }
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from seclcompress import recipes
 from seclcompress.cli.settings import make_settings
@@ -101,3 +103,42 @@ def test_words_from_the_command_line_are_read() -> None:
     found = make_settings(None, {"group_decay": "gains=0, norms = 1e-4", "group_lr": ""})
     assert (found.group_decay, found.group_lr) == ({"gains": 0, "norms": 1e-4}, {})
     assert make_settings(None, {}).group_decay == {"gains": 0}
+
+
+PARTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "epochs": st.integers(1, 1000),
+        "lr": st.floats(1e-12, 1e6),
+        "crop": st.sampled_from([True, False, None]),
+        "factor_decay": st.sampled_from(["ratio", "fixed", "product", 0.0, 8.8e-6]),
+        "factor_lr": st.none() | st.floats(1e-3, 10),
+        "taps": st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)).map(tuple),
+        "mean": st.lists(st.floats(-1e3, 1e3), max_size=3).map(tuple),
+        "group_lr": st.dictionaries(
+            st.sampled_from(["gains", "norms"]) | st.text("a.'\"é \n", min_size=1),
+            st.floats(1e-6, 1e6),
+        ),
+        "optimizer": st.sampled_from(["sgd", "adamw"]),
+    },
+)
+
+
+@given(PARTS, st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_recipe_that_was_written_is_read_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, object], description: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "written.toml"
+    path.write_text(recipes.to_toml(values, description), encoding="utf-8", newline="")
+    found = recipes.make_settings(str(path), {})
+    assert found == TrainingSettings(**values)
+    read = recipes.read_recipe(str(path))
+    assert read.keys() == {name for name, value in values.items() if value is not None}
+
+
+def test_a_recipe_that_could_not_be_read_is_not_written() -> None:
+    assert recipes.to_toml({"lr": 0.1}, "Mine.") == 'description = "Mine."\nlr = 0.1\n'
+    with pytest.raises(UsageError, match="lr: Input should be greater than 0"):
+        recipes.to_toml({"lr": -1}, "")
+    with pytest.raises(UsageError, match="learning_rate"):
+        recipes.to_toml({"learning_rate": 1}, "")

@@ -17,10 +17,12 @@ from seclcompress.cli import (
     count,
     distill,
     evaluate,
+    export,
     listing,
     report,
     survey,
     train,
+    tune,
 )
 from seclcompress.cli.console import err_console
 from seclcompress.cli.help import Adaptive, Command
@@ -111,7 +113,7 @@ app = typer.Typer(
     name="seclcompress",
     cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -141,7 +143,9 @@ for _command in (
     train.train,
     convert.convert,
     distill.distill,
+    tune.tune,
     evaluate.evaluate,
+    export.export,
     bench.bench,
     report.report,
     survey.survey,
@@ -156,7 +160,8 @@ def main() -> None:
     """Runs the command in `sys.argv`."""
     check_stdout()
     try:
-        app()
+        # By its name also where it runs as `python -m seclcompress`: completion is for a command.
+        app(prog_name="seclcompress")
     except OutputError as error:  # from --help and --version, which no command runs for
         raise _unwritten(error) from None
     except SystemExit as end:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
+
+if TYPE_CHECKING:
+    from seclcompress.workflows.exported import ExportedFile
 
 
 @with_planning(leave_out=("channels_last",), cost_model="measured")
@@ -24,6 +27,14 @@ def bench(
         int,
         typer.Option("--rounds", min=3, help="How often each variant is timed, there and back."),
     ] = 9,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            metavar="NAMES",
+            help="Side by side in these runtimes: torch,onnxruntime,openvino,executorch,litert.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
     input_size: o.InputSizeOption = None,
     num_classes: o.NumClassesOption = None,
@@ -36,10 +47,17 @@ def bench(
     batch norm is folded into the layer before it. Weights do not affect the timings and are random.
     """
     size = o.parse_input_size(input_size)
+    from seclcompress.workflows.exported import find_file
+
+    file = find_file(network)
+    if file is not None:
+        _bench_file(file, batch_size, threads, rounds, json)
+        return
     from rich.console import Console
 
     from seclcompress import workflows
     from seclcompress.report.bench import bench_json, bench_table
+    from seclcompress.report.runtimes import runtimes_json, runtimes_table
 
     found = workflows.bench(
         network,
@@ -51,12 +69,40 @@ def bench(
         batch_size=batch_size,
         threads=threads,
         rounds=rounds,
+        runtimes=[name.strip() for name in runtime.split(",")] if runtime else (),
         observer=Drawing(),
     )
     shape = "×".join(map(str, found.located.input_size))
     heading = f"{network}, batch {batch_size}, input {shape}"
+    if found.runtimes is not None:
+        plan = next(iter(found.plans.values()))
+        if json:
+            typer.echo(runtimes_json(heading, found.machine, found.runtimes))
+            return
+        console = Console(highlight=False, emoji=False)
+        console.print(runtimes_table(heading, found.machine, found.runtimes, plan, console.width))
+        return
     if json:
         typer.echo(bench_json(heading, found.machine, found.measured, found.plans))
         return
     console = Console(highlight=False, emoji=False)
     console.print(bench_table(heading, found.machine, found.measured, found.plans, console.width))
+
+
+def _bench_file(
+    file: ExportedFile, batch_size: int, threads: int | None, rounds: int, json: bool
+) -> None:
+    from json import dumps
+
+    from seclcompress.workflows.benching import bench_file
+
+    timing, machine = bench_file(file, batch_size=batch_size, threads=threads, rounds=rounds)
+    if json:
+        figures = {"file": file.label, "machine": machine, "batch_size": batch_size}
+        typer.echo(dumps({**figures, "median": timing.median, "spread": timing.spread}))
+        return
+    typer.echo(
+        f"{file.label}, batch {batch_size}, in {file.format.version()}: "
+        f"{1e3 * timing.median:.2f} ms a batch, middle half ± {50 * timing.spread / timing.median:.0f} %"
+    )
+    typer.echo(machine)

@@ -67,8 +67,9 @@ def count(
     )
     for column, mult_adds in found.verified.items():
         drawing.message(f"fvcore agrees on '{column}': {mult_adds:,} Mult-Adds.")
+    figures = (network, found.count, found.plan, found.accuracies)
     if json:
-        typer.echo(counts.count_json(network, found.count, found.plan, found.accuracies))
+        typer.echo(counts.count_json(*figures, found.dense_parameters))
         return
     if csv:
         typer.echo(counts.count_csv(found.count), nl=False)
@@ -77,6 +78,4 @@ def count(
     if per_layer:
         console.print(counts.layers_table(found.count, console.width))
         console.print()
-    console.print(
-        counts.count_table(network, found.count, found.plan, found.accuracies, console.width)
-    )
+    console.print(counts.count_table(*figures, console.width, found.dense_parameters))

@@ -22,33 +22,11 @@ def distill(
     ],
     data: t.DataOption,
     output_dir: t.OutputDirOption,
-    teacher_weights: Annotated[
-        str | None,
-        typer.Option("--teacher-weights", metavar="FILE|NAME", help="Weights of a named teacher."),
-    ] = None,
-    teacher_weights_key: Annotated[
-        str | None,
-        typer.Option(
-            "--teacher-weights-key",
-            metavar="KEY",
-            help="Where in the file of --teacher-weights they stand, as model_ema.",
-        ),
-    ] = None,
+    teacher_weights: t.TeacherWeightsOption = None,
+    teacher_weights_key: t.TeacherWeightsKeyOption = None,
     input_size: o.InputSizeOption = None,
-    teacher_input_size: Annotated[
-        str | None,
-        typer.Option(
-            "--teacher-input-size",
-            metavar="SIZE",
-            help="The size at which the teacher sees the images. Default: its own, if it is known.",
-        ),
-    ] = None,
-    untrained_teacher: Annotated[
-        bool,
-        typer.Option(
-            "--untrained-teacher", help="Go on with a teacher that is no better than chance."
-        ),
-    ] = False,
+    teacher_input_size: t.TeacherInputSizeOption = None,
+    untrained_teacher: t.UntrainedTeacherOption = False,
     recipe: t.RecipeOption = None,
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
@@ -60,7 +38,8 @@ def distill(
     """Train a converted network from its original: attention transfer, knowledge distillation.
 
     The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
-    best.safetensors; that epoch is chosen on the test images, so its accuracy is optimistic.
+    best.safetensors; that epoch is chosen on the images that --validation holds out, or else on the
+    test images, so that its accuracy is optimistic.
     """
     size = o.parse_input_size(input_size)
     teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -74,6 +75,18 @@ class TrainingProgress(DrawingImages):
     ) -> None:
         self._bar.stop()
 
+    @contextlib.contextmanager
+    def working(self, words: str) -> Iterator[Callable[[str], object]]:
+        """Shows a line while the work lasts; the bar of an earlier run is removed."""
+        self._bar.stop()
+        with super().working(words) as tell:
+            yield tell
+
+    def decoding(self, data: str, done: int, total: int) -> None:
+        """Shows a line until all images are decoded; the bar of an earlier run is removed."""
+        self._bar.stop()  # of two displays at once, one would keep standard output
+        super().decoding(data, done, total)
+
     def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
         """Prints the settings."""
         self._console.print(settings_table(settings, self._console.width, leave_out))
@@ -81,6 +94,8 @@ class TrainingProgress(DrawingImages):
     def start(self, epochs: int, steps: int, finished: int) -> None:
         """Shows the bar, at the step from which the run continues."""
         self._epochs, self._last = epochs, time.monotonic()
+        if self._task is not None:  # of an earlier run
+            self._bar.remove_task(self._task)
         self._bar.start()
         self._task = self._bar.add_task(
             "", total=epochs * steps, completed=finished, speed=0.0, loss=float("nan")
@@ -111,10 +126,12 @@ class TrainingProgress(DrawingImages):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Prints the line of an epoch above the bar."""
+        validated = record.get("validation_accuracy")
+        held = "" if validated is None else f"validation {validated:.2f} %  "
         self._console.print(
             f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
             f"train loss {record['train_loss']:.4f}  test loss {record['test_loss']:.4f}  "
-            f"accuracy {record['accuracy']:.2f} %  {record['seconds']:.1f} s"
+            f"accuracy {record['accuracy']:.2f} %  {held}{record['seconds']:.1f} s"
         )
         self._last = time.monotonic()
         if record["epoch"] == self._epochs:

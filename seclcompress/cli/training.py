@@ -1,4 +1,4 @@
-"""Parts that `train` and `distill` share: options, the display of a run, its stopping and its result."""
+"""What `train`, `distill` and `tune` share: options, and how a run is shown, stopped and reported."""
 
 from __future__ import annotations
 
@@ -62,6 +62,30 @@ TimeLimitOption = Annotated[
         min=0,
         help="Save and stop after this time, with exit code 130; --resume goes on.",
     ),
+]
+TeacherWeightsOption = Annotated[
+    str | None,
+    typer.Option("--teacher-weights", metavar="FILE|NAME", help="Weights of a named teacher."),
+]
+TeacherWeightsKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-weights-key",
+        metavar="KEY",
+        help="Where in the file of --teacher-weights they stand, as model_ema.",
+    ),
+]
+TeacherInputSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-input-size",
+        metavar="SIZE",
+        help="The size at which the teacher sees the images. Default: its own, if it is known.",
+    ),
+]
+UntrainedTeacherOption = Annotated[
+    bool,
+    typer.Option("--untrained-teacher", help="Go on with a teacher that is no better than chance."),
 ]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The folder to write.")]
 

@@ -6,7 +6,13 @@ from seclcompress.data.augmentation import Augmentation
 from seclcompress.data.classes import align_classes, permutation
 from seclcompress.data.dataset import Data, check_labels
 from seclcompress.data.images import Batch, Images, Presentation
-from seclcompress.data.opening import DEFAULT_ROOT, NAMES, load_data, usual_input_size
+from seclcompress.data.opening import (
+    DEFAULT_ROOT,
+    NAMES,
+    has_test_images,
+    load_data,
+    usual_input_size,
+)
 from seclcompress.data.order import split_into_steps
 
 __all__ = [
@@ -19,6 +25,7 @@ __all__ = [
     "Presentation",
     "align_classes",
     "check_labels",
+    "has_test_images",
     "load_data",
     "permutation",
     "split_into_steps",

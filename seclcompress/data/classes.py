@@ -57,12 +57,13 @@ def align_classes(
                 "order under other names, say --classes-by-order."
             )
         return data, f"{words} They are taken in their order (--classes-by-order)."
-    indices = torch.tensor(order)
+    indices, held = torch.tensor(order), data.open_validation
     aligned = replace(
         data,
         classes=list(trained),
         open_train=lambda: data.open_train().relabelled(indices),
         open_test=lambda: data.open_test().relabelled(indices),
+        open_validation=held and (lambda: held().relabelled(indices)),
     )
     return aligned, (
         f"The classes of {data.name} are in another order than those of {network}; they are lined up by "

@@ -13,7 +13,7 @@ from seclcompress.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: training images, test images and the names of the classes.
+    """A data set: training images, test images, perhaps validation images, and the classes' names.
 
     Attributes:
         name: The name as on the command line.
@@ -28,6 +28,8 @@ class Data:
             is assumed.
         notes: Sentences on what a person should know of the data, such as files that were not read.
         files: A fingerprint of the names of the files, part by part; empty if there are none.
+        open_validation: Opens the validation images, which are held out of the training images; None if
+            none are.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Data:
     knows_statistics: bool = True
     notes: tuple[str, ...] = ()
     files: str = ""
+    open_validation: Callable[[], Images] | None = None
 
     @cached_property
     def train(self) -> Images:
@@ -52,6 +55,17 @@ class Data:
         """The test images; opened, and possibly decoded, at the first access."""
         return self.open_test()
 
+    @cached_property
+    def validation(self) -> Images | None:
+        """The validation images, opened at the first access; None if none are held out."""
+        return None if self.open_validation is None else self.open_validation()
+
+    @property
+    def parts(self) -> dict[str, Images]:
+        """The parts that there are, by name: `training`, `test`, and perhaps `validation`."""
+        held = {} if self.validation is None else {"validation": self.validation}
+        return {"training": self.train, "test": self.test, **held}
+
 
 def check_labels(data: Data) -> None:
     """Checks that there are images and that every label is the index of a class.
@@ -59,7 +73,7 @@ def check_labels(data: Data) -> None:
     Raises:
         DataError: If not.
     """
-    for part, images in (("training", data.train), ("test", data.test)):
+    for part, images in data.parts.items():
         if not len(images):
             raise DataError(f"{data.name} has no {part} images.")
         low, high = int(images.labels.min()), int(images.labels.max())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seclcompress.data.finding import Found, class_folders, find_images
-from seclcompress.errors import DataError, UsageError
+from seclcompress.data.held_out import how_many
+from seclcompress.errors import DataError
 from seclcompress.wording import listed
 
 _TRAINING = ("train", "training")
@@ -28,12 +29,14 @@ class Parts:
         train: Paths and class indices of the training images.
         test: Paths and class indices of the test images.
         notes: Sentences on what was not read, and on what was chosen.
+        validation: Paths and class indices of the images that are held out of the training images.
     """
 
     classes: list[str]
     train: Samples
     test: Samples
     notes: tuple[str, ...] = ()
+    validation: Samples = field(default_factory=list)
 
 
 def find_parts(folder: Path, validation: float | None = None) -> Parts:
@@ -43,33 +46,41 @@ def find_parts(folder: Path, validation: float | None = None) -> Parts:
         folder: It contains `train/` (or `training/`) and `val/` (or `valid/`, `validation/`, `test/`),
             each with one folder per class; or, with a share for validation, the class folders
             themselves.
-        validation: The share of each class's images that becomes test images; None for a folder of test
-            images.
+        validation: The share of each class's training images that is held out: as validation images, or
+            as test images where there is no folder of those. None to hold out nothing.
 
     Raises:
         DataError: If there is no such folder, or images are missing.
-        UsageError: If a share is given although the folder has test images.
     """
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.")
-    names = class_folders(folder)
-    train = _one(folder, names, _TRAINING)
-    test = _one(folder, names, _VALIDATION) or _one(folder, names, _TEST)
-    if validation is not None:
-        if test is not None:
-            raise UsageError(
-                f"--validation {validation:g}: {folder} has test images in {test}/ already; drop "
-                "--validation, or name a folder without them."
-            )
+    names, train, test = _named_parts(folder)
+    if validation is not None and test is None:
         return _split(find_images(folder if train is None else folder / train), validation)
     if train is None or test is None:
         raise DataError(_missing(folder, names, train, test))
     pair = pair_of(find_images(folder / train), find_images(folder / test))
     unused = [name for name in names if name not in (train, test)]
-    if not unused:
-        return pair
-    words = f"{folder}: the test images are those of {test}/; not used: {listed(unused)}."
-    return Parts(pair.classes, pair.train, pair.test, (*pair.notes, words))
+    if unused:
+        words = f"{folder}: the test images are those of {test}/; not used: {listed(unused)}."
+        pair = replace(pair, notes=(*pair.notes, words))
+    return pair if validation is None else hold_out(pair, folder / train, validation)
+
+
+def has_test_folder(folder: Path) -> bool:
+    """Whether a data folder has test images of its own.
+
+    Raises:
+        DataError: If there is no such folder, or it has several of the kind.
+    """
+    return _named_parts(folder)[2] is not None
+
+
+def _named_parts(folder: Path) -> tuple[list[str], str | None, str | None]:
+    """The folders in a data folder; of them, those of the training images and of the test images."""
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.")
+    names = class_folders(folder)
+    test = _one(folder, names, _VALIDATION) or _one(folder, names, _TEST)
+    return names, _one(folder, names, _TRAINING), test
 
 
 def pair_of(train: Found, test: Found) -> Parts:
@@ -116,28 +127,28 @@ def _missing(folder: Path, names: list[str], train: str | None, test: str | None
     return f"{folder} has no folder of training images: {wanted}."
 
 
-def _split(found: Found, share: float) -> Parts:
-    """Takes the same share of each class for the test: always the same images, on any machine.
+def hold_out(parts: Parts, folder: Path, share: float) -> Parts:
+    """Takes a share of each class of the training images for validation, by their names.
 
-    The images of a class are ordered by a hash of their names, so files that are added later move few of
-    the others.
+    Args:
+        parts: Training and test images.
+        folder: The folder of the training images.
+        share: The share, between 0 and 1.
+
+    Raises:
+        DataError: If a class has one training image.
     """
-    by_class: dict[int, list[str]] = defaultdict(list)
-    for path, label in found.samples:
-        by_class[label].append(path)
-    test: set[str] = set()
-    for label, paths in by_class.items():
-        if len(paths) < 2:
-            raise DataError(
-                f"--validation {share:g}: class {found.classes[label]} of {found.folder} has one image, "
-                "which cannot be for training and for the test. Add images, or remove the class."
-            )
-        count = min(max(1, round(share * len(paths))), len(paths) - 1)
-        test.update(sorted(paths, key=lambda path: _hash(path, found.folder))[:count])
-    train, tested = (
-        [sample for sample in found.samples if (sample[0] in test) == wanted]
-        for wanted in (False, True)
+    train, held = _divide(parts.train, parts.classes, folder, share)
+    note = (
+        f"{folder}: {len(held):,} of {len(parts.train):,} training images are held out to choose the "
+        f"best epoch (--validation {share:g}), the same share of each class, always the same ones."
     )
+    return replace(parts, train=train, validation=held, notes=(*parts.notes, note))
+
+
+def _split(found: Found, share: float) -> Parts:
+    """Takes a share of each class for the test, where there are no other test images."""
+    train, tested = _divide(found.samples, found.classes, found.folder, share)
     note = (
         f"{found.folder}: {len(tested):,} of {len(found.samples):,} images are for the test "
         f"(--validation {share:g}), the same share of each class, always the same ones."
@@ -145,10 +156,32 @@ def _split(found: Found, share: float) -> Parts:
     return Parts(found.classes, train, tested, (*found.notes, note))
 
 
+def _divide(
+    samples: Samples, classes: list[str], folder: Path, share: float
+) -> tuple[Samples, Samples]:
+    """What stays, and the share of each class that is taken: always the same images, on any machine.
+
+    The images of a class are ordered by a hash of their names, so files that are added later move few of
+    the others.
+    """
+    by_class: dict[int, list[str]] = defaultdict(list)
+    for path, label in samples:
+        by_class[label].append(path)
+    taken: set[str] = set()
+    for label, paths in by_class.items():
+        count = how_many(share, len(paths), f"class {classes[label]} of {folder}")
+        taken.update(sorted(paths, key=lambda path: _hash(path, folder))[:count])
+    return (
+        [sample for sample in samples if sample[0] not in taken],
+        [sample for sample in samples if sample[0] in taken],
+    )
+
+
 def fingerprint(folder: Path, parts: Parts) -> str:
     """A fingerprint of the images' names, part by part, the same wherever the folder lies."""
     digest = hashlib.sha256()
-    for samples in (parts.train, parts.test):
+    held = [parts.validation] if parts.validation else []  # without any, the fingerprint of before
+    for samples in (parts.train, parts.test, *held):
         for path, _ in samples:
             digest.update(_name(path, folder) + b"\0")
         digest.update(b"\0")

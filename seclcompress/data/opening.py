@@ -14,8 +14,10 @@ from seclcompress.data.dataset import Data
 from seclcompress.data.decoding import MODES
 from seclcompress.data.finding import ARRAY, find_images
 from seclcompress.data.folders import Reading, open_folder, sampled_size, small_size
+from seclcompress.data.held_out import hold_out
 from seclcompress.data.images import Images
-from seclcompress.data.layout import Parts, find_parts, fingerprint, pair_of
+from seclcompress.data.layout import Parts, find_parts, fingerprint, has_test_folder, pair_of
+from seclcompress.data.layout import hold_out as hold_out_files
 from seclcompress.data.published import PUBLISHED, open_digits, open_published
 from seclcompress.errors import DataError, UsageError
 from seclcompress.preprocessing import IMAGENET, Preprocessing
@@ -78,24 +80,19 @@ def load_data(
         root: The folder of torchvision's data sets.
         download: Whether a missing data set may be downloaded.
         train_images: Number of training images, the same share of each class; None for all.
-        validation: The share of the images of a folder that are for the test; None if it has test images
-            of its own.
+        validation: The share of each class of the training images that is held out as validation images,
+            always the same ones; in a folder without test images, as those. None to hold out nothing.
         reading: How image files are read.
 
     Raises:
-        UsageError: If the name is unknown, or a share for validation does not suit it.
+        UsageError: If the name is unknown.
         DataError: If the data are missing, empty or damaged, or do not have so many channels.
     """
     if len(input_size) != 3:
         raise DataError(
             f"{name} has pictures of (channels, height, width); the network wants {input_size}."
         )
-    kind, _, path = name.partition(":")
-    if validation is not None and not (kind == "imagefolder" and path):
-        raise UsageError(
-            f"--validation {validation:g}: {name} has test images of its own. Drop --validation, which "
-            "is for imagefolder:PATH."
-        )
+    path = name.partition(":")[2]
     parts = _parts(name, validation)
     if parts is not None:
         data = _folders(name, parts, Path(path).expanduser(), input_size, reading)
@@ -109,6 +106,7 @@ def load_data(
             if name == "digits"
             else open_published(name, input_size, root.expanduser(), download)
         )
+        data = data if validation is None else hold_out(data, validation)
     else:
         hint = f"Did you mean imagefolder:{name}? " if Path(name).expanduser().is_dir() else ""
         raise UsageError(f"Unknown data '{name}'. {hint}There are: {', '.join(NAMES)}.")
@@ -117,6 +115,19 @@ def load_data(
     if train_images is not None:
         data = replace(data, open_train=functools.partial(_share_of, data, train_images))
     return data
+
+
+def has_test_images(name: str) -> bool:
+    """Whether a data set has test images of its own, so that `validation` holds out other ones.
+
+    Args:
+        name: One of `NAMES`.
+
+    Raises:
+        DataError: If it is a folder that cannot be read.
+    """
+    kind, _, path = name.partition(":")
+    return not (kind == "imagefolder" and path) or has_test_folder(Path(path).expanduser())
 
 
 def _share_of(data: Data, count: int) -> Images:
@@ -142,7 +153,10 @@ def _parts(name: str, validation: float | None) -> Parts | None:
     folder = Path(path).expanduser()
     if kind == "imagefolder" and path:
         return find_parts(folder, validation)
-    return _imagenet(folder) if kind == "imagenet" and path else None
+    if not (kind == "imagenet" and path):
+        return None
+    parts = _imagenet(folder)
+    return parts if validation is None else hold_out_files(parts, folder / "train", validation)
 
 
 def _imagenet(folder: Path) -> Parts:
@@ -193,4 +207,7 @@ def _folders(
         knows_statistics=False,
         notes=parts.notes,
         files=fingerprint(folder, parts),
+        open_validation=(lambda: open_folder(parts.validation, small(), reading, channels))
+        if parts.validation
+        else None,
     )

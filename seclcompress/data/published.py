@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision import datasets
 
+from seclcompress import extras
 from seclcompress.data.dataset import Data
 from seclcompress.data.in_memory import Decoded
 from seclcompress.errors import DataError
@@ -43,6 +44,7 @@ PUBLISHED = {
 
 def open_digits(input_size: tuple[int, ...]) -> Data:
     """scikit-learn's 1,797 scans of handwritten digits, 8×8; a fifth of each class for the test."""
+    extras.need("--data digits", "digits", "sklearn")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

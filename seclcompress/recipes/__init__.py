@@ -22,7 +22,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["INCIDENTAL", "TrainingSettings", "describe", "make_settings", "names", "read_recipe"]
+__all__ = [
+    "INCIDENTAL",
+    "TrainingSettings",
+    "describe",
+    "make_settings",
+    "names",
+    "read_recipe",
+    "to_toml",
+]
 
 _LARGEST = 2**20  # bytes
 
@@ -89,6 +97,27 @@ def make_settings(recipe: str | None, given: Mapping[str, Any]) -> TrainingSetti
         return TrainingSettings.model_validate(values)
     except ValidationError as error:
         raise UsageError(f"{describe_validation_error(error)}.") from error
+
+
+def to_toml(values: Mapping[str, Any], description: str) -> str:
+    """Writes a recipe.
+
+    Args:
+        values: Values of fields of `TrainingSettings`. None is left out, as it is the default of every
+            field that may have it.
+        description: A sentence for `describe`.
+
+    Returns:
+        TOML that `read_recipe` reads as these values.
+
+    Raises:
+        UsageError: If a value is out of range or a name is unknown.
+    """
+    import tomli_w
+
+    settings = make_settings(None, values)
+    chosen = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return tomli_w.dumps({"description": description, **chosen})
 
 
 def _own(name: str) -> str:

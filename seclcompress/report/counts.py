@@ -22,8 +22,31 @@ _MULT_ADDS: dict[str, str] = {"macs": "Mult-Adds (MACs)", "log": "Mult-Adds (log
 _NARROW = 76  # characters that a table with one line per layer needs
 
 
+def exported_bytes(counted: Count, dense: int) -> dict[str, dict[str, int]]:
+    """The bytes of the weights when exported, by how they are written and by column.
+
+    A file has some kilobytes more, for the graph, and with int8 for a scale a row.
+
+    Args:
+        counted: The figures.
+        dense: Parameters of the rewritten network multiplied out.
+    """
+    numbers = {column: totals.parameters for column, totals in counted.columns.items()}
+    plain = {c: n if c in ("original", "separable") else dense for c, n in numbers.items()}
+    return {
+        "dense float32": {column: 4 * number for column, number in plain.items()},
+        "factors float32": {column: 4 * number for column, number in numbers.items()},
+        "factors int8": numbers,
+    }
+
+
 def count_table(
-    label: str, counted: Count, plan: Plan, accuracies: Mapping[str, float], width: int
+    label: str,
+    counted: Count,
+    plan: Plan,
+    accuracies: Mapping[str, float],
+    width: int,
+    dense: int | None = None,
 ) -> RenderableType:
     """Makes the table of totals and ratios, followed by notes.
 
@@ -34,12 +57,15 @@ def count_table(
         accuracies: Accuracies in percent by column, where measured.
         width: The width of the terminal in characters. If the table is wider, each column becomes a
             paragraph.
+        dense: Parameters of the rewritten network multiplied out, for the rows of bytes when exported;
+            None for no such rows.
     """
     titles = _titles(counted, plan)
     figures: dict[str, dict[str, str]] = {
         "parameters": {c: f"{counted.columns[c].parameters:,}" for c in titles},
         "  times smaller": {c: f"{counted.ratio(c, 'parameters'):.2f}" for c in titles},
         "float32 bytes": {c: f"{4 * counted.columns[c].parameters:,}" for c in titles},
+        **_exported(counted, titles, dense),
         _MULT_ADDS[counted.convention]: {c: f"{counted.columns[c].mult_adds:,}" for c in titles},
         "  times fewer": {c: f"{counted.ratio(c, 'mult_adds'):.2f}" for c in titles},
     }
@@ -50,6 +76,18 @@ def count_table(
     table = figures_table(figures, titles, width)
     heading = Text(f"{label}, batch 1, input {_size(counted.input_size)}", style="bold")
     return Group(heading, table, *_notes(counted, plan))
+
+
+def _exported(
+    counted: Count, titles: Mapping[str, str], dense: int | None
+) -> dict[str, dict[str, str]]:
+    if dense is None:
+        return {}
+    short = {"dense float32": "dense", "factors float32": "factors", "factors int8": "int8"}
+    return {
+        f"export, {short[way]}": {c: f"{row[c]:,}" for c in titles}
+        for way, row in exported_bytes(counted, dense).items()
+    }
 
 
 def _titles(counted: Count, plan: Plan) -> dict[str, str]:
@@ -163,11 +201,19 @@ def _changes(row: Row, quantity: str) -> list[str]:
     return lines
 
 
-def count_json(label: str, counted: Count, plan: Plan, accuracies: Mapping[str, float]) -> str:
+def count_json(
+    label: str,
+    counted: Count,
+    plan: Plan,
+    accuracies: Mapping[str, float],
+    dense: int | None = None,
+) -> str:
     """Every figure of `count_table` and `layers_table` as JSON."""
     content: dict[str, Any] = {"network": label, "cost_model": plan.cost_model}
     content.update(counted.to_dict())
     content["accuracies"] = dict(accuracies)
+    if dense is not None:
+        content["exported_bytes"] = exported_bytes(counted, dense)
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from seclcompress.settings.training import TrainingSettings, in_pairs
+from seclcompress.train.record import best_of
 
 #: What people read for the names of accuracies from before a run.
 BEFORE = {"teacher": "teacher", "before": "student before"}
@@ -68,7 +69,7 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
         before: Accuracies in percent from before the run, by the names in `BEFORE`.
     """
     last = history[-1]
-    best = max(history, key=lambda record: float(record["accuracy"]))
+    best, part = best_of(history), "validation" if _validated(history) else "test"
     seconds = sum(record["seconds"] for record in history)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
@@ -77,10 +78,17 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
         table.add_row(BEFORE[name], f"{accuracy:.2f} %")
     table.add_row("student after" if before else "after", f"{last['accuracy']:.2f} %")
     table.add_row(
-        f"best epoch ({best['epoch']}; chosen on the test images)", f"{best['accuracy']:.2f} %"
+        f"best epoch ({best['epoch']}; chosen on the {part} images)", f"{best['accuracy']:.2f} %"
     )
+    if _validated(history):
+        table.add_row("  on the validation images", f"{best['validation_accuracy']:.2f} %")
     table.add_row(f"time for {len(history)} epochs", f"{duration(seconds)}")
     return table
+
+
+def _validated(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether validation images were held out."""
+    return "validation_accuracy" in history[-1]
 
 
 def duration(seconds: float) -> str:
@@ -113,6 +121,10 @@ def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]
     label = "training, all losses" if before else "training"
     left.plot(epochs, [r["train_loss"] for r in history], marker=marker, ms=3, label=label)
     left.plot(epochs, [r["test_loss"] for r in history], marker=marker, ms=3, label="test")
+    if _validated(history):
+        left.plot(epochs, [r["validation_loss"] for r in history], ls="--", label="validation")
+        held = [r["validation_accuracy"] for r in history]
+        right.plot(epochs, held, ls="--", label="validation images")
     left.set(xlabel="epoch", ylabel="loss")
     left.legend(frameon=False)
     right.plot(epochs, [r["accuracy"] for r in history], marker=marker, ms=3, label="test images")

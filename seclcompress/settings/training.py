@@ -196,8 +196,8 @@ class TrainingSettings(BaseModel):
         default=None,
         gt=0,
         lt=1,
-        description="Test on this share of each class of a folder that has no test images, always the "
-        "same ones.",
+        description="Hold this share of each class of the training images out, always the same ones, "
+        "and choose the best epoch on them; in a folder without test images they are those as well.",
     )
     preprocessing: Literal["auto", "imagenet", "plain"] = Field(
         default="auto",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress.substitutions.fitting import Fit
+from seclcompress.substitutions.shapes.factored import Making
 from seclcompress.substitutions.site import as_convolution
 from seclcompress.substitutions.structured import StructuredConv, StructuredLayer
 
@@ -105,6 +106,15 @@ class StructuredLinear(StructuredLayer):
             if linear.bias is not None:
                 linear.bias.copy_(bias)
         return linear.train(self.training)
+
+    def made_weights(self) -> dict[str, nn.Module]:
+        """How the Linear's weight is made, where the convolution inside is one matrix."""
+        made = self.convolution.made_weights()
+        weight = made.get("weight")
+        if len(made) != 1 or not isinstance(weight, Making):
+            return {}
+        shape = (self.out_features, self.in_features)
+        return {"weight": Making(weight.factored, shape, weight.scale)}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameter groups of the convolution inside."""

@@ -74,6 +74,16 @@ class StructuredLayer(nn.Module, ABC):
         It is impossible for a layer that is not affine. The result shares no tensors with this layer.
         """
 
+    def made_weights(self) -> dict[str, nn.Module]:
+        """How `to_dense`'s parameters are made from factors, for files that hold the factors.
+
+        Returns:
+            By the name of a parameter of `to_dense`'s result, a module without inputs that makes it from
+            its own parameters and buffers (`shapes.Making`). Parameters that are not made from factors
+            are left out; by default all.
+        """
+        return {}
+
     def ready(self, execution: str) -> nn.Module:
         """The module that inference runs for an execution.
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seclcompress import extras
+
 _STEPS, _TOLERANCE = 30, 1e-4  # of the relative error, per step
 # For a tensor of norm 1. Without it components that cancel each other out grow without bound.
 _RIDGE = 1e-6
@@ -21,6 +23,7 @@ _RIDGE = 1e-6
 
 @contextmanager
 def _tensorly() -> Iterator[Any]:
+    extras.need("--start original with this substitution", "decompose", "tensorly")
     import tensorly.decomposition
 
     with tensorly.backend_context("pytorch", local_threadsafe=True), warnings.catch_warnings():

@@ -36,13 +36,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a network on test images.
+    """The figures of a network on test or validation images.
 
     Attributes:
         accuracy: Top-1 accuracy in percent.
         top5_accuracy: Top-5 accuracy in percent; None with at most five classes.
         loss: Mean cross-entropy.
-        images: The number of test images.
+        images: The number of images.
         answers: The answers by class, if they were asked for.
     """
 
@@ -62,6 +62,7 @@ def evaluate(
     network: nn.Module,
     data: Data,
     *,
+    images: Images | None = None,
     read: OutputReader | None = None,
     batch_size: int = 128,
     device: str = "cpu",
@@ -70,11 +71,12 @@ def evaluate(
     on_batch: Callable[[int, int], object] | None = None,
     processes: Processes | None = None,
 ) -> Evaluation:
-    """Measures accuracy and loss on the test images, in eval mode; the modules' modes are restored.
+    """Measures accuracy and loss on images, in eval mode; the modules' modes are restored.
 
     Args:
         network: The network, on `device`.
         data: The data set.
+        images: Images of the data set; by default the test images.
         read: Picks the class scores out of the network's outputs; by default one for the data's classes.
         batch_size: Images per batch.
         device: The device to compute on.
@@ -94,11 +96,12 @@ def evaluate(
     presentation = Presentation(data.input_size, data.preprocessing, device=device, workers=workers)
     processes = processes or Processes(device=device)
     read = read or OutputReader(len(data.classes))
-    mine = in_order(data.test, batch_size)[processes.rank :: processes.size]
+    images = data.test if images is None else images
+    mine = in_order(images, batch_size)[processes.rank :: processes.size]
     counts = torch.zeros(4, dtype=torch.float64)
     answered: Counter[tuple[int, int]] = Counter()
     with eval_mode(network), torch.inference_mode():
-        for batch in data.test.read(mine, presentation):
+        for batch in images.read(mine, presentation):
             scores, _ = read(network(batch.images.to(dtype)))
             best = scores.topk(min(5, scores.shape[1]), dim=1).indices
             right = best == batch.targets[:, None]
@@ -108,7 +111,7 @@ def evaluate(
             if by_class:
                 answered.update(zip(batch.targets.tolist(), best[:, 0].tolist(), strict=True))
             if on_batch is not None:
-                on_batch(int(counts[3]), len(data.test))
+                on_batch(int(counts[3]), len(images))
     if processes.size > 1:
         counts = processes.total(counts.to(processes.device))
     first, among_five, total, count = counts.tolist()

@@ -23,6 +23,8 @@ class Epoch(BaseModel):
         test_loss: The mean cross-entropy over the test images.
         accuracy: Top-1 accuracy on the test images in percent.
         seconds: Seconds that the epoch took, with its test.
+        validation_accuracy: Top-1 accuracy on the validation images in percent; None if none were held
+            out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +34,13 @@ class Epoch(BaseModel):
     test_loss: float
     accuracy: float = Field(ge=0, le=100)
     seconds: float = Field(default=0, ge=0, allow_inf_nan=False)
+    validation_accuracy: float | None = Field(default=None, ge=0, le=100)
+
+    @property
+    def chosen_by(self) -> float:
+        """The accuracy by which the best epoch is chosen, as in `record.chosen_by`."""
+        held_out = self.validation_accuracy
+        return self.accuracy if held_out is None else held_out
 
 
 def read_history(folder: Path) -> list[Epoch]:

@@ -51,6 +51,6 @@ def _of_weights(network: nn.Module) -> str:
 def _of_data(data: Data) -> str:
     """A fingerprint of classes, preprocessing, default augmentation and labels; not of the pixels."""
     digest = hashlib.sha256(repr((data.classes, data.preprocessing, data.crop, data.flip)).encode())
-    for images in (data.train, data.test):
+    for images in data.parts.values():
         digest.update(images.labels.to(torch.int64).cpu().numpy().data)
     return digest.hexdigest()[:16]

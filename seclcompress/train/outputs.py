@@ -140,11 +140,11 @@ def read_outputs(
         if output is None:
             continue
         try:
-            scores = read(output).classes
+            seen = reader_of(output, len(data.classes))
         except DataError as error:
             raise DataError(_misfit(output, data, label, mode, str(error))) from None
         if mode == "eval":
-            read = OutputReader(len(data.classes), probabilities=_are_probabilities(scores))
+            read = seen
         for words in _roles(output, read, label, mode):
             observer.message(words)
     if read.probabilities:
@@ -153,6 +153,16 @@ def read_outputs(
             "logarithms, which are scores again."
         )
     return read
+
+
+def reader_of(output: Any, classes: int) -> OutputReader:
+    """A reader for outputs like this one of a network in eval mode.
+
+    Raises:
+        DataError: If it holds no scores for that many classes.
+    """
+    scores = OutputReader(classes)(output).classes
+    return OutputReader(classes, probabilities=_are_probabilities(scores))
 
 
 def _run(network: nn.Module, images: Tensor, *, training: bool) -> Any:

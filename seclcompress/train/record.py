@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,31 @@ from seclcompress.checkpoint import Progress, write_checkpoint
 from seclcompress.files import add_file
 from seclcompress.train.evaluation import Evaluation
 
+#: What a record and a folder's metrics have in addition if images are held out.
+VALIDATION = ("validation_loss", "validation_accuracy")
 BEST, METRICS = "best.safetensors", "metrics.jsonl"
+
+
+def best_of(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The best epoch: by the accuracy on the validation images, or else on the test images.
+
+    Args:
+        history: One record per epoch, as in metrics.jsonl; at least one.
+    """
+    return max(history, key=chosen_by)
+
+
+def chosen_by(record: Mapping[str, Any]) -> float:
+    """The accuracy that a run is judged by: on held-out images if there are any, or on the test images.
+
+    Args:
+        record: An epoch's line of metrics.jsonl.
+    """
+    return float(record.get("validation_accuracy", record["accuracy"]))
+
+
+def _figures(validated: Evaluation) -> dict[str, float]:
+    return dict(zip(VALIDATION, (validated.loss, validated.accuracy), strict=True))
 
 
 class Record:
@@ -69,7 +92,12 @@ class Record:
         progress.loading += loading
 
     def add_epoch(
-        self, epoch: int, tested: Evaluation, lr: float, seconds: float
+        self,
+        epoch: int,
+        tested: Evaluation,
+        lr: float,
+        seconds: float,
+        validated: Evaluation | None = None,
     ) -> dict[str, Any]:
         """Adds a finished epoch to the history and writes the epoch's files.
 
@@ -78,6 +106,7 @@ class Record:
             tested: The network's figures on the test images.
             lr: The learning rate of the epoch's last step.
             seconds: Seconds that the test took.
+            validated: The network's figures on the validation images, if there are any.
 
         Returns:
             The epoch's line of metrics.jsonl.
@@ -92,15 +121,17 @@ class Record:
             "test_loss": tested.loss,
             "accuracy": tested.accuracy,
             **({} if tested.top5_accuracy is None else {"top5_accuracy": tested.top5_accuracy}),
+            **({} if validated is None else _figures(validated)),
             "lr": lr,
             "seconds": round(progress.seconds + seconds, 3),
             "loading_seconds": round(progress.loading, 3),
             "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
         }
-        best = max((earlier["accuracy"] for earlier in progress.history), default=-math.inf)
-        if line["accuracy"] > best and self._writes:
-            add_file(self.folder, BEST, weights_bytes(self._network))
         progress.history.append(line)
+        if (
+            best_of(progress.history) is line and self._writes
+        ):  # of equal ones, the first is the best
+            add_file(self.folder, BEST, weights_bytes(self._network))
         progress.step, progress.images, progress.loss = 0, 0, 0.0
         progress.seconds, progress.loading = 0.0, 0.0
         if self._writes:

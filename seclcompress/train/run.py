@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from seclcompress.checkpoint import Progress
-from seclcompress.data import Data, check_labels
-from seclcompress.errors import TrainingError
+from seclcompress.data import Data, Images, check_labels
+from seclcompress.errors import TrainingError, UnsuitableSettingsError
 from seclcompress.observer import Observer
 from seclcompress.optim import (
     FACTORS,
@@ -172,12 +172,14 @@ class Trainer:
 
         Returns:
             One record per epoch: epoch, train_loss, test_loss, accuracy, top5_accuracy (of more than
-            five classes), lr, seconds, loading_seconds, images_per_second.
+            five classes), validation_loss and validation_accuracy (if images are held out), lr, seconds,
+            loading_seconds, images_per_second.
 
         Raises:
             Stopped: If `stop` was called or the time limit is reached; the state is saved.
-            TrainingError: If the loss or a gradient is no longer finite, there are too few images for
-                one step, or the teacher is no better than chance.
+            UnsuitableSettingsError: If the loss or a gradient is no longer finite.
+            TrainingError: If there are too few images for one step, or the teacher is no better than
+                chance.
             DataError: If an image cannot be read.
             ArtefactError: If the state cannot be saved.
         """
@@ -245,7 +247,7 @@ class Trainer:
             try:
                 stepped = take(step, batches, self._asked_to_stop)
             except NotFinite as error:
-                raise TrainingError(
+                raise UnsuitableSettingsError(
                     f"{error} Try a smaller --lr (it is {self.settings.lr}), --beta or --factor-lr, "
                     f"or a --warmup-epochs. {self._record.where_it_stands()}"
                 ) from None
@@ -264,26 +266,33 @@ class Trainer:
                 raise Stopped
 
     def _test(self, epoch: int, steps: int) -> None:
-        """Ends an epoch: evaluates the test images and writes the epoch's files."""
+        """Ends an epoch: evaluates test and validation images and writes the epoch's files."""
         self.processes.share_buffers(self.network)  # they differ unless batch norm is synchronised
         began = time.monotonic()
         tested = self._evaluate(self.network, self.outputs)
-        if not math.isfinite(tested.loss):
-            raise TrainingError(
-                f"The loss on the test images is {tested.loss} after epoch {epoch}. Try a smaller "
-                f"--lr (it is {self.settings.lr}). {self._record.where_it_stands()}"
-            )
+        held = self.data.validation
+        validated = None if held is None else self._evaluate(self.network, self.outputs, held)
+        for part, found in (("test", tested), ("validation", validated)):
+            if found is not None and not math.isfinite(found.loss):
+                raise UnsuitableSettingsError(
+                    f"The loss on the {part} images is {found.loss} after epoch {epoch}. Try a smaller "
+                    f"--lr (it is {self.settings.lr}). {self._record.where_it_stands()}"
+                )
         # Computed again, because a run resumed after the epoch's last step has not taken that step.
         lr = set_learning_rate(self.optimizers, self.settings, epoch - 1 + (steps - 1) / steps)
-        self.observer.epoch(self._record.add_epoch(epoch, tested, lr, time.monotonic() - began))
+        seconds = time.monotonic() - began
+        self.observer.epoch(self._record.add_epoch(epoch, tested, lr, seconds, validated))
 
     def _steps(self, epoch: int) -> list[Step]:
         return steps_of(epoch, self.data, self.settings, self.processes)
 
-    def _evaluate(self, network: nn.Module, read: OutputReader) -> Evaluation:
+    def _evaluate(
+        self, network: nn.Module, read: OutputReader, images: Images | None = None
+    ) -> Evaluation:
         return evaluate(
             network,
             self.data,
+            images=images,
             read=read,
             batch_size=self.settings.batch_size,
             device=self.processes.device,

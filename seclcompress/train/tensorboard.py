@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from seclcompress.errors import UsageError
+from seclcompress import extras
 from seclcompress.files import note
 from seclcompress.observer import Observer
 
@@ -27,12 +27,9 @@ class TensorBoard(Observer):
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError(
-                "--tensorboard needs the tensorboard package: pip install 'seclcompress[tensorboard]'"
-            ) from error
+        extras.need("--tensorboard", "tensorboard", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
         self._folder = folder
         # An interrupted run may have written events of steps after its checkpoint. These steps are
         # repeated, so TensorBoard is told to drop the old events.
@@ -62,6 +59,8 @@ class TensorBoard(Observer):
             ("test_loss", "loss/test"),
             ("accuracy", "accuracy/top-1"),
             ("top5_accuracy", "accuracy/top-5"),
+            ("validation_loss", "loss/validation"),
+            ("validation_accuracy", "accuracy/validation"),
             ("images_per_second", "speed/images per second"),
         ):
             if key in record:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from seclcompress import lazy
 
 if TYPE_CHECKING:
+    from seclcompress.export.result import Exported as Exported
     from seclcompress.survey import Surveyed as Surveyed
     from seclcompress.workflows.benching import Benched as Benched
     from seclcompress.workflows.benching import bench as bench
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from seclcompress.workflows.counting import count as count
     from seclcompress.workflows.evaluating import Evaluation as Evaluation
     from seclcompress.workflows.evaluating import evaluate as evaluate
+    from seclcompress.workflows.exporting import export as export
     from seclcompress.workflows.importing import import_secl as import_secl
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.surveying import survey as survey
     from seclcompress.workflows.training import distill as distill
     from seclcompress.workflows.training import train as train
+    from seclcompress.workflows.tuning import Tuned as Tuned
+    from seclcompress.workflows.tuning import tune as tune
 
 _PUBLIC = {
     "Planned": "planning",
@@ -44,9 +48,13 @@ _PUBLIC = {
     "survey": "surveying",
     "train": "training",
     "distill": "training",
+    "tune": "tuning",
+    "Tuned": "tuning",
     "TrainingResult": "runs",
     "InterruptedRunError": "runs",
     "Evaluation": "evaluating",
+    "Exported": "exporting",
+    "export": "exporting",
     "Reported": "reporting",
     "report": "reporting",
     "Surveyed": "surveying",

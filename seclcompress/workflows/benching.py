@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,16 @@ from seclcompress import kernel, networks
 from seclcompress.bench import LAYOUTS, Measured, variants
 from seclcompress.bench import bench as time_variants
 from seclcompress.errors import UsageError
+from seclcompress.export.plain import example
+from seclcompress.export.race import Runtimes, race
+from seclcompress.inference import for_inference
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan, make_plan
 from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import PlanOptions
-from seclcompress.timing import describe_machine
+from seclcompress.timing import Timing, alternate, describe_machine
+from seclcompress.workflows.exported import ExportedFile
 from seclcompress.workflows.locating import Network, find
 from seclcompress.workflows.planning import Planned, decide, plan_network
 
@@ -36,6 +40,7 @@ class Benched:
         batch_size: Images per batch.
         measured: The measurements by column. Columns of a rewrite that changes nothing are missing.
         plans: The plans by memory layout.
+        runtimes: The timings in several runtimes, if they were asked for; `measured` is then empty.
     """
 
     located: Located
@@ -43,6 +48,7 @@ class Benched:
     batch_size: int
     measured: Mapping[str, Measured]
     plans: Mapping[str, Plan]
+    runtimes: Runtimes | None = None
 
 
 def bench(
@@ -56,6 +62,7 @@ def bench(
     batch_size: int = 1,
     threads: int | None = None,
     rounds: int = 9,
+    runtimes: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Benched:
     """Times five variants of a network on this machine, in turn, in both memory layouts.
@@ -76,6 +83,8 @@ def bench(
         batch_size: Images per batch.
         threads: The number of torch's threads during this call; None for torch's own choice.
         rounds: Rounds of timing, each through all variants in order and in reverse order; at least 2.
+        runtimes: Names of runtimes (`torch`, `onnxruntime`, `openvino`, …). If there are some, the
+            variants are timed in each of them instead, in turn.
         observer: Receives reports of what is measured.
 
     Raises:
@@ -108,11 +117,62 @@ def bench(
             observer=observer,
         )
         plans = _plans(planned, batch_size, observer)
+        if runtimes:
+            return _in_runtimes(planned, plans, runtimes, batch_size, rounds, observer)
         candidates = variants(*_networks(planned, plans), size)
         with observer.working("Timing all variants in turn …"):
             measured = time_variants(candidates, size, batch=batch_size, rounds=rounds)
         machine = f"{describe_machine()}, {kernel.description()}"
         return Benched(located, machine, batch_size, measured, plans)
+
+
+def bench_file(
+    file: ExportedFile, *, batch_size: int = 1, threads: int | None = None, rounds: int = 9
+) -> tuple[Timing, str]:
+    """Times an exported file in its runtime, on random images.
+
+    Args:
+        file: The file (`workflows.exported.find_file`).
+        batch_size: Images per batch; a file for one image runs them one after another.
+        threads: The number of threads; None for as many as torch has.
+        rounds: Rounds of timing; at least 2.
+
+    Returns:
+        Seconds per batch, and the machine in words.
+    """
+    with _threads(threads):
+        network = file.load()
+        images = example(network, file.input_size, batch_size)
+        timing = alternate({"file": lambda: network(images)}, rounds=rounds, warm_ups=2)["file"]
+        return timing, describe_machine()
+
+
+def _in_runtimes(
+    planned: Planned,
+    plans: Mapping[str, Plan],
+    runtimes: Sequence[str],
+    batch: int,
+    rounds: int,
+    observer: Observer,
+) -> Benched:
+    """Times the original, the plain separable and the dense network in every runtime.
+
+    torch also runs the network as it is planned, where that is not dense.
+    """
+    size = planned.located.input_size
+    original, separable, structured = _networks(planned, plans)
+    networks = {"original": for_inference(original, size)}
+    if separable is not None:
+        networks["separable"] = for_inference(separable, size)
+    if structured:
+        one = next(iter(structured.values()))
+        networks["dense"] = for_inference(one, size, "dense")
+        if any(layer.execution != "dense" for layer in planned.plan.rewritten):
+            networks["auto"] = for_inference(one, size)
+    with observer.working("Exporting …") as tell:
+        found = race(networks, runtimes, size, batch=batch, rounds=rounds, tell=tell)
+    machine = f"{describe_machine()}, {kernel.description()}"
+    return Benched(planned.located, machine, batch, {}, plans, found)
 
 
 @contextlib.contextmanager

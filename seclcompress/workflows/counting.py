@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from seclcompress import conventions
-from seclcompress.count import Count, count_network
+from seclcompress import conventions, witness
+from seclcompress.count import Count, count_network, dense_parameters
 from seclcompress.observer import Observer
 from seclcompress.plan import Plan
 from seclcompress.settings import Convention, PlanOptions
@@ -23,12 +23,14 @@ class Counted:
     Attributes:
         planned: The network and its plan.
         count: Totals and rows.
+        dense_parameters: Parameters of the rewritten network multiplied out, as a dense export has them.
         accuracies: Accuracies in percent by column, if a training run has measured them.
         verified: Mult-Adds by column, as counted by fvcore; empty unless `verify` was asked for.
     """
 
     planned: Planned
     count: Count
+    dense_parameters: int
     accuracies: Mapping[str, float] = field(default_factory=dict)
     verified: Mapping[str, int] = field(default_factory=dict)
 
@@ -73,12 +75,15 @@ def count(
         observer: Receives reports of what is measured, if executions are chosen by timing.
 
     Raises:
-        UsageError: If both options and a plan are given, or an option is unknown or out of range.
+        UsageError: If both options and a plan are given, or an option is unknown or out of range,
+            or fvcore is needed and not installed.
         NetworkError: If the network is unknown or cannot run at this input size, or fvcore's figures
             differ.
         ArtefactError: If the folder cannot be read.
         PlanError: If the plan is for another network, or a pattern matches no layer.
     """
+    if verify:
+        witness.need_fvcore()
     planned = plan_network(
         network,
         options=options,
@@ -93,13 +98,12 @@ def count(
     tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer or Observer())
     verified: dict[str, int] = {}
     if verify:
-        from seclcompress import witness  # it imports fvcore, which only --verify needs
-
         original, _ = replace(planned.located, weights=None, folder=None).load()
         verified = witness.verify(original, planned.plan, counted)
     if convention == "log":
         counted = conventions.by_the_log(planned.skeleton, planned.trace, planned.plan, counted)
-    return Counted(planned, counted, _accuracies(planned), verified)
+    dense = dense_parameters(planned.skeleton, planned.plan)
+    return Counted(planned, counted, dense, _accuracies(planned), verified)
 
 
 def _accuracies(planned: Planned) -> dict[str, float]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from seclcompress import artefact
+from seclcompress.data import has_test_images
+from seclcompress.errors import UsageError
+from seclcompress.export.plain import example
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.processes import check_device
@@ -14,7 +18,8 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import set_execution
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
-from seclcompress.train.outputs import read_outputs
+from seclcompress.train.outputs import read_outputs, reader_of
+from seclcompress.workflows.exported import ExportedFile, evaluated, find_file
 from seclcompress.workflows.locating import tell_weights, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.sizing import choose_input_size
@@ -41,7 +46,8 @@ def evaluate(
     """Measures accuracy and loss of a network on a data set's test images.
 
     Args:
-        network: A network's name, a saved folder, or `package.module:factory`.
+        network: A network's name, a saved folder, `package.module:factory`, or a file that
+            `export` wrote, which is run in its runtime.
         data: The name of a data set, one of `data.NAMES`.
         settings: Of the training settings, those in `settings.training.EVALUATION` are used.
         execution: The execution of structured layers; `auto` for the one that the plan chose.
@@ -60,6 +66,19 @@ def evaluate(
     """
     settings, observer = settings or TrainingSettings(), observer or Observer()
     check_device(settings.device)
+    file = find_file(network)
+    if file is not None:
+        given = {
+            "weights": weights,
+            "weights_key": weights_key,
+            "num_classes": num_classes,
+            "input_size": input_size,
+            "factory": factory,
+            "execution": None if execution == "auto" else execution,
+        }
+        return _evaluate_file(
+            file, data, settings, given, data_dir, download, observer, by_class=by_class
+        )
     settings = _with_share(settings, network, data, observer)
     input_size = choose_input_size(
         typed(network),
@@ -106,10 +125,50 @@ def evaluate(
         )
 
 
+def _evaluate_file(
+    file: ExportedFile,
+    data: str,
+    settings: TrainingSettings,
+    given: Mapping[str, object],
+    data_dir: Path | None,
+    download: bool,
+    observer: Observer,
+    *,
+    by_class: bool,
+) -> Evaluation:
+    """Measures accuracy and loss of an exported file in its runtime, on the CPU."""
+    useless = [name for name, value in given.items() if value is not None]
+    if settings.device != "cpu":
+        useless.append("device")
+    if useless:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+        raise UsageError(
+            f"{file.label} is an exported file, which is run as it is: drop {options}."
+        )
+    images = open_data(
+        data, file, settings, trained=True, data_dir=data_dir, download=download, observer=observer
+    )
+    network = file.load()
+    observer.message(f"{file.label} runs in {file.format.version()}.")
+    read = reader_of(network(example(network, file.input_size, 2)), len(images.classes))
+    return evaluated(network, images, read, settings, f"on {data}", observer, by_class=by_class)
+
+
 def _with_share(
     settings: TrainingSettings, network: str | Path, data: str, observer: Observer
 ) -> TrainingSettings:
-    """The settings with the share of test images that a saved network was trained with."""
+    """The settings with the share of a folder that was for the test when a saved network was trained.
+
+    Raises:
+        UsageError: If a share is given although the data have test images of their own.
+    """
+    if has_test_images(data):
+        if settings.validation is not None:
+            raise UsageError(
+                f"--validation {settings.validation:g}: {data} has test images of its own, and they are "
+                "what is evaluated. Drop --validation."
+            )
+        return settings
     if not is_folder(typed(network)) or not artefact.is_artefact(Path(network)):
         return settings
     training = artefact.read_config(Path(network)).training

@@ -6,13 +6,13 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from seclcompress.data import DEFAULT_ROOT, Data, align_classes, load_data
 from seclcompress.data.folders import Reading
 from seclcompress.errors import DataError, UsageError
 from seclcompress.observer import Observer
 from seclcompress.preprocessing import IMAGENET, Preprocessing
-from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.wording import listed, numbers
 
@@ -20,12 +20,36 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 _IMAGENET_CLASSES = 1000
 
 
+class Viewer(Protocol):
+    """What is asked of a network that sees images: a `Located`, or an exported file."""
+
+    @property
+    def label(self) -> str:
+        """What the person typed."""
+
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """(channels, *spatial)."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies; None for a network with a name."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How its images become inputs, if it is known."""
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of its classes, if they are known."""
+
+
 def open_data(
     name: str,
-    network: Located,
+    network: Viewer,
     settings: TrainingSettings,
     *,
-    teacher: Located | None = None,
+    teacher: Viewer | None = None,
     trained: bool,
     data_dir: Path | None,
     download: bool,
@@ -87,15 +111,15 @@ def open_data(
     return data
 
 
-def _classes(network: Located, teacher: Located | None) -> tuple[list[str] | None, str]:
+def _classes(network: Viewer, teacher: Viewer | None) -> tuple[list[str] | None, str]:
     """The classes that a network, or else its teacher, was trained on, and whose they are."""
     for located in (network, teacher):
-        if located is not None and located.config is not None and located.config.classes:
-            return located.config.classes, located.label
+        if located is not None and located.classes:
+            return located.classes, located.label
     return None, network.label
 
 
-def _check_published_order(network: Located | None, data: Data, by_order: bool) -> None:
+def _check_published_order(network: Viewer | None, data: Data, by_order: bool) -> None:
     """Refuses a folder of 1,000 classes for ImageNet's weights if its names are no WordNet ids.
 
     The weights know the classes in the order of their WordNet ids. Their names are no help: some occur

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seclcompress import artefact
+from seclcompress import artefact, extras
 from seclcompress.errors import ArtefactError, UsageError, WeightsError
 from seclcompress.files import MANIFEST, add_file, check_free, write_file
 from seclcompress.networks.weights import stored_values
@@ -68,7 +68,8 @@ def report(
         observer: Receives reports of what happens.
 
     Raises:
-        UsageError: If there is no folder, or the output is not called .html.
+        UsageError: If there is no folder, the output is not called .html, or matplotlib is not
+            installed.
         ArtefactError: If a folder cannot be read or is damaged, or the output is taken.
         SeclcompressError: If an evaluation or a timing goes wrong; the message says what.
     """
@@ -77,6 +78,7 @@ def report(
         raise UsageError("A report needs at least one folder.")
     if output.suffix.lower() not in _ENDINGS:
         raise UsageError(f"-o {output}: the page is a file that ends in .html.")
+    extras.need("report", "pictures", "matplotlib")
     check_free(output, overwrite, folder=False)
     facts = []
     for folder in map(Path, folders):

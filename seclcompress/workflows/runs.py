@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from seclcompress import artefact, interrupt
+from seclcompress import artefact, extras, interrupt
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.checkpoint import has_checkpoint
 from seclcompress.data import Data
-from seclcompress.errors import SeclcompressError, TrainingError
+from seclcompress.errors import SeclcompressError, UnsuitableSettingsError
 from seclcompress.files import remove_ours
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, Several
@@ -25,6 +25,7 @@ from seclcompress.report.training import curves_png
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.outputs import OutputReader
+from seclcompress.train.record import VALIDATION, best_of
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.train.view import View
 from seclcompress.workflows.frozen import tell_frozen
@@ -166,7 +167,7 @@ def carry_out(
     history, before = trainer.history, trainer.progress.before
     metrics = {**job.config.metrics, **_metrics(history, before)}
     if processes.first:
-        _save(job, trainer, output, metrics)
+        _save(job, trainer, output, metrics, observer.message)
         left = remove_ours(output.partial)
         if left:
             observer.message(
@@ -177,10 +178,12 @@ def carry_out(
 
 def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> str:
     together = settings.batch_size * settings.accumulate * processes.size
+    held = data.validation
+    validation = "" if held is None else f", {len(held):,} validation images"
     return (
         f"{settings.batch_size} images a batch × {settings.accumulate} accumulated × "
         f"{processes.size} processes = {together} images a step; {len(data.train):,} training "
-        f"images, {len(data.test):,} test images."
+        f"images, {len(data.test):,} test images{validation}."
     )
 
 
@@ -213,7 +216,7 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
             "--resume goes on."
         ) from None
     except torch.OutOfMemoryError as error:
-        raise TrainingError(
+        raise UnsuitableSettingsError(
             f"Out of memory on {trainer.processes.device} with {settings.batch_size} images a batch: "
             f"try a smaller --batch-size with a larger --accumulate, or --amp bf16. ({error})"
         ) from error
@@ -221,19 +224,26 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
 
 def _metrics(history: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
     last = history[-1]
-    best = max(history, key=lambda record: float(record["accuracy"]))
+    best = best_of(history)
     named = {f"{name}_accuracy": value for name, value in before.items()}
     return {
         **named,
         "accuracy": last["accuracy"],
         "test_loss": last["test_loss"],
+        **{name: last[name] for name in VALIDATION if name in last},
         "best_accuracy": best["accuracy"],
         "best_epoch": best["epoch"],
         "training_seconds": round(sum(record["seconds"] for record in history), 3),
     }
 
 
-def _save(job: Job, trainer: Trainer, output: Output, metrics: dict[str, float]) -> None:
+def _save(
+    job: Job,
+    trainer: Trainer,
+    output: Output,
+    metrics: dict[str, float],
+    tell: Callable[[str], object],
+) -> None:
     """Writes the output folder: the network, its configuration, and the files of the run."""
     network, data, partial = job.network, job.data, output.partial
     settings = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
@@ -253,6 +263,9 @@ def _save(job: Job, trainer: Trainer, output: Output, metrics: dict[str, float])
     )
     check_finite(network.state_dict(), "The trained network")
     files = {name: (partial / name).read_bytes() for name in (BEST, METRICS)}
-    files["curves.png"] = curves_png(trainer.history, trainer.progress.before)
+    if extras.missing("matplotlib"):  # it is no reason to lose a run
+        tell(f"No curves.png, which matplotlib draws: {extras.command('pictures')}.")
+    else:
+        files["curves.png"] = curves_png(trainer.history, trainer.progress.before)
     files.update({file.name: file.read_bytes() for file in sorted(partial.glob(f"{EVENTS}*"))})
     artefact.save(output.folder, network.cpu(), config, extra=files, overwrite=output.overwrite)

@@ -34,7 +34,7 @@ def choose_input_size(
         data: The name of the data set.
         given: The size that the person chose; None if they did not.
         weights: `--weights` as typed.
-        validation: The share of a folder's images that are for the test, if it has no others.
+        validation: The share of the training images that is held out.
         train: Whether the network is about to be trained.
         observer: Receives a line if the size was not chosen by the person and may surprise them.
 

@@ -6,16 +6,13 @@ import contextlib
 from pathlib import Path
 
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.data import Data
 from seclcompress.errors import UsageError
-from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
-from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.outputs import read_outputs
+from seclcompress.workflows.inputs import find_for_distilling, find_for_training
 from seclcompress.workflows.locating import tell_weights, typed
-from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.runs import (
     InterruptedRunError,
@@ -25,8 +22,7 @@ from seclcompress.workflows.runs import (
     carry_out,
     parameters_of_original,
 )
-from seclcompress.workflows.sizing import choose_input_size
-from seclcompress.workflows.teaching import locate_teacher, view_of, with_taps
+from seclcompress.workflows.teaching import view_of, with_taps
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -88,7 +84,7 @@ def train(
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
-        source, images = _source_and_data(
+        source, images = find_for_training(
             typed(network),
             data,
             settings,
@@ -130,65 +126,6 @@ def _claimed(output: Output, processes: Processes) -> contextlib.AbstractContext
     return output.claimed() if processes.first else contextlib.nullcontext()
 
 
-def _source_and_data(
-    network: str,
-    data: str,
-    settings: TrainingSettings,
-    *,
-    weights: str | None,
-    weights_key: str | None,
-    num_classes: int | None,
-    input_size: tuple[int, ...] | None,
-    data_dir: Path | None,
-    factory: str | None,
-    download: bool,
-    observer: Observer,
-) -> tuple[Located, Data]:
-    """Locates the network and opens the data.
-
-    If it is not given, the number of classes of a named network is that of the data.
-    """
-    named = is_name(network)
-    input_size = choose_input_size(
-        network,
-        data,
-        input_size,
-        weights=weights,
-        validation=settings.validation,
-        train=True,
-        observer=observer,
-    )
-    source = locate(
-        network,
-        weights=weights,
-        weights_key=weights_key,
-        num_classes=num_classes,
-        input_size=input_size,
-        factory_name=factory,
-        download=download,
-    )
-    check_image_classification(source.network, "train")
-    images = open_data(
-        data,
-        source,
-        settings,
-        trained=source.folder is not None or weights is not None,
-        data_dir=data_dir,
-        download=download,
-        observer=observer,
-    )
-    if named and num_classes is None:
-        source = locate(
-            network,
-            weights=weights,
-            weights_key=weights_key,
-            num_classes=len(images.classes),
-            input_size=source.input_size,
-            download=download,
-        )
-    return source, images
-
-
 def distill(
     student: str | Path,
     *,
@@ -214,8 +151,8 @@ def distill(
     """Trains a converted network from its original, by attention transfer and knowledge distillation.
 
     The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
-    best.safetensors; that epoch is chosen by the accuracy on the test images, which is therefore
-    optimistic.
+    best.safetensors; that epoch is chosen by the accuracy on the images that `validation` holds out, or
+    else on the test images, which is then optimistic.
 
     Args:
         student: A folder that `convert` wrote, or the name of a network, which is trained unconverted.
@@ -252,32 +189,17 @@ def distill(
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
-        input_size = choose_input_size(
+        found, guide, images = find_for_distilling(
             typed(student),
-            data,
-            input_size,
-            weights=None,
-            validation=settings.validation,
-            train=True,
-            observer=observer,
-        )
-        found = locate(typed(student), input_size=input_size, factory_name=factory)
-        guide = locate_teacher(
             typed(teacher),
-            found,
-            weights=teacher_weights,
-            weights_key=teacher_weights_key,
-            input_size=teacher_input_size,
-            factory=factory,
-            download=download,
-        )
-        images = open_data(
             data,
-            found,
             settings,
-            teacher=guide,
-            trained=guide.weights is not None or guide.folder is None,
+            teacher_weights=teacher_weights,
+            teacher_weights_key=teacher_weights_key,
+            input_size=input_size,
+            teacher_input_size=teacher_input_size,
             data_dir=data_dir,
+            factory=factory,
             download=download,
             observer=observer,
         )

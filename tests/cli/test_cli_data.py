@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +82,22 @@ def test_class_folders_alone(invoke: Invoke) -> None:
     found = invoke("evaluate", "out", "--data", "imagefolder:data")
     assert "(6 test images)" in found.stdout
     assert "the same images are the test" in flat(found.stderr)
-    digits = ("train", "wrn10_1", "--data", "digits", "-o", "no", "--validation", 0.2)
-    assert "digits has test images of its own" in flat(invoke(*digits, code=2).stderr)
-    assert "--validation" in invoke(*digits[:-1], 1.5, code=2).stderr
+    digits = ("train", "wrn10_1", "--data", "digits", "-o", "no", "--validation", 1.5)
+    assert "--validation" in invoke(*digits, code=2).stderr
+
+
+def test_validation_images_are_held_out(invoke: Invoke) -> None:
+    paint(Path("data"), RGB, parts={"train": 10, "val": 4})
+    words = train(invoke, "--validation", 0.2)
+    assert "24 training images, 12 test images, 6 validation images" in words
+    assert "6 of 30 training images are held out" in words
+    assert re.search(r"accuracy \d+\.\d\d % validation \d+\.\d\d %", words)
+    assert "chosen on the validation images" in words
+    found = invoke("evaluate", "out", "--data", "imagefolder:data")
+    assert "(12 test images)" in found.stdout
+    evaluated = ("evaluate", "out", "--data", "imagefolder:data", "--validation", 0.2)
+    words = flat(invoke(*evaluated, code=2).stderr)
+    assert "--validation 0.2: imagefolder:data has test images of its own" in words
 
 
 def test_what_is_not_read_is_said(invoke: Invoke) -> None:

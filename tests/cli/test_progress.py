@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 from rich.console import Console
 
@@ -36,6 +37,26 @@ def test_a_run_on_a_terminal_and_elsewhere() -> None:
         assert line in words
         assert words.endswith("after the last epoch there is no bar\n")
         assert ("images/s" in words) == terminal
+
+
+def test_several_runs_one_after_the_other() -> None:
+    """As in `tune`, whose table goes to standard output afterwards; the bars do not pile up."""
+    to, file = console(terminal=True)
+    before = sys.stdout
+    with TrainingProgress(to) as progress:
+        for number in range(3):
+            with progress.working("Opening …"):
+                pass
+            progress.decoding("digits", 0, 9)
+            progress.decoding("digits", 9, 9)
+            progress.start(2, 2, 0)
+            progress.step(1, 50, 1.25, 0.1)
+            progress.message(f"trial {number}")
+            progress.decoding("digits", 0, 9)  # in the middle of a run
+            progress.decoding("digits", 9, 9)
+    assert sys.stdout is before
+    assert "trial 2" in file.getvalue()
+    assert len(progress._bar.tasks) == 1
 
 
 def test_decoding() -> None:

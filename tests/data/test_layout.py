@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from seclcompress.data import load_data, usual_input_size
+from seclcompress.data import usual_input_size
 from seclcompress.data.layout import find_parts, fingerprint
-from seclcompress.errors import DataError, UsageError
+from seclcompress.errors import DataError
 
 
 def fill(folder: Path, *classes: str, count: int = 2, side: int = 9) -> None:
@@ -101,17 +101,18 @@ class TestValidation:
         with pytest.raises(DataError, match="class b of .* has one image"):
             find_parts(tmp_path, 0.5)
 
-    def test_folders_and_data_sets_that_have_test_images(self, tmp_path: Path) -> None:
-        fill(tmp_path / "train", "a")
-        fill(tmp_path / "val", "a")
-        with pytest.raises(
-            UsageError, match=r"--validation 0.2: .* has test images in val/ already"
-        ):
-            find_parts(tmp_path, 0.2)
-        with pytest.raises(
-            UsageError, match=r"--validation 0.2: digits has test images of its own"
-        ):
-            load_data("digits", (3, 32, 32), validation=0.2)
+    def test_of_the_training_images_where_there_are_test_images(self, tmp_path: Path) -> None:
+        fill(tmp_path / "train", "a", "b", count=20)
+        fill(tmp_path / "val", "a", "b", count=3)
+        whole, parts = find_parts(tmp_path), find_parts(tmp_path, 0.2)
+        assert (whole.validation, parts.test) == ([], whole.test)
+        assert [label for _, label in parts.validation] == [0] * 4 + [1] * 4
+        assert sorted(parts.train + parts.validation) == sorted(whole.train)
+        assert "8 of 40 training images are held out to choose the best epoch" in parts.notes[-1]
+        # Those that would be the test images if the folder had no others.
+        (tmp_path / "val").rename(tmp_path.with_name(f"{tmp_path.name}-val"))
+        assert find_parts(tmp_path, 0.2).test == parts.validation
+        assert fingerprint(tmp_path, whole) != fingerprint(tmp_path, parts)
 
 
 def test_a_fingerprint_is_of_names_and_parts(tmp_path: Path) -> None:

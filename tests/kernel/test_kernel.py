@@ -915,6 +915,8 @@ class TestSayingWhichKernelRuns:
         for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(root / name, tmp_path)
         sources = tmp_path / "seclcompress" / "kernel"
+        sources.mkdir(parents=True)
+        shutil.copy(root / "seclcompress" / "__init__.py", sources.parent)  # it has the version
         shutil.copytree(root / "seclcompress" / "kernel" / "csrc", sources / "csrc")
         environment = {**os.environ, "CC": "false", "CXX": "false"}
         done = subprocess.run(

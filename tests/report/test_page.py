@@ -90,6 +90,18 @@ def test_what_a_folder_has_is_on_the_page(facts: Facts) -> None:
     assert f"{size:,}" in shown
 
 
+def test_the_best_epoch_is_chosen_on_the_validation_images(facts: Facts) -> None:
+    held = [
+        epoch.model_copy(update={"validation_accuracy": 90.0 - epoch.epoch})
+        for epoch in facts.history
+    ]
+    first = f"{held[0].accuracy:.2f} %"
+    assert facts.history[0].accuracy < facts.history[1].accuracy
+    assert f"best epoch (1; chosen on the validation images) {first}" in words(
+        replace(facts, history=held)
+    )
+
+
 def test_what_is_missing_is_said_with_the_way_to_get_it(facts: Facts) -> None:
     shown = words(facts)
     assert "seclcompress report small --data digits -o report.html evaluates" in shown

@@ -49,6 +49,19 @@ def test_the_end_of_a_run() -> None:
     assert "after" in printed(training_table(HISTORY[:1], {}), 80)
 
 
+def test_the_best_epoch_is_chosen_on_the_validation_images() -> None:
+    held = [
+        {**record, "validation_loss": 1.0, "validation_accuracy": accuracy}
+        for record, accuracy in zip(HISTORY, (30.0, 60.0, 61.0), strict=True)
+    ]
+    words = printed(training_table(held, {}), 80)
+    lines = [line.split() for line in words.strip().splitlines()]
+    assert lines[1][:7] == "best epoch (3; chosen on the validation".split()
+    assert lines[1][-2:] == ["70.00", "%"]
+    assert lines[2] == "on the validation images 61.00 %".split()
+    assert curves_png(held, {}) != curves_png(HISTORY, {})
+
+
 def test_the_picture_is_a_picture_and_always_the_same() -> None:
     first = curves_png(HISTORY, {"teacher": 91.0, "before": 10.0})
     image = Image.open(io.BytesIO(first))

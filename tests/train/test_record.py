@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 from runs import (
     Stopping,
     digits,
     trainer,
 )
 
-from seclcompress.data import Data
+from seclcompress.data import Data, load_data
 from seclcompress.errors import ArtefactError
-from seclcompress.train import Stopped
+from seclcompress.train import BEST, Stopped, evaluate
+from seclcompress.train.record import best_of
 
 
 @pytest.fixture
@@ -39,3 +41,19 @@ def test_a_full_disk_is_an_error_of_ours(tmp_path: Path, data: Data, monkeypatch
     again = trainer(tmp_path, data)
     again.resume()
     again.run()
+
+
+def test_the_best_epoch_is_chosen_on_the_validation_images(tmp_path: Path) -> None:
+    data = load_data("digits", (3, 8, 8), train_images=200, validation=0.1)
+    run = trainer(tmp_path, data, epochs=6, lr=0.5)
+    history = run.run()
+    best = best_of(history)
+    # Otherwise the test could not tell which images decide; a seed may change that.
+    assert best is not max(history, key=lambda record: record["accuracy"])
+    assert best["validation_accuracy"] == max(r["validation_accuracy"] for r in history)
+    run.network.load_state_dict(safetensors.torch.load_file(tmp_path / BEST))
+    held = evaluate(run.network, data, images=data.validation)
+    assert (held.images, held.accuracy) == (142, best["validation_accuracy"])
+    assert held.loss == pytest.approx(best["validation_loss"], rel=1e-4)
+    tested = evaluate(run.network, data)
+    assert (tested.images, tested.accuracy) == (360, best["accuracy"])

@@ -12,7 +12,7 @@ import pytest
 from runs import Listening, Silent
 
 from seclcompress import artefact
-from seclcompress.errors import ArtefactError, DataError, UsageError
+from seclcompress.errors import ArtefactError, DataError, TrainingError, UsageError
 from seclcompress.networks import named_spec
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.resolve import locate
@@ -76,6 +76,26 @@ def test_the_result_is_data(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert observer.started == (2, 3, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_validation_images_are_held_out(tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"validation": 0.1})
+    with pytest.raises(InterruptedRunError):
+        run(tmp_path / "out", settings=settings, time_limit=0)
+    with pytest.raises(TrainingError, match="validation was 0.1, not None"):
+        run(tmp_path / "out", resume=True)
+    observer = Listening()
+    result = run(tmp_path / "out", observer, settings=settings, resume=True)
+    assert "150 training images, 360 test images, 142 validation images." in " ".join(
+        observer.words
+    )
+    last = result.history[-1]
+    best = max(result.history, key=lambda record: record["validation_accuracy"])
+    for name in ("validation_accuracy", "validation_loss", "accuracy"):
+        assert result.metrics[name] == last[name]
+    assert result.metrics["best_epoch"] == best["epoch"]
+    assert result.metrics["best_accuracy"] == best["accuracy"]
+    assert artefact.read_config(result.folder).training["validation"] == 0.1
 
 
 def test_distilled(tmp_path: Path, teacher: Path, student: Path) -> None:

@@ -10,14 +10,12 @@ import contextlib
 import io
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Marker colours by the name of the page's CSS variable.
 COLOURS = {
@@ -56,6 +54,8 @@ _POINTS = 72  # in an inch
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
     """Draws in the page's style while the block lasts; `svg` must be called within."""
+    from matplotlib import rc_context
+
     with rc_context(_STYLE):
         yield
 
@@ -67,6 +67,9 @@ def figure(width: float, height: float) -> tuple[Figure, Axes]:
         width: In points, which are CSS pixels on the page.
         height: Likewise.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     made = Figure(figsize=(width / _POINTS, height / _POINTS), layout="constrained")
     FigureCanvasSVG(made)
     axes = made.subplots()
@@ -85,6 +88,8 @@ def log_axis(axis: Any, low: float, high: float, *, whole: bool) -> None:
         high: The largest.
         whole: Whether to write numbers as 1K, 1M, 1G.
     """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     decades = math.log10(high / low) if high > low > 0 else 0
     subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.7 else tuple(range(1, 10))
     axis.set_major_locator(LogLocator(subs=subs, numticks=10))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
-
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING, Any, Literal
 
 from seclcompress.count import Row
 from seclcompress.report.page.drawing import COLOURS, figure, log_axis, styled, svg
 from seclcompress.report.page.facts import Facts
 from seclcompress.report.page.words import name, times
 from seclcompress.train import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Quantity = Literal["parameters", "mult_adds"]
 TITLES: dict[Quantity, str] = {"parameters": "parameters", "mult_adds": "Mult-Adds"}
@@ -181,6 +181,8 @@ def _dots(number: int) -> dict[str, Any]:
 
 
 def _finish(axes: Axes, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set(xlabel="epoch", ylabel=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     axes.figure.legend(loc="outside upper left", ncols=3, handlelength=1.8, columnspacing=1.2)

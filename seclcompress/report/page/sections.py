@@ -143,11 +143,13 @@ def run_rows(facts: Facts) -> list[tuple[str, str]]:
     """What there is to say of a training run, by title."""
     if not facts.history:
         return []
-    last, best = facts.history[-1], max(facts.history, key=lambda epoch: epoch.accuracy)
+    last, best = facts.history[-1], max(facts.history, key=lambda epoch: epoch.chosen_by)
     rows = [("after the last epoch", f"{last.accuracy:.2f} %")]
     if facts.teacher_accuracy is not None:
         rows.insert(0, ("teacher", f"{facts.teacher_accuracy:.2f} %"))
-    rows.append((f"best epoch ({best.epoch}; chosen on the test images)", f"{best.accuracy:.2f} %"))
+    part = "test" if best.validation_accuracy is None else "validation"
+    words = f"best epoch ({best.epoch}; chosen on the {part} images)"
+    rows.append((words, f"{best.accuracy:.2f} %"))
     seconds = sum(epoch.seconds for epoch in facts.history)
     return [*rows, (f"time for {len(facts.history)} epochs", duration(seconds))]
 

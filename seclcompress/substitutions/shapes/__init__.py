@@ -13,7 +13,7 @@ from seclcompress.substitutions.shapes.block import BlockConv
 from seclcompress.substitutions.shapes.chain import ChainConv, Step, chain_cost
 from seclcompress.substitutions.shapes.decomposed import Decomposed, ProductPointwise
 from seclcompress.substitutions.shapes.depthwise import FactoredDepthwise
-from seclcompress.substitutions.shapes.factored import Factored
+from seclcompress.substitutions.shapes.factored import Factored, Making
 from seclcompress.substitutions.shapes.full import FullConv, full_cost
 from seclcompress.substitutions.shapes.initial import white_gain
 from seclcompress.substitutions.shapes.pointwise import FactoredPointwise, Pointwise
@@ -27,6 +27,7 @@ __all__ = [
     "FactoredDepthwise",
     "FactoredPointwise",
     "FullConv",
+    "Making",
     "Pointwise",
     "ProductPointwise",
     "SplitConv",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from seclcompress.substitutions.fitting import fit_factors
+from seclcompress.substitutions.graph import GraphWriter
 from seclcompress.substitutions.shapes.precision import without_autocast
 
 
@@ -37,6 +38,27 @@ class Factored(nn.Module, ABC):
     @abstractmethod
     def make_weight(self) -> Tensor:
         """Makes the weight from the factors, differentiable, without the cache."""
+
+    def make_weight_in_graph(self) -> Tensor:
+        """Makes the weight, as `make_weight`, by operations that exported graphs can have.
+
+        A family whose `make_weight` runs transforms or its own operators overrides this. Tables are
+        computed here as well, because a table in a file would be larger than the weight.
+        """
+        return self.make_weight()
+
+    def write_weight(self, graph: GraphWriter) -> Any:  # noqa: ARG002
+        """Writes how the weight is made into a graph, of the shape of `make_weight`'s result.
+
+        It is for families whose `make_weight_in_graph` gives a larger or slower graph when it is traced.
+
+        Args:
+            graph: What nodes are added to.
+
+        Returns:
+            The weight's value in the graph; None, before anything is added, to leave it to tracing.
+        """
+        return None
 
     def weight(self) -> Tensor:
         """The weight for execution, from the cache where that is safe."""
@@ -108,6 +130,42 @@ class Factored(nn.Module, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None, "_product": None}
+
+
+class Making(nn.Module):
+    """A module without inputs that makes a weight from factors, for exported graphs.
+
+    Args:
+        factored: The module that holds the factors; it is shared, not copied.
+        shape: The weight's shape.
+        scale: Multiplies the weight's first dimension, shape (shape[0],); None for no scale.
+    """
+
+    scale: Tensor | None
+
+    def __init__(self, factored: Factored, shape: tuple[int, ...], scale: Tensor | None) -> None:
+        super().__init__()
+        self.factored, self.shape = factored, shape
+        factored.forget_weight()
+        self.register_buffer("scale", scale)
+
+    def write(self, graph: GraphWriter) -> Any:
+        """Writes the weight into a graph by the family's `write_weight`; None where it has none."""
+        weight = self.factored.write_weight(graph)
+        if weight is None:
+            return None
+        weight = graph.op("Reshape", weight, list(self.shape))
+        if self.scale is None:
+            return weight
+        ones = [-1, *[1] * (len(self.shape) - 1)]
+        return graph.op("Mul", weight, graph.op("Reshape", graph.given(self.scale), ones))
+
+    def forward(self) -> Tensor:
+        """Makes the weight."""
+        weight = self.factored.make_weight_in_graph().reshape(self.shape)
+        if self.scale is None:
+            return weight
+        return weight * self.scale.to(weight.dtype).reshape(-1, *[1] * (len(self.shape) - 1))
 
 
 def _equal(kept: list[Tensor], factors: list[nn.Parameter]) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from seclcompress.cost import LayerCost, convolution_mult_adds
 from seclcompress.substitutions.fitting import Fit
 from seclcompress.substitutions.shapes.convolve import convolve
-from seclcompress.substitutions.shapes.factored import Factored
+from seclcompress.substitutions.shapes.factored import Factored, Making
 from seclcompress.substitutions.shapes.precision import without_autocast
 from seclcompress.substitutions.site import Convolution, Site, convolution_of
 from seclcompress.substitutions.structured import StructuredConv
@@ -43,6 +43,11 @@ class FullConv(Factored, StructuredConv):
         with without_autocast(self.factors()[0]):
             dense = convolution_of(self.make_weight(), self.bias, self, self.groups)
         return dense.train(self.training)
+
+    def made_weights(self) -> dict[str, nn.Module]:
+        """How W is made."""
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        return {"weight": Making(self, shape, None)}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters that W is made from, as the group `factors`."""

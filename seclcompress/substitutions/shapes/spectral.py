@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +29,12 @@ from seclcompress.stack import (
     stack_parameters,
     vector_cost,
 )
+from seclcompress.substitutions.graph import GraphWriter
 from seclcompress.substitutions.shapes.permutation import Permutation, PermutationKind
 from seclcompress.substitutions.shapes.pointwise import FactoredPointwise
 from seclcompress.substitutions.shapes.precision import at_least_float32, without_autocast
+from seclcompress.substitutions.shapes.spectral_graph import write_stack
+from seclcompress.substitutions.shapes.spectral_real import run_fourier
 from seclcompress.substitutions.site import Convolution
 from seclcompress.transforms import (
     dct,
@@ -201,16 +205,37 @@ class SpectralPointwise(FactoredPointwise):
         The stack maps the unit vectors of its inputs to the columns, the transposed stack those of its
         outputs to the rows. The one with fewer vectors is run.
         """
+        return self._multiplied_out()
+
+    def make_weight_in_graph(self) -> Tensor:
+        """Multiplies the stack out by products with the transform's matrix, in real arithmetic."""
+        return self._multiplied_out(in_graph=True)
+
+    def write_weight(self, graph: GraphWriter) -> Any:
+        """Writes the stack of diagonals as products with small matrices, see `spectral_graph`."""
+        form = self.form
+        if form.fourier or form.block > 1 or form.extra_riffle:
+            return None
+        ends = self.in_channels, self.out_channels
+        last = form.order == "transposed"
+        inverse = form.inverse_riffle
+        return write_stack(graph, self.a, self.d, self.between, *ends, inverse=inverse, last=last)
+
+    def _multiplied_out(self, *, in_graph: bool = False) -> Tensor:
         with without_autocast(self.a):
             a, d = at_least_float32(self.a), at_least_float32(self.d)
-            if self.multiplies_in_pairs():
+            if not in_graph and self.multiplies_in_pairs():
                 return self._multiply_in_pairs(a, d).to(self.a.dtype)
             by_rows = self.out_channels < self.in_channels
             ends = (self.in_channels, self.out_channels)
             start, end = ends[::-1] if by_rows else ends
-            vectors = expand(torch.eye(start, dtype=a.dtype, device=a.device), self.length)
-            by_matrix = self.length < FFT_FROM_LENGTH
-            y = self._run(vectors, a, d, transposed=by_rows, by_matrix=by_matrix)
+            y = expand(torch.eye(start, dtype=a.dtype, device=a.device), self.length)
+            if in_graph and self.form.fourier:
+                permute = partial(self.between, inverse=by_rows)
+                y = run_fourier(y, a, d, self.form.block, permute, transposed=by_rows)
+            else:
+                by_matrix = in_graph or self.length < FFT_FROM_LENGTH
+                y = self._run(y, a, d, transposed=by_rows, by_matrix=by_matrix)
             found = fold(y, end)
             return (found if by_rows else found.mT.contiguous()).to(self.a.dtype)
 
@@ -279,7 +304,9 @@ class SpectralPointwise(FactoredPointwise):
         if block == 1:
             return y * factor
         parts = y.to(factor.dtype).unflatten(-1, (-1, block))
-        return torch.einsum("...gi,...gij->...gj", parts, factor).flatten(-2)
+        # ONNX lets no ellipsis stand for nothing beside one that stands for something.
+        blocks = "gij" if factor.dim() == 3 else "...gij"
+        return torch.einsum(f"...gi,{blocks}->...gj", parts, factor).flatten(-2)
 
     def _there(self, y: Tensor, other: bool, by_matrix: bool, *, back: bool = False) -> Tensor:
         """T, or its way back. `other` tells the Fourier transform from its inverse."""

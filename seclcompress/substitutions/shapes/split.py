@@ -23,7 +23,8 @@ from seclcompress.substitutions.shapes.depthwise import (
     new_depthwise,
     plain_depthwise,
 )
-from seclcompress.substitutions.shapes.pointwise import Pointwise
+from seclcompress.substitutions.shapes.factored import Making
+from seclcompress.substitutions.shapes.pointwise import FactoredPointwise, Pointwise
 from seclcompress.substitutions.shapes.precision import without_autocast
 from seclcompress.substitutions.site import Convolution, Site, convolution_of
 from seclcompress.substitutions.structured import StructuredConv
@@ -107,6 +108,18 @@ class SplitConv(StructuredConv):
             )
         whole = steps[0] if len(steps) == 1 else nn.Sequential(*steps)
         return whole.train(self.training)
+
+    def made_weights(self) -> dict[str, nn.Module]:
+        """How the filters and the pointwise matrix are made, as far as they are made from factors."""
+        made: dict[str, nn.Module] = {}
+        pointwise, filters = self.pointwise, self.depthwise
+        if isinstance(filters, FactoredDepthwise):
+            made["0.weight"] = Making(filters, (self.in_channels, 1, *self.kernel_size), None)
+        if isinstance(pointwise, FactoredPointwise):
+            shape = (self.out_channels, self.in_channels, *[1] * len(self.kernel_size))
+            name = "weight" if filters is None else "1.weight"
+            made[name] = Making(pointwise, shape, pointwise.output_scale)
+        return made
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The factors of both parts, as the group `factors`."""

@@ -56,6 +56,20 @@ class AffinePromises(ReplacementPromises):
         counted = trace_network(nn.Sequential(dense), tuple(x.shape[1:])).total_mult_adds
         assert counted == promised, "Mult-Adds of what to_dense makes"
 
+    def test_graphs_can_make_the_same_weights(self, options: dict[str, Any]) -> None:
+        """What exported files hold instead of weights makes the weights of `to_dense`."""
+        for kernel in self.kernels:
+            _, built = self.built(options, kernel=kernel)
+            built.eval()
+            built.scale_outputs(torch.randn(built.out_channels), torch.randn(built.out_channels))
+            dense = built.to_dense()
+            assert dense is not None
+            expected = dict(dense.named_parameters())
+            for name, making in built.made_weights().items():
+                made = making()
+                assert made.shape == expected[name].shape
+                assert torch.allclose(made, expected[name], atol=1e-5, rtol=1e-4), name
+
     def test_it_is_affine(self, options: dict[str, Any]) -> None:
         _, built = self.built(options, dtype=torch.float64)
         one, two = self.images(5, 5, dtype=torch.float64), self.images(5, 5, dtype=torch.float64)

@@ -1,0 +1,120 @@
+"""`seclcompress export`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seclcompress.cli import options as o
+from seclcompress.cli import training as t
+from seclcompress.cli.console import err_console
+from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.settings.training import EVALUATION
+
+
+class Weights(str, Enum):
+    """`--weights`."""
+
+    dense = "dense"
+    factors = "factors"
+
+
+class Dtype(str, Enum):
+    """`--dtype`."""
+
+    float32 = "float32"
+    float16 = "float16"
+    int8 = "int8"
+
+
+@with_settings(only=EVALUATION)
+def export(
+    given: dict[str, Any],
+    network: o.NetworkArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="onnx, torch (.pt2), openvino, executorch, litert, weights (safetensors).",
+        ),
+    ] = "onnx",
+    weights: Annotated[
+        Weights,
+        typer.Option(
+            "--weights",
+            help="Multiplied out, or as factors that the runtime multiplies out at load.",
+        ),
+    ] = Weights.dense,
+    dtype: Annotated[
+        Dtype, typer.Option("--dtype", help="How numbers are stored; dense int8 needs --data.")
+    ] = Dtype.float32,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="NAME", help="Compare on these images, too, and measure the accuracy."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            min=0,
+            help="The largest difference of an output that passes, of the largest output.  [default: "
+            "0.001, float16 0.05, int8 0.5]",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is there already.")
+    ] = False,
+    weights_file: Annotated[
+        str | None,
+        typer.Option(
+            "--weights-file",
+            metavar="FILE|NAME",
+            help="The network's weights: a file, or torchvision's name (IMAGENET1K_V2, DEFAULT).",
+        ),
+    ] = None,
+    weights_key: Annotated[
+        str | None,
+        typer.Option("--weights-key", metavar="KEY", help="Where in that file they stand."),
+    ] = None,
+    num_classes: o.NumClassesOption = None,
+    input_size: o.InputSizeOption = None,
+    data_dir: t.DataDirOption = None,
+    factory: o.FactoryOption = None,
+    download: o.DownloadOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+) -> None:
+    """Write a network to a file for another runtime; the file is run and compared first."""
+    size = o.parse_input_size(input_size)
+    settings = make_settings(None, given)
+    from seclcompress.cli.progress import DrawingImages
+    from seclcompress.report.export import export_json, export_lines
+    from seclcompress.workflows.exporting import export as run
+
+    found = run(
+        network,
+        output,
+        format=format,
+        weights=weights.value,
+        dtype=dtype.value,
+        data=data,
+        settings=settings,
+        data_dir=data_dir,
+        weights_file=weights_file,
+        weights_key=weights_key,
+        num_classes=num_classes,
+        input_size=size,
+        factory=factory,
+        download=download,
+        tolerance=tolerance,
+        overwrite=overwrite,
+        observer=DrawingImages(err_console),
+    )
+    typer.echo(export_json(found) if json else export_lines(found))

@@ -1,0 +1,1 @@
+"""The formats, one file each; what they need is imported where it is used."""

@@ -1,0 +1,45 @@
+"""An exported file in a few lines for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from seclcompress.export.result import Exported
+
+
+def export_lines(found: Exported) -> str:
+    """What was written, how large it is, how fast and how accurate."""
+    content, verified = found.content, found.verified
+    names = " and ".join(f"{found.path.with_name(name)}" for name in found.files)
+    each = found.bytes / max(1, found.parameters)
+    lines = [
+        f"Wrote {names}: {found.bytes:,} bytes for {found.parameters:,} parameters, {each:.2f} a "
+        f"parameter ({content.weights}, {content.dtype}).",
+        f"In {verified.runtime}: loads in {verified.load_seconds:.2f} s, "
+        f"{1000 * verified.image_seconds:.1f} ms an image.",
+    ]
+    if found.before is not None and found.after is not None:
+        lines.append(
+            f"top-1 before {found.before.accuracy:.2f} %, after {found.after.accuracy:.2f} % "
+            f"({found.after.images:,} test images)"
+        )
+    return "\n".join(lines)
+
+
+def export_json(found: Exported) -> str:
+    """Every figure as JSON."""
+    return json.dumps(
+        {
+            "file": str(found.path),
+            "format": found.format,
+            "files": dict(found.files),
+            "bytes": found.bytes,
+            "parameters": found.parameters,
+            "content": found.content.model_dump(mode="json"),
+            "verified": asdict(found.verified),
+            "before": None if found.before is None else asdict(found.before),
+            "after": None if found.after is None else asdict(found.after),
+            "notes": list(found.notes),
+        }
+    )

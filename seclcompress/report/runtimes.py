@@ -1,0 +1,61 @@
+"""Timings of a network in several runtimes: a table for people, and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from seclcompress.export.race import Runtimes
+from seclcompress.plan import Plan
+from seclcompress.report.tables import column_titles, figures_table
+
+
+def runtimes_table(
+    heading: str, machine: str, found: Runtimes, plan: Plan, width: int
+) -> RenderableType:
+    """Makes a table of milliseconds a batch in every runtime, and how many times faster that is.
+
+    Args:
+        heading: Network, batch size and input size.
+        machine: Processor, threads, versions.
+        found: The timings.
+        plan: The plan, which names the families.
+        width: The width of the terminal in characters.
+    """
+    named = column_titles(plan.families)
+    family = named.get("dense", f"{named['auto']} dense")
+    titles = {"original": "original", "separable": named["separable"], "dense": family}
+    titles |= {"auto": named["auto"] if "dense" in named else f"{named['auto']} chosen"}
+    there = {column for row in found.timings.values() for column in row}
+    titles = {column: title for column, title in titles.items() if column in there}
+    figures: dict[str, dict[str, str]] = {}
+    for runtime, row in found.timings.items():
+        original = row["original"].median
+        figures[f"{runtime}, ms"] = {
+            c: f"{1e3 * row[c].median:.2f}" if c in row else "–" for c in titles
+        }
+        figures[f"  times faster ({runtime})"] = {
+            c: f"{original / row[c].median:.2f}" if c in row else "–" for c in titles
+        }
+    versions = ", ".join(found.versions.values())
+    table = figures_table(figures, titles, width)
+    return Group(
+        Text(heading, style="bold"), Text(machine, style="dim"), Text(versions, style="dim"), table
+    )
+
+
+def runtimes_json(heading: str, machine: str, found: Runtimes) -> str:
+    """Every figure as JSON, in seconds."""
+    content = {
+        "network": heading,
+        "machine": machine,
+        "versions": dict(found.versions),
+        "runtimes": {
+            runtime: {column: asdict(timing) for column, timing in row.items()}
+            for runtime, row in found.timings.items()
+        },
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -1,0 +1,128 @@
+"""Exported files as networks that can be evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seclcompress import export as formats
+from seclcompress.data import Data
+from seclcompress.errors import ArtefactError
+from seclcompress.export.content import Content
+from seclcompress.export.contract import Format, Runner
+from seclcompress.export.verify import run_in_batches
+from seclcompress.observer import Observer
+from seclcompress.preprocessing import Preprocessing
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.train import Evaluation
+from seclcompress.train import evaluate as run_evaluation
+from seclcompress.train.outputs import OutputReader
+
+
+class RunsFile(nn.Module):
+    """A file in its runtime, in the place of a network.
+
+    Args:
+        runner: What runs it.
+        batch: The number of images that it takes; None for any.
+    """
+
+    def __init__(self, runner: Runner, batch: int | None) -> None:
+        super().__init__()
+        self._runner, self._batch = runner, batch
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Runs the file on images of shape (batch, channels, *spatial)."""
+        outputs = run_in_batches(self._runner, images.float().cpu().numpy(), self._batch)
+        tensors = tuple(torch.from_numpy(output) for output in outputs)
+        return tensors[0] if len(tensors) == 1 else tensors
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """An exported file that a person names in the place of a network.
+
+    Attributes:
+        label: What the person typed.
+        path: The file.
+        format: Its format.
+        content: What it says of itself.
+    """
+
+    label: str
+    path: Path
+    format: Format
+    content: Content
+
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """(channels, *spatial)."""
+        return self.content.input_size
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.path.parent
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How its images become inputs, if it is known."""
+        return self.content.preprocessing
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of its classes, if they are known."""
+        return self.content.classes
+
+    def load(self, threads: int | None = None) -> RunsFile:
+        """Loads it into its runtime.
+
+        Args:
+            threads: The threads that it may use; by default as many as torch.
+        """
+        threads = threads or torch.get_num_threads()
+        return RunsFile(self.format.load(self.path, threads=threads), self.content.batch)
+
+
+def find_file(typed: object) -> ExportedFile | None:
+    """An exported file, if that is what a person names; None for a folder or a network's name.
+
+    Raises:
+        ArtefactError: If it ends like an exported file and is not there, or is damaged.
+        UsageError: If the packages that read it are missing.
+    """
+    if not isinstance(typed, str | Path):
+        return None
+    path, format = Path(typed), formats.of_file(typed)
+    if format is None or path.is_dir():
+        return None
+    if not path.is_file():
+        raise ArtefactError(f"There is no file {typed}.")
+    format.check()
+    return ExportedFile(str(typed), path, format, format.content(path))
+
+
+def evaluated(
+    network: nn.Module,
+    data: Data,
+    read: OutputReader,
+    settings: TrainingSettings,
+    whose: str,
+    observer: Observer,
+    *,
+    by_class: bool = False,
+) -> Evaluation:
+    """Accuracy and loss on a data set's test images, in torch or in a file's runtime, on the CPU."""
+    with observer.counting(f"Evaluating {whose}", len(data.test)) as on_batch:
+        return run_evaluation(
+            network,
+            data,
+            read=read,
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            by_class=by_class,
+            on_batch=on_batch,
+        )

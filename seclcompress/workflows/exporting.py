@@ -1,0 +1,279 @@
+"""Exports a network to a file for another runtime, and checks the file before it is there."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seclcompress import export as formats
+from seclcompress.data import Data, Images, Presentation
+from seclcompress.errors import UsageError
+from seclcompress.export.content import Content, Written
+from seclcompress.export.contract import Dtype, Format, Job, Weights
+from seclcompress.export.plain import example
+from seclcompress.export.prepare import prepare
+from seclcompress.export.result import Exported
+from seclcompress.export.verify import TOLERANCE, Verified, verified_words, verify
+from seclcompress.files import check_free, write_file
+from seclcompress.networks import check_image_classification
+from seclcompress.networks.tasks import Task, task_of
+from seclcompress.observer import Observer
+from seclcompress.resolve import Located
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.train import Evaluation
+from seclcompress.train.outputs import read_outputs
+from seclcompress.workflows.exported import RunsFile, evaluated
+from seclcompress.workflows.locating import Network, find, tell_weights, typed
+from seclcompress.workflows.opening import open_data
+from seclcompress.workflows.sizing import choose_input_size
+
+__all__ = ["Exported", "export"]
+
+_RANDOM = 8  # images
+_REAL = 64
+_CALIBRATION = 128
+_BATCH = 8
+
+
+def export(
+    network: Network,
+    output: str | Path,
+    *,
+    format: str = "onnx",
+    weights: Weights = "dense",
+    dtype: Dtype = "float32",
+    data: str | None = None,
+    settings: TrainingSettings | None = None,
+    data_dir: Path | None = None,
+    weights_file: str | None = None,
+    weights_key: str | None = None,
+    num_classes: int | None = None,
+    input_size: tuple[int, ...] | None = None,
+    factory: str | None = None,
+    download: bool = False,
+    tolerance: float | None = None,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Exported:
+    """Writes a network to a file for another runtime. The file is run and compared before it is there.
+
+    Args:
+        network: A network as on the command line, a saved folder, or a located network.
+        output: The file to write. The format's ending is added to a name without one.
+        format: One of `export.names()`.
+        weights: `dense` writes weights multiplied out. With `factors` the file holds the factors, and
+            the runtime multiplies them out when it loads the file.
+        dtype: `float32`; `float16`, in which the network computes; `int8`, in which dense layers compute
+            (their ranges come from training images of `data`), or as which factors are stored.
+        data: A data set, one of `data.NAMES`. Its images are used beside random ones, and accuracies
+            are measured before and after.
+        settings: Of the training settings, those in `settings.training.EVALUATION` are used.
+        data_dir: The folder of torchvision's data sets.
+        weights_file: The network's weights: a file, or torchvision's name of published weights.
+        weights_key: Where in the file they stand.
+        num_classes: The number of outputs of the classifier.
+        input_size: (channels, *spatial); by default the folder's, or the network's usual size.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
+        download: Whether published weights or data may be downloaded.
+        tolerance: The largest difference of an output, relative to the largest output, that passes; by
+            default `export.verify.TOLERANCE` of the dtype.
+        overwrite: Whether an existing file may be replaced.
+        observer: Receives a report of each stage.
+
+    Raises:
+        UsageError: If the format does not have what is asked of it, or a package is missing.
+        ExportError: If the network cannot be exported, or the file computes something else. There is no
+            file then.
+        SeclcompressError: If anything else goes wrong; the message says what.
+    """
+    observer, settings = observer or Observer(), settings or TrainingSettings()
+    chosen = formats.get(format)
+    chosen.check(weights, dtype)
+    if chosen.needs_images(weights, dtype) and data is None:
+        raise UsageError(
+            f"--dtype {dtype} with --weights {weights} takes the ranges of activations from images: "
+            "name some with --data. (--weights factors stores int8 weights without any.)"
+        )
+    path = _named(Path(output), chosen)
+    check_free(path, overwrite, folder=False)
+    if data is not None and not isinstance(network, Located):
+        input_size = choose_input_size(
+            typed(network),
+            data,
+            input_size,
+            weights=weights_file,
+            validation=settings.validation,
+            train=False,
+            observer=observer,
+        )
+    located = find(
+        network,
+        weights=weights_file,
+        weights_key=weights_key,
+        num_classes=num_classes,
+        input_size=input_size,
+        factory=factory,
+        download=download,
+    )
+    original, loaded = located.load()
+    tell_weights(loaded, observer)
+    _check_task(original, located)
+    images = None
+    if data is not None:
+        check_image_classification(located.network, "export --data")
+        images = open_data(
+            data,
+            located,
+            settings,
+            trained=True,
+            data_dir=data_dir,
+            download=download,
+            observer=observer,
+        )
+    job = _job(original, located, images, chosen, weights, dtype, observer)
+    written = _written(chosen, job, observer)
+    found, before, after = _checked(
+        path, chosen, job, written, original, located.label, images, settings, tolerance, observer
+    )
+    for ending, content in reversed(
+        list(written.files.items())
+    ):  # the one that is named comes last
+        write_file(path.with_suffix(ending), content)
+    return Exported(
+        path,
+        chosen.name,
+        {path.with_suffix(ending).name: len(content) for ending, content in written.files.items()},
+        job.content.parameters,
+        written.content,
+        found,
+        before,
+        after,
+        written.notes,
+    )
+
+
+def _named(path: Path, chosen: Format) -> Path:
+    """The path with the format's ending.
+
+    Raises:
+        UsageError: If it has that of another format.
+    """
+    other = formats.of_file(path)
+    if other is not None and other is not chosen:
+        raise UsageError(
+            f"{path} ends as files of --format {other.name} do, not {chosen.name} ({chosen.suffix})."
+        )
+    return path if other is chosen else path.with_name(path.name + chosen.suffix)
+
+
+def _check_task(network: nn.Module, located: Located) -> None:
+    if type(task_of(network)) is not Task:
+        raise UsageError(
+            f"{located.label} is a network for {task_of(network).name}; export takes networks of one "
+            "tensor of images."
+        )
+
+
+def _job(
+    original: nn.Module,
+    located: Located,
+    images: Data | None,
+    chosen: Format,
+    weights: Weights,
+    dtype: Dtype,
+    observer: Observer,
+) -> Job:
+    """Prepares the network, and says what is known of it."""
+    size = located.input_size
+    with observer.working("Multiplying out, and folding batch norm …"):
+        prepared = prepare(original, size, factors=weights == "factors", fold=chosen.folds)
+    config = located.config
+    known = located.preprocessing or (None if images is None else images.preprocessing)
+    classes = None if config is None else config.classes
+    content = Content(
+        network=located.label,
+        input_size=size,
+        parameters=sum(parameter.numel() for parameter in original.parameters()),
+        weights=weights,
+        dtype=dtype,
+        classes=classes or (None if images is None else images.classes),
+        preprocessing=known,
+    )
+    left = sum(parameter.numel() for parameter in prepared.network.parameters())
+    made = len(prepared.makings)
+    observer.message(
+        f"Prepared: {content.parameters:,} parameters, {left:,} in plain layers"
+        + (f", of which {made} weights are made from factors." if made else ".")
+    )
+    shown = None
+    if images is not None and chosen.needs_images(weights, dtype):
+        shown = _some(images, images.train, _CALIBRATION)
+    return Job(prepared, content, calibration=shown)
+
+
+def _written(chosen: Format, job: Job, observer: Observer) -> Written:
+    began = time.perf_counter()
+    with observer.working("Exporting …") as tell:
+        written = chosen.write(replace(job, tell=tell))
+    for words in written.notes:
+        observer.message(words)
+    size = sum(map(len, written.files.values()))
+    observer.message(
+        f"Made {size:,} bytes of {chosen.name} in {time.perf_counter() - began:.1f} s."
+    )
+    return written
+
+
+def _checked(
+    path: Path,
+    chosen: Format,
+    job: Job,
+    written: Written,
+    original: nn.Module,
+    label: str,
+    images: Data | None,
+    settings: TrainingSettings,
+    tolerance: float | None,
+    observer: Observer,
+) -> tuple[Verified, Evaluation | None, Evaluation | None]:
+    """Runs the file in a temporary place; returns what was found, and accuracies before and after."""
+    content = written.content
+    job = replace(job, content=content)
+    shown = [] if images is None else _some(images, images.test, _REAL)
+    if not chosen.needs_images(content.weights, content.dtype):  # noise is outside of such ranges
+        shown += example(original, content.input_size, _RANDOM).split(_BATCH)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / path.name
+        for ending, bytes_ in written.files.items():
+            trial.with_suffix(ending).write_bytes(bytes_)
+        with observer.working(f"Running the file in {chosen.version()} …"):
+            found = verify(
+                trial,
+                chosen,
+                job,
+                original,
+                shown,
+                tolerance=TOLERANCE[content.dtype] if tolerance is None else tolerance,
+            )
+        for words in verified_words(found, content):
+            observer.message(words)
+        if images is None:
+            return found, None, None
+        read = read_outputs(original, images, label, observer)
+        runs = RunsFile(chosen.runner(trial, job, threads=torch.get_num_threads()), content.batch)
+        before = evaluated(original, images, read, settings, "the network", observer)
+        after = evaluated(runs, images, read, settings, "the file", observer)
+        return found, before, after
+
+
+def _some(data: Data, images: Images, number: int) -> list[Tensor]:
+    """Some images, spread over all of them, in batches as a network sees them."""
+    count = min(number, len(images))
+    order = torch.linspace(0, len(images) - 1, count).long().split(_BATCH)
+    shown = Presentation(data.input_size, data.preprocessing)
+    return [batch.images for batch in images.read(order, shown)]

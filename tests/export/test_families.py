@@ -1,0 +1,23 @@
+"""Every registered family: a student of it becomes a file of its factors that computes the same."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import onnx
+import pytest
+
+from seclcompress import substitutions, workflows
+from seclcompress.plan import PlanOptions
+
+
+@pytest.mark.parametrize("family", substitutions.names())
+def test_a_student_of_it(family: str, tmp_path: Path) -> None:
+    options = PlanOptions(substitution=family, only=("group3",))
+    folder = tmp_path / "student"
+    workflows.convert("wrn10_2", folder, options=options, num_classes=10)
+    found = workflows.export(folder, tmp_path / "it", weights="factors")
+    assert found.notes == (), "nothing had to be multiplied out"
+    numbers = sum(math.prod(v.dims) for v in onnx.load(found.path).graph.initializer)
+    assert numbers < 1.05 * found.parameters
