@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fits import METHODS
 from pieces import Cells
@@ -55,8 +56,12 @@ Results = dict[tuple[int, str], dict[str, list[Point]]]
 def collect(cells: Cells) -> Results:
     """The points of all curves, sorted by parameters."""
     points: dict[tuple[int, str, str, str], Point] = {}
+    longest: dict[tuple[str, ...], int] = {}
+    for cell, _ in cells.finished:
+        longest[_fit(cell)] = max(cell["steps"], longest.get(_fit(cell), 0))
     for cell, found in cells.finished:
-        if "error" not in found:
+        # A fit that was made again with more steps counts once.
+        if "error" not in found or cell["steps"] < longest[_fit(cell)]:
             continue
         key = (cell["size"], cell["kind"], cell["curve"], json.dumps(cell["options"]))
         point = points.setdefault(key, Point(found["parameters"]))
@@ -69,6 +74,11 @@ def collect(cells: Cells) -> Results:
         for there in curves.values():
             there.sort(key=lambda point: point.parameters)
     return results
+
+
+def _fit(cell: dict[str, Any]) -> tuple[str, ...]:
+    """What tells a fit from others, but for its number of steps."""
+    return tuple(json.dumps(value) for name, value in sorted(cell.items()) if name != "steps")
 
 
 def report(cells: Cells, picture: Path | None) -> None:

@@ -31,6 +31,8 @@ from seclcompress.trace import ModuleCall, Trace, trace_network, whole_copy
 
 #: The column of the network as planned; the log has one figure for it, whichever way a layer runs.
 _PLANNED = "auto"
+#: The families that the log counts by the formula of fast transforms; others count as they run.
+_BY_THE_FORMULA = ("acdc", "afdf")
 _WITH_WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -51,7 +53,7 @@ def by_the_log(network: nn.Module, trace: Trace, plan: Plan, counted: Count) -> 
     replaced = {layer.name for layer in plan.rewritten}
     after: dict[str, int] = _by_module(rewritten, again, replaced)
     for layer in plan.rewritten:
-        if len(layer.cost.mult_adds) > 1:
+        if layer.substitution in _BY_THE_FORMULA and len(layer.cost.mult_adds) > 1:
             after = {**after, **_fast_map(layer, rewritten, again)}
     names = {row.name for row in counted.rows}
     figures = {

@@ -22,7 +22,11 @@ from torch import Tensor, nn
 from seclcompress.cost import EXECUTIONS, LayerCost
 from seclcompress.substitutions.contract import Substitution
 from seclcompress.substitutions.shapes import FactoredPointwise, SplitConv, split_cost
-from seclcompress.substitutions.shapes.butterflies import apply_factors, factorise
+from seclcompress.substitutions.shapes.butterflies import (
+    apply_factors,
+    apply_transposed_factors,
+    factorise,
+)
 from seclcompress.substitutions.shapes.initial import balanced, random_orthogonal, whitened
 from seclcompress.substitutions.shapes.precision import (
     at_least_float32,
@@ -103,7 +107,8 @@ class ButterflyPointwise(FactoredPointwise):
     def quickest_in_training(self, positions: int) -> str:
         """The execution that makes a training step cheaper; `dense` makes W from all unit vectors."""
         vector = self.size.parameters
-        matrix = self.in_channels * vector + positions * self.in_channels * self.out_channels
+        narrower = min(self.in_channels, self.out_channels)
+        matrix = narrower * vector + positions * self.in_channels * self.out_channels
         return "fast" if positions * vector < matrix else "dense"
 
     def fit_weight(self, target: Tensor) -> float:
@@ -152,15 +157,21 @@ class ButterflyPointwise(FactoredPointwise):
 def multiplied_out(factors: Sequence[Tensor], in_channels: int, out_channels: int) -> Tensor:
     """The matrix of `fold`, the factors and `expand`, shape (out_channels, in_channels).
 
+    The factors run on the unit vectors of the inputs, or their transposes on those of the outputs, if
+    these are fewer.
+
     Args:
         factors: See `shapes.butterflies`.
         in_channels: At most N.
         out_channels: At most N.
     """
     example = factors[0]
-    unit = torch.eye(in_channels, dtype=example.dtype, device=example.device)
-    y = apply_factors(expand(unit, example.shape[0]), factors)
-    return fold(y, out_channels).mT.contiguous()
+    narrower = min(in_channels, out_channels)
+    unit = torch.eye(narrower, dtype=example.dtype, device=example.device)
+    vectors = expand(unit, example.shape[0])
+    if out_channels < in_channels:
+        return fold(apply_transposed_factors(vectors, factors), in_channels).contiguous()
+    return fold(apply_factors(vectors, factors), out_channels).mT.contiguous()
 
 
 class ButterflySubstitution(Substitution):
@@ -185,6 +196,8 @@ class ButterflySubstitution(Substitution):
         numbers = size.parameters
         note = f"N is {size.length:,}, 2^{size.factors} blocks of {size.block:,}"
         dense = conv.in_channels * conv.out_channels
+        if not config.block and numbers > budget(config.ratio, dense):
+            note += f", the fewest numbers there are: {numbers / dense:.2g} of the dense map's"
         return split_cost(site, numbers, {"dense": dense, "fast": numbers}, note=note)
 
     def _build(self, site: Site, config: ButterflyConfig) -> SplitConv:

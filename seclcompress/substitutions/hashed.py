@@ -31,6 +31,7 @@ from seclcompress.substitutions.shapes import (
 )
 from seclcompress.substitutions.shapes.hashing import signed_places
 from seclcompress.substitutions.shapes.initial import white_factors
+from seclcompress.substitutions.shapes.precision import at_least_float32
 from seclcompress.substitutions.site import Convolution, Site
 from seclcompress.substitutions.sized import On, SizedConfig, largest_size, on_kernel
 from seclcompress.substitutions.structured import StructuredConv
@@ -74,8 +75,11 @@ class HashedTable(nn.Module):
 
     def forward(self) -> Tensor:
         """The weight, shape (rows, columns)."""
-        both = torch.cat([self.values, -self.values])
-        return both.index_select(0, self.places()).reshape(self.rows, self.columns)
+        # In 16 bits the gradient of an entry, a sum over all its places, would stop growing early.
+        values = at_least_float32(self.values)
+        both = torch.cat([values, -values])
+        weight = both.index_select(0, self.places()).reshape(self.rows, self.columns)
+        return weight.to(self.values.dtype)
 
     def places(self) -> Tensor:
         """See `signed_places`; shape (rows · columns,)."""

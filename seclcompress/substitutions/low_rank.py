@@ -26,7 +26,7 @@ from seclcompress.substitutions.shapes import (
 )
 from seclcompress.substitutions.shapes.chain import initial_chain
 from seclcompress.substitutions.shapes.decomposed import multiplied
-from seclcompress.substitutions.shapes.initial import white_factors
+from seclcompress.substitutions.shapes.initial import white_factors, zero_below
 from seclcompress.substitutions.site import Convolution, Site
 from seclcompress.substitutions.sized import PlacedConfig, chosen_rank, on_kernel, refuse_groups
 from seclcompress.substitutions.structured import StructuredConv
@@ -70,7 +70,9 @@ def thin_factors(matrix: Tensor, rank: int) -> list[Tensor]:
     """
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     root = values[:rank].sqrt()
-    return [root[:, None] * right[:rank], left[:, :rank] * root]
+    # A component that is zero on both sides would never get a gradient: one side keeps its direction.
+    first = torch.where(values[:rank] > zero_below(values), root, root.mean())
+    return [first[:, None] * right[:rank], left[:, :rank] * root]
 
 
 class LowRankSubstitution(Substitution):

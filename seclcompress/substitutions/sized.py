@@ -26,7 +26,7 @@ class SizedConfig(SubstitutionConfig):
 
     Attributes:
         ratio: Parameters of the structured map, at most, divided by those of the dense one that it
-            replaces; biases are not counted.
+            replaces; biases are not counted. A map whose smallest size has more gets that size.
     """
 
     ratio: float = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -156,3 +157,35 @@ def test_a_fit_says_of_what_it_is() -> None:
     assert full.build(conv, full.config({})).fit(conv).of == "the weights"
     words = both.build(conv, both.config({})).fit(conv).of
     assert words == "the depthwise and the pointwise weights, whichever fits worse,"
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("low_rank", {"rank": 8}),
+        ("low_rank", {"rank": 8, "on": "kernel"}),
+        ("kronecker", {"terms": 8}),
+        ("tucker", {"rank": 8}),
+        ("tensor_train", {"rank": 8}),
+        ("monarch", {}),
+        ("shuffle", {"groups": 4}),
+        ("cp", {}),
+    ],
+    ids=str,
+)
+def test_a_start_from_pruned_weights_leaves_nothing_that_cannot_be_trained(
+    family: str, options: dict[str, Any]
+) -> None:
+    """A component that is zero on all its sides gets no gradient, now and for ever."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 16, 3)
+    with torch.no_grad():
+        conv.weight[:12] = 0
+    chosen = substitutions.get(family)
+    built = chosen.build(conv, chosen.config(options))
+    built.fit(conv)
+    built.train()(torch.randn(2, 16, 5, 5)).square().sum().backward()
+    factors = built.parameter_groups()["factors"]
+    assert not any(bool(((p.grad == 0) & (p == 0)).any()) for p in factors)
+    moving = [float((p.grad != 0).float().mean()) for p in factors]
+    assert max(moving) == 1, "every component is moved by one of its sides at least"

@@ -172,6 +172,31 @@ def test_options() -> None:
             HASHED.config(options)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_many_places_of_an_entry_add_up_in_full_precision(dtype: torch.dtype) -> None:
+    """In bfloat16 a sum of ones stops at 256, and an entry has a thousand places here."""
+    linear = nn.Linear(256, 256, dtype=dtype)
+    built = HASHED.build(linear, HASHED.config({"ratio": 0.001}))
+    table = built.convolution.pointwise
+    weight = table.make_weight()
+    (values,) = table.factors()
+    signs = torch.sign(weight.detach().float() * _at_its_place(table, values))
+    (weight.float() * signs).sum().backward()
+    places = 256 * 256 / values.numel()
+    assert values.grad is not None
+    assert float((values.grad.float() / places - 1).abs().max()) < 0.02
+
+
+def _at_its_place(table: Any, values: torch.Tensor) -> torch.Tensor:
+    """The sign of the entry that each weight was made from."""
+    with torch.no_grad():
+        kept = values.clone()
+        values.fill_(1)
+        signs = table.make_weight().float()
+        values.copy_(kept)
+        return signs * table.make_weight().float()
+
+
 # What `signed_places` gave when the family was first released.
 GOLDEN = (
     [9, 1, 11, 7, 4, 9, 6, 8, 2, 4, 1, 0, 2, 6, 5],

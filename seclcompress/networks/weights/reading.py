@@ -90,7 +90,8 @@ def read_safetensors(path: Path, *, limit: int | None = None) -> dict[str, Tenso
 
 
 #: How safetensors abbreviates torch's dtypes, where that is not plain.
-_KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint"}
+_KINDS = {"BF": "bfloat", "F": "float", "I": "int", "U": "uint", "C": "complex"}
+_NAMES = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"}
 
 
 def stored_values(path: Path) -> dict[str, int]:
@@ -119,6 +120,8 @@ def stored_values(path: Path) -> dict[str, int]:
 
 
 def _torch_name(dtype: str) -> str:
+    if dtype in _NAMES:
+        return _NAMES[dtype]
     letters = dtype.rstrip("0123456789")
     return _KINDS[letters] + dtype[len(letters) :] if letters in _KINDS else dtype.lower()
 

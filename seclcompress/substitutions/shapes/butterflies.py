@@ -27,13 +27,22 @@ def apply_factors(y: Tensor, factors: Sequence[Tensor]) -> Tensor:
     Returns:
         Shape (..., N), in the dtype of y.
     """
-    for level, factor in enumerate(factors):
+    return _apply(y, list(enumerate(factors)), "...gi,goi->...go")
+
+
+def apply_transposed_factors(y: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    """Applies the transposes of the factors, the last one first. Shape (..., N) to (..., N)."""
+    return _apply(y, list(enumerate(factors))[::-1], "...gi,gio->...go")
+
+
+def _apply(y: Tensor, levels: Sequence[tuple[int, Tensor]], product: str) -> Tensor:
+    for level, factor in levels:
         side = factor.shape[1]
         # (pairs' higher digits, digit, lower digits, entries of a block)
         parts = y.unflatten(-1, (-1, 2, 2**level, side // 2)).transpose(-3, -2)
         pairs = parts.flatten(-2).flatten(-3, -2)
         matrices = factor.to(y.dtype).unflatten(0, (-1, side))
-        mixed = torch.einsum("...gi,goi->...go", pairs, matrices)
+        mixed = torch.einsum(product, pairs, matrices)
         mixed = mixed.reshape(parts.shape).transpose(-3, -2)
         y = mixed.flatten(-4)
     return y

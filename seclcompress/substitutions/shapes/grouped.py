@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress.cost import EXECUTIONS
+from seclcompress.substitutions.shapes.initial import zero_below
 from seclcompress.substitutions.shapes.permutation import channel_shuffle
 from seclcompress.substitutions.shapes.pointwise import FactoredPointwise
 from seclcompress.substitutions.shapes.precision import (
@@ -68,7 +69,8 @@ class GroupedPointwise(FactoredPointwise):
     def quickest_in_training(self, positions: int) -> str:
         """The execution that makes a training step cheaper; `dense` makes W from all unit vectors."""
         vector = sum(blocks.numel() for blocks in self.maps)
-        matrix = self.in_channels * vector + positions * self.in_channels * self.out_channels
+        narrower = min(self.in_channels, self.out_channels)
+        matrix = narrower * vector + positions * self.in_channels * self.out_channels
         return "fast" if positions * vector < matrix else "dense"
 
     def fit_weight(self, target: Tensor) -> float:
@@ -119,10 +121,11 @@ class GroupedPointwise(FactoredPointwise):
         place = q * g + i
         j, slot = place // width, place % width
         triple = q - (j * width - i + g - 1) // g
-        held = (triple < values.shape[-1])[..., None]
+        there = triple < values.shape[-1]
         triple = triple.clamp(max=values.shape[-1] - 1)
+        held = (there & (values[j, i, triple] > zero_below(values)))[..., None]
         # Channels that no singular triple needs keep their values in the first map, and get none in the
-        # second.
+        # second; with none in both they would never get a gradient.
         first.copy_(torch.where(held, into[j, i, triple].to(first.dtype), first))
         second[j, :, slot] = (out[j, i, triple] * held).to(second.dtype)
 
@@ -151,8 +154,26 @@ def apply_maps(y: Tensor, maps: Sequence[Tensor], *, shuffled: bool = False) -> 
     return channel_shuffle(y, groups) if shuffled else y
 
 
+def apply_transposed_maps(y: Tensor, maps: Sequence[Tensor], *, shuffled: bool = False) -> Tensor:
+    """Applies the transposes of grouped maps, the last one first: (..., out_channels) to inputs."""
+    groups = maps[0].shape[0]
+    for place, blocks in reversed(list(enumerate(maps))):
+        if shuffled or place < len(maps) - 1:  # the shuffle with n ÷ g groups undoes that with g
+            y = channel_shuffle(y, y.shape[-1] // groups)
+        parts = y.unflatten(-1, (groups, -1))
+        y = torch.einsum("...go,goi->...gi", parts, blocks.to(y.dtype)).flatten(-2)
+    return y
+
+
 def maps_matrix(maps: Sequence[Tensor], *, shuffled: bool = False) -> Tensor:
-    """Multiplies grouped maps out to a matrix of shape (out_channels, in_channels)."""
-    channels = maps[0].shape[0] * maps[0].shape[2]
-    unit = torch.eye(channels, dtype=maps[0].dtype, device=maps[0].device)
+    """Multiplies grouped maps out to a matrix of shape (out_channels, in_channels).
+
+    The maps run on the unit vectors of the inputs, or their transposes on those of the outputs, if these
+    are fewer.
+    """
+    example = maps[0]
+    inputs, outputs = example.shape[0] * example.shape[2], example.shape[0] * maps[-1].shape[1]
+    unit = torch.eye(min(inputs, outputs), dtype=example.dtype, device=example.device)
+    if outputs < inputs:
+        return apply_transposed_maps(unit, maps, shuffled=shuffled).contiguous()
     return apply_maps(unit, maps, shuffled=shuffled).mT.contiguous()

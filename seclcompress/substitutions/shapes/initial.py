@@ -85,6 +85,11 @@ def balanced(factors: Sequence[Tensor]) -> list[Tensor]:
     return [factor * (mean / norm) for factor, norm in zip(factors, norms, strict=True)]
 
 
+def zero_below(values: Tensor) -> float:
+    """The size below which singular values of float64 matrices are zeros with rounding errors."""
+    return float(values.max()) * 1e-12
+
+
 def random_orthogonal(shape: Sequence[int], *, complex_numbers: bool = False) -> Tensor:
     """Draws evenly among all orthogonal, or unitary, matrices of a shape (Mezzadri, 2007).
 

@@ -52,6 +52,7 @@ Order: TypeAlias = Literal["acdc", "transposed"]
 WIDEST = 2**20
 #: Up to this length W is made in pairs on a GPU; beyond, the layers' matrices take too much memory.
 IN_PAIRS_TO_LENGTH = 1024
+_MOST_IN_PAIRS = 2**26
 #: Blocks may have as many numbers as so many N×N matrices; fewer than one would be useful.
 _MOST_MATRICES = 4
 
@@ -241,7 +242,8 @@ class SpectralPointwise(FactoredPointwise):
 
     def multiplies_in_pairs(self) -> bool:
         """Whether W is made from all layers at once: on a GPU, where launches cost most."""
-        return self.a.is_cuda and self.length <= IN_PAIRS_TO_LENGTH
+        numbers = self.form.depth * self.length**2  # of the matrices of all layers
+        return self.a.is_cuda and self.length <= IN_PAIRS_TO_LENGTH and numbers <= _MOST_IN_PAIRS
 
     def _multiply_in_pairs(self, a: Tensor, d: Tensor) -> Tensor:
         """Makes W in a number of calls that grows with the logarithm of the depth.
