@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 
 import torch
 
-from seclcompress.errors import ArtefactError, ExportError
+from seclcompress.errors import ArtefactError, ExportError, short
 from seclcompress.export.content import KEY, Content, Written, read_content
 from seclcompress.export.contract import Array, Format, Job, Runner
 from seclcompress.export.plain import InHalves, example
+from seclcompress.export.programs import check_program, read_extra
 from seclcompress.torch_private import tree_leaves
 
 
@@ -46,13 +46,26 @@ class Torch(Format):
             notes.append(
                 "The file takes one image at a time: the network's code decides by the batch."
             )
+        _forget_where(program)
         file = io.BytesIO()
         torch.export.save(program, file, extra_files=content.metadata())
         return Written({self.suffix: file.getvalue()}, content, tuple(notes))
 
     def load(self, path: Path, *, threads: int, fold: bool = True) -> Runner:  # noqa: ARG002
-        """Loads a file into torch, which has its number of threads for all that it runs."""
-        module = torch.export.load(path).module()
+        """Loads a file into torch, which has its number of threads for all that it runs.
+
+        Raises:
+            ArtefactError: If the file is damaged, or loading it could run code.
+        """
+        check_program(path)
+        try:
+            module = torch.export.load(path).module()
+        except Exception as error:  # a damaged file ends in many kinds of exception
+            reason = short((str(error).strip().splitlines() or [""])[0], 200)
+            raise ArtefactError(
+                f"torch cannot load {path}; it is damaged, or of another version of torch "
+                f"({type(error).__name__}: {reason})."
+            ) from error
 
         def run(images: Array) -> list[Array]:
             with torch.inference_mode():
@@ -62,18 +75,20 @@ class Torch(Format):
 
     def content(self, path: Path) -> Content:
         """What the extra files in the archive say."""
-        extra = {KEY: ""}
-        try:
-            with zipfile.ZipFile(path) as archive:  # without running what is in it
-                name = next(n for n in archive.namelist() if n.endswith(f"extra/{KEY}"))
-                extra[KEY] = archive.read(name).decode()
-        except (OSError, zipfile.BadZipFile, StopIteration, UnicodeDecodeError) as error:
-            raise ArtefactError(f"{path} is no .pt2 file that seclcompress has written.") from error
-        return read_content(extra, str(path))
+        found = read_extra(path, KEY)
+        return read_content({} if found is None else {KEY: found}, str(path))
 
     def version(self) -> str:
         """Torch's version."""
         return f"torch {torch.__version__}"
+
+
+def _forget_where(program: torch.export.ExportedProgram) -> None:
+    """Drops what torch notes for debugging: lines and paths of this machine's files, and guards as code."""
+    for node in program.graph.nodes:
+        for name in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"):
+            node.meta.pop(name, None)
+    program.__dict__["_guards_code"] = []
 
 
 FORMAT = Torch()

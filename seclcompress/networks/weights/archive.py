@@ -36,7 +36,7 @@ def check_archive(path: Path) -> None:
             file holds, or is damaged.
     """
     try:
-        records = _records(path)
+        records = records_of(path)
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
         raise WeightsError(
             f"{path} is damaged: it begins like a file of torch.save, but {error}."
@@ -66,7 +66,7 @@ def check_archive(path: Path) -> None:
             )
 
 
-def _records(path: Path) -> list[zipfile.ZipInfo]:
+def records_of(path: Path) -> list[zipfile.ZipInfo]:
     """The records of an archive.
 
     Raises:
