@@ -84,7 +84,7 @@ class Torch(Format):
 
 
 def _forget_where(program: torch.export.ExportedProgram) -> None:
-    """Drops what torch notes for debugging: lines and paths of this machine's files, and guards as code."""
+    """Drops what torch notes for debugging: lines and paths of files, and guards as code."""
     for node in program.graph.nodes:
         for name in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"):
             node.meta.pop(name, None)
