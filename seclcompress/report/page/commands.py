@@ -78,8 +78,8 @@ def read_settings(facts: Facts) -> TrainingSettings | None:
 def flags(settings: TrainingSettings, leave_out: tuple[str, ...] = ()) -> list[str]:
     """Spells the settings that are not the defaults as on the command line."""
     words: list[str] = []
-    for name in settings.model_dump(exclude_defaults=True, exclude=set(leave_out)):
-        value, flag = getattr(settings, name), "--" + name.replace("_", "-")
+    for key in settings.model_dump(exclude_defaults=True, exclude=set(leave_out)):
+        value, flag = getattr(settings, key), "--" + key.replace("_", "-")
         if value is None:
             continue
         if isinstance(value, bool):
@@ -155,7 +155,7 @@ def _named(facts: Facts, key: str) -> str | None:
 
 
 def _beginning(facts: Facts, folder: str | None, weights: str | None) -> str:
-    """Says where the run began, as far as the folder knows it; of what lay there it has the name only."""
+    """Says where the run began, as far as the folder knows it, which has names without paths."""
     if "from_folder" not in facts.config.training:
         return (
             " This folder does not say where the run began: if it began from trained weights, name "
