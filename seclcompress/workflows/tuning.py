@@ -16,12 +16,13 @@ from typing import Any, TypeAlias
 
 from seclcompress.artefact import WEIGHTS
 from seclcompress.data import has_test_images
-from seclcompress.errors import ArtefactError, UsageError
+from seclcompress.errors import ArtefactError, SeclcompressError, UsageError
 from seclcompress.files import ManifestError, add_file, check_free, remove_ours
 from seclcompress.files.manifest import read_manifest
 from seclcompress.observer import Observer
 from seclcompress.recipes import to_toml
 from seclcompress.report.tuning import (
+    FAILED,
     FINISHED,
     OPEN,
     Trial,
@@ -107,8 +108,9 @@ def tune(
     chosen by Optuna's TPE, and Hyperband (Li et al., 2018, arXiv:1603.06560) stops trials that fall
     behind.
 
-    The study is in the output folder. The same call goes on with it, also after an interruption; then
-    trials in progress are resumed. Several processes may call this at once for one folder.
+    The study is in the output folder. The same call, without `overwrite`, goes on with it, also after
+    an interruption; then trials in progress are resumed. Several processes may call this at once for
+    one folder.
 
     Args:
         network: A network's name or a saved folder; with a teacher usually one that `convert` wrote.
@@ -138,7 +140,7 @@ def tune(
         observer: Receives reports of what happens; of the runs, their steps but not their epochs.
 
     Raises:
-        InterruptedRunError: If it was stopped; the same call goes on.
+        InterruptedRunError: If it was stopped; the same call goes on, without `overwrite`.
         UsageError: If Optuna is not installed, the search cannot be read, or the study was begun with
             other settings.
         SeclcompressError: If anything else goes wrong; what was done is kept.
@@ -194,6 +196,8 @@ def tune(
     study = Study(folder, about, space, settings.seed, hyperband)
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
     work = Work(study, settings, perform, stopping, deadline, observer)
+    if overwrite:  # again, it would begin anew
+        work.goes_on = "the same command without --overwrite goes on"
     results = _Results(study, settings, data, f"{typed(network)} on {data}")
     try:
         while work.do_next(trials):
@@ -201,8 +205,14 @@ def tune(
     except InterruptedRunError:
         results.write(pictures=True)
         raise
+    except SeclcompressError:
+        with contextlib.suppress(SeclcompressError):  # a full disk, say, which is said already
+            results.write(pictures=True)
+        raise
     found = results.write(pictures=True)
     for trial in found.trials:
+        if trial.state == FAILED:
+            remove_run(folder, trial.number)
         if trial.state == OPEN:
             observer.message(
                 f"Trial {trial.number} is still open in another process, which will write the result "
