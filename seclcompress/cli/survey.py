@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli.planning import Asked, with_planning
-from seclcompress.errors import NetworkError
+from seclcompress.errors import NetworkError, UsageError
 from seclcompress.settings.planning import PlanOptions
 
 
@@ -18,21 +18,30 @@ def survey(
         str, typer.Argument(metavar="[PATTERN]", help="Only names that match, as 'resnet*'.")
     ] = "*",
     csv: Annotated[bool, typer.Option("--csv", help="The same figures as CSV.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="The same figures as JSON, a line for each network.")
+    ] = False,
     asked: Asked,
 ) -> None:
     """Say what a rewrite would do to all of torchvision's networks, one line each."""
+    if json and csv:
+        raise UsageError("--json and --csv exclude each other.")
     from seclcompress import workflows
-    from seclcompress.report.survey import survey_csv, survey_header, survey_line
+    from seclcompress.report.survey import survey_csv, survey_header, survey_line, survey_record
 
     options = asked.options or PlanOptions()
     families = [options.substitution]
     lines = workflows.survey(pattern, options=options)
-    typer.echo(survey_csv(families) if csv else survey_header(families), nl=not csv)
+    if not json:
+        typer.echo(survey_csv(families) if csv else survey_header(families), nl=not csv)
     failed, walked = [], 0
     for surveyed in lines:
         walked += 1
-        line = survey_csv(families, surveyed) if csv else survey_line(families, surveyed)
-        typer.echo(line, nl=not csv)
+        if json:
+            typer.echo(survey_record(surveyed).to_line())
+        else:
+            line = survey_csv(families, surveyed) if csv else survey_line(families, surveyed)
+            typer.echo(line, nl=not csv)
         if surveyed.refused is not None and not surveyed.expected:
             failed.append(surveyed.network)
     if failed:

@@ -1,4 +1,4 @@
-"""A survey: one line per network for people, and the same figures as CSV for programs."""
+"""A survey: one line per network for people, and the same figures as CSV or a record for programs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from seclcompress.report.records import SurveyRecord
 from seclcompress.report.tables import column_titles, occurrences
 from seclcompress.survey import Surveyed
 from seclcompress.wording import shape
@@ -81,3 +82,19 @@ def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str
     why = surveyed.refused or kept
     writer.writerow([surveyed.network, size, *layers, *numbers, f"{surveyed.seconds:.2f}", why])
     return text.getvalue()
+
+
+def survey_record(surveyed: Surveyed) -> SurveyRecord:
+    """The figures of one network, for programs."""
+    counted = surveyed.counted
+    return SurveyRecord(
+        network=surveyed.network,
+        input_size=None if counted is None else counted.input_size,
+        rewritten=surveyed.rewritten,
+        kept=dict(surveyed.kept),
+        columns=None if counted is None else counted.columns,
+        unknown={} if counted is None else counted.unknown,
+        refused=surveyed.refused,
+        expected=surveyed.expected,
+        seconds=surveyed.seconds,
+    )

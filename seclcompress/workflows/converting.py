@@ -14,7 +14,7 @@ from seclcompress.count import Count, check_rewritten, count_network
 from seclcompress.errors import UsageError
 from seclcompress.files import check_free, write_file
 from seclcompress.networks.weights import Loaded, check_finite
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan
 from seclcompress.resolve import Located, is_weights_file
 from seclcompress.rewrite import rewrite_network
@@ -93,7 +93,7 @@ def convert(
             or the rewritten network does not have the planned parameters and Mult-Adds.
         ArtefactError: If an output path is taken or cannot be written.
     """
-    observer = observer or Observer()
+    observer = observer or Logging()
     if start not in ("random", "original"):
         raise UsageError(f"start is 'random' or 'original', not {start!r}.")
     output_dir = None if output_dir is None else Path(output_dir)
