@@ -66,7 +66,7 @@ def test_by_name(invoke: Invoke, command: str, rest: list[object]) -> None:
 def test_a_line_for_each_network(invoke: Invoke) -> None:
     lines = invoke("survey", "*resnet18*", "--json").stdout.splitlines()
     found = [check("survey", line) for line in lines]
-    assert [one["network"] for one in found][0] == "resnet18"
+    assert found[0]["network"] == "resnet18"
     refused = [one["network"] for one in found if one["refused"]]
     assert refused == ["quantized_resnet18"] or len(found) == 1
     assert "exclude" in invoke("survey", "resnet18", "--json", "--csv", code=2).stderr
