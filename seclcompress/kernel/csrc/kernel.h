@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "convolve.h"
+
 namespace acdc {
 
 enum class Type : int32_t { kFloat32, kFloat64, kBFloat16 };
@@ -35,9 +37,10 @@ struct Call {
 
 struct Kernel {
   const char* name;
-  // Both throw std::bad_alloc. Null if the kernel is for another processor family.
+  // All throw std::bad_alloc. Null if the kernel is for another processor family.
   void (*forward)(const Call&);
   void (*backward)(const Call&);
+  void (*convolve)(const ConvolveCall&);
 };
 
 // From the newest instruction set to the baseline, which runs everywhere.

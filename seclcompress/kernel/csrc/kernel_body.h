@@ -12,6 +12,9 @@ namespace {
 #include "ahead.h"
 #include "stack.h"
 #include "stack_backward.h"
+#include "depthwise.h"
+#include "product.h"
+#include "fused.h"
 
 template <template <class, class> class Operation>
 void run_typed(const Call& call) {
@@ -25,6 +28,7 @@ void run_typed(const Call& call) {
 
 }  // namespace
 
-const Kernel ACDC_KERNEL = {ACDC_KERNEL_NAME, run_typed<ForwardCall>, run_typed<BackwardCall>};
+const Kernel ACDC_KERNEL = {ACDC_KERNEL_NAME, run_typed<ForwardCall>, run_typed<BackwardCall>,
+                            convolve};
 
 }  // namespace acdc

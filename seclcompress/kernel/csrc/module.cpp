@@ -74,7 +74,8 @@ bool read_call(PyObject* tuple, Call* call, const Kernel** kernel) {
   return true;
 }
 
-PyObject* run(void (*operation)(const Call&), const Call& call) {
+template <class Operands>
+PyObject* run(void (*operation)(const Operands&), const Operands& call) {
   bool out_of_memory = false;
   Py_BEGIN_ALLOW_THREADS
   try {
@@ -122,6 +123,55 @@ PyObject* backward(PyObject*, PyObject* arguments) {
   return run(kernel->backward, call);
 }
 
+// Reads (rows, columns) of a kernel, stride, padding or dilation.
+bool read_pair(PyObject* tuple, int64_t* pair) {
+  long long rows, columns;
+  if (!PyArg_ParseTuple(tuple, "LL", &rows, &columns)) return false;
+  pair[0] = rows;
+  pair[1] = columns;
+  return true;
+}
+
+const float* floats(unsigned long long value) { return static_cast<const float*>(address(value)); }
+
+PyObject* convolve(PyObject*, PyObject* arguments) {
+  const char* name;
+  PyObject *kernel_size, *stride, *padding, *dilation;
+  long long sizes[7];
+  unsigned long long input, filters, filter_bias, matrix, bias, residual, output;
+  int relu;
+  acdc::ConvolveCall call = {};
+  if (!PyArg_ParseTuple(arguments, "zi(LLLL)(LLL)OOOOKKKKKKpK", &name, &call.threads, &sizes[0],
+                        &sizes[1], &sizes[2], &sizes[3], &sizes[4], &sizes[5], &sizes[6],
+                        &kernel_size, &stride, &padding, &dilation, &input, &filters, &filter_bias,
+                        &matrix, &bias, &residual, &relu, &output) ||
+      !read_pair(kernel_size, call.kernel) || !read_pair(stride, call.stride) ||
+      !read_pair(padding, call.padding) || !read_pair(dilation, call.dilation)) {
+    return nullptr;
+  }
+  const Kernel* kernel = acdc::find_kernel(name);
+  if (kernel == nullptr) {
+    PyErr_Format(PyExc_ValueError, "no kernel named '%s' runs on this machine", name);
+    return nullptr;
+  }
+  call.batch = sizes[0];
+  call.rows = sizes[1];
+  call.columns = sizes[2];
+  call.channels = sizes[3];
+  call.out_rows = sizes[4];
+  call.out_columns = sizes[5];
+  call.out_channels = sizes[6];
+  call.input = floats(input);
+  call.filters = floats(filters);
+  call.filter_bias = floats(filter_bias);
+  call.matrix = floats(matrix);
+  call.bias = floats(bias);
+  call.residual = floats(residual);
+  call.relu = relu != 0;
+  call.output = static_cast<float*>(address(output));
+  return run(kernel->convolve, call);
+}
+
 PyObject* supports(PyObject*, PyObject* arguments) {
   long long n;
   if (!PyArg_ParseTuple(arguments, "L", &n)) return nullptr;
@@ -148,6 +198,9 @@ PyMethodDef methods[] = {
     {"forward", forward, METH_VARARGS, "forward(call, input, output, scale, bias, transposed)"},
     {"backward", backward, METH_VARARGS,
      "backward(call, input, output_grad, input_grad, a_grad, d_grad)"},
+    {"convolve", convolve, METH_VARARGS,
+     "convolve(kernel, threads, input sizes, output sizes, kernel size, stride, padding, dilation, "
+     "input, filters, filter_bias, matrix, bias, residual, relu, output)"},
     {"supports", supports, METH_VARARGS, "Whether there is an FFT plan for a length."},
     {"kernels", kernels, METH_NOARGS, "Instruction sets that run here, the best first."},
     {nullptr, nullptr, 0, nullptr},
