@@ -1,4 +1,4 @@
-"""Preparing a network for inference: plain layers, and batch norm folded into convolutions."""
+"""Preparing a network for inference: plain layers, batch norm folded away, and fused operators."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
+from seclcompress import fusing
 from seclcompress.networks.tasks import task_of
 from seclcompress.rewrite import replace_module
 from seclcompress.substitutions import StructuredConv, StructuredLayer, structured_layers
@@ -16,11 +17,17 @@ from seclcompress.torch_private import has_forward_hooks, tree_leaves
 from seclcompress.trace import floating_dtype, whole_copy
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+#: How far a fused network may be from the unfused one, relative to the largest output.
+_FUSED = 1e-4
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def for_inference(
-    network: nn.Module, input_size: tuple[int, ...], execution: str = "auto"
+    network: nn.Module,
+    input_size: tuple[int, ...],
+    execution: str = "auto",
+    *,
+    fuse: bool = True,
 ) -> nn.Module:
     """Makes a faster copy that computes the same as the network in eval mode.
 
@@ -30,10 +37,14 @@ def for_inference(
     Python, so the folded copy is compared with the unfolded one on random images. If they differ, the
     unfolded copy is returned.
 
+    A rewritten network that runs on a CPU with the compiled kernel is then fused (`fusing.fuse`), and
+    compared once more. A network without structured layers is left to torch, as its user runs it.
+
     Args:
         network: Any network; it is not changed.
         input_size: (channels, *spatial) of the images for that comparison.
         execution: `dense`, `fast`, or `auto` for each layer's planned execution.
+        fuse: Whether to fuse; without that, dense layers are torch's own, as other runtimes need them.
 
     Returns:
         A network in eval mode whose parameters need no gradients.
@@ -42,7 +53,27 @@ def for_inference(
     def ready(layer: StructuredLayer) -> nn.Module:
         return layer.ready(layer.planned_execution if execution == "auto" else execution)
 
-    return folded(network, input_size, ready)
+    plain = folded(network, input_size, ready)
+    return fused(plain, input_size) if fuse and structured_layers(network) else plain
+
+
+def fused(network: nn.Module, input_size: tuple[int, ...]) -> nn.Module:
+    """Fuses a network that `for_inference` has prepared without fusing it.
+
+    Args:
+        network: It is not changed; the result shares modules with it.
+        input_size: (channels, *spatial) of the images with which the fused network is compared.
+
+    Returns:
+        A network that computes the same; the network itself where it cannot be fused.
+    """
+    if task_of(network).networks:  # what calls such a network looks at its class
+        return network
+    try:
+        faster = fusing.fuse(network).eval().requires_grad_(False)
+        return faster if _agree(network, faster, input_size, _FUSED) else network
+    except Exception:  # a network that cannot be traced runs unfused
+        return network
 
 
 def folded(
@@ -73,29 +104,27 @@ def folded(
         return ready
 
 
-def _agree(one: nn.Module, other: nn.Module, input_size: tuple[int, ...]) -> bool:
+def _agree(
+    one: nn.Module, other: nn.Module, input_size: tuple[int, ...], tolerance: float | None = None
+) -> bool:
     dtype = floating_dtype(one)
     device = next((p.device for p in one.parameters()), torch.device("cpu"))
     x = torch.randn(2, *input_size, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     arguments = task_of(one).arguments(x)
     with torch.no_grad():
         expected, found = (tree_leaves(network(*arguments)) for network in (one, other))
-    return len(expected) == len(found) and all(map(_close, expected, found))
+    return len(expected) == len(found) and all(
+        _close(*pair, tolerance) for pair in zip(expected, found, strict=True)
+    )
 
 
-def _close(expected: object, found: object) -> bool:
+def _close(expected: object, found: object, tolerance: float | None) -> bool:
     if not isinstance(expected, torch.Tensor) or not isinstance(found, torch.Tensor):
         return False
     scale = expected.abs().max().clamp_min(1e-6)
-    loose = 1e-3 if torch.finfo(expected.dtype).bits >= 32 else 5e-2
-    return bool((found - expected).abs().max() <= loose * scale)
-
-
-class _Tracer(fx.Tracer):
-    """Traces into all modules but torch's own layers and structured layers."""
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, StructuredLayer) or super().is_leaf_module(module, name)
+    if tolerance is None:
+        tolerance = 1e-3 if torch.finfo(expected.dtype).bits >= 32 else 5e-2
+    return bool((found - expected).abs().max() <= tolerance * scale)
 
 
 def _fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -103,7 +132,9 @@ def _fold_batch_norm(network: nn.Module) -> nn.Module:
 
     Both must run once, and the network must not read their parameters in any other way.
     """
-    graph = _Tracer().trace(whole_copy(network))  # tracing may change the modules that it runs
+    graph = fusing.Tracer().trace(
+        whole_copy(network)
+    )  # tracing may change the modules that it runs
     modules = dict(network.named_modules())
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}

@@ -24,6 +24,7 @@ from seclcompress import kernel
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import ArtefactError, SeclcompressWarning
 from seclcompress.files import write_file
+from seclcompress.fusing import FusedConv, FusedStack, fused_layer
 from seclcompress.kernel.layout import CHANNELS_LAST
 from seclcompress.plan import Choice
 from seclcompress.substitutions import CallSize, Site, Substitution, SubstitutionConfig
@@ -114,9 +115,11 @@ class Stopwatch:
             built = substitution.build(_with_values(conv), case.config).eval()
             x = torch.randn(self.batch, conv.in_channels, *case.size.input)
             x = x.to(conv.weight.dtype)
-        # The modules that `inference.for_inference` would run; for dense they are plain layers.
-        candidates = {way: built.ready(way) for way in substitution.executions}
-        last = CHANNELS_LAST.get(x.dim()) if self.channels_last else None
+        # The modules that `inference.for_inference` would run.
+        candidates = {way: fused_layer(built.ready(way)) for way in substitution.executions}
+        # Whatever the network's layout is, images are channels last behind the first fused module.
+        fused = any(isinstance(c, FusedConv | FusedStack) for c in candidates.values())
+        last = CHANNELS_LAST.get(x.dim()) if self.channels_last or fused else None
         if last is not None:
             x = x.contiguous(memory_format=last)
             for candidate in candidates.values():
@@ -151,7 +154,7 @@ class Stopwatch:
             "config": case.config.model_dump(mode="json"),
             "batch": self.batch,
             "channels_last": self.channels_last,
-            "dense": "plain layers",
+            "dense": "fused",
             "there and back": _ROUNDS,
             "allocator": "settled",
         }

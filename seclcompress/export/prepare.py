@@ -52,7 +52,7 @@ def prepare(
     if not fold:
         return Prepared(to_dense(network).eval().requires_grad_(False))
     if not factors:
-        return Prepared(for_inference(network, input_size, "dense"))
+        return Prepared(for_inference(network, input_size, "dense", fuse=False))
     kept = folded(network, input_size, copy.deepcopy)
     makings: dict[str, nn.Module] = {}
     without: dict[str, list[str]] = {}

@@ -16,7 +16,7 @@ from seclcompress.export.content import Content
 from seclcompress.export.contract import Format, Job, Runner
 from seclcompress.export.plain import example, runner_of
 from seclcompress.export.prepare import Prepared
-from seclcompress.inference import to_memory_format
+from seclcompress.inference import fused, to_memory_format
 from seclcompress.timing import Timing, alternate
 
 
@@ -48,7 +48,8 @@ def race(
     layers alone, as files, and choose their layouts themselves.
 
     Args:
-        networks: Networks ready for inference (`inference.for_inference`) by column. Those of torch's
+        networks: Networks ready for inference (`inference.for_inference`, not fused) by column; torch
+            runs all but the original fused. Those of torch's
             own layers run in every runtime, others in torch.
         runtimes: Names of runtimes, some of `export.names()`'.
         input_size: (channels, *spatial).
@@ -69,7 +70,8 @@ def race(
         for runtime, format in formats.items():
             for column, network in networks.items():
                 if runtime == "torch":
-                    runners |= _in_torch(column, network, len(input_size) + 1)
+                    ready = network if column == "original" else fused(network, input_size)
+                    runners |= _in_torch(column, ready, len(input_size) + 1)
                 elif _is_plain(network):
                     tell(f"Exporting {column} for {runtime} …")
                     path = Path(folder) / f"{runtime}_{column}{format.suffix}"

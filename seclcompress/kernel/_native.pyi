@@ -19,5 +19,24 @@ def backward(
     d_grad: int,
     /,
 ) -> None: ...
+
+# float32, channels last. Kernel name or None, threads, (batch, rows, columns, channels), output (rows,
+# columns, channels), four pairs for rows and columns, addresses: input; filters, filter_bias, matrix,
+# bias, residual (0 for what is left out); output.
+def convolve(
+    kernel: str | None,
+    threads: int,
+    sizes: tuple[int, int, int, int],
+    output_sizes: tuple[int, ...],
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    input: int,
+    parameters: tuple[int, ...],
+    relu: bool,
+    output: int,
+    /,
+) -> None: ...
 def supports(n: int, /) -> bool: ...
 def kernels() -> list[str]: ...

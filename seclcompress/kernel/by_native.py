@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +35,11 @@ _IDENTITY = _NOT_WANTED = None
 def instruction_sets() -> list[str]:
     """The instruction sets that were compiled and run here, the best first; none without the kernel."""
     return [] if _native is None else _native.kernels()
+
+
+def there() -> bool:
+    """Whether the compiled kernel was built."""
+    return _native is not None
 
 
 def has_fft_plan(n: int) -> bool:
@@ -115,6 +121,47 @@ def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor
     common = _common_arguments(image, a, d)
     _native.backward(common, x, outer, _NOT_WANTED, a_grad.data_ptr(), d_grad.data_ptr())
     return a_grad.to(a_dtype), d_grad.to(d_dtype)
+
+
+def convolve(
+    x: Tensor,
+    filters: Tensor | None,
+    filter_bias: Tensor | None,
+    matrix: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    shape: tuple[int, ...],
+    relu: bool,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """Computes `kernel.convolve` for float32; operands and the output's shape have been checked."""
+    assert _native is not None
+    last = torch.channels_last
+    y = torch.empty(shape, dtype=x.dtype, memory_format=last)
+    if y.numel() == 0:
+        return y
+    x = x.contiguous(memory_format=last)
+    residual = None if residual is None else residual.contiguous(memory_format=last)
+    given = (filters, filter_bias, matrix, bias)
+    operands = (*(None if value is None else value.contiguous() for value in given), residual)
+    batch, channels, rows, columns = x.shape
+    _native.convolve(
+        instruction_set,
+        torch.get_num_threads(),
+        (batch, rows, columns, channels),
+        (*shape[2:], shape[1]),
+        (1, 1) if filters is None else tuple(filters.shape[:2]),
+        tuple(stride),
+        tuple(padding),
+        tuple(dilation),
+        x.data_ptr(),
+        tuple(0 if value is None else value.data_ptr() for value in operands),
+        relu,
+        y.data_ptr(),
+    )
+    return y
 
 
 def _parameter(value: Tensor, x: Tensor) -> Tensor:

@@ -40,15 +40,8 @@ def register(
         An autograd function that calls the operator without torch's dispatcher.
     """
     of_gradients = f"{name}_backward"
-    for operator, signature, run, fake in (
-        (name, schema, forward, forward_fake),
-        (of_gradients, backward_schema, backward, backward_fake),
-    ):
-        qualified = f"seclcompress::{operator}"
-        torch.library.define(qualified, signature)
-        for device in ("cpu", "cuda"):
-            torch.library.impl(qualified, device, run)
-        torch.library.register_fake(qualified, fake)
+    register_for_inference(name, schema, forward=forward, fake=forward_fake)
+    register_for_inference(of_gradients, backward_schema, forward=backward, fake=backward_fake)
     torch.library.register_autograd(
         f"seclcompress::{name}", differentiate, setup_context=save_for_backward
     )
@@ -70,6 +63,24 @@ def register(
             return differentiate(ctx, grad)
 
     return Eager
+
+
+def register_for_inference(
+    name: str, schema: str, *, forward: Callable[..., Any], fake: Callable[..., Any]
+) -> None:
+    """Registers `seclcompress::name` for CPUs and GPUs, without a derivative.
+
+    Args:
+        name: The operator's name.
+        schema: Its arguments and result, as torch.library writes them.
+        forward: Checks the operands and computes the result.
+        fake: Returns an empty result of the right shape and layout.
+    """
+    qualified = f"seclcompress::{name}"
+    torch.library.define(qualified, schema)
+    for device in ("cpu", "cuda"):
+        torch.library.impl(qualified, device, forward)
+    torch.library.register_fake(qualified, fake)
 
 
 def empty_gradients(a: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:

@@ -163,12 +163,12 @@ def _in_runtimes(
     original, separable, structured = _networks(planned, plans)
     networks = {"original": for_inference(original, size)}
     if separable is not None:
-        networks["separable"] = for_inference(separable, size)
+        networks["separable"] = for_inference(separable, size, fuse=False)
     if structured:
         one = next(iter(structured.values()))
-        networks["dense"] = for_inference(one, size, "dense")
+        networks["dense"] = for_inference(one, size, "dense", fuse=False)
         if any(layer.execution != "dense" for layer in planned.plan.rewritten):
-            networks["auto"] = for_inference(one, size)
+            networks["auto"] = for_inference(one, size, fuse=False)
     with observer.working("Exporting …") as tell:
         found = race(networks, runtimes, size, batch=batch, rounds=rounds, tell=tell)
     machine = f"{describe_machine()}, {kernel.description()}"

@@ -141,7 +141,7 @@ PyObject* convolve(PyObject*, PyObject* arguments) {
   unsigned long long input, filters, filter_bias, matrix, bias, residual, output;
   int relu;
   acdc::ConvolveCall call = {};
-  if (!PyArg_ParseTuple(arguments, "zi(LLLL)(LLL)OOOOKKKKKKpK", &name, &call.threads, &sizes[0],
+  if (!PyArg_ParseTuple(arguments, "zi(LLLL)(LLL)OOOOK(KKKKK)pK", &name, &call.threads, &sizes[0],
                         &sizes[1], &sizes[2], &sizes[3], &sizes[4], &sizes[5], &sizes[6],
                         &kernel_size, &stride, &padding, &dilation, &input, &filters, &filter_bias,
                         &matrix, &bias, &residual, &relu, &output) ||
@@ -200,7 +200,7 @@ PyMethodDef methods[] = {
      "backward(call, input, output_grad, input_grad, a_grad, d_grad)"},
     {"convolve", convolve, METH_VARARGS,
      "convolve(kernel, threads, input sizes, output sizes, kernel size, stride, padding, dilation, "
-     "input, filters, filter_bias, matrix, bias, residual, relu, output)"},
+     "input, (filters, filter_bias, matrix, bias, residual), relu, output)"},
     {"supports", supports, METH_VARARGS, "Whether there is an FFT plan for a length."},
     {"kernels", kernels, METH_NOARGS, "Instruction sets that run here, the best first."},
     {nullptr, nullptr, 0, nullptr},
