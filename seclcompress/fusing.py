@@ -293,7 +293,7 @@ class _Fuser:
     def is_relu(self, node: fx.Node) -> bool:
         """Whether a node is ReLU of its only input."""
         if node.op == "call_module":
-            module = self.modules[str(node.target)]
+            module = self.modules.get(str(node.target))  # not there: already a fused one
             return type(module) is nn.ReLU and not has_forward_hooks(module)
         return node.op in ("call_function", "call_method") and node.target in _RELUS
 
