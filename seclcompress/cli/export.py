@@ -30,6 +30,14 @@ class Dtype(str, Enum):
     int8 = "int8"
 
 
+class Execution(str, Enum):
+    """`--execution`."""
+
+    dense = "dense"
+    fast = "fast"
+    auto = "auto"
+
+
 @with_settings(only=EVALUATION)
 def export(
     given: dict[str, Any],
@@ -54,6 +62,14 @@ def export(
     dtype: Annotated[
         Dtype, typer.Option("--dtype", help="How numbers are stored; dense int8 needs --data.")
     ] = Dtype.float32,
+    execution: Annotated[
+        Execution,
+        typer.Option(
+            "--execution",
+            help="Layers multiplied out, by a fast transform, or as planned (onnx; needs a library of "
+            "ours).",
+        ),
+    ] = Execution.dense,
     data: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +120,7 @@ def export(
         format=format,
         weights=weights.value,
         dtype=dtype.value,
+        execution=execution.value,
         data=data,
         settings=settings,
         data_dir=data_dir,

@@ -22,6 +22,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Runner: TypeAlias = Callable[[Array], list[Array]]
 Weights: TypeAlias = Literal["dense", "factors"]
 Dtype: TypeAlias = Literal["float32", "float16", "int8"]
+Execution: TypeAlias = Literal["dense", "fast", "auto"]
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,19 @@ class Format(ABC):
     extra: ClassVar[str] = ""
     #: The `--weights` and `--dtype` that go together.
     offers: ClassVar[dict[str, tuple[str, ...]]] = {"dense": ("float32", "float16")}
+    #: Those that go together with layers that run fast.
+    offers_fast: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     #: Whether batch norm is folded into the layers before it.
     folds: ClassVar[bool] = True
+
+    def executions(self) -> tuple[str, ...]:
+        """The executions of `cost.EXECUTIONS` that a layer can have in its files.
+
+        `write` gets a network whose layers are in one of them (`StructuredLayer.ready`). A runtime that
+        has a fast transform as an operation says so here, and plans for it can then choose `fast`.
+        """
+        return ("dense",)
 
     @abstractmethod
     def write(self, job: Job) -> Written:
@@ -104,15 +115,29 @@ class Format(ABC):
         """The packages that are not installed."""
         return extras.missing(*self.packages)
 
-    def check(self, weights: str = "dense", dtype: str = "float32") -> None:
+    def check(
+        self, weights: str = "dense", dtype: str = "float32", execution: str = "dense"
+    ) -> None:
         """Checks that this format has what is asked of it.
 
         Raises:
-            UsageError: If it does not have these weights in this dtype, or packages are missing.
+            UsageError: If it does not have these weights in this dtype, or no layers that run fast, or
+                packages are missing.
         """
-        if dtype not in self.offers.get(weights, ()):
-            have = "; ".join(f"--weights {w} --dtype {'|'.join(d)}" for w, d in self.offers.items())
+        asked, offers = "", self.offers
+        if execution != "dense":
+            asked, offers = f"--execution {execution} ", self.offers_fast
+        if not offers:
             raise UsageError(
-                f"--format {self.name} has no --weights {weights} with --dtype {dtype}. It has: {have}."
+                f"--format {self.name} has no {asked}: its runtime has no operation for a fast "
+                "transform. --execution dense writes the layers multiplied out."
+            )
+        if dtype not in offers.get(weights, ()):
+            have = "; ".join(
+                f"{asked}--weights {w} --dtype {'|'.join(d)}" for w, d in offers.items()
+            )
+            raise UsageError(
+                f"--format {self.name} has no {asked}--weights {weights} with --dtype {dtype}. "
+                f"It has: {have}."
             )
         extras.need(f"--format {self.name}", self.extra, *self.packages)

@@ -44,12 +44,12 @@ def race(
 ) -> Runtimes:
     """Times networks in runtimes.
 
-    torch runs each network in its faster memory layout. Other runtimes get the networks of torch's own
-    layers alone, as files, and choose their layouts themselves.
+    torch runs each network in its faster memory layout. Other runtimes get files, and choose their
+    layouts themselves; one that has no fast execution gets the networks of torch's own layers alone.
 
     Args:
         networks: Networks ready for inference (`inference.for_inference`) by column. Those of torch's
-            own layers run in every runtime, others in torch.
+            own layers run in every runtime, others where layers can run fast.
         runtimes: Names of runtimes, some of `export.names()`'.
         input_size: (channels, *spatial).
         batch: Images per batch.
@@ -70,7 +70,7 @@ def race(
             for column, network in networks.items():
                 if runtime == "torch":
                     runners |= _in_torch(column, network, len(input_size) + 1)
-                elif _is_plain(network):
+                elif _is_plain(network) or "fast" in format.executions():
                     tell(f"Exporting {column} for {runtime} …")
                     path = Path(folder) / f"{runtime}_{column}{format.suffix}"
                     runners[runtime, column, ""] = _as_file(format, network, path, input_size)

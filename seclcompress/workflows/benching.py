@@ -157,7 +157,7 @@ def _in_runtimes(
 ) -> Benched:
     """Times the original, the plain separable and the dense network in every runtime.
 
-    torch also runs the network as it is planned, where that is not dense.
+    Those that can run layers fast also run the network as it is planned, where that is not dense.
     """
     size = planned.located.input_size
     original, separable, structured = _networks(planned, plans)

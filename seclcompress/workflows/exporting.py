@@ -14,7 +14,7 @@ from seclcompress import export as formats
 from seclcompress.data import Data, Images, Presentation
 from seclcompress.errors import UsageError
 from seclcompress.export.content import Content, Written
-from seclcompress.export.contract import Dtype, Format, Job, Weights
+from seclcompress.export.contract import Dtype, Execution, Format, Job, Weights
 from seclcompress.export.plain import example
 from seclcompress.export.prepare import prepare
 from seclcompress.export.result import Exported
@@ -25,6 +25,7 @@ from seclcompress.networks.tasks import Task, task_of
 from seclcompress.observer import Logging, Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.substitutions import structured_layers
 from seclcompress.train import Evaluation
 from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.exported import RunsFile, evaluated
@@ -47,6 +48,7 @@ def export(
     format: str = "onnx",
     weights: Weights = "dense",
     dtype: Dtype = "float32",
+    execution: Execution = "dense",
     data: str | None = None,
     settings: TrainingSettings | None = None,
     data_dir: Path | None = None,
@@ -70,6 +72,9 @@ def export(
             the runtime multiplies them out when it loads the file.
         dtype: `float32`; `float16`, in which the network computes; `int8`, in which dense layers compute
             (their ranges come from training images of `data`), or as which factors are stored.
+        execution: `dense`; or `auto`, with which layers that are planned fast are stored as their
+            diagonals and run by a fast transform, or `fast` for all layers that can. ONNX Runtime needs
+            the library of `seclcompress.onnxruntime_library()` for such a file.
         data: A data set, one of `data.NAMES`. Its images are used beside random ones, and accuracies
             are measured before and after.
         settings: Of the training settings, those in `settings.training.EVALUATION` are used.
@@ -93,7 +98,7 @@ def export(
     """
     observer, settings = observer or Logging(), settings or TrainingSettings()
     chosen = formats.get(format)
-    chosen.check(weights, dtype)
+    chosen.check(weights, dtype, execution)
     if chosen.needs_images(weights, dtype) and data is None:
         raise UsageError(
             f"--dtype {dtype} with --weights {weights} takes the ranges of activations from images: "
@@ -135,7 +140,7 @@ def export(
             download=download,
             observer=observer,
         )
-    job = _job(original, located, images, chosen, weights, dtype, observer)
+    job = _job(original, located, images, chosen, weights, dtype, execution, observer)
     written = _written(chosen, job, observer)
     found, before, after = _checked(
         path, chosen, job, written, original, located.label, images, settings, tolerance, observer
@@ -186,12 +191,19 @@ def _job(
     chosen: Format,
     weights: Weights,
     dtype: Dtype,
+    execution: Execution,
     observer: Observer,
 ) -> Job:
     """Prepares the network, and says what is known of it."""
     size = located.input_size
     with observer.working("Multiplying out, and folding batch norm …"):
-        prepared = prepare(original, size, factors=weights == "factors", fold=chosen.folds)
+        prepared = prepare(
+            original,
+            size,
+            factors=weights == "factors",
+            fold=chosen.folds,
+            execution=execution,
+        )
     config = located.config
     known = located.preprocessing or (None if images is None else images.preprocessing)
     classes = None if config is None else config.classes
@@ -205,10 +217,11 @@ def _job(
         preprocessing=known,
     )
     left = sum(parameter.numel() for parameter in prepared.network.parameters())
-    made = len(prepared.makings)
+    made, fast = len(prepared.makings), len(structured_layers(prepared.network))
     observer.message(
-        f"Prepared: {content.parameters:,} parameters, {left:,} in plain layers"
-        + (f", of which {made} weights are made from factors." if made else ".")
+        f"Prepared: {content.parameters:,} parameters, {left:,} to be written"
+        + (f", of which {made} weights are made from factors" if made else "")
+        + (f"; layers that run by a fast transform: {fast}." if fast else ".")
     )
     shown = None
     if images is not None and chosen.needs_images(weights, dtype):

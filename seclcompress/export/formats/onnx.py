@@ -8,6 +8,14 @@ from typing import Any, ClassVar
 from seclcompress.errors import ArtefactError
 from seclcompress.export.content import Content, Written, read_content
 from seclcompress.export.contract import Array, Format, Job, Runner
+from seclcompress.kernel.library import (
+    LIBRARY_MISSING,
+    has_onnxruntime_library,
+    onnxruntime_library,
+)
+
+#: The operator, as error messages name it.
+_STACK = "AcdcStack"
 
 
 class Onnx(Format):
@@ -23,6 +31,19 @@ class Onnx(Format):
         "dense": ("float32", "float16", "int8"),
         "factors": ("float32", "float16", "int8"),
     }
+    offers_fast: ClassVar = {"dense": ("float32",), "factors": ("float32", "int8")}
+
+    def executions(self) -> tuple[str, ...]:
+        """`fast` as well, where the library with its operator was built."""
+        return ("dense", "fast") if has_onnxruntime_library() else ("dense",)
+
+    def check(
+        self, weights: str = "dense", dtype: str = "float32", execution: str = "dense"
+    ) -> None:
+        """Checks as every format does, and that there is a library for layers that run fast."""
+        super().check(weights, dtype, execution)
+        if execution != "dense":
+            onnxruntime_library()
 
     def write(self, job: Job) -> Written:
         """Makes the file; int8 quantises the activations of dense layers too, which needs images."""
@@ -66,11 +87,17 @@ def _session(path: Path, threads: int, fold: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if has_onnxruntime_library():
+        options.register_custom_ops_library(onnxruntime_library())
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if fold else level.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
+        if _STACK in str(error) and not has_onnxruntime_library():
+            raise ArtefactError(
+                f"{path} has layers that run fast, in an operator of seclcompress. {LIBRARY_MISSING}"
+            ) from error
         raise ArtefactError(f"ONNX Runtime cannot load {path}: {error}.") from error
 
 

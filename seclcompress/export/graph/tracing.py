@@ -16,6 +16,7 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from seclcompress.errors import ExportError
+from seclcompress.export.graph.operators import translations
 from seclcompress.export.plain import example
 from seclcompress.torch_private import tree_leaves
 
@@ -98,6 +99,7 @@ def trace(
             dynamic_shapes=shapes,
             optimize=False,
             verbose=False,
+            custom_translation_table=translations(),
         )
     assert program is not None
     return program.model
