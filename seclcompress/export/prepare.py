@@ -108,7 +108,9 @@ def in_operators(network: nn.Module) -> tuple[nn.Module, list[str]]:
         The network itself, or a copy in which the others are multiplied out; and a sentence on those.
     """
     names = {id(module): name for name, module in network.named_modules()}
-    others = [one for one in structured_layers(network) if not one.fused(torch.float32)]
+    others: list[StructuredLayer] = [
+        one for one in structured_layers(network) if not one.fused(torch.float32)
+    ]
     if not others:
         return network, []
     note = (
@@ -116,12 +118,10 @@ def in_operators(network: nn.Module) -> tuple[nn.Module, list[str]]:
         "this fast transform (the compiled kernel runs stacks of the paper's form); it is written "
         "multiplied out."
     )
-    if others == [network]:
-        return multiplied_out(others[0]).eval().requires_grad_(False), [note]
-    copied = whole_copy(network)
+    copied = nn.Sequential(network) if others[0] is network else whole_copy(network)
     for one in others:
-        layer = copied.get_submodule(names[id(one)])
-        replace_module(copied, layer, multiplied_out(layer))
+        layer = one if others[0] is network else copied.get_submodule(names[id(one)])
+        replace_module(copied, layer, multiplied_out(one))
     return copied.eval().requires_grad_(False), [note]
 
 

@@ -273,6 +273,10 @@ void infer(const Api& api, ort::ShapeInferContext* context) {
   Shape shape = shape_of(api, x);
   std::vector<const char*> names(shape.size(), "");
   check(api.call<ort::GetSymbolicDimensions>(x, names.data(), names.size()));
+  for (size_t i = 0; i < shape.size(); i++) {
+    // A size that is unknown and has no name would be taken for -1, so the shape stays unknown.
+    if (shape[i] < 0 && *names[i] == 0) return;
+  }
   const bool last = attribute(api, context, kChannelsLast) != 0;
   const size_t channel = channel_dimension(shape, last);
   shape[channel] = attribute(api, context, kOutChannels);
