@@ -17,7 +17,7 @@ from seclcompress.preprocessing import Preprocessing
 KEY = "seclcompress"
 #: How a pixel becomes an input, for people who read the file's metadata.
 _HOW = "(pixel / 255 - mean) / std, for each channel"
-#: What a file with fast layers says of what it needs.
+#: What a file with stacks says of what it needs.
 LIBRARY = "libseclcompress_onnxruntime.so, at seclcompress.onnxruntime_library()"
 _COLOURS = {1: "grey", 3: "RGB"}
 
@@ -32,7 +32,7 @@ class Content(BaseModel):
         parameters: Parameters of the network before the export.
         weights: `dense` or `factors`.
         dtype: `float32`, `float16` or `int8`.
-        fast_layers: The number of layers that run by a fast transform. A file that has some needs the
+        stacks: The number of layers that run in our operator for stacks. A file that has some needs the
             library of `seclcompress.onnxruntime_library()`.
         classes: The names of the classes in the order of the scores, if they are known.
         preprocessing: How images become inputs, if it is known.
@@ -47,7 +47,7 @@ class Content(BaseModel):
     parameters: int = Field(ge=0)
     weights: str = "dense"
     dtype: str = "float32"
-    fast_layers: int = Field(default=0, ge=0)
+    stacks: int = Field(default=0, ge=0)
     classes: list[str] | None = None
     preprocessing: Preprocessing | None = None
     versions: dict[str, str] = Field(default_factory=library_versions)
@@ -55,7 +55,7 @@ class Content(BaseModel):
     def metadata(self) -> dict[str, str]:
         """Strings by name for a file's metadata: all as one JSON, and what people look for alone."""
         found = {KEY: self.model_dump_json(), "network": self.network}
-        if self.fast_layers:
+        if self.stacks:
             found["library"] = LIBRARY
         if self.classes:
             found["classes"] = json.dumps(self.classes, ensure_ascii=False)

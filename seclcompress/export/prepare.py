@@ -23,7 +23,9 @@ from seclcompress.wording import listed
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network of torch's own layers and such that run fast, in eval mode, with batch norm folded away.
+    """A network of torch's own layers, and of fast ones with an operator, ready to be written.
+
+    It is in eval mode, with batch norm folded away.
 
     Attributes:
         network: The network. It computes what the original computes.
@@ -55,13 +57,14 @@ def prepare(
             factors in a graph is multiplied out, and `notes` names it.
         fold: Whether to fold batch norm; without that, all weights are dense.
         execution: `dense`; `fast`, or `auto` for each layer's planned execution, with which layers that
-            run fast stay structured.
+            run fast in an operator stay structured.
     """
     network = whole_copy(network).float()
     if not fold:
         return Prepared(to_dense(network).eval().requires_grad_(False))
     if not factors:
-        return Prepared(for_inference(network, input_size, execution))
+        ready, not_fast = in_operators(for_inference(network, input_size, execution))
+        return Prepared(ready, notes=not_fast)
     kept = folded(network, input_size, copy.deepcopy)
     makings: dict[str, nn.Module] = {}
     without: dict[str, list[str]] = {}
@@ -105,24 +108,25 @@ def in_operators(network: nn.Module) -> tuple[nn.Module, list[str]]:
         network: A network whose structured layers run fast; it is not changed.
 
     Returns:
-        The network itself, or a copy in which the others are multiplied out; and a sentence on those.
+        The network itself, or a copy in which the others have become their plain layers (which are thin
+        ones in a row for some families); and a sentence on those whose structure is lost by that.
     """
     names = {id(module): name for name, module in network.named_modules()}
-    others: list[StructuredLayer] = [
-        one for one in structured_layers(network) if not one.fused(torch.float32)
-    ]
+    others = [one for one in structured_layers(network) if not one.fused(torch.float32)]
     if not others:
         return network, []
-    note = (
-        f"{listed([names[id(one)] or 'the network' for one in others], 3)}: there is no operator for "
-        "this fast transform (the compiled kernel runs stacks of the paper's form); it is written "
-        "multiplied out."
-    )
-    copied = nn.Sequential(network) if others[0] is network else whole_copy(network)
+    whole = others[0] is network
+    copied = nn.Sequential(network) if whole else whole_copy(network)
+    lost = []
     for one in others:
-        layer = one if others[0] is network else copied.get_submodule(names[id(one)])
-        replace_module(copied, layer, multiplied_out(one))
-    return copied.eval().requires_grad_(False), [note]
+        layer, plain = one if whole else copied.get_submodule(names[id(one)]), plain_layers(one)
+        replace_module(copied, layer, plain)
+        if _numbers(plain) > _numbers(one):
+            lost.append(names[id(one)] or "the network")
+    notes = [
+        f"{listed(lost, 3)}: there is no operator for this fast transform; it is written multiplied out."
+    ]
+    return copied.eval().requires_grad_(False), notes if lost else []
 
 
 def _numbers(module: nn.Module) -> int:

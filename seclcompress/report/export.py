@@ -17,10 +17,10 @@ def export_lines(found: Exported) -> str:
         f"In {verified.runtime}: loads in {verified.load_seconds:.2f} s, "
         f"{1000 * verified.image_seconds:.1f} ms an image.",
     ]
-    if content.fast_layers:
+    if content.stacks:
         lines.append(
-            f"Layers that run by a fast transform: {content.fast_layers}. To load the file, ONNX "
-            "Runtime needs a library: SessionOptions.register_custom_ops_library("
+            f"Layers that run in our operator: {content.stacks}. To load the file, ONNX Runtime needs "
+            "its library: SessionOptions.register_custom_ops_library("
             "seclcompress.onnxruntime_library())."
         )
     if found.before is not None and found.after is not None:

@@ -221,7 +221,7 @@ def _job(
     observer.message(
         f"Prepared: {content.parameters:,} parameters, {left:,} to be written"
         + (f", of which {made} weights are made from factors" if made else "")
-        + (f"; layers that run by a fast transform: {fast}." if fast else ".")
+        + (f"; layers that run in our operator: {fast}." if fast else ".")
     )
     shown = None
     if images is not None and chosen.needs_images(weights, dtype):

@@ -37,7 +37,7 @@ def to_onnx(
         ExportError: If torch cannot trace the network, or the file would be too large.
     """
     halves = content.dtype == "float16"
-    network, not_fast = in_operators(prepared.network)
+    network, not_fast = in_operators(prepared.network)  # for those that come from elsewhere
     network = InHalves(network) if halves else network
     tell("Tracing the network …")
     model, any_batch = trace_network(network, content.input_size)
@@ -57,7 +57,7 @@ def to_onnx(
         store_compactly(model, content.dtype)
     if places or content.dtype == "int8":
         _without_names(model)
-    content = content.model_copy(update={"fast_layers": stacks(model)})
+    content = content.model_copy(update={"stacks": stacks(model)})
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version = "seclcompress", content.versions["seclcompress"]
     model.metadata_props.update(content.metadata())
