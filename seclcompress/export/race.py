@@ -16,6 +16,7 @@ from seclcompress.export.content import Content
 from seclcompress.export.contract import Format, Job, Runner
 from seclcompress.export.plain import example, runner_of
 from seclcompress.export.prepare import Prepared
+from seclcompress.export.verify import run_in_batches
 from seclcompress.inference import to_memory_format
 from seclcompress.timing import Timing, alternate
 
@@ -61,8 +62,8 @@ def race(
         ExportError: If a network cannot be exported.
     """
     formats = {name: export.of_runtime(name) for name in runtimes}
-    for format in formats.values():
-        format.check()
+    for name, format in formats.items():
+        format.check(f"--runtime {name}")
     images = example(next(iter(networks.values())), input_size, batch).float().numpy()
     runners: dict[tuple[str, str, str], Runner] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -108,14 +109,14 @@ def _in_torch(
 
 def _as_file(format: Format, network: nn.Module, path: Path, input_size: tuple[int, ...]) -> Runner:
     numbers = sum(p.numel() for p in network.parameters())
-    content = Content(network=path.stem, input_size=input_size, parameters=numbers)
-    job = Job(Prepared(network), content)
+    about = Content(network=path.stem, input_size=input_size, parameters=numbers)
+    job = Job(Prepared(network), about)
     written = format.write(job)
     for ending, bytes_ in written.files.items():
         path.with_suffix(ending).write_bytes(bytes_)
-    return format.runner(
-        path, replace(job, content=written.content), threads=torch.get_num_threads()
-    )
+    content = written.content
+    run = format.runner(path, replace(job, content=content), threads=torch.get_num_threads())
+    return lambda images: run_in_batches(run, images, content.batch)
 
 
 def _call(runner: Runner, images: object) -> Callable[[], object]:

@@ -22,6 +22,7 @@ class Torch(Format):
     summary = "a program of torch.export (.pt2) for torch alone"
     suffix = ".pt2"
     runtime = "torch"
+    title = "torch.export"
 
     def write(self, job: Job) -> Written:
         """Makes the file."""
@@ -84,7 +85,7 @@ class Torch(Format):
 
 
 def _forget_where(program: torch.export.ExportedProgram) -> None:
-    """Drops what torch notes for debugging: lines and paths of this machine's files, and guards as code."""
+    """Drops paths and lines of this machine's files, which torch notes for debugging, and guards as code."""
     for node in program.graph.nodes:
         for name in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"):
             node.meta.pop(name, None)
