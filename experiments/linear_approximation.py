@@ -100,12 +100,12 @@ def main() -> None:
                 chosen.sizes, chosen.matrices, chosen.networks, chosen.layers, quick=chosen.quick
             )
         )
+        torch.set_flush_denormal(True)  # products of many small factors would slow everything down
         fit_all(jobs, cells, chosen.steps, chosen.patience)
     report(cells, chosen.picture)
 
 
 def fit_all(jobs: list[Job], cells: Cells, steps: int, patience: float) -> None:
-    torch.set_flush_denormal(True)  # products of many small factors would slow everything down
     log = Log()
     for number, job in enumerate(jobs, 1):
         candidate, goal, method = job

@@ -78,6 +78,11 @@ class ArtefactConfig(BaseModel):
     metrics: dict[str, float] = {}
     training: dict[str, Any] = {}
 
+    @property
+    def distilled(self) -> bool:
+        """Whether the weights come from a run with a teacher; other runs do not save its settings."""
+        return "alpha" in self.training
+
     @model_validator(mode="before")
     @classmethod
     def _upgraded(cls, content: Any) -> Any:

@@ -53,7 +53,7 @@ class TrainingError(SeclcompressError):
 
 
 class UnsuitableSettingsError(TrainingError):
-    """A run failed because of its settings: numbers that are not finite, or too little memory.
+    """A run failed because of its settings: numbers that are not finite, too little memory, odd batches.
 
     The same run with other settings may well succeed.
     """

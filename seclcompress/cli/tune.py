@@ -67,8 +67,8 @@ def tune(
     """Try settings of training by Hyperband, and write the best ones as a recipe.
 
     Each trial is a run of `train`, or with --teacher of `distill`. Trials are compared on images that
-    are held out of the training images (--validation, 0.1 by default). The same command goes on with
-    the study, and may run in several terminals at once.
+    are held out of the training images (--validation, 0.1 by default). The same command
+    without --overwrite goes on with the study, and may run in several terminals at once.
     """
     size = o.parse_input_size(input_size)
     teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")

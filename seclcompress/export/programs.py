@@ -2,7 +2,7 @@
 
 `torch.export.load` is not made for a stranger's file. It unpickles what `weights_only` refuses, loads
 compiled libraries, evaluates the text of sizes and guards, calls any function below the module `torch`
-that a graph names, and puts the names of inputs into Python code. So a file must have the few records
+that a graph names, and puts the names of inputs into Python code. So a file must have the records
 that `formats.torch` writes, of the few kinds of text that belong there; anything else is refused.
 """
 

@@ -177,9 +177,9 @@ class Trainer:
 
         Raises:
             Stopped: If `stop` was called or the time limit is reached; the state is saved.
-            UnsuitableSettingsError: If the loss or a gradient is no longer finite.
-            TrainingError: If there are too few images for one step, or the teacher is no better than
-                chance.
+            UnsuitableSettingsError: If the loss or a gradient is no longer finite, there are too few
+                images for one step, or the network cannot train on as many images as a batch has.
+            TrainingError: If the teacher is no better than chance.
             DataError: If an image cannot be read.
             ArtefactError: If the state cannot be saved.
         """
@@ -187,7 +187,7 @@ class Trainer:
         self._deadline = math.inf if time_limit is None else time.monotonic() + time_limit
         steps = len(self._steps(1))
         if steps == 0:
-            raise TrainingError(
+            raise UnsuitableSettingsError(
                 f"{self.data.name} has too few training images ({len(self.data.train)}) for "
                 f"{self.processes.size} processes that accumulate {settings.accumulate} batches."
             )

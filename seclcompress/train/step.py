@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from seclcompress.data import Batch, Data
-from seclcompress.errors import TrainingError
+from seclcompress.errors import TrainingError, UnsuitableSettingsError
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.torch_private import scale_all
@@ -89,7 +89,8 @@ class Stepper:
 
         Raises:
             NotFinite: If the loss or a gradient is not finite. The weights are not changed.
-            TrainingError: If the network cannot be trained on images of this size or number.
+            UnsuitableSettingsError: If the network cannot be trained on images of this size or number.
+            TrainingError: If the device is broken.
             DataError: If an image cannot be read.
         """
         step.seed_random_numbers()
@@ -175,7 +176,8 @@ def _words(step: Step, batch: Batch) -> Iterator[None]:
     except torch.OutOfMemoryError:  # the caller of the run reports it with advice
         raise
     except (ValueError, RuntimeError) as error:  # torch's message says what does not fit
-        raise TrainingError(
+        broken = isinstance(error, torch.AcceleratorError)  # which no other settings mend
+        raise (TrainingError if broken else UnsuitableSettingsError)(
             f"The network cannot train on {len(batch.targets)} images of "
             f"{tuple(batch.images.shape[1:])} ({step}): {error}"
         ) from error

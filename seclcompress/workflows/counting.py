@@ -111,6 +111,10 @@ def _accuracies(planned: Planned) -> dict[str, float]:
     if not planned.saved or config is None:
         return {}
     known = {"original": "teacher_accuracy", "auto": "accuracy"}
+    if (
+        config.training and not config.distilled
+    ):  # the original's was measured on other images, maybe
+        del known["original"]
     return {
         column: config.metrics[name] for column, name in known.items() if name in config.metrics
     }

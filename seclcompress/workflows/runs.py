@@ -67,7 +67,8 @@ class Job:
         network: The network to train.
         data: The data set.
         settings: The training settings.
-        config: The configuration of the output folder; the run adds its metrics and settings.
+        config: The configuration of the output folder; the run adds its metrics and settings. Its
+            `training` says where the run began.
         original_parameters: The number of parameters of the original network.
         outputs: Picks the class scores out of the network's outputs.
         recipe: The name of the recipe that the settings came from, saved in the configuration.
@@ -254,6 +255,7 @@ def _save(
                 "data": data.name,
                 "recipe": job.recipe,
                 "processes": trainer.processes.size,
+                **job.config.training,
                 **settings,
                 "factor_decay_applied": trainer.factor_decay,
             },

@@ -19,6 +19,7 @@ from seclcompress.files.system import Taken, claim, is_claimed, locked
 from seclcompress.report import tuning as report
 from seclcompress.settings.search import Choices, Space, Values
 from seclcompress.workflows.output import Output
+from seclcompress.workflows.runs import InterruptedRunError
 from seclcompress.workflows.storage import STORAGE, import_optuna, open_study, quietly
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 _ABOUT = "about"  # an attribute of the study
 #: Attributes of a trial.
 _RUNNING, _DEATHS, _FIGURES, _REASON = "running", "deaths", "figures", "reason"
-#: A trial whose process died this often (for want of memory, say) is given up.
+_ERROR, _BEHIND = "error", "behind"
+#: A trial whose process died this often (for want of memory, say), or ended with an error, is given up.
 _MOST_DEATHS = 3
 #: Random trials in each bracket of Hyperband before earlier ones are learnt from. Optuna's 10 would make
 #: a study of 30 trials random altogether.
@@ -102,7 +104,24 @@ class Current:
         """
         self.trial.set_user_attr(_FIGURES, dict(figures))
         self.trial.report(accuracy, epoch)
-        return bool(self.trial.should_prune())
+        return self.is_behind(epoch)
+
+    def is_behind(self, epoch: int) -> bool:
+        """Whether Hyperband stops the trial after this epoch, the last that was reported.
+
+        The answer is noted, as Hyperband gives it once: a process may die before it stops the run.
+        """
+        if self.trial.user_attrs.get(_BEHIND) == epoch:
+            return True
+        behind = bool(self.trial.should_prune())
+        if behind:
+            self.trial.set_user_attr(_BEHIND, epoch)
+        return behind
+
+    def reported(self, epoch: int) -> bool:
+        """Whether the study has heard of an epoch, from this process or an earlier one."""
+        study, number = self.trial.study, self.trial.number
+        return epoch in study.get_trials(deepcopy=False)[number].intermediate_values
 
 
 class Study:
@@ -151,7 +170,7 @@ class Study:
 
         Yields:
             The trial; None if there are as many as wanted. If the block raises, a later call takes the
-            same trial up again.
+            same trial up again, but gives it up after the third error.
         """
         with contextlib.ExitStack() as stack:
             with self._quietly(), locked(self.folder):
@@ -161,12 +180,27 @@ class Study:
                 return
             with self._quietly():
                 values = self._propose(trial)
+            failed = False
             try:
                 yield Current(trial, values, again)
+            except InterruptedRunError:
+                raise
+            except Exception as error:
+                # It stays "running", which counts as a death: an error that comes again and again must
+                # not keep the study from its other trials.
+                failed = True
+                with contextlib.suppress(ArtefactError):  # that of the trial matters more
+                    self._note(trial, _ERROR, str(error))
+                raise
             finally:  # it is not if the process is killed
-                with self._quietly():
-                    if not self._frozen(trial.number).state.is_finished():
-                        trial.set_user_attr(_RUNNING, False)
+                if not failed:
+                    self._note(trial, _RUNNING, False)
+
+    def _note(self, trial: optuna.Trial, attribute: str, value: Any) -> None:
+        """Notes an attribute of a trial that has not ended."""
+        with self._quietly():
+            if not self._frozen(trial.number).state.is_finished():
+                trial.set_user_attr(attribute, value)
 
     def _take(self, wanted: int, stack: contextlib.ExitStack) -> tuple[optuna.Trial | None, bool]:
         """A trial of which this process has the lock, and whether it was begun before."""
@@ -174,6 +208,7 @@ class Study:
         for frozen in trials:
             if frozen.state.is_finished() or not self._claimed(frozen.number, stack):
                 continue
+            self._study.sampler = self._sampler(frozen.number)
             # The only way to a trial of another process that can be reported to.
             trial = self._optuna.Trial(self._study, frozen._trial_id)
             deaths = frozen.user_attrs.get(_DEATHS, 0) + bool(frozen.user_attrs.get(_RUNNING))
@@ -181,11 +216,15 @@ class Study:
                 trial.set_user_attr(_DEATHS, deaths)
                 trial.set_user_attr(_RUNNING, True)
                 return trial, True
-            trial.set_user_attr(_REASON, f"its process died {deaths} times")
+            error = frozen.user_attrs.get(_ERROR)
+            last = "" if error is None else f"; its last error: {error}"
+            trial.set_user_attr(_REASON, f"its process died {deaths} times{last}")
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
             stack.close()
         if len(trials) >= wanted:
             return None, False
+        # Optuna draws the values of a trial when it is made, or when the first is asked for.
+        self._study.sampler = self._sampler(len(trials))
         trial = self._study.ask()
         if not self._claimed(trial.number, stack):  # somebody has put a study aside and back
             raise ArtefactError(
@@ -205,14 +244,17 @@ class Study:
             ) from error
         return True
 
-    def _propose(self, trial: optuna.Trial) -> dict[str, Any]:
-        """The values that a trial tries; those of one that was begun before stay the same."""
-        self._study.sampler = self._optuna.samplers.TPESampler(
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """Chooses the values of a trial, by its number."""
+        return self._optuna.samplers.TPESampler(
             n_startup_trials=_RANDOM_TRIALS,
             multivariate=True,
             constant_liar=True,  # processes side by side try different values
-            seed=seed_of(self._seed, trial.number) % 2**32,
+            seed=seed_of(self._seed, number) % 2**32,
         )
+
+    def _propose(self, trial: optuna.Trial) -> dict[str, Any]:
+        """The values that a trial tries; those of one that was begun before stay the same."""
         found: dict[str, Any] = {}
         for name, values in self.space.items():
             found[name] = self._value(name, _suggested(trial, name, values))

@@ -9,6 +9,7 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
+from seclcompress.resolve import Located, is_weights_file
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
@@ -101,13 +102,12 @@ def train(
         outputs = read_outputs(built, images, source.label, observer)
         tell_weights(loaded, observer)
         earlier = source.config
-        metrics = earlier.metrics if earlier else {}
         config = ArtefactConfig(
             network=source.network,
             plan=earlier.plan if earlier else None,
             input_size=source.input_size,
             seed=settings.seed,
-            metrics={key: metrics[key] for key in ("teacher_accuracy",) if key in metrics},
+            training=_began(source),
         )
         original = parameters_of_original(built, earlier)
         job = Job(built, images, settings, config, original, outputs, recipe)
@@ -119,6 +119,23 @@ def train(
             stopping=stopping,
             observer=observer,
         )
+
+
+def _began(source: Located) -> dict[str, str | None]:
+    """The weights that a run begins with, for `ArtefactConfig.training`: names without their paths.
+
+    A folder that `convert` wrote and nobody has trained is no beginning of its own: it is made again
+    from its original.
+    """
+    folder, config, weights = source.folder, source.config, source.weights
+    fresh = config is not None and config.plan is not None and not config.training
+    if weights is not None and is_weights_file(weights):
+        weights = Path(weights).name
+    return {
+        "from_folder": None if folder is None or fresh else folder.resolve().name,
+        "from_weights": weights,
+        "from_weights_key": source.weights_key,
+    }
 
 
 def _claimed(output: Output, processes: Processes) -> contextlib.AbstractContextManager[None]:
@@ -222,6 +239,7 @@ def distill(
             plan=earlier.plan if earlier else None,
             input_size=found.input_size,
             seed=earlier.seed if earlier else settings.seed,
+            training=_began(found),
         )
         job = Job(
             learner,

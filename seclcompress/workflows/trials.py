@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -16,7 +17,8 @@ from seclcompress.files import remove_ours
 from seclcompress.observer import Observer
 from seclcompress.report.tuning import FINISHED, OPEN, STOPPED, Trial
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.train.record import chosen_by
+from seclcompress.train.record import METRICS, chosen_by
+from seclcompress.workflows.output import Output
 from seclcompress.workflows.runs import InterruptedRunError, Stopping, TrainingResult
 from seclcompress.workflows.studies import Current, Study, place_of, work_of
 
@@ -46,15 +48,22 @@ class Telling(Observer):
         epochs: The epochs of a trial that is not stopped.
         observer: Receives what is passed on.
         said: What earlier trials have said; the words of this one are added.
-        seconds: The time of the epochs that an earlier process has done.
+        seconds: The time of the epochs that an earlier process has reported.
+        partial: The folder of the run in progress.
     """
 
     def __init__(
-        self, current: Current, epochs: int, observer: Observer, said: set[str], seconds: float
+        self,
+        current: Current,
+        epochs: int,
+        observer: Observer,
+        said: set[str],
+        seconds: float,
+        partial: Path,
     ) -> None:
         self._current, self._epochs, self._observer, self._said = current, epochs, observer, said
         self._stop: Callable[[], None] = lambda: None
-        self._seconds = seconds
+        self._seconds, self._partial = seconds, partial
         self.is_stopped = self.was_asked = False
 
     @contextlib.contextmanager
@@ -92,8 +101,20 @@ class Telling(Observer):
             self._observer.run_begins(settings, leave_out)
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
-        """Passes the report on."""
+        """Passes the report on, and reports the epochs that a process had saved before it died."""
         self._observer.start(epochs, steps, finished)
+        for record in self._records()[: finished // steps]:
+            if not self._current.reported(record["epoch"]):
+                self.epoch(record)
+            elif record["epoch"] == finished // steps:
+                self._stop_if(self._current.is_behind(record["epoch"]), record["epoch"])
+
+    def _records(self) -> list[dict[str, Any]]:
+        """The epochs that the interrupted run has written, perhaps one more than its checkpoint has."""
+        path = self._partial / METRICS
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
         """Passes the report on."""
@@ -109,7 +130,10 @@ class Telling(Observer):
             "seconds": self._seconds,
         }
         behind = self._current.report(record["epoch"], chosen_by(record), figures)
-        if behind and record["epoch"] < self._epochs:
+        self._stop_if(behind, record["epoch"])
+
+    def _stop_if(self, behind: bool, epoch: int) -> None:
+        if behind and epoch < self._epochs:
             self.is_stopped = True
             self._stop()
 
@@ -125,6 +149,7 @@ class Work:
         stopping: As in `tune`.
         deadline: The time of `time.monotonic` at which to save and stop.
         observer: Receives reports.
+        goes_on: How an interrupted study is gone on with, in words.
     """
 
     study: Study
@@ -133,6 +158,7 @@ class Work:
     stopping: Stopping
     deadline: float
     observer: Observer
+    goes_on: str = "the same command goes on"
 
     def __post_init__(self) -> None:
         self._said: set[str] = set()
@@ -160,7 +186,12 @@ class Work:
             self.observer.message(f"Trial {number} was begun before: going on with it.")
         settings = self._settings_of(current)
         told = Telling(
-            current, self.settings.epochs, self.observer, self._said, seconds=before.seconds
+            current,
+            self.settings.epochs,
+            self.observer,
+            self._said,
+            seconds=before.seconds,
+            partial=Output(place_of(folder, number)).partial,
         )
         left = None if self.deadline == math.inf else max(0.0, self.deadline - time.monotonic())
         try:
@@ -193,7 +224,8 @@ class Work:
 
     def _where_it_stands(self, saved: str) -> str:
         done = sum(trial.state != OPEN for trial in self.study.trials())
-        return f"{done} trials are done{saved}; the same command goes on."
+        are = "trial is" if done == 1 else "trials are"
+        return f"{done} {are} done{saved}; {self.goes_on}."
 
 
 def _line(trial: Trial, epochs: int) -> str:

@@ -16,12 +16,12 @@ from typing import Any, TypeAlias
 
 from seclcompress.artefact import WEIGHTS
 from seclcompress.data import has_test_images
-from seclcompress.errors import ArtefactError, UsageError
-from seclcompress.files import ManifestError, add_file, check_free, remove_ours
-from seclcompress.files.manifest import read_manifest
+from seclcompress.errors import SeclcompressError, UsageError
+from seclcompress.files import add_file
 from seclcompress.observer import Observer
 from seclcompress.recipes import to_toml
 from seclcompress.report.tuning import (
+    FAILED,
     FINISHED,
     OPEN,
     Trial,
@@ -35,10 +35,11 @@ from seclcompress.settings.training import DISTILLATION, INCIDENTAL, TrainingSet
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
 from seclcompress.workflows.locating import typed
 from seclcompress.workflows.runs import InterruptedRunError, Stopping, TrainingResult
-from seclcompress.workflows.storage import STORAGE, import_optuna
-from seclcompress.workflows.studies import Hyperband, Study, claim_of, living, work_of
+from seclcompress.workflows.storage import import_optuna
+from seclcompress.workflows.studies import Hyperband, Study, work_of
+from seclcompress.workflows.study_folder import make_way
 from seclcompress.workflows.training import distill, train
-from seclcompress.workflows.trials import Work, begun, remove_run
+from seclcompress.workflows.trials import Work, remove_run
 
 RECIPE, TRIALS = "recipe.toml", "trials.csv"
 IMPORTANCE_PICTURE, TRIALS_PICTURE = "importance.png", "trials.png"
@@ -107,8 +108,9 @@ def tune(
     chosen by Optuna's TPE, and Hyperband (Li et al., 2018, arXiv:1603.06560) stops trials that fall
     behind.
 
-    The study is in the output folder. The same call goes on with it, also after an interruption; then
-    trials in progress are resumed. Several processes may call this at once for one folder.
+    The study is in the output folder. The same call, without `overwrite`, goes on with it, also after
+    an interruption; then trials in progress are resumed. Several processes may call this at once for
+    one folder.
 
     Args:
         network: A network's name or a saved folder; with a teacher usually one that `convert` wrote.
@@ -138,7 +140,7 @@ def tune(
         observer: Receives reports of what happens; of the runs, their steps but not their epochs.
 
     Raises:
-        InterruptedRunError: If it was stopped; the same call goes on.
+        InterruptedRunError: If it was stopped; the same call goes on, without `overwrite`.
         UsageError: If Optuna is not installed, the search cannot be read, or the study was begun with
             other settings.
         SeclcompressError: If anything else goes wrong; what was done is kept.
@@ -179,7 +181,7 @@ def tune(
         find_for_distilling(*names, settings=settings, observer=Observer(), **taught)
         taught = {**taught, "teacher": teacher, "untrained_teacher": untrained_teacher}
         perform = partial(distill, network, **taught)
-    _make_way(folder, overwrite)
+    make_way(folder, overwrite)
     options = {**alone, **taught}
     about = {
         "network": _named(network),
@@ -194,6 +196,8 @@ def tune(
     study = Study(folder, about, space, settings.seed, hyperband)
     deadline = math.inf if time_limit is None else time.monotonic() + time_limit
     work = Work(study, settings, perform, stopping, deadline, observer)
+    if overwrite:  # again, it would begin anew
+        work.goes_on = "the same command without --overwrite goes on"
     results = _Results(study, settings, data, f"{typed(network)} on {data}")
     try:
         while work.do_next(trials):
@@ -201,8 +205,14 @@ def tune(
     except InterruptedRunError:
         results.write(pictures=True)
         raise
+    except SeclcompressError:
+        with contextlib.suppress(SeclcompressError):  # a full disk, say, which is said already
+            results.write(pictures=True)
+        raise
     found = results.write(pictures=True)
     for trial in found.trials:
+        if trial.state == FAILED:
+            remove_run(folder, trial.number)
         if trial.state == OPEN:
             observer.message(
                 f"Trial {trial.number} is still open in another process, which will write the result "
@@ -266,31 +276,6 @@ def _of_all_trials(settings: TrainingSettings, space: Space, *, distils: bool) -
     left_out = {*INCIDENTAL, *space, *unused}
     found: dict[str, Any] = json.loads(settings.model_dump_json(exclude=left_out))
     return found
-
-
-def _make_way(folder: Path, overwrite: bool) -> None:
-    """Checks that a study may be made in a folder, or be gone on with; gives an earlier one up."""
-    there = folder.is_dir() and _is_study(folder)
-    if there and not overwrite:
-        return
-    busy = living(folder) if there else []
-    if busy:
-        raise ArtefactError(
-            f"Another process is at trial {busy[0]} of the study in {folder}. Stop it first."
-        )
-    check_free(folder, overwrite)
-    if folder.exists():
-        remove_ours(folder)
-    for number in begun(folder):
-        remove_run(folder, number)
-        with contextlib.suppress(OSError):  # a killed process has left it
-            claim_of(folder, number).rmdir()
-
-
-def _is_study(folder: Path) -> bool:
-    with contextlib.suppress(ManifestError, OSError):
-        return f"{STORAGE}*" in (read_manifest(folder) or ())
-    return False
 
 
 @dataclass(frozen=True)

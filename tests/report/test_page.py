@@ -64,6 +64,28 @@ def test_the_sentence_that_a_person_would_repeat(facts: Facts) -> None:
     assert plain.startswith(f"wrn10_1 has {before:,} parameters and names 90.25 %")
 
 
+def test_only_a_distillation_has_measured_its_teacher_on_the_same_images(facts: Facts) -> None:
+    """`convert` knows the original's accuracy on some images, and a later `train` takes others."""
+    training = {k: v for k, v in facts.config.training.items() if k != "alpha"}
+    config = facts.config.model_copy(update={"training": {**training, "data": "cifar10"}})
+    trained = replace(facts, config=config)
+    assert headline(trained).endswith("It names 90.25 % of the test images of cifar10 right.")
+    shown = page_html([trained, trained], "1")
+    assert "92.75" in page_html([facts, facts], "1")
+    assert "92.75" not in shown
+    for of_a_teacher in ("training, all losses", "student before"):
+        assert of_a_teacher in words(facts)
+        assert of_a_teacher not in words(trained)
+    assert "-2.50" not in shown.replace("\N{MINUS SIGN}", "-")
+    # Converted and then evaluated for the page, perhaps on other images.
+    config = facts.config.model_copy(
+        update={"training": {}, "metrics": {"teacher_accuracy": 92.75}}
+    )
+    looked = replace(facts, config=config, history=(), data="cifar10")
+    looked = replace(looked, evaluation=Evaluation(75.0, None, 0.5, 4, None))
+    assert "92.75" not in page_html([looked, looked], "1")
+
+
 def test_what_a_folder_has_is_on_the_page(facts: Facts) -> None:
     shown = words(facts)
     for figure in (facts.before, facts.after):
@@ -275,6 +297,31 @@ def test_a_run_in_several_processes_is_started_in_as_many(facts: Facts) -> None:
         training = {**facts.config.training, "processes": processes}
         mine = replace(facts, config=facts.config.model_copy(update={"training": training}))
         assert steps(mine)[2].command.startswith(begins)
+
+
+def test_the_commands_begin_where_the_run_began(facts: Facts) -> None:
+    def train(converted: bool, **began: object) -> tuple[list[str], str, int]:
+        training = {k: v for k, v in facts.config.training.items() if k != "alpha"} | began
+        config = facts.config.model_copy(update={"training": training})
+        made = steps(replace(facts, converted=converted, config=config))
+        step = next(s for s in made if " train " in s.command)
+        return shlex.split(step.command)[2:6], step.why, made.index(step)
+
+    size = ["--input-size", "3x16x16"]
+    scratch = {"from_folder": None, "from_weights": None, "from_weights_key": None}
+    words, why, place = train(False)  # of a version that did not note it
+    assert (words[:3], place) == (["wrn10_1", *size], 0)
+    assert "if it began from trained weights, name them (--weights, or the folder" in why
+    words, why, _ = train(False, **scratch)
+    assert (words[:3], "began" in why) == (["wrn10_1", *size], False)
+    assert train(True, **scratch)[2] == 2  # after the conversion
+    words, why, place = train(True, **{**scratch, "from_folder": "--overwrite"})
+    assert (words[:3], place) == (["./--overwrite", *size], 0)
+    assert "The run began from the folder --overwrite; put the path before the name." in why
+    words, why, _ = train(False, **{**scratch, "from_weights": "a b.pth"})
+    assert words == ["wrn10_1", *size, "--weights=a b.pth"]
+    assert "The run began from the weights a b.pth" in why
+    assert train(False, **{**scratch, "from_folder": [1]})[0][0] == "wrn10_1"  # a stranger's
 
 
 def test_numbers_in_few_characters() -> None:

@@ -163,10 +163,11 @@ def test_the_sizes_that_a_ratio_gives() -> None:
     assert note((96, 96), ratio=0.35) == "2880: N is 96, 2^5 blocks of 3"
     assert note((96, 96)) == "1792: N is 128, 2^7 blocks of 1"
     assert note((64, 128), ratio=0.5) == "3072: N is 128, 2^6 blocks of 2"
-    assert note((16, 16), ratio=0.1) == "128: N is 16, 2^4 blocks of 1"  # the fewest there are
+    fewest = "the fewest numbers there are: {} of the dense map's"
+    assert note((16, 16), ratio=0.1) == f"128: N is 16, 2^4 blocks of 1, {fewest.format(0.5)}"
     assert note((64, 64), ratio=1.0) == "4096: N is 64, 2^1 blocks of 32"
     assert note((64, 64), block=8) == "3072: N is 64, 2^3 blocks of 8"
-    assert note((1, 1)) == "4: N is 2, 2^1 blocks of 1"
+    assert note((1, 1)) == f"4: N is 2, 2^1 blocks of 1, {fewest.format(4)}"
 
 
 def test_blocks_that_are_too_large_are_refused_in_words() -> None:

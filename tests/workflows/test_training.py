@@ -118,6 +118,36 @@ def test_distilled(tmp_path: Path, teacher: Path, student: Path) -> None:
     assert artefact.read_config(result.folder).training["taps"] == ["group1", "group2", "group3"]
 
 
+def test_the_folder_says_where_its_run_began(tmp_path: Path, teacher: Path, student: Path) -> None:
+    def began(network: str | Path, **more: object) -> list[object]:
+        settings = SMALL.model_copy(update={"epochs": 1, "train_images": 50})
+        out = tmp_path / "out"
+        train(network, data="digits", output_dir=out, settings=settings, overwrite=True, **more)
+        training = artefact.read_config(out).training
+        return [training[f"from_{key}"] for key in ("folder", "weights", "weights_key")]
+
+    assert began("wrn10_1") == [None, None, None]
+    file = teacher / "model.safetensors"
+    assert began("wrn10_1", weights=str(file)) == [None, "model.safetensors", None]
+    assert began(teacher) == ["teacher", None, None]
+    assert began(student) == [None, None, None]  # it is made again by `convert`
+    (tmp_path / "out").rename(tmp_path / "trained")
+    assert began(tmp_path / "trained") == ["trained", None, None]
+
+
+def test_training_does_not_take_over_what_the_teacher_knew_of_other_images(
+    tmp_path: Path, teacher: Path, student: Path
+) -> None:
+    config = artefact.read_config(student).model_copy(update={"metrics": {"teacher_accuracy": 99}})
+    artefact.save(tmp_path / "student", artefact.load(student), config)
+    settings = SMALL.model_copy(update={"epochs": 1})
+    result = train(
+        tmp_path / "student", data="digits", output_dir=tmp_path / "out", settings=settings
+    )
+    assert "teacher_accuracy" not in result.metrics
+    assert not artefact.read_config(tmp_path / "out").distilled
+
+
 class TestStopping:
     def test_a_resumed_run_has_the_same_bytes(self, tmp_path: Path) -> None:
         run(tmp_path / "whole")

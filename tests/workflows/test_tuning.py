@@ -227,7 +227,7 @@ class TestGoingOn:
         monkeypatch.setattr(Current, "report", lambda *arguments: behind)
         study = Study(tmp_path / "out", {}, parse_space(SEARCH), 1, Hyperband(2))
         work = Work(study, SMALL, perform, stopping, math.inf, Silent())
-        with pytest.raises(InterruptedRunError, match="^1 trials are done; the same command goes"):
+        with pytest.raises(InterruptedRunError, match="^1 trial is done; the same command goes on"):
             work.do_next(5)
         assert [trial.state for trial in study.trials()] == [STOPPED if behind else FINISHED]
         assert len(stops) == 1 + behind
@@ -236,6 +236,10 @@ class TestGoingOn:
         with pytest.raises(InterruptedRunError, match="0 trials are done, and trial 0 is saved"):
             run(tmp_path / "out", time_limit=0)
         run(tmp_path / "out", time_limit=1000, trials=1)
+        with pytest.raises(
+            InterruptedRunError, match="; the same command without --overwrite goes"
+        ):
+            run(tmp_path / "out", time_limit=0, overwrite=True)
 
     @pytest.mark.parametrize("steps", [1, 6])
     def test_after_an_interrupt(self, tmp_path: Path, whole: Tuned, steps: int) -> None:
@@ -258,6 +262,70 @@ class TestGoingOn:
             run(tmp_path / "out", Full())
         monkeypatch.undo()
         assert timeless(run(tmp_path / "out").trials) == timeless(whole.trials)
+
+    def test_a_trial_that_ends_with_an_error_three_times_is_given_up(
+        self, tmp_path: Path, whole: Tuned
+    ) -> None:
+        class Failing(Silent):
+            def step(self, epoch: int, images: int, loss: float, lr: float) -> None:
+                raise self.error
+
+        failing = Failing()
+        for failing.error in (DataError("No such image: 1."), OSError("a bug"), DataError("2.")):
+            with pytest.raises(type(failing.error)):
+                run(tmp_path / "out", failing)
+            if isinstance(failing.error, DataError):  # of a bug nothing more is asked
+                rows = list(csv.DictReader((tmp_path / "out" / "trials.csv").open()))
+                assert [row["state"] for row in rows] == [OPEN]
+        found = run(tmp_path / "out")
+        assert found.trials[0].state == FAILED
+        assert found.trials[0].reason == "its process died 3 times; its last error: 2."
+        assert FAILED not in [trial.state for trial in found.trials[1:]]
+        assert not work_of(tmp_path / "out").exists()
+
+    def test_batches_that_do_not_fit_end_a_trial_and_not_the_study(self, tmp_path: Path) -> None:
+        """One image in a batch gives batch norm nothing to normalise by."""
+        settings = SMALL.model_copy(update={"train_images": 2, "epochs": 1})
+        search = ("batch_size=1,2", "accumulate=1,3")
+        found = tune(
+            "resnet18", data="digits", output_dir=tmp_path / "out", search=search, trials=6,
+            settings=settings, input_size=(3, 8, 8),
+        )  # fmt: skip
+        states = {tuple(trial.values.values()): trial.state for trial in found.trials}
+        assert UNSUITABLE in states.values()
+        for (size, accumulate), state in states.items():
+            assert (state == UNSUITABLE) == (size == "1" or accumulate == "3")
+        reasons = " ".join(trial.reason for trial in found.trials)
+        assert "cannot train on 1 images" in reasons or "too few training images" in reasons
+
+    @pytest.mark.parametrize("heard", [False, True])
+    @pytest.mark.parametrize("behind", [False, True])
+    def test_an_epoch_that_was_saved_but_not_reported(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        whole: Tuned,
+        heard: bool,
+        behind: bool,
+    ) -> None:
+        """The process dies after the checkpoint: before the study hears of it, or before it stops."""
+        report = Current.report
+
+        def dying(self: Current, *arguments: object) -> bool:
+            if heard:
+                report(self, *arguments)  # type: ignore[arg-type]
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("optuna.Trial.should_prune", lambda trial: behind)
+        monkeypatch.setattr(Current, "report", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "out", trials=1)
+        monkeypatch.setattr(Current, "report", report)
+        monkeypatch.setattr("optuna.Trial.should_prune", lambda trial: behind and not heard)
+        [trial] = run(tmp_path / "out", trials=1).trials
+        assert trial.state == (STOPPED if behind else FINISHED)
+        first = whole.trials[0].curve
+        assert trial.curve == ({1: first[1]} if behind else first)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     def test_a_trial_whose_processes_die_is_given_up(self, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ class Torch(Format):
     name = "torch"
     summary = "a program of torch.export (.pt2) for torch alone"
     suffix = ".pt2"
-    runtime = "torch"
     title = "torch.export"
+    runtime = "torch"
 
     def write(self, job: Job) -> Written:
         """Makes the file."""
@@ -85,7 +85,7 @@ class Torch(Format):
 
 
 def _forget_where(program: torch.export.ExportedProgram) -> None:
-    """Drops paths and lines of this machine's files, which torch notes for debugging, and guards as code."""
+    """Drops what torch notes for debugging: lines and paths of files, and guards as code."""
     for node in program.graph.nodes:
         for name in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node"):
             node.meta.pop(name, None)

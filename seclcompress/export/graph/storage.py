@@ -50,13 +50,17 @@ def rows_of(numbers: Array) -> Array:
 
 
 def quantised(rows: Array) -> tuple[Array, Array]:
-    """Rows as int8, from -127 to 127, and the scale of each; a row of zeros has scale 1.
+    """Rows as int8, from -127 to 127, and the scale of each.
+
+    A row has scale 1 where its own would be no normal float32: a row of zeros, and one of numbers so
+    small that they count as zeros.
 
     Args:
         rows: Shape (rows, numbers), float32.
     """
     largest = np.abs(rows).max(axis=1, keepdims=True)
-    scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    scales = (largest / 127).astype(np.float32)
+    scales[scales < np.finfo(np.float32).tiny] = 1
     return np.clip(np.rint(rows / scales), -127, 127).astype(np.int8), scales
 
 

@@ -107,11 +107,12 @@ def _layer_pictures(facts: Facts, prefix: str) -> list[tuple[str, Markup]]:
 def _curves(facts: Facts, prefix: str) -> list[Markup]:
     if not facts.history:
         return []
-    metrics = facts.config.metrics
+    distilled = facts.config.distilled
+    metrics = facts.config.metrics if distilled else {}
     known = {title: metrics.get(f"{key}_accuracy") for key, title in BEFORE.items()}
     levels = {title: v for title, v in known.items() if v is not None and 0 <= v <= 100}
     return [
-        Markup(pictures.loss_svg(facts.history, f"{prefix}loss-", taught=bool(levels))),
+        Markup(pictures.loss_svg(facts.history, f"{prefix}loss-", taught=distilled)),
         Markup(pictures.accuracy_svg(facts.history, levels, f"{prefix}accuracy-")),
     ]
 

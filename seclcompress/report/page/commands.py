@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from seclcompress.report.page.facts import Facts
+from seclcompress.report.page.words import name
 from seclcompress.settings.training import DISTILLATION, TrainingSettings, in_pairs
 from seclcompress.wording import printable, shape
 
@@ -36,7 +37,9 @@ class Step:
 def steps(facts: Facts) -> list[Step]:
     """The commands that make the folder anew, evaluate the result and write its page."""
     training = read_settings(facts)
-    made = [_take_plan(facts), _convert(facts, last=training is None)] if facts.converted else []
+    made: list[Step] = []
+    if facts.converted and _named(facts, "from_folder") is None:  # that one is converted already
+        made = [_take_plan(facts), _convert(facts, last=training is None)]
     if training is not None:
         made.append(_train(facts, training))
     if not made:
@@ -75,8 +78,8 @@ def read_settings(facts: Facts) -> TrainingSettings | None:
 def flags(settings: TrainingSettings, leave_out: tuple[str, ...] = ()) -> list[str]:
     """Spells the settings that are not the defaults as on the command line."""
     words: list[str] = []
-    for name in settings.model_dump(exclude_defaults=True, exclude=set(leave_out)):
-        value, flag = getattr(settings, name), "--" + name.replace("_", "-")
+    for key in settings.model_dump(exclude_defaults=True, exclude=set(leave_out)):
+        value, flag = getattr(settings, key), "--" + key.replace("_", "-")
         if value is None:
             continue
         if isinstance(value, bool):
@@ -124,8 +127,14 @@ def _convert(facts: Facts, *, last: bool) -> Step:
 def _train(facts: Facts, settings: TrainingSettings) -> Step:
     size = ["--input-size", shape(facts.config.input_size)]
     network = ["student"] if facts.converted else [facts.network, *size]
+    folder, weights = _named(facts, "from_folder"), _named(facts, "from_weights")
+    if folder is not None:
+        network = [f"./{folder}", *size]
+    if weights is not None:
+        key = _named(facts, "from_weights_key")
+        network += [f"--weights={weights}", *([] if key is None else [f"--weights-key={key}"])]
     unused: tuple[str, ...] = ()
-    if "alpha" in facts.config.training:  # a run without a teacher does not save it
+    if facts.config.distilled:
         what, teacher = "distill", ["--teacher", "TEACHER"]
         why = (
             "Distil it with the settings of this folder's run. TEACHER is the network that it learnt "
@@ -134,8 +143,32 @@ def _train(facts: Facts, settings: TrainingSettings) -> Step:
     else:
         what, teacher, unused = "train", [], DISTILLATION
         why = "Train it with the settings of this folder's run."
+    why += _beginning(facts, folder, weights)
     options = ["--data", facts.trained_on or "", *flags(settings, unused)]
     return Step(why, _line(*_program(facts), what, *network, *teacher, *options, "-o", "again"))
+
+
+def _named(facts: Facts, key: str) -> str | None:
+    """What a run began with, by its key in the folder's `training`; None if with nothing of the kind."""
+    value = facts.config.training.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _beginning(facts: Facts, folder: str | None, weights: str | None) -> str:
+    """Says where the run began, as far as the folder knows it, which has names without paths."""
+    if "from_folder" not in facts.config.training:
+        return (
+            " This folder does not say where the run began: if it began from trained weights, name "
+            "them (--weights, or the folder they are in)."
+        )
+    if folder is None and weights is None:
+        return ""
+    began = " and ".join(
+        f"{what} {name(value)}"
+        for what, value in (("the folder", folder), ("the weights", weights))
+        if value is not None
+    )
+    return f" The run began from {began}; put the path before the name."
 
 
 def _program(facts: Facts) -> list[str]:

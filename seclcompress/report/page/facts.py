@@ -96,8 +96,18 @@ class Facts:
 
     @property
     def teacher_accuracy(self) -> float | None:
-        """Top-1 accuracy of the teacher in percent, as the training run measured it."""
-        return self._metric("teacher_accuracy")
+        """Top-1 accuracy of the teacher on `trained_on` in percent, as a distillation measured it.
+
+        Without a distillation the folder may hold the accuracy that an earlier command knew of the
+        original. It says nothing of the images, so it is compared with nothing.
+        """
+        return self._metric("teacher_accuracy") if self.config.distilled else None
+
+    @property
+    def accuracy_before(self) -> float | None:
+        """The teacher's accuracy in percent, if it belongs to the same images as `accuracy`."""
+        same = self.accuracy is not None and self.accuracy_on == self.trained_on
+        return self.teacher_accuracy if same else None
 
     @property
     def accuracy(self) -> float | None:

@@ -207,9 +207,9 @@ def comparison_svg(folders: Sequence[Facts], prefix: str) -> str | None:
         return None
     places = {(facts.after.parameters, accuracy) for _, facts, accuracy in known}
     originals = {
-        (facts.before.parameters, facts.teacher_accuracy): name(facts.network, 30)
+        (facts.before.parameters, facts.accuracy_before): name(facts.network, 30)
         for _, facts, _ in known
-        if facts.converted and facts.teacher_accuracy is not None
+        if facts.converted and facts.accuracy_before is not None
     }
     with styled():
         made, axes = figure(_WIDTH, _HEIGHT)

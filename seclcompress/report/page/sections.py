@@ -56,10 +56,10 @@ def tiles(facts: Facts) -> list[Tile]:
             ratio,
         )
     )
-    accuracy, teacher = facts.accuracy, facts.teacher_accuracy
+    accuracy, teacher = facts.accuracy, facts.accuracy_before
     if accuracy is not None:
         on = f"accuracy on {name(facts.accuracy_on or 'unknown data', 40)}"
-        if teacher is None or facts.accuracy_on != facts.trained_on:
+        if teacher is None:
             made.append(Tile(on, f"{accuracy:.2f} %"))
         else:
             points = f"{accuracy - teacher:+.2f}".replace("-", "−")
@@ -85,7 +85,7 @@ def in_bytes(size: int) -> str:
 def comparison_row(facts: Facts, number: int) -> dict[str, str]:
     """A folder in a row of the table that compares several."""
     families = ", ".join(facts.plan.families) if facts.converted else "not converted"
-    lost = facts.teacher_accuracy is not None and facts.accuracy is not None
+    teacher = facts.accuracy_before
     return {
         "no.": str(number),
         "folder": name(facts.folder, 100),
@@ -95,7 +95,7 @@ def comparison_row(facts: Facts, number: int) -> dict[str, str]:
         "times smaller": times(facts.before.parameters, facts.after.parameters),
         "Mult-Adds": f"{facts.after.mult_adds:,}",
         "accuracy": "–" if facts.accuracy is None else f"{facts.accuracy:.2f} %",
-        "teacher": f"{facts.teacher_accuracy:.2f} %" if lost else "–",
+        "teacher": "–" if teacher is None else f"{teacher:.2f} %",
         "data": name(facts.accuracy_on or "–", 40),
     }
 

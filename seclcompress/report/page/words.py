@@ -48,15 +48,15 @@ def _of(facts: Facts) -> str:
 def _loss(facts: Facts) -> str:
     if facts.accuracy is None:
         return ". What that costs in accuracy is not measured yet."
-    if facts.teacher_accuracy is None or facts.accuracy_on != facts.trained_on:
+    if facts.accuracy_before is None:
         return f". It names {facts.accuracy:.2f} % of the test images{_of(facts)} right."
-    lost = facts.teacher_accuracy - facts.accuracy
+    lost = facts.accuracy_before - facts.accuracy
     if abs(lost) < _SHOWN:
         return f", without a loss of accuracy{_on(facts)}: {facts.accuracy:.2f} % as before."
     change = "a loss" if lost >= 0 else "a gain"
     return (
         f", for {change} of {abs(lost):.2f} points of accuracy{_on(facts)}: "
-        f"{facts.accuracy:.2f} % instead of {facts.teacher_accuracy:.2f} %."
+        f"{facts.accuracy:.2f} % instead of {facts.accuracy_before:.2f} %."
     )
 
 

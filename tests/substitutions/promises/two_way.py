@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from promises.convolutions import convolutions, inherited
 from promises.factored import FactoredPromises
@@ -71,6 +72,14 @@ class TwoWayPromises(FactoredPromises):
         built.train(training).execution = execution
         built(self.images(7, 10, batch=3))
         assert ", ".join(seen) == ran
+
+    def test_the_mult_adds_of_its_weight(self, options: dict[str, Any]) -> None:
+        """torch's counter sees products of matrices; products of single numbers come on top."""
+        _, built = self.built(options, 3)
+        with FlopCounterMode(display=False) as counter:
+            weight = built.make_weight()
+        counted = counter.get_total_flops() // 2
+        assert counted <= built.mult_adds_of_weight() <= 1.2 * counted + weight.numel()
 
     def test_in_training_the_cheaper_one_runs(self, options: dict[str, Any]) -> None:
         """W is made once for a whole batch; its factors run at every position of every image."""
