@@ -32,8 +32,9 @@ class Content(BaseModel):
         dtype: `float32`, `float16` or `int8`.
         classes: The names of the classes in the order of the scores, if they are known.
         preprocessing: How images become inputs, if it is known.
-        data: The data that the network was trained on, a folder by its own name.
-        validation: The share of their training images that was not trained on.
+        data: The data that a share was held out of in training, a folder by its own name; None if there
+            was none.
+        validation: That share.
         versions: The versions of the programs that wrote the file.
     """
 

@@ -115,6 +115,11 @@ class Format(ABC):
         """The endings of all files that `write` makes; the first is that of the file that is named."""
         return (self.suffix, *self.beside)
 
+    def files(self, path: Path) -> list[Path]:
+        """The files that belong to the one that is named, which is the first; those that are there."""
+        beside = (path.with_suffix(ending) for ending in self.beside)
+        return [path, *(file for file in beside if file.is_file())]
+
     def check(self, task: str, weights: str = "dense", dtype: str = "float32") -> None:
         """Checks that this format has what is asked of it.
 

@@ -10,9 +10,9 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.data import has_test_images
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
-from seclcompress.resolve import is_folder
+from seclcompress.resolve import Located, is_folder
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.workflows.locating import typed
+from seclcompress.workflows.locating import Network, typed
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ def share_of(config: ArtefactConfig | None) -> Share | None:
     return Share(data, share)
 
 
-def share_of_network(network: str | Path) -> Share | None:
+def share_of_network(network: Network) -> Share | None:
     """What was held out when a network was trained, if it is a saved folder."""
+    if isinstance(network, Located):
+        return share_of(network.config)
     if not is_folder(typed(network)) or not artefact.is_artefact(Path(network)):
         return None
     return share_of(artefact.read_config(Path(network)))
