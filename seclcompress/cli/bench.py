@@ -34,8 +34,8 @@ def bench(
         typer.Option(
             "--runtime",
             metavar="NAMES",
-            help="Side by side in these runtimes, with commas: torch, onnxruntime, openvino, executorch, "
-            "litert.",
+            help="Side by side in these runtimes, with commas: torch, onnxruntime, openvino, "
+            "executorch, litert.",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,

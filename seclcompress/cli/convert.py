@@ -15,7 +15,6 @@ from seclcompress.cli.given import flags_given
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
 
-
 #: Options that are no matter of the file of `--from-secl`; `_extra_riffle` looks into the last two.
 _BESIDE_A_CHECKPOINT = (
     *("output_dir", "from_secl", "num_classes", "overwrite"),

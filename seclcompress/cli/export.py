@@ -15,7 +15,6 @@ from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import EVALUATION
 
-
 #: Files are made and run on the CPU.
 _SETTINGS = tuple(name for name in EVALUATION if name != "device")
 #: The options that do something without `--data`.

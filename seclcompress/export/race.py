@@ -34,6 +34,18 @@ class Runtimes:
     timings: Mapping[str, Mapping[str, Timing]]
 
 
+def formats_of(runtimes: Sequence[str]) -> dict[str, Format]:
+    """The formats whose files runtimes run, by the runtimes' names.
+
+    Raises:
+        UsageError: If a runtime is unknown, or not installed.
+    """
+    formats = {name: export.of_runtime(name) for name in runtimes}
+    for name, format in formats.items():
+        format.check(f"--runtime {name}")
+    return formats
+
+
 def race(
     networks: Mapping[str, nn.Module],
     runtimes: Sequence[str],
@@ -51,7 +63,7 @@ def race(
     Args:
         networks: Networks ready for inference (`inference.for_inference`) by column. Those of torch's
             own layers run in every runtime, others in torch.
-        runtimes: Names of runtimes, some of `export.names()`'.
+        runtimes: Names of runtimes, of formats with files that run.
         input_size: (channels, *spatial).
         batch: Images per batch.
         rounds: Rounds of timing.
@@ -61,9 +73,7 @@ def race(
         UsageError: If a runtime is unknown, or not installed.
         ExportError: If a network cannot be exported.
     """
-    formats = {name: export.of_runtime(name) for name in runtimes}
-    for name, format in formats.items():
-        format.check(f"--runtime {name}")
+    formats = formats_of(runtimes)
     images = example(next(iter(networks.values())), input_size, batch).float().numpy()
     runners: dict[tuple[str, str, str], Runner] = {}
     with tempfile.TemporaryDirectory() as folder:

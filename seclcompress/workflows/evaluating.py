@@ -63,7 +63,6 @@ def evaluate(
         SeclcompressError: If anything goes wrong; the message says what.
     """
     settings, observer = settings or TrainingSettings(), observer or Observer()
-    check_device(settings.device)
     file = find_file(network, "evaluate")
     if file is not None:
         given = {
@@ -77,6 +76,7 @@ def evaluate(
         return _evaluate_file(
             file, data, settings, given, data_dir, download, observer, by_class=by_class
         )
+    check_device(settings.device)
     settings = with_share(settings, network, share_of_network(network), data, observer)
     input_size = choose_input_size(
         typed(network),

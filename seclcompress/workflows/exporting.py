@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seclcompress import export as formats
 from seclcompress.data import Data, Images, Presentation
-from seclcompress.errors import UsageError
+from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.export.content import Content, Written
 from seclcompress.export.contract import Dtype, Format, Job, Weights
 from seclcompress.export.plain import example
@@ -74,7 +74,8 @@ def export(
             (their ranges come from training images of `data`), or as which factors are stored.
         data: A data set, one of `data.NAMES`. Its images are used beside random ones, and accuracies
             are measured before and after.
-        settings: Of the training settings, those in `settings.training.EVALUATION` are used.
+        settings: Of the training settings, those in `settings.training.EVALUATION` are used with data;
+            the device is the CPU.
         data_dir: The folder of torchvision's data sets.
         weights_file: The network's weights: a file, or torchvision's name of published weights.
         weights_key: Where in the file they stand.
@@ -94,6 +95,10 @@ def export(
         SeclcompressError: If anything else goes wrong; the message says what.
     """
     observer, settings = observer or Observer(), settings or TrainingSettings()
+    if settings.device != "cpu":
+        raise UsageError(
+            f"export makes and runs files on the CPU, so the device is cpu, not {settings.device}."
+        )
     chosen = formats.get(format or "onnx")
     chosen.check("export" if format is None else f"--format {format}", weights, dtype)
     if chosen.needs_images(weights, dtype) and data is None:
