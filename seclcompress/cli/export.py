@@ -107,6 +107,8 @@ def export(
 
     Settings of images, --data-dir and --batch-size need --data.
     """
+    if weights_file is None:
+        check_needs(context, "--weights-file", of=("weights_key",))
     if data is None:
         check_needs(context, "--data", but=(*_WITHOUT_DATA, "download"))
         if weights_file is None:

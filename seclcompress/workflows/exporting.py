@@ -130,6 +130,8 @@ def export(
         factory=factory,
         download=download,
     )
+    if not isinstance(network, Located):
+        located = replace(located, weights_option="--weights-file")
     original, loaded = located.load()
     tell_weights(loaded, observer)
     _check_task(original, located)

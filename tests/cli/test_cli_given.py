@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 from conftest import Invoke
 
@@ -119,6 +120,26 @@ def test_export_downloads_data_or_weights(invoke: Invoke) -> None:
         result.stderr.split()
     )
     invoke("export", "small", "-o", "it.onnx", "--download", "--weights-file", "no.pth", code=1)
+
+
+def test_export_names_its_own_options_of_weights(invoke: Invoke, tmp_path: Path) -> None:
+    given = ("export", "wrn10_1", "-o", "it.onnx")
+    result = invoke(*given, "--weights-key", "model", code=2)
+    assert "--weights-key does nothing without --weights-file" in " ".join(result.stderr.split())
+    result = invoke(*given, "--weights-file", "DEFAULT", code=2)
+    assert "--weights-file DEFAULT: there is no such file" in " ".join(result.stderr.split())
+    torch.save({"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}}, "two.pth")
+    result = invoke(*given, "--weights-file", "two.pth", "--weights-key", "nothing", code=1)
+    said = " ".join(result.stderr.split())
+    assert "--weights-key" in said
+    assert "--weights-file-key" not in said
+
+
+def test_a_folder_for_other_data_is_said_to_change_nothing(invoke: Invoke, file: Path) -> None:
+    result = invoke("evaluate", file, "--data", "digits", "--data-dir", "elsewhere")
+    words = "--data-dir elsewhere: digits does not lie there, so it changes nothing."
+    assert words in " ".join(result.stderr.split())
+    assert "--data-dir" not in invoke("evaluate", file, "--data", "digits").stderr
 
 
 @pytest.mark.parametrize("option", DISTILLATION)

@@ -97,6 +97,22 @@ def test_the_network_of_a_saved_folder_is_not_replaced(folder: Path, manifest: b
     workflows.export(folder, folder / "plain", format="weights", overwrite=True)
 
 
+def test_a_plan_is_written_by_the_same_rules(folder: Path) -> None:
+    def plan(name: str) -> None:
+        workflows.convert("wrn10_1", write_plan=folder / name, overwrite=True)
+
+    config = (folder / "config.json").read_bytes()
+    with pytest.raises(ArtefactError, match="belongs to the saved folder"):
+        plan("config.json")
+    assert (folder / "config.json").read_bytes() == config
+    plan("plan.json")
+    plan("plan.json")
+    check_free(folder, overwrite=True)
+    again = {"num_classes": 10, "input_size": (3, 16, 16), "overwrite": True}
+    workflows.convert("wrn10_1", folder, write_plan=folder / "plan.json", **again)
+    workflows.convert("wrn10_1", folder, write_plan=folder / "plan.json", **again)
+
+
 @pytest.mark.parametrize("format", export.names())
 def test_no_path_of_a_person_is_in_a_file(folder: Path, tmp_path: Path, format: str) -> None:
     if export.get(format).missing():
