@@ -50,7 +50,8 @@ def report(
     """Write one self-contained page about saved folders, to show to somebody else.
 
     It has the figures before and after, the layers as a picture with reasons, the curves of training,
-    sizes, settings, versions, and the commands that make the folder again.
+    sizes, settings, versions, and the commands that make the folder again. Settings of images, --device,
+    --data-dir and --download need --data.
     """
     if data is None:
         check_needs(context, "--data", but=("output", "bench", "factory", "overwrite"))
