@@ -170,11 +170,12 @@ def _rewrite(
     if start == "random":
         rewrite_network(network, plan, seed=seed)
         return fits
-    with observer.working("Fitting …") as told:
+    layers = len(plan.rewritten)
+    with observer.counting("Fitting", layers) as told:
 
         def on_fit(layer: str, fit: Fit | None) -> None:
             fits[layer] = fit
-            told(f"Fitting {layer}")
+            told(len(fits), layers)
             words = "starts at random, as its family cannot take over weights"
             if fit is not None:
                 words = f"{100 * fit.energy:.1f} % of {fit.of}' energy taken over"
