@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,9 +15,12 @@ from seclcompress.cli.given import flags_given
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
 
+if TYPE_CHECKING:
+    from seclcompress.workflows.converting import Converted
+
 #: Options that are no matter of the file of `--from-secl`; `_extra_riffle` looks into the last two.
 _BESIDE_A_CHECKPOINT = (
-    *("output_dir", "from_secl", "num_classes", "overwrite"),
+    *("output_dir", "from_secl", "num_classes", "overwrite", "json"),
     *("option", "depth"),
 )
 
@@ -69,6 +72,7 @@ def convert(
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
     overwrite: o.OverwriteOption = False,
+    json: o.JsonOption = False,
 ) -> None:
     """Rewrite a network's convolutions: plan, say why, save. The new layers are untrained.
 
@@ -84,17 +88,18 @@ def convert(
     if from_secl is not None:
         extra_riffle = _extra_riffle(asked, flags_given(context, but=_BESIDE_A_CHECKPOINT))
         assert output_dir is not None
-        workflows.import_secl(
+        converted = workflows.import_secl(
             network,
             from_secl,
             output_dir,
             extra_riffle=extra_riffle,
             num_classes=num_classes,
             overwrite=overwrite,
-            observer=_Tables(),
+            observer=Drawing() if json else _Tables(),
         )
+        _show(network, converted, json=json)
         return
-    workflows.convert(
+    converted = workflows.convert(
         network,
         None if dry_run else output_dir,
         options=asked.options,
@@ -109,8 +114,27 @@ def convert(
         start=start.value,
         write_plan=write_plan,
         overwrite=overwrite,
-        observer=_Tables(),
+        observer=Drawing() if json else _Tables(),
     )
+    _show(network, converted, json=json)
+
+
+def _show(network: str, converted: Converted, *, json: bool) -> None:
+    """Prints what was done as JSON; the tables were printed before it was done."""
+    if not json:
+        return
+    from seclcompress.report.records import ConvertRecord
+
+    output_dir = converted.output_dir
+    record = ConvertRecord(
+        network=network,
+        output_dir=None if output_dir is None else str(output_dir),
+        columns=converted.count.columns,
+        plan=converted.plan,
+        untrained=list(converted.untrained),
+        fits=dict(converted.fits),
+    )
+    typer.echo(record.to_json())
 
 
 def _extra_riffle(asked: Asked, given: list[str]) -> bool | None:

@@ -43,6 +43,7 @@ def report(
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
+    json: o.JsonOption = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a page that is there already.")
     ] = False,
@@ -54,7 +55,7 @@ def report(
     --data-dir and --download need --data.
     """
     if data is None:
-        check_needs(context, "--data", but=("output", "bench", "factory", "overwrite"))
+        check_needs(context, "--data", but=("output", "bench", "factory", "overwrite", "json"))
     settings = make_settings(None, given)
     from seclcompress.cli.progress import DrawingImages
     from seclcompress.workflows.reporting import report as run
@@ -71,6 +72,12 @@ def report(
         overwrite=overwrite,
         observer=DrawingImages(err_console),
     )
+    if json:
+        from seclcompress.report.records import ReportRecord
+
+        said = dict(zip(map(str, folders), found.headlines, strict=True))
+        typer.echo(ReportRecord(output=str(found.output), headlines=said).to_json())
+        return
     typer.echo(printable(f"Wrote {found.output}."))
     for folder, sentence in zip(folders, found.headlines, strict=True):
         typer.echo(sentence if len(folders) == 1 else printable(f"{folder}: {sentence}"))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from seclcompress.export.plain import example
 from seclcompress.networks import check_image_classification
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.processes import check_device
 from seclcompress.resolve import locate
 from seclcompress.settings.training import TrainingSettings
@@ -62,7 +62,7 @@ def evaluate(
     Raises:
         SeclcompressError: If anything goes wrong; the message says what.
     """
-    settings, observer = settings or TrainingSettings(), observer or Observer()
+    settings, observer = settings or TrainingSettings(), observer or Logging()
     file = find_file(network, "evaluate")
     if file is not None:
         given = {

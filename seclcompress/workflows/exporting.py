@@ -22,7 +22,7 @@ from seclcompress.export.result import Exported
 from seclcompress.export.verify import TOLERANCE, Verified, verified_words, verify
 from seclcompress.networks import check_image_classification
 from seclcompress.networks.tasks import Task, task_of
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Evaluation
@@ -94,7 +94,7 @@ def export(
             file then.
         SeclcompressError: If anything else goes wrong; the message says what.
     """
-    observer, settings = observer or Observer(), settings or TrainingSettings()
+    observer, settings = observer or Logging(), settings or TrainingSettings()
     if settings.device != "cpu":
         raise UsageError(
             f"export makes and runs files on the CPU, so the device is cpu, not {settings.device}."

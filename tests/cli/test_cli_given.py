@@ -153,6 +153,19 @@ def test_what_is_said_of_a_teacher_needs_one(invoke: Invoke, option: str) -> Non
     assert not Path("study").exists()
 
 
+@pytest.mark.parametrize("command", ["export", "report"])
+def test_what_needs_no_data_is_not_refused(invoke: Invoke, command: str) -> None:
+    """It comes as far as the missing folder."""
+    needs = {*EVALUATION, "data_dir", "download", "data", "output", "format", "weights", "dtype"}
+    needs |= {"weights_file", "weights_key"}
+    free = [one for one in _options(command, tuple(needs))]
+    assert {"json", "overwrite", "factory"} <= {one.name for one in free}
+    output = "it.onnx" if command == "export" else "page.html"
+    given = [word for one in free for word in _words(one)]
+    result = invoke(command, "./nowhere", "-o", output, *given, code=1)
+    assert "There is no folder" in result.stderr
+
+
 def test_what_is_given_as_its_default_is_given(invoke: Invoke) -> None:
     result = invoke("report", "small", "-o", "page.html", "--batch-size", 128, code=2)
     assert "--batch-size does nothing without --data" in " ".join(result.stderr.split())
