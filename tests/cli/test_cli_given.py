@@ -158,7 +158,7 @@ def test_what_needs_no_data_is_not_refused(invoke: Invoke, command: str) -> None
     """It comes as far as the missing folder."""
     needs = {*EVALUATION, "data_dir", "download", "data", "output", "format", "weights", "dtype"}
     needs |= {"weights_file", "weights_key"}
-    free = [one for one in _options(command, tuple(needs))]
+    free = list(_options(command, tuple(needs)))
     assert {"json", "overwrite", "factory"} <= {one.name for one in free}
     output = "it.onnx" if command == "export" else "page.html"
     given = [word for one in free for word in _words(one)]
