@@ -26,7 +26,7 @@ class Content(BaseModel):
     """What is known of an exported network.
 
     Attributes:
-        network: The network, as the person named it.
+        network: The network's name, or that of its folder.
         input_size: (channels, *spatial).
         batch: The number of images that the file takes at once; None for any number.
         parameters: Parameters of the network before the export.
@@ -36,6 +36,9 @@ class Content(BaseModel):
             library of `seclcompress.onnxruntime_library()`.
         classes: The names of the classes in the order of the scores, if they are known.
         preprocessing: How images become inputs, if it is known.
+        data: The data that a share was held out of in training, a folder by its own name; None if there
+            was none.
+        validation: That share.
         versions: The versions of the programs that wrote the file.
     """
 
@@ -50,6 +53,8 @@ class Content(BaseModel):
     stacks: int = Field(default=0, ge=0)
     classes: list[str] | None = None
     preprocessing: Preprocessing | None = None
+    data: str | None = None
+    validation: float | None = Field(default=None, gt=0, lt=1)
     versions: dict[str, str] = Field(default_factory=library_versions)
 
     def metadata(self) -> dict[str, str]:

@@ -49,10 +49,16 @@ class Format(ABC):
     name: ClassVar[str]
     #: What `seclcompress export --help` says of it.
     summary: ClassVar[str]
-    #: The ending of the file that is named; others may lie beside it.
+    #: What a page calls it.
+    title: ClassVar[str]
+    #: The ending of the file that is named.
     suffix: ClassVar[str]
+    #: The endings of files of the same name that `write` makes beside it.
+    beside: ClassVar[tuple[str, ...]] = ()
     #: What runs the file.
     runtime: ClassVar[str]
+    #: Whether the file can be run without a person's own script.
+    runs: ClassVar[bool] = True
     #: The packages that it needs, beside those that seclcompress always needs, as they are imported.
     packages: ClassVar[tuple[str, ...]] = ()
     #: The extra of seclcompress that brings them.
@@ -115,10 +121,26 @@ class Format(ABC):
         """The packages that are not installed."""
         return extras.missing(*self.packages)
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of all files that `write` makes; the first is that of the file that is named."""
+        return (self.suffix, *self.beside)
+
+    def files(self, path: Path) -> list[Path]:
+        """The files that belong to the one that is named, which is the first; those that are there."""
+        beside = (path.with_suffix(ending) for ending in self.beside)
+        return [path, *(file for file in beside if file.is_file())]
+
     def check(
-        self, weights: str = "dense", dtype: str = "float32", execution: str = "dense"
+        self, task: str, weights: str = "dense", dtype: str = "float32", execution: str = "dense"
     ) -> None:
         """Checks that this format has what is asked of it.
+
+        Args:
+            task: What needs it, as a person names it, for the message on missing packages.
+            weights: `dense` or `factors`.
+            dtype: How numbers are stored.
+            execution: `dense`, or `fast` or `auto` for layers that may run fast.
 
         Raises:
             UsageError: If it does not have these weights in this dtype, or no layers that run fast, or
@@ -140,4 +162,4 @@ class Format(ABC):
                 f"--format {self.name} has no {asked}--weights {weights} with --dtype {dtype}. "
                 f"It has: {have}."
             )
-        extras.need(f"--format {self.name}", self.extra, *self.packages)
+        extras.need(task, self.extra, *self.packages)

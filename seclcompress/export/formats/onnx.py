@@ -24,6 +24,7 @@ class Onnx(Format):
     name = "onnx"
     summary = "an ONNX file for ONNX Runtime and many others"
     suffix = ".onnx"
+    title = "ONNX"
     runtime = "onnxruntime"
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"
@@ -38,10 +39,10 @@ class Onnx(Format):
         return ("dense", "fast") if has_onnxruntime_library() else ("dense",)
 
     def check(
-        self, weights: str = "dense", dtype: str = "float32", execution: str = "dense"
+        self, task: str, weights: str = "dense", dtype: str = "float32", execution: str = "dense"
     ) -> None:
         """Checks as every format does, and that there is a library for layers that run fast."""
-        super().check(weights, dtype, execution)
+        super().check(task, weights, dtype, execution)
         if execution != "dense":
             onnxruntime_library()
 
@@ -87,11 +88,11 @@ def _session(path: Path, threads: int, fold: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    if has_onnxruntime_library():
-        options.register_custom_ops_library(onnxruntime_library())
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if fold else level.ORT_DISABLE_ALL
     try:
+        if has_onnxruntime_library():
+            options.register_custom_ops_library(onnxruntime_library())
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         if _STACK in str(error) and not has_onnxruntime_library():
