@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .PHONY: demo test test-slow coverage mutants sanitize lint check bench clean
 
-$(VENV)/.installed: pyproject.toml setup.py $(wildcard seclcompress/kernel/csrc/*)
+$(VENV)/.installed: pyproject.toml setup.py $(wildcard seclcompress/kernel/csrc/* seclcompress/kernel/csrc/onnxruntime/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable '.[all]'
