@@ -26,6 +26,8 @@ class Surveyed:
         counted: The network's figures; None if it was refused.
         refused: Why the network was refused; None if it was not.
         expected: Whether the refusal is expected, as it is for quantised networks.
+        slower: That layers are rewritten though that makes them slower, with their number; empty where
+            there are none, or layers were not timed.
     """
 
     network: str
@@ -35,6 +37,7 @@ class Surveyed:
     counted: Count | None = None
     refused: str | None = None
     expected: bool = False
+    slower: str = ""
 
 
 def names() -> list[str]:
@@ -50,3 +53,9 @@ def kept_because(plan: Plan) -> tuple[tuple[str, int], ...]:
         if layer.action == "keep"
     )
     return tuple(kept.most_common())
+
+
+def slower_layers(plan: Plan) -> str:
+    """The number of layers that are rewritten though that makes them slower, in words; or nothing."""
+    number = sum(layer.slower for layer in plan.rewritten)
+    return f"rewritten, though slower in {plan.timed_in} (×{number})" if number else ""

@@ -16,7 +16,7 @@ from conftest import Invoke
 from torch import nn
 
 from seclcompress import artefact, substitutions
-from seclcompress.measure import Stopwatch, default_cache
+from seclcompress.measure import Stopwatch, TorchClock, default_cache
 from seclcompress.substitutions import CallSize, Site
 from seclcompress.substitutions.acdc import AcdcPointwise
 from seclcompress.substitutions.site import as_convolution
@@ -98,7 +98,7 @@ def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> No
     again.choose(site(nn.Conv2d(4, 8, 3)), ACDC, CONFIG)
     again.choose(site(conv, {(5, 5): 1}), ACDC, CONFIG)
     Stopwatch(cache, batch=2).choose(site(conv), ACDC, CONFIG)
-    Stopwatch(cache, channels_last=True).choose(site(conv), ACDC, CONFIG)
+    Stopwatch(cache, clock=TorchClock(channels_last=True)).choose(site(conv), ACDC, CONFIG)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
@@ -251,7 +251,7 @@ def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> Non
 
     monkeypatch.setattr("seclcompress.measure.alternate", watch)
     for channels_last in (False, True):
-        Stopwatch(channels_last=channels_last).choose(site(conv, {size: 1}), ACDC, CONFIG)
+        Stopwatch(clock=TorchClock(channels_last)).choose(site(conv, {size: 1}), ACDC, CONFIG)
         torch.testing.assert_close(outputs["dense"], outputs["fast"])
         assert set(stacks) == {"fast"}
         for name, y in outputs.items():

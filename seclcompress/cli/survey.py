@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import NetworkError
 from seclcompress.settings.planning import PlanOptions
 
 
-@with_planning(leave_out=("assign", "keep", "only", "cost_model", "channels_last", "plan"))
+@with_planning(leave_out=("assign", "keep", "only", "plan"))
 def survey(
     *,
     pattern: Annotated[
@@ -26,7 +27,7 @@ def survey(
 
     options = asked.options or PlanOptions()
     families = [options.substitution]
-    lines = workflows.survey(pattern, options=options)
+    lines = workflows.survey(pattern, options=options, observer=Drawing())
     typer.echo(survey_csv(families) if csv else survey_header(families), nl=not csv)
     failed, walked = [], 0
     for surveyed in lines:

@@ -24,6 +24,10 @@ Weights: TypeAlias = Literal["dense", "factors"]
 Dtype: TypeAlias = Literal["float32", "float16", "int8"]
 
 
+#: The runtime of a file that cannot be run.
+NOTHING = "none"
+
+
 @dataclass(frozen=True)
 class Job:
     """What a format is asked to write.
@@ -50,7 +54,7 @@ class Format(ABC):
     summary: ClassVar[str]
     #: The ending of the file that is named; others may lie beside it.
     suffix: ClassVar[str]
-    #: What runs the file.
+    #: What runs the file; `NOTHING` for a file that cannot be run.
     runtime: ClassVar[str]
     #: The packages that it needs, beside those that seclcompress always needs, as they are imported.
     packages: ClassVar[tuple[str, ...]] = ()
@@ -61,6 +65,14 @@ class Format(ABC):
 
     #: Whether batch norm is folded into the layers before it.
     folds: ClassVar[bool] = True
+
+    def executions(self) -> tuple[str, ...]:
+        """The executions of `cost.EXECUTIONS` that a layer can have in its files.
+
+        `write` gets a network whose layers are in one of them (`StructuredLayer.ready`). A runtime that
+        has a fast transform as an operation says so here, and plans for it can then choose `fast`.
+        """
+        return ("dense",)
 
     @abstractmethod
     def write(self, job: Job) -> Written:

@@ -45,7 +45,7 @@ def survey_line(families: Sequence[str], surveyed: Surveyed) -> str:
     figures = "".join(f" {totals.parameters:>{_PARAMETERS},}" for totals in columns)
     figures += "".join(f" {totals.mult_adds:>{_MULT_ADDS},}" for totals in columns)
     smaller, fewer = (counted.ratio("auto", quantity) for quantity in ("parameters", "mult_adds"))
-    kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
+    kept = _reasons(surveyed)
     if counted.unknown:
         kept += f"; not counted: {occurrences(counted.unknown)}"
     layers = f"{surveyed.rewritten:>5} {sum(times for _, times in surveyed.kept):>5}"
@@ -70,7 +70,7 @@ def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str
         names = [f"{column}_{quantity}" for quantity in quantities for column in columns]
         writer.writerow(["network", "input_size", "rewritten", "kept", *names, "seconds", "why"])
         return text.getvalue()
-    kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
+    kept = _reasons(surveyed)
     counted = surveyed.counted
     size = "" if counted is None else shape(counted.input_size)
     numbers: list[int | str] = [""] * (2 * len(columns))
@@ -81,3 +81,8 @@ def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str
     why = surveyed.refused or kept
     writer.writerow([surveyed.network, size, *layers, *numbers, f"{surveyed.seconds:.2f}", why])
     return text.getvalue()
+
+
+def _reasons(surveyed: Surveyed) -> str:
+    kept = [f"{reason} (×{times})" for reason, times in surveyed.kept]
+    return "; ".join([*kept, *filter(None, [surveyed.slower])])

@@ -14,8 +14,8 @@ import onnx_ir as ir
 from onnx_ir import tape
 from torch import Tensor, nn
 
-from seclcompress.export.graph.tracing import OPSET, simplify, trace
-from seclcompress.export.graph.values import held, to_numpy
+from seclcompress.export.graph.tracing import simplify, trace
+from seclcompress.export.graph.values import OPSET, held, to_numpy
 from seclcompress.wording import listed
 
 #: The domain of the functions in a file.
