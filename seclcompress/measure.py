@@ -41,6 +41,9 @@ _NOISE = 1.96 * math.sqrt(2) * 1.253 / 1.349 / math.sqrt(ROUNDS)
 #: Shortest time of one candidate in each direction of a round. In less, the overhead of the clock and
 #: of the calls would matter.
 MIN_SECONDS = 0.002
+#: An interquartile range above this share of the median: other work ran meanwhile. (With two processors
+#: shared by four programs, two equal layers were measured at 0.3 and 12.7 ms.)
+_UNSTEADY = 0.5
 
 
 def default_cache() -> Path:
@@ -129,6 +132,7 @@ class Stopwatch:
         originals: Whether layers as they are are timed as well.
         on_measure: Called with each layer's description before the layer is measured.
         measured: Number of cases that were measured, not taken from the cache.
+        unsteady: Number of those that varied so much that they are not remembered in the file.
     """
 
     cache: Path | None = None
@@ -137,6 +141,7 @@ class Stopwatch:
     originals: bool = False
     on_measure: Callable[[str], object] = str  # no effect
     measured: int = 0
+    unsteady: int = 0
     _known: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     _ahead: set[str] = field(default_factory=set)
 
@@ -199,7 +204,10 @@ class Stopwatch:
             timings = self._measure(case)
             self.measured += 1
             self._known[key] = {name: [t.median, t.spread] for name, t in timings.items()}
-            self._write()
+            if all(t.spread <= _UNSTEADY * t.median for t in timings.values()):
+                self._write(key)
+            else:
+                self.unsteady += 1
         known = self._known[key]
         return {name: Timing(*known[name]) for name in self._candidates(case.substitution)}
 
@@ -240,9 +248,10 @@ class Stopwatch:
         }
         return json.dumps(about, sort_keys=True)
 
-    def _write(self) -> None:
+    def _write(self, key: str) -> None:
         if self.cache is not None:
-            known = {**_read(self.cache), **self._known}  # another process may have written
+            # Another process may have written meanwhile.
+            known = {**_read(self.cache), key: self._known[key]}
             try:
                 write_file(self.cache, json.dumps(known, indent=0, sort_keys=True).encode())
             except ArtefactError as error:  # the program works without its cache

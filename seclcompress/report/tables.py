@@ -48,8 +48,8 @@ def clock_notes(plan: Plan) -> list[str]:
         return []
     before, after = (milliseconds(sum(column)) for column in zip(*times, strict=True))
     notes = [
-        f"{len(times)} {plan.kind} timed one by one in {plan.timed_in}: {before} ms as they are, {after} ms "
-        "as planned."
+        f"{len(times)} {plan.kind} timed one by one in {plan.timed_in}: {before} ms as they are, "
+        f"{after} ms as planned."
     ]
     kept = sum(layer.action == "keep" for layer in plan.timed)
     slower = sum(layer.slower for layer in plan.timed)

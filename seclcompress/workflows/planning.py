@@ -149,11 +149,16 @@ def decide(
     machine = kernel.description()
     if clock.runtime != TORCH:
         where = f" in {export.of_runtime(clock.runtime).version()}"
-        machine = f"{torch.get_num_threads()} threads"
+        machine = f"threads: {torch.get_num_threads()}"
     observer.message(
         f"Measured {stopwatch.measured} layer shapes{where}; the others were known ({default_cache()}). "
         f"On this machine: {machine}."
     )
+    if stopwatch.unsteady:
+        observer.message(
+            f"The times of {stopwatch.unsteady} layer shapes varied by more than half, as they do where "
+            "other work runs meanwhile. They are not remembered; plan again on a quiet machine."
+        )
     return plan
 
 
