@@ -1,4 +1,4 @@
-"""The clock of a runtime: layers as files of one layer. What is asserted of real runs is not their time."""
+"""The clock of a runtime: layers as files of one layer. No test depends on real times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans by the clock of a runtime: what is slower there is said or kept. No test depends on real times."""
+"""Plans by the clock of a runtime: what is slower there is said or kept. All times are given."""
 
 from __future__ import annotations
 
