@@ -1,8 +1,9 @@
-"""The observer that long work reports to. The command line shows its reports; Python may ignore them."""
+"""The observer that long work reports to. The command line shows its reports; a script's are logged."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -160,3 +161,40 @@ class Several(Observer):
         """Passes the report on."""
         for observer in self._observers:
             observer.epoch(record)
+
+
+class Logging(Observer):
+    """Writes what a person would read to the logger `seclcompress`; nothing is shown without a handler.
+
+    Facts and epochs are information, the parts of long work are for debugging.
+    """
+
+    _log = logging.getLogger("seclcompress")
+
+    def message(self, words: str) -> None:
+        """Logs the fact."""
+        self._log.info("%s", words)
+
+    @contextlib.contextmanager
+    def working(self, words: str) -> Iterator[Callable[[str], object]]:
+        """Logs the work and its parts."""
+        self._log.debug("%s", words)
+        yield lambda now: self._log.debug("%s", now)
+
+    @contextlib.contextmanager
+    def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
+        """Logs the work and each item."""
+        self._log.debug("%s: %d", words, total)
+        yield lambda done, whole: self._log.debug("%s: %d of %d", words, done, whole)
+
+    def before(self, accuracies: dict[str, float]) -> None:
+        """Logs the accuracies."""
+        self._log.info("before the first step: %s", _figures(accuracies))
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Logs the record."""
+        self._log.info("%s", _figures(record))
+
+
+def _figures(record: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in record.items())

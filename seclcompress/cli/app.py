@@ -24,7 +24,7 @@ from seclcompress.cli import (
     train,
     tune,
 )
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import LogLevel, alarm_console, err_console, log_to_stderr
 from seclcompress.cli.help import Adaptive, Command
 from seclcompress.cli.memory import is_want_of_memory
 from seclcompress.cli.streams import OutputError, check_stdout, drop_stdout
@@ -90,8 +90,8 @@ def _is_click_error(error: Exception) -> bool:
 
 
 def _say(title: str, colour: str, message: str) -> None:
-    err_console.print(f"[bold {colour}]{title}:[/]", end=" ")
-    err_console.print(printable(message), markup=False)
+    alarm_console.print(f"[bold {colour}]{title}:[/]", end=" ")
+    alarm_console.print(printable(message), markup=False)
 
 
 def _show_warning(message: Any, *details: Any) -> None:
@@ -125,6 +125,17 @@ def root(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show a traceback for every error.")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Print results, warnings and errors only; no progress."),
+    ] = False,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            "--log-level",
+            help="As --quiet, with what is done as log lines on standard error, from this level on.",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
@@ -136,6 +147,8 @@ def root(
     or `package.module:factory`.
     """
     del debug, version
+    err_console.quiet = quiet or log_level is not None
+    log_to_stderr(log_level)
 
 
 for _command in (
@@ -154,6 +167,7 @@ for _command in (
 app.command("networks", cls=Command)(listing.networks)
 app.command("substitutions", cls=Command)(listing.substitutions)
 app.command("recipes", cls=Command)(listing.recipes)
+app.command("schema", cls=Command)(listing.schema)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def bench(
             help="Side by side in these runtimes: torch,onnxruntime,openvino,executorch,litert.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+    json: o.JsonOption = False,
     input_size: o.InputSizeOption = None,
     num_classes: o.NumClassesOption = None,
     asked: Asked,
@@ -56,8 +56,8 @@ def bench(
     from rich.console import Console
 
     from seclcompress import workflows
-    from seclcompress.report.bench import bench_json, bench_table
-    from seclcompress.report.runtimes import runtimes_json, runtimes_table
+    from seclcompress.report.bench import bench_record, bench_table
+    from seclcompress.report.runtimes import runtimes_record, runtimes_table
 
     found = workflows.bench(
         network,
@@ -77,13 +77,14 @@ def bench(
     if found.runtimes is not None:
         plan = next(iter(found.plans.values()))
         if json:
-            typer.echo(runtimes_json(heading, found.machine, found.runtimes))
+            typer.echo(runtimes_record(heading, found.machine, found.runtimes).to_json())
             return
         console = Console(highlight=False, emoji=False)
         console.print(runtimes_table(heading, found.machine, found.runtimes, plan, console.width))
         return
     if json:
-        typer.echo(bench_json(heading, found.machine, found.measured, found.plans))
+        record = bench_record(heading, found.machine, found.measured, found.plans)
+        typer.echo(record.to_json())
         return
     console = Console(highlight=False, emoji=False)
     console.print(bench_table(heading, found.machine, found.measured, found.plans, console.width))
@@ -92,14 +93,19 @@ def bench(
 def _bench_file(
     file: ExportedFile, batch_size: int, threads: int | None, rounds: int, json: bool
 ) -> None:
-    from json import dumps
-
+    from seclcompress.report.records import BenchFileRecord
     from seclcompress.workflows.benching import bench_file
 
     timing, machine = bench_file(file, batch_size=batch_size, threads=threads, rounds=rounds)
     if json:
-        figures = {"file": file.label, "machine": machine, "batch_size": batch_size}
-        typer.echo(dumps({**figures, "median": timing.median, "spread": timing.spread}))
+        record = BenchFileRecord(
+            file=file.label,
+            machine=machine,
+            batch_size=batch_size,
+            median=timing.median,
+            spread=timing.spread,
+        )
+        typer.echo(record.to_json())
         return
     typer.echo(
         f"{file.label}, batch {batch_size}, in {file.format.version()}: "

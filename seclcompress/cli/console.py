@@ -1,7 +1,10 @@
-"""The console for stderr. Results go to stdout and everything else to stderr, so output can be piped."""
+"""The consoles for stderr, and the log. Only results go to stdout, so output can be piped."""
 
 from __future__ import annotations
 
+import logging
+import sys
+from enum import Enum
 from typing import IO, Any
 
 from rich.console import Console
@@ -22,4 +25,34 @@ class _Console(Console):
         Console.file.fset(self, new)  # type: ignore[attr-defined]
 
 
+#: For progress and messages; `--quiet` makes it silent.
 err_console = _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+#: For warnings and errors, which are always shown.
+alarm_console = _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+class LogLevel(str, Enum):
+    """`--log-level`."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+def log_to_stderr(level: LogLevel | None) -> None:
+    """Writes this package's log to standard error, from a level on; None for no log."""
+    logger = logging.getLogger("seclcompress")
+    for handler in [one for one in logger.handlers if isinstance(one, _LogHandler)]:
+        logger.removeHandler(handler)
+    if level is not None:
+        logger.addHandler(_LogHandler())
+        logger.setLevel(level.value.upper())
+
+
+class _LogHandler(logging.StreamHandler[IO[str]]):
+    """Lines with time and level, on a terminal that may be closed."""
+
+    def __init__(self) -> None:
+        super().__init__(LenientFile(sys.stderr))  # type: ignore[arg-type]
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

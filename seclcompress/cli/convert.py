@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from seclcompress.cli import options as o
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
+
+if TYPE_CHECKING:
+    from seclcompress.workflows.converting import Converted
 
 
 class Start(str, Enum):
@@ -61,6 +64,7 @@ def convert(
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
     overwrite: o.OverwriteOption = False,
+    json: o.JsonOption = False,
 ) -> None:
     """Rewrite a network's convolutions: plan, say why, save. The new layers are untrained.
 
@@ -85,17 +89,18 @@ def convert(
         }
         extra_riffle = _extra_riffle(asked, [flag for flag, value in late.items() if value])
         assert output_dir is not None
-        workflows.import_secl(
+        converted = workflows.import_secl(
             network,
             from_secl,
             output_dir,
             extra_riffle=extra_riffle,
             num_classes=num_classes,
             overwrite=overwrite,
-            observer=_Tables(),
+            observer=Drawing() if json else _Tables(),
         )
+        _show(network, converted, json=json)
         return
-    workflows.convert(
+    converted = workflows.convert(
         network,
         None if dry_run else output_dir,
         options=asked.options,
@@ -110,8 +115,27 @@ def convert(
         start=start.value,
         write_plan=write_plan,
         overwrite=overwrite,
-        observer=_Tables(),
+        observer=Drawing() if json else _Tables(),
     )
+    _show(network, converted, json=json)
+
+
+def _show(network: str, converted: Converted, *, json: bool) -> None:
+    """Prints what was done as JSON; the tables were printed before it was done."""
+    if not json:
+        return
+    from seclcompress.report.records import ConvertRecord
+
+    output_dir = converted.output_dir
+    record = ConvertRecord(
+        network=network,
+        output_dir=None if output_dir is None else str(output_dir),
+        columns=converted.count.columns,
+        plan=converted.plan,
+        untrained=list(converted.untrained),
+        fits=dict(converted.fits),
+    )
+    typer.echo(record.to_json())
 
 
 def _extra_riffle(asked: Asked, given: list[str]) -> bool | None:

@@ -20,7 +20,7 @@ def count(
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Show one line per layer as well.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+    json: o.JsonOption = False,
     csv: Annotated[
         bool, typer.Option("--csv", help="Every figure as CSV, one line per layer.")
     ] = False,
@@ -69,7 +69,7 @@ def count(
         drawing.message(f"fvcore agrees on '{column}': {mult_adds:,} Mult-Adds.")
     figures = (network, found.count, found.plan, found.accuracies)
     if json:
-        typer.echo(counts.count_json(*figures, found.dense_parameters))
+        typer.echo(counts.count_record(*figures, found.dense_parameters).to_json())
         return
     if csv:
         typer.echo(counts.count_csv(found.count), nl=False)

@@ -34,6 +34,7 @@ def distill(
     resume: t.ResumeOption = False,
     overwrite: o.OverwriteOption = False,
     time_limit: t.TimeLimitOption = None,
+    json: o.JsonOption = False,
 ) -> None:
     """Train a converted network from its original: attention transfer, knowledge distillation.
 
@@ -68,4 +69,4 @@ def distill(
             stopping=t.stopping_softly,
             observer=observer,
         )
-    t.show_result(result)
+    t.show_result(result, "distill", json=json)

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from seclcompress.cli.console import err_console
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging
 
 
-class Drawing(Observer):
-    """Prints messages, and shows the current work while it lasts.
+class Drawing(Logging):
+    """Prints messages, and shows the current work while it lasts; both are logged as well.
 
     Args:
         console: The console to print on, for stderr.
@@ -24,13 +24,19 @@ class Drawing(Observer):
 
     def message(self, words: str) -> None:
         """Prints a line."""
+        super().message(words)
         self._console.print(words, markup=False)
 
     @contextlib.contextmanager
     def working(self, words: str) -> Iterator[Callable[[str], object]]:
         """Shows a line while the work lasts."""
-        with self._console.status(escape(words)) as status:
-            yield lambda now: status.update(escape(now))
+        with super().working(words) as log, self._console.status(escape(words)) as status:
+
+            def show(now: str) -> None:
+                log(now)
+                status.update(escape(now))
+
+            yield show
 
     @contextlib.contextmanager
     def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
@@ -45,6 +51,15 @@ class Drawing(Observer):
             TimeLeft(),
         )
         off = not self._console.is_terminal
-        with Progress(*columns, console=self._console, transient=True, disable=off) as bar:
+        # Standard output is left alone: results that are printed meanwhile must not become messages.
+        bar = Progress(
+            *columns, console=self._console, transient=True, disable=off, redirect_stdout=False
+        )
+        with super().counting(words, total) as log, bar:
             task = bar.add_task("", total=total)
-            yield lambda done, whole: bar.update(task, completed=done, total=whole)
+
+            def show(done: int, whole: int) -> None:
+                log(done, whole)
+                bar.update(task, completed=done, total=whole)
+
+            yield show

@@ -28,15 +28,13 @@ def evaluate(
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
-    json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
+    json: o.JsonOption = False,
 ) -> None:
     """Measure accuracy and loss on the test images."""
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
-    import dataclasses
-    from json import dumps
-
     from seclcompress.cli.progress import DrawingImages
+    from seclcompress.report.records import EvaluateRecord
     from seclcompress.workflows.evaluating import evaluate as run
 
     found = run(
@@ -54,8 +52,15 @@ def evaluate(
         observer=DrawingImages(err_console),
     )
     if json:
-        figures = {key: v for key, v in dataclasses.asdict(found).items() if v is not None}
-        typer.echo(dumps({"network": network, "data": data, **figures}))
+        record = EvaluateRecord(
+            network=network,
+            data=data,
+            accuracy=found.accuracy,
+            top5_accuracy=found.top5_accuracy,
+            loss=found.loss,
+            images=found.images,
+        )
+        typer.echo(record.to_json())
         return
     top5 = "" if found.top5_accuracy is None else f"top-5 {found.top5_accuracy:.2f} %, "
     typer.echo(

@@ -89,13 +89,13 @@ def export(
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Every figure as JSON.")] = False,
+    json: o.JsonOption = False,
 ) -> None:
     """Write a network to a file for another runtime; the file is run and compared first."""
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
     from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report.export import export_json, export_lines
+    from seclcompress.report.export import export_lines, export_record
     from seclcompress.workflows.exporting import export as run
 
     found = run(
@@ -117,4 +117,4 @@ def export(
         overwrite=overwrite,
         observer=DrawingImages(err_console),
     )
-    typer.echo(export_json(found) if json else export_lines(found))
+    typer.echo(export_record(found).to_json() if json else export_lines(found))

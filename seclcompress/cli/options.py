@@ -57,6 +57,12 @@ DownloadOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an output folder that is there already.")
 ]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print the figures as JSON; `seclcompress schema` prints its JSON Schema."
+    ),
+]
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of all random numbers.")
 ]

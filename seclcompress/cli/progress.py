@@ -119,6 +119,7 @@ class TrainingProgress(DrawingImages):
 
     def before(self, accuracies: dict[str, float]) -> None:
         """Prints the accuracies before the first step."""
+        super().before(accuracies)
         self._console.print(
             "Before the first step: "
             + ", ".join(f"{BEFORE[name]} {accuracy:.2f} %" for name, accuracy in accuracies.items())
@@ -126,6 +127,7 @@ class TrainingProgress(DrawingImages):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Prints the line of an epoch above the bar."""
+        super().epoch(record)
         validated = record.get("validation_accuracy")
         held = "" if validated is None else f"validation {validated:.2f} %  "
         self._console.print(

@@ -41,6 +41,7 @@ def report(
     data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
+    json: o.JsonOption = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a page that is there already.")
     ] = False,
@@ -66,6 +67,12 @@ def report(
         overwrite=overwrite,
         observer=DrawingImages(err_console),
     )
+    if json:
+        from seclcompress.report.records import ReportRecord
+
+        said = dict(zip(map(str, folders), found.headlines, strict=True))
+        typer.echo(ReportRecord(output=str(found.output), headlines=said).to_json())
+        return
     typer.echo(printable(f"Wrote {found.output}."))
     for folder, sentence in zip(folders, found.headlines, strict=True):
         typer.echo(sentence if len(folders) == 1 else printable(f"{folder}: {sentence}"))

@@ -27,6 +27,7 @@ def train(
     resume: t.ResumeOption = False,
     overwrite: o.OverwriteOption = False,
     time_limit: t.TimeLimitOption = None,
+    json: o.JsonOption = False,
 ) -> None:
     """Train a network without a teacher, to obtain a teacher or to compare with distillation.
 
@@ -56,4 +57,4 @@ def train(
             stopping=t.stopping_softly,
             observer=observer,
         )
-    t.show_result(result)
+    t.show_result(result, "train", json=json)

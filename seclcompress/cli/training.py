@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -97,8 +97,16 @@ def observing() -> TrainingProgress:
     return TrainingProgress(err_console)
 
 
-def show_result(result: TrainingResult) -> None:
-    """Prints the result of a run, in process 0 only."""
+def show_result(
+    result: TrainingResult, command: Literal["train", "distill"], *, json: bool
+) -> None:
+    """Prints the result of a run, in process 0 only.
+
+    Args:
+        result: The result.
+        command: The command that was run.
+        json: Whether it is printed on standard output as well, as a record.
+    """
     from seclcompress.processes import rank
     from seclcompress.report.training import training_table
 
@@ -107,6 +115,17 @@ def show_result(result: TrainingResult) -> None:
     err_console.print(training_table(result.history, result.before))
     accuracy = result.metrics["accuracy"]
     err_console.print(f"Wrote {result.folder}: {accuracy:.2f} % of the test images right.")
+    if json:
+        from seclcompress.report.records import TrainingRecord
+
+        record = TrainingRecord(
+            command=command,
+            output_dir=str(result.folder),
+            before=result.before,
+            epochs=result.history,
+            metrics=result.metrics,
+        )
+        typer.echo(record.to_json())
 
 
 @contextlib.contextmanager

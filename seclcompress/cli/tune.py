@@ -63,6 +63,7 @@ def tune(
     download: o.DownloadOption = False,
     overwrite: o.OverwriteOption = False,
     time_limit: t.TimeLimitOption = None,
+    json: o.JsonOption = False,
 ) -> None:
     """Try settings of training by Hyperband, and write the best ones as a recipe.
 
@@ -106,9 +107,21 @@ def tune(
             stopping=t.stopping_softly,
             observer=observer,
         )
-    console = Console(highlight=False, emoji=False)
-    console.print(trials_table(found.trials, console.width))
     best = found.best
+    if json:
+        from seclcompress.report.records import TuneRecord
+
+        record = TuneRecord(
+            output_dir=str(found.folder),
+            recipe=None if best is None else str(found.folder / RECIPE),
+            best=None if best is None else best.number,
+            trials=found.trials,
+            importance=dict(found.importance),
+        )
+        typer.echo(record.to_json())
+    else:
+        console = Console(highlight=False, emoji=False)
+        console.print(trials_table(found.trials, console.width))
     if best is None:
         err_console.print(f"Wrote {found.folder}: no trial is finished, so there is no recipe.")
         return

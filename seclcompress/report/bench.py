@@ -1,16 +1,15 @@
-"""The timings of a whole network: a table for people, and JSON for programs."""
+"""The timings of a whole network: a table for people, and a record for programs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seclcompress.bench import Measured
 from seclcompress.plan import Plan
+from seclcompress.report.records import BenchRecord
 from seclcompress.report.tables import clock_notes, column_titles, figures_table
 
 
@@ -65,10 +64,10 @@ def bench_table(
     return Group(Text(heading, style="bold"), Text(machine, style="dim"), table, *notes)
 
 
-def bench_json(
+def bench_record(
     heading: str, machine: str, measured: Mapping[str, Measured], plans: Mapping[str, Plan]
-) -> str:
-    """Every figure of `bench_table` as JSON, in seconds and bytes, and the layers' executions by layout.
+) -> BenchRecord:
+    """Every figure of `bench_table`, in seconds and bytes, and the layers' executions by layout.
 
     Args:
         heading: Network, batch size and input size.
@@ -76,13 +75,12 @@ def bench_json(
         measured: The measurements by column.
         plans: The plans by memory layout.
     """
-    content = {
-        "network": heading,
-        "machine": machine,
-        "variants": {column: asdict(variant) for column, variant in measured.items()},
-        "executions": {
+    return BenchRecord(
+        network=heading,
+        machine=machine,
+        variants=dict(measured),
+        executions={
             layout: {layer.name: layer.execution for layer in plan.rewritten}
             for layout, plan in plans.items()
         },
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    )

@@ -1,10 +1,9 @@
-"""Counts and plans: tables for people, JSON and CSV for programs. Nothing is computed but ratios."""
+"""Counts and plans: tables for people, a record and CSV for programs. Nothing is computed but ratios."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from seclcompress.count import Count, Row
 from seclcompress.plan import Plan
+from seclcompress.report.records import CountRecord
 from seclcompress.report.tables import clock_notes, column_titles, figures_table, occurrences
 
 #: What a table says of Mult-Adds, by the convention that they are counted by.
@@ -202,21 +202,23 @@ def _changes(row: Row, quantity: str) -> list[str]:
     return lines
 
 
-def count_json(
+def count_record(
     label: str,
     counted: Count,
     plan: Plan,
     accuracies: Mapping[str, float],
     dense: int | None = None,
-) -> str:
-    """Every figure of `count_table` and `layers_table` as JSON."""
-    content: dict[str, Any] = {"network": label, "cost_model": plan.cost_model}
-    content |= {"runtime": plan.runtime, "objective": plan.objective}
-    content.update(counted.to_dict())
-    content["accuracies"] = dict(accuracies)
-    if dense is not None:
-        content["exported_bytes"] = exported_bytes(counted, dense)
-    return json.dumps(content, indent=2, ensure_ascii=False)
+) -> CountRecord:
+    """Every figure of `count_table` and `layers_table`, for programs."""
+    return CountRecord(
+        network=label,
+        cost_model=plan.cost_model,
+        runtime=plan.runtime,
+        objective=plan.objective,
+        accuracies=dict(accuracies),
+        exported_bytes=None if dense is None else exported_bytes(counted, dense),
+        **counted.to_dict(),
+    )
 
 
 def count_csv(counted: Count) -> str:

@@ -1,11 +1,9 @@
-"""An exported file in a few lines for people, and as JSON for programs."""
+"""An exported file in a few lines for people, and as a record for programs."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 from seclcompress.export.result import Exported
+from seclcompress.report.records import Accuracy, ExportRecord
 
 
 def export_lines(found: Exported) -> str:
@@ -27,19 +25,20 @@ def export_lines(found: Exported) -> str:
     return "\n".join(lines)
 
 
-def export_json(found: Exported) -> str:
-    """Every figure as JSON."""
-    return json.dumps(
-        {
-            "file": str(found.path),
-            "format": found.format,
-            "files": dict(found.files),
-            "bytes": found.bytes,
-            "parameters": found.parameters,
-            "content": found.content.model_dump(mode="json"),
-            "verified": asdict(found.verified),
-            "before": None if found.before is None else asdict(found.before),
-            "after": None if found.after is None else asdict(found.after),
-            "notes": list(found.notes),
-        }
+def export_record(found: Exported) -> ExportRecord:
+    """Every figure, for programs."""
+    before, after = (
+        None if one is None else Accuracy.model_validate(one) for one in (found.before, found.after)
+    )
+    return ExportRecord(
+        file=str(found.path),
+        format=found.format,
+        files=dict(found.files),
+        bytes=found.bytes,
+        parameters=found.parameters,
+        content=found.content,
+        verified=found.verified,
+        before=before,
+        after=after,
+        notes=list(found.notes),
     )

@@ -1,15 +1,13 @@
-"""Timings of a network in several runtimes: a table for people, and JSON for programs."""
+"""Timings of a network in several runtimes: a table for people, and a record for programs."""
 
 from __future__ import annotations
-
-import json
-from dataclasses import asdict
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from seclcompress.export.race import Runtimes
 from seclcompress.plan import Plan
+from seclcompress.report.records import RuntimesRecord
 from seclcompress.report.tables import clock_notes, column_titles, figures_table
 
 
@@ -51,15 +49,11 @@ def runtimes_table(
     )
 
 
-def runtimes_json(heading: str, machine: str, found: Runtimes) -> str:
-    """Every figure as JSON, in seconds."""
-    content = {
-        "network": heading,
-        "machine": machine,
-        "versions": dict(found.versions),
-        "runtimes": {
-            runtime: {column: asdict(timing) for column, timing in row.items()}
-            for runtime, row in found.timings.items()
-        },
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+def runtimes_record(heading: str, machine: str, found: Runtimes) -> RuntimesRecord:
+    """Every figure, in seconds, for programs."""
+    return RuntimesRecord(
+        network=heading,
+        machine=machine,
+        versions=dict(found.versions),
+        runtimes={runtime: dict(row) for runtime, row in found.timings.items()},
+    )

@@ -1,11 +1,13 @@
-"""A survey: one line per network for people, and the same figures as CSV for programs."""
+"""A survey: lines or paragraphs for people, and the same figures as CSV or a record for programs."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
+from textwrap import fill
 
+from seclcompress.report.records import SurveyRecord
 from seclcompress.report.tables import column_titles, occurrences
 from seclcompress.survey import Surveyed
 from seclcompress.wording import shape
@@ -55,6 +57,33 @@ def survey_line(families: Sequence[str], surveyed: Surveyed) -> str:
     )
 
 
+def survey_paragraph(families: Sequence[str], surveyed: Surveyed, width: int) -> str:
+    """The figures of `survey_line` as some lines, for a terminal that is too narrow for one.
+
+    Args:
+        families: The names of the families that layers are rewritten as.
+        surveyed: The network's figures, or why it was refused.
+        width: The width of the terminal in characters.
+    """
+    counted = surveyed.counted
+    if counted is None:
+        return fill(f"{surveyed.network}: refused: {surveyed.refused}", width)
+    chosen = {quantity: counted.ratio("auto", quantity) for quantity in ("parameters", "mult_adds")}
+    lines = [
+        f"{surveyed.network}: {chosen['parameters']:.2f} times smaller, "
+        f"{chosen['mult_adds']:.2f} times fewer Mult-Adds"
+    ]
+    for name, title in column_titles(families).items():
+        totals = counted.column(name)
+        lines.append(f"  {title}: {totals.parameters:,} parameters, {totals.mult_adds:,} Mult-Adds")
+    kept = "; ".join(_kept(surveyed))
+    lines.append(f"  {surveyed.rewritten} layers rewritten{f'; kept: {kept}' if kept else ''}")
+    lines += [f"  {words}" for words in _slower(surveyed)]
+    if counted.unknown:
+        lines.append(f"  not counted: {occurrences(counted.unknown)}")
+    return "\n".join(fill(line, width, subsequent_indent="    ") for line in lines)
+
+
 def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str:
     """The line of one network as CSV, with its newline.
 
@@ -83,6 +112,33 @@ def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str
     return text.getvalue()
 
 
+def survey_record(surveyed: Surveyed) -> SurveyRecord:
+    """The figures of one network, for programs."""
+    counted = surveyed.counted
+    return SurveyRecord(
+        network=surveyed.network,
+        input_size=None if counted is None else counted.input_size,
+        rewritten=surveyed.rewritten,
+        kept=dict(surveyed.kept),
+        slower=dict(surveyed.slower),
+        columns=None if counted is None else counted.columns,
+        unknown={} if counted is None else counted.unknown,
+        refused=surveyed.refused,
+        expected=surveyed.expected,
+        seconds=surveyed.seconds,
+    )
+
+
 def _reasons(surveyed: Surveyed) -> str:
-    kept = [f"{reason} (×{times})" for reason, times in surveyed.kept]
-    return "; ".join([*kept, *filter(None, [surveyed.slower])])
+    return "; ".join([*_kept(surveyed), *_slower(surveyed)])
+
+
+def _kept(surveyed: Surveyed) -> list[str]:
+    return [f"{reason} (×{times})" for reason, times in surveyed.kept]
+
+
+def _slower(surveyed: Surveyed) -> list[str]:
+    return [
+        f"rewritten, though slower in {runtime} (×{times})"
+        for runtime, times in surveyed.slower.items()
+    ]

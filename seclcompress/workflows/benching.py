@@ -17,7 +17,7 @@ from seclcompress.errors import UsageError
 from seclcompress.export.plain import example
 from seclcompress.export.race import Runtimes, race
 from seclcompress.inference import for_inference
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan, make_plan
 from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
@@ -95,7 +95,7 @@ def bench(
         ArtefactError: If the folder cannot be read.
         PlanError: If the plan is for another network, or a pattern matches no layer.
     """
-    observer = observer or Observer()
+    observer = observer or Logging()
     numbers = (("batch_size", batch_size, 1), ("threads", threads, 1), ("rounds", rounds, 2))
     for name, number, least in numbers:
         if number is not None and number < least:

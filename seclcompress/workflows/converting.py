@@ -14,7 +14,7 @@ from seclcompress.count import Count, check_rewritten, count_network
 from seclcompress.errors import UsageError
 from seclcompress.files import check_free, write_file
 from seclcompress.networks.weights import Loaded, check_finite
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan
 from seclcompress.resolve import Located, is_weights_file
 from seclcompress.rewrite import rewrite_network
@@ -93,7 +93,7 @@ def convert(
             or the rewritten network does not have the planned parameters and Mult-Adds.
         ArtefactError: If an output path is taken or cannot be written.
     """
-    observer = observer or Observer()
+    observer = observer or Logging()
     if start not in ("random", "original"):
         raise UsageError(f"start is 'random' or 'original', not {start!r}.")
     output_dir = None if output_dir is None else Path(output_dir)
@@ -170,11 +170,12 @@ def _rewrite(
     if start == "random":
         rewrite_network(network, plan, seed=seed)
         return fits
-    with observer.working("Fitting …") as told:
+    layers = len(plan.rewritten)
+    with observer.counting("Fitting", layers) as told:
 
         def on_fit(layer: str, fit: Fit | None) -> None:
             fits[layer] = fit
-            told(f"Fitting {layer}")
+            told(len(fits), layers)
             words = "starts at random, as its family cannot take over weights"
             if fit is not None:
                 words = f"{100 * fit.energy:.1f} % of {fit.of}' energy taken over"

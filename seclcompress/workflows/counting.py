@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seclcompress import conventions, witness
 from seclcompress.count import Count, count_network, dense_parameters
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan
 from seclcompress.settings import Convention, PlanOptions
 from seclcompress.workflows.hints import tell_hints
@@ -95,7 +95,7 @@ def count(
         observer=observer,
     )
     counted = count_network(planned.skeleton, planned.trace, planned.plan)
-    tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer or Observer())
+    tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer or Logging())
     verified: dict[str, int] = {}
     if verify:
         original, _ = replace(planned.located, weights=None, folder=None).load()

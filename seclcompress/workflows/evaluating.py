@@ -11,7 +11,7 @@ from seclcompress.data import has_test_images
 from seclcompress.errors import UsageError
 from seclcompress.export.plain import example
 from seclcompress.networks import check_image_classification
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.processes import check_device
 from seclcompress.resolve import is_folder, locate
 from seclcompress.settings.training import TrainingSettings
@@ -64,7 +64,7 @@ def evaluate(
     Raises:
         SeclcompressError: If anything goes wrong; the message says what.
     """
-    settings, observer = settings or TrainingSettings(), observer or Observer()
+    settings, observer = settings or TrainingSettings(), observer or Logging()
     check_device(settings.device)
     file = find_file(network)
     if file is not None:

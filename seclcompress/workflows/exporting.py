@@ -22,7 +22,7 @@ from seclcompress.export.verify import TOLERANCE, Verified, verified_words, veri
 from seclcompress.files import check_free, write_file
 from seclcompress.networks import check_image_classification
 from seclcompress.networks.tasks import Task, task_of
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Evaluation
@@ -91,7 +91,7 @@ def export(
             file then.
         SeclcompressError: If anything else goes wrong; the message says what.
     """
-    observer, settings = observer or Observer(), settings or TrainingSettings()
+    observer, settings = observer or Logging(), settings or TrainingSettings()
     chosen = formats.get(format)
     chosen.check(weights, dtype)
     if chosen.needs_images(weights, dtype) and data is None:

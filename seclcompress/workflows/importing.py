@@ -12,7 +12,7 @@ from seclcompress.errors import UsageError, WeightsError
 from seclcompress.files import check_free
 from seclcompress.networks.secl_checkpoints import SeclCheckpoint, read_secl
 from seclcompress.networks.weights import load_weights
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan, fit_plan, make_plan
 from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
@@ -53,7 +53,7 @@ def import_secl(
         PlanError: If one of its stacks replaces a layer that cannot be rewritten.
         ArtefactError: If the output path is taken or cannot be written.
     """
-    observer = observer or Observer()
+    observer = observer or Logging()
     output_dir, source = Path(output_dir), str(checkpoint)
     check_free(output_dir, overwrite)
     located = find(network, num_classes=num_classes)

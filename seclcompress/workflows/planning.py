@@ -14,7 +14,7 @@ from seclcompress import export, kernel, substitutions
 from seclcompress.errors import UsageError
 from seclcompress.export.clock import clock_of
 from seclcompress.measure import Stopwatch, default_cache
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan, fit_plan, make_plan, read_plan
 from seclcompress.resolve import Located
 from seclcompress.settings.planning import TORCH, PlanOptions, check_options, check_plan_alone
@@ -86,7 +86,7 @@ def plan_network(
     if options is not None:
         check_asked(options)
     located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
-    tell_input_size(located, observer or Observer())
+    tell_input_size(located, observer or Logging())
     source, given = "The plan", plan
     if isinstance(plan, str | Path):
         source, given = str(plan), read_plan(Path(plan))
@@ -133,7 +133,7 @@ def decide(
     """
     if options.cost_model == "paper":
         return make_plan(skeleton, trace, options, may_be_empty=may_be_empty)
-    observer = observer or Observer()
+    observer = observer or Logging()
     clock = clock_of(options.runtime, channels_last=options.channels_last)
     with observer.working("Measuring …") as told:
         stopwatch = Stopwatch(

@@ -10,7 +10,7 @@ from seclcompress import artefact, extras
 from seclcompress.errors import ArtefactError, UsageError, WeightsError
 from seclcompress.files import MANIFEST, add_file, check_free, write_file
 from seclcompress.networks.weights import stored_values
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.report.page import Facts, StoredFile, Timed, headline, page_html
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import read_history
@@ -73,7 +73,7 @@ def report(
         ArtefactError: If a folder cannot be read or is damaged, or the output is taken.
         SeclcompressError: If an evaluation or a timing goes wrong; the message says what.
     """
-    output, observer = Path(output), observer or Observer()
+    output, observer = Path(output), observer or Logging()
     if not folders:
         raise UsageError("A report needs at least one folder.")
     if output.suffix.lower() not in _ENDINGS:

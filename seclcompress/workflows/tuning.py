@@ -18,7 +18,7 @@ from seclcompress.artefact import WEIGHTS
 from seclcompress.data import has_test_images
 from seclcompress.errors import SeclcompressError, UsageError
 from seclcompress.files import add_file
-from seclcompress.observer import Observer
+from seclcompress.observer import Logging, Observer
 from seclcompress.recipes import to_toml
 from seclcompress.report.tuning import (
     FAILED,
@@ -146,7 +146,7 @@ def tune(
         SeclcompressError: If anything else goes wrong; what was done is kept.
     """
     import_optuna()
-    folder, observer = Path(output_dir), observer or Observer()
+    folder, observer = Path(output_dir), observer or Logging()
     settings = _with_validation(settings or TrainingSettings(), observer)
     space = parse_space(search, distils=teacher is not None)
     hyperband = Hyperband(settings.epochs, least_epochs, reduction_factor)

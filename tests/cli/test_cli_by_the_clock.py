@@ -96,6 +96,8 @@ def test_survey_says_it_in_a_line(invoke: Invoke) -> None:
     line = invoke("survey", *flags, "--objective", "time", "--csv").stdout.splitlines()[-1]
     assert "slower in openvino (×3)" in line
     assert "rewritten, though" not in line
+    record = json.loads(invoke("survey", *flags, "--json").stdout)
+    assert (record["rewritten"], record["slower"]) == (19, {"openvino": 3})
 
 
 @pytest.mark.parametrize(

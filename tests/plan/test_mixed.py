@@ -17,7 +17,7 @@ from seclcompress import resolve
 from seclcompress.count import Count, check_rewritten, column_names, count_network
 from seclcompress.errors import PlanError, UsageError
 from seclcompress.plan import Choice, Plan, PlanOptions, fit_plan, make_plan, read_plan
-from seclcompress.report.counts import count_csv, count_json, count_table, layers_table
+from seclcompress.report.counts import count_csv, count_record, count_table, layers_table
 from seclcompress.report.tables import column_titles
 from seclcompress.rewrite import rewrite_network, to_dense, to_plain
 from seclcompress.settings.planning import Assignment
@@ -362,7 +362,7 @@ class TestShown:
 
     def test_for_programs(self) -> None:
         found, plan = counted("resnet18", assign=LAYER4)
-        content = json.loads(count_json("resnet18", found, plan, {}))
+        content = json.loads(count_record("resnet18", found, plan, {}).to_json())
         assert list(content["columns"]) == list(found.columns)
         by_name = {row["name"]: row for row in content["rows"]}
         assert by_name["layer4.0.conv1"]["executions"] == ["dense"]
