@@ -42,6 +42,7 @@ class Located:
         preprocessing: The preprocessing that the weights were trained with, if it is known.
         weights_key: The place of the weights in a checkpoint; None to find it.
         weights_option: The option that `weights` was given with, for messages.
+        key_option: That of `weights_key`.
         new_head: Whether the person chose a number of classes, which weights may then differ from.
         size_is_assumed: Whether neither the person nor the network's source knows the input size.
     """
@@ -57,6 +58,7 @@ class Located:
     preprocessing: Preprocessing | None = None
     weights_key: str | None = None
     weights_option: str = "--weights"
+    key_option: str = "--weights-key"
     new_head: bool = False
     size_is_assumed: bool = False
 
@@ -103,7 +105,7 @@ class Located:
                     self.weights,
                     key=self.weights_key,
                     new_head=self.new_head,
-                    option=f"{self.weights_option}-key",
+                    option=self.key_option,
                 )
             except WeightsError as error:
                 if looks_like_secl(content):

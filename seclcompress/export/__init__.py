@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from seclcompress.errors import UsageError
-from seclcompress.export.contract import NOTHING, Format
+from seclcompress.export.contract import Format
 from seclcompress.registry import found_in
 
 
@@ -42,7 +42,7 @@ def of_runtime(runtime: str) -> Format:
     Raises:
         UsageError: If there is none.
     """
-    found = {one.runtime: one for one in _registered().values() if one.runtime != NOTHING}
+    found = {format.runtime: format for format in _registered().values() if format.runs}
     if runtime not in found:
         raise UsageError(f"Unknown runtime '{runtime}'. There are: {', '.join(sorted(found))}.")
     return found[runtime]

@@ -11,11 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seclcompress import extras
 from seclcompress.errors import ArtefactError, ExportError
-from seclcompress.export import of_runtime
 from seclcompress.export.contract import Format
-from seclcompress.export.race import as_file
+from seclcompress.export.race import as_file, formats_of
 from seclcompress.measure import MIN_SECONDS, ROUNDS, Clock, TorchClock
 from seclcompress.settings.planning import TORCH
 from seclcompress.timing import Timing, alternate
@@ -85,6 +83,4 @@ def clock_of(runtime: str | None, *, channels_last: bool = False) -> Clock:
     if runtime in (None, TORCH):
         return TorchClock(channels_last)
     assert runtime is not None
-    format = of_runtime(runtime)
-    extras.need(f"--runtime {runtime}", format.extra, *format.packages)
-    return FileClock(format)
+    return FileClock(formats_of([runtime])[runtime])

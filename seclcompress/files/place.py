@@ -91,6 +91,14 @@ def ours_in(folder: Path) -> frozenset[str]:
     return legacy.LEGACY if entries is None else entries
 
 
+def is_ours(file: Path) -> bool:
+    """Whether the folder around a file names it as its own; so for each if its manifest is damaged."""
+    try:
+        return is_named(file, ours_in(file.parent))
+    except ManifestError:
+        return True
+
+
 def remove_ours(folder: Path, *, keep_folder: bool = False) -> list[str]:
     """Removes the files that this program wrote in a folder, and the folder if it is then empty.
 

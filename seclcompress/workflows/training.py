@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from torch import nn
+
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
@@ -129,13 +131,29 @@ def _began(source: Located) -> dict[str, str | None]:
     """
     folder, config, weights = source.folder, source.config, source.weights
     fresh = config is not None and config.plan is not None and not config.training
-    if weights is not None and is_weights_file(weights):
-        weights = Path(weights).name
     return {
         "from_folder": None if folder is None or fresh else folder.resolve().name,
-        "from_weights": weights,
+        "from_weights": _without_path(weights),
         "from_weights_key": source.weights_key,
     }
+
+
+def _taught(teacher: Located, built: nn.Module) -> dict[str, str | int | None]:
+    """The teacher of a run, for `ArtefactConfig.training`: names without their paths."""
+    folder = teacher.folder
+    return {
+        "teacher_folder": None if folder is None else folder.resolve().name,
+        "teacher_network": teacher.network.name,
+        "teacher_weights": _without_path(teacher.weights),
+        "teacher_weights_key": teacher.weights_key,
+        "teacher_parameters": sum(parameter.numel() for parameter in built.parameters()),
+    }
+
+
+def _without_path(weights: str | None) -> str | None:
+    """`--weights` as typed, a file without the place where it lies."""
+    named = weights is not None and is_weights_file(weights)
+    return Path(weights).name if named and weights is not None else weights
 
 
 def _claimed(output: Output, processes: Processes) -> contextlib.AbstractContextManager[None]:
@@ -239,7 +257,7 @@ def distill(
             plan=earlier.plan if earlier else None,
             input_size=found.input_size,
             seed=earlier.seed if earlier else settings.seed,
-            training=_began(found),
+            training={**_began(found), **_taught(guide, master)},
         )
         job = Job(
             learner,

@@ -12,7 +12,7 @@ import torch
 from seclcompress.artefact import weights_bytes
 from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.export.content import Content, Written, read_content
-from seclcompress.export.contract import NOTHING, Format, Job, Runner
+from seclcompress.export.contract import Format, Job, Runner
 from seclcompress.export.plain import runner_of
 
 
@@ -22,7 +22,9 @@ class Weights(Format):
     name = "weights"
     summary = "safetensors of the plain network, for your own script"
     suffix = ".safetensors"
-    runtime = NOTHING
+    title = "safetensors"
+    runtime = "none"
+    runs = False
     folds = False
 
     def write(self, job: Job) -> Written:
