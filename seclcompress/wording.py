@@ -17,6 +17,12 @@ def numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
+def milliseconds(seconds: float) -> str:
+    """A time in milliseconds with two decimals, or with two digits where it is shorter than that."""
+    number = 1e3 * seconds
+    return f"{number:,.2f}" if number >= 0.1 else f"{number:.2g}"
+
+
 def shape(sizes: Iterable[int]) -> str:
     """A shape as on the command line: `3x224x224`."""
     return "x".join(map(str, sizes))

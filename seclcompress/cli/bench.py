@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from seclcompress.workflows.exported import ExportedFile
 
 
-@with_planning(leave_out=("channels_last",), cost_model="measured")
+@with_planning(leave_out=("channels_last", "runtime"), cost_model="measured")
 def bench(
     *,
     context: typer.Context,

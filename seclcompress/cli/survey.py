@@ -15,7 +15,7 @@ from seclcompress.errors import NetworkError, UsageError
 from seclcompress.settings.planning import PlanOptions
 
 
-@with_planning(leave_out=("assign", "keep", "only", "cost_model", "channels_last", "plan"))
+@with_planning(leave_out=("assign", "keep", "only", "plan"))
 def survey(
     *,
     pattern: Annotated[
@@ -33,8 +33,9 @@ def survey(
     from seclcompress import workflows
 
     options = asked.options or PlanOptions()
-    # On a terminal the lines themselves show how far the work is.
-    observer = None if on_terminal() else Drawing()
+    # On a terminal the lines themselves show how far the work is, if it does not measure.
+    quick = options.cost_model == "paper"
+    observer = None if quick and on_terminal() else Drawing()
     lines = workflows.survey(pattern, options=options, observer=observer)
     heading, show = _shown([options.substitution], csv=csv, json=json)
     typer.echo(heading, nl=False)

@@ -84,7 +84,7 @@ def race(
                 elif _is_plain(network) or "fast" in format.executions():
                     tell(f"Exporting {column} for {runtime} …")
                     path = Path(folder) / f"{runtime}_{column}{format.suffix}"
-                    runners[runtime, column, ""] = _as_file(format, network, path, input_size)
+                    runners[runtime, column, ""] = as_file(format, network, path, input_size)
         tell("Timing all in turn …")
         keys = {" ".join(key): key for key in runners}
         candidates = {name: _call(runners[key], images) for name, key in keys.items()}
@@ -117,7 +117,19 @@ def _in_torch(
     return found
 
 
-def _as_file(format: Format, network: nn.Module, path: Path, input_size: tuple[int, ...]) -> Runner:
+def as_file(format: Format, network: nn.Module, path: Path, input_size: tuple[int, ...]) -> Runner:
+    """Writes a network of torch's own layers as a file and loads that into its runtime.
+
+    Args:
+        format: The file's format.
+        network: The network, in eval mode.
+        path: The file's place; its name becomes the network's.
+        input_size: (channels, *spatial), or what else the network takes behind the batch.
+
+    Raises:
+        ExportError: If the network cannot be written in this format.
+        ArtefactError: If the runtime cannot load what was written.
+    """
     numbers = sum(p.numel() for p in network.parameters())
     about = Content(network=path.stem, input_size=input_size, parameters=numbers)
     job = Job(Prepared(network), about)

@@ -18,7 +18,7 @@ from seclcompress.export.verify import Verified
 from seclcompress.plan import Plan
 from seclcompress.report.tuning import Trial
 from seclcompress.settings import Convention
-from seclcompress.settings.planning import CostModel
+from seclcompress.settings.planning import CostModel, Objective
 from seclcompress.substitutions.fitting import Fit
 from seclcompress.timing import Timing
 
@@ -49,6 +49,8 @@ class CountRecord(Record):
     command: Literal["count"] = "count"
     network: str
     cost_model: CostModel
+    runtime: str | None
+    objective: Objective
     input_size: tuple[int, ...]
     columns: dict[str, Totals]
     rows: list[Row]
@@ -179,6 +181,7 @@ class SurveyRecord(Record):
     input_size: tuple[int, ...] | None
     rewritten: int
     kept: dict[str, int]
+    slower: dict[str, int]
     columns: dict[str, Totals] | None
     unknown: dict[str, int]
     refused: str | None

@@ -47,7 +47,7 @@ def survey_line(families: Sequence[str], surveyed: Surveyed) -> str:
     figures = "".join(f" {totals.parameters:>{_PARAMETERS},}" for totals in columns)
     figures += "".join(f" {totals.mult_adds:>{_MULT_ADDS},}" for totals in columns)
     smaller, fewer = (counted.ratio("auto", quantity) for quantity in ("parameters", "mult_adds"))
-    kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
+    kept = _reasons(surveyed)
     if counted.unknown:
         kept += f"; not counted: {occurrences(counted.unknown)}"
     layers = f"{surveyed.rewritten:>5} {sum(times for _, times in surveyed.kept):>5}"
@@ -76,8 +76,9 @@ def survey_paragraph(families: Sequence[str], surveyed: Surveyed, width: int) ->
     for name, title in column_titles(families).items():
         totals = counted.column(name)
         lines.append(f"  {title}: {totals.parameters:,} parameters, {totals.mult_adds:,} Mult-Adds")
-    kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
+    kept = "; ".join(_kept(surveyed))
     lines.append(f"  {surveyed.rewritten} layers rewritten{f'; kept: {kept}' if kept else ''}")
+    lines += [f"  {words}" for words in _slower(surveyed)]
     if counted.unknown:
         lines.append(f"  not counted: {occurrences(counted.unknown)}")
     return "\n".join(fill(line, width, subsequent_indent="    ") for line in lines)
@@ -98,7 +99,7 @@ def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str
         names = [f"{column}_{quantity}" for quantity in quantities for column in columns]
         writer.writerow(["network", "input_size", "rewritten", "kept", *names, "seconds", "why"])
         return text.getvalue()
-    kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
+    kept = _reasons(surveyed)
     counted = surveyed.counted
     size = "" if counted is None else shape(counted.input_size)
     numbers: list[int | str] = [""] * (2 * len(columns))
@@ -119,9 +120,25 @@ def survey_record(surveyed: Surveyed) -> SurveyRecord:
         input_size=None if counted is None else counted.input_size,
         rewritten=surveyed.rewritten,
         kept=dict(surveyed.kept),
+        slower=dict(surveyed.slower),
         columns=None if counted is None else counted.columns,
         unknown={} if counted is None else counted.unknown,
         refused=surveyed.refused,
         expected=surveyed.expected,
         seconds=surveyed.seconds,
     )
+
+
+def _reasons(surveyed: Surveyed) -> str:
+    return "; ".join([*_kept(surveyed), *_slower(surveyed)])
+
+
+def _kept(surveyed: Surveyed) -> list[str]:
+    return [f"{reason} (×{times})" for reason, times in surveyed.kept]
+
+
+def _slower(surveyed: Surveyed) -> list[str]:
+    return [
+        f"rewritten, though slower in {runtime} (×{times})"
+        for runtime, times in surveyed.slower.items()
+    ]

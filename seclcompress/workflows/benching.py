@@ -21,7 +21,7 @@ from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan, make_plan
 from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
-from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings.planning import TORCH, PlanOptions
 from seclcompress.timing import Timing, alternate, describe_machine
 from seclcompress.workflows.exported import ExportedFile
 from seclcompress.workflows.locating import Network, find
@@ -74,7 +74,8 @@ def bench(
         network: A network as on the command line, a saved folder, or a located network.
         options: The planning options. With `cost_model="measured"`, executions are chosen by timing,
             separately for each layout. This is also the default for a network that is not converted,
-            if neither options nor a plan are given.
+            if neither options nor a plan are given. With `objective="time"` and one runtime, they are
+            chosen by its clock.
         plan: A plan to take the decisions from, or its file.
         input_size: (channels, *spatial), for images or clips; by default the folder's, or the network's
             usual size.
@@ -100,6 +101,7 @@ def bench(
         if number is not None and number < least:
             raise UsageError(f"bench: {name} is {number}; it must be at least {least}.")
     formats_of(runtimes)  # what is not there is said before the work
+    options = _by_one_clock(options, runtimes)
     located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
     size = located.input_size
     if len(size) + 1 not in LAYOUTS:
@@ -125,6 +127,18 @@ def bench(
             measured = time_variants(candidates, size, batch=batch_size, rounds=rounds)
         machine = f"{describe_machine()}, {kernel.description()}"
         return Benched(located, machine, batch_size, measured, plans)
+
+
+def _by_one_clock(options: PlanOptions | None, runtimes: Sequence[str]) -> PlanOptions | None:
+    """Options that plan for time in the runtime in which the network will be timed."""
+    if options is None or options.objective != "time" or options.runtime or not runtimes:
+        return options
+    if len(runtimes) > 1:
+        raise UsageError(
+            f"bench: a plan for time goes by one clock, and {', '.join(runtimes)} are "
+            f"{len(runtimes)} runtimes: name one, and bench them one after the other."
+        )
+    return options.model_copy(update={"runtime": runtimes[0]})
 
 
 def bench_file(
@@ -188,11 +202,12 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 def _plans(planned: Planned, batch: int, observer: Observer) -> dict[str, Plan]:
-    """The plan for each layout; the same for both unless executions are chosen by timing."""
+    """The plan for each layout; the same for both unless executions are chosen by timing in torch."""
     plain, last = LAYOUTS[len(planned.located.input_size) + 1]
     plans = {plain: planned.plan, last: planned.plan}
     options = planned.options
-    if options is not None and options.cost_model == "measured":
+    by_torch = options is not None and options.runtime in (None, TORCH)
+    if options is not None and options.cost_model == "measured" and by_torch:
         plans[last] = decide(
             planned.skeleton,
             planned.trace,

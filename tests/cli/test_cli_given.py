@@ -30,6 +30,7 @@ _VALUES = {
     "std": "0.5",
     "alpha": "0.3",
     "runtime": "torch",
+    "objective": "time",
     "substitution": "separable",
 }
 _COMMANDS: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -15,8 +15,8 @@ from onnx_ir import tape
 from torch import Tensor, nn
 
 from seclcompress.export.graph.operators import DOMAIN, VERSION
-from seclcompress.export.graph.tracing import OPSET, simplify, trace
-from seclcompress.export.graph.values import held, to_numpy
+from seclcompress.export.graph.tracing import simplify, trace
+from seclcompress.export.graph.values import OPSET, held, to_numpy
 from seclcompress.wording import listed
 
 #: The domains and versions of the operations in a file.

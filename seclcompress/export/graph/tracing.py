@@ -16,12 +16,12 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from seclcompress.errors import ExportError
+from seclcompress.export.graph.chains import model_of, steps_of
 from seclcompress.export.graph.operators import translations
+from seclcompress.export.graph.values import OPSET
 from seclcompress.export.plain import example
 from seclcompress.torch_private import tree_leaves
 
-#: The operator set of the files: the one that torch's exporter of this generation writes.
-OPSET = 20
 #: The name of the files' input.
 INPUT = "images"
 _LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
@@ -41,7 +41,11 @@ def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> tuple[ir.M
         ExportError: If torch cannot trace it.
     """
     with torch.no_grad():
-        names = output_names(network(example(network, input_size, 1)))
+        output = network(example(network, input_size, 1))
+    names = output_names(output)
+    steps = steps_of(network)
+    if steps is not None:
+        return model_of(steps, INPUT, names[0], input_size, tuple(output.shape[1:])), True
     try:
         model = trace(network, (example(network, input_size, 2),), names, dynamic=True)
         if all(_is_free(value) for value in [*model.graph.inputs, *model.graph.outputs]):
