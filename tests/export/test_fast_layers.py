@@ -22,6 +22,7 @@ from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.export.content import Content
 from seclcompress.export.contract import Job
 from seclcompress.export.graph.operators import STACK
+from seclcompress.export.graph.tracing import trace_network
 from seclcompress.export.prepare import in_operators, prepare
 from seclcompress.export.race import race
 from seclcompress.export.result import Exported
@@ -235,6 +236,17 @@ def test_a_network_that_is_one_layer_is_multiplied_out() -> None:
     assert structured_layers(plain) == []
     assert "the network: there is no operator" in note
     assert structured_layers(layer) == [layer]
+
+
+def test_an_activation_in_place_behind_a_linear_is_one_node() -> None:
+    relu = nn.ReLU(inplace=True)
+    network = nn.Sequential(small("acdc", depth=3).linear, relu, nn.Linear(8, 8)).eval()
+    network[0].execution = "fast"
+    model, _ = trace_network(network, (15,))
+    kinds = [node.op_type for node in model.graph]
+    assert kinds.count("Relu") == 1
+    assert "ScatterElements" not in kinds
+    assert relu.inplace
 
 
 def test_the_planned_network_races_where_layers_run_fast() -> None:

@@ -92,7 +92,7 @@ def trace(
         dynamic: Whether the arguments' first dimension may have any size.
     """
     shapes = tuple({0: torch.export.Dim("batch")} for _ in arguments) if dynamic else None
-    with _quiet():
+    with _quiet(), _out_of_place(module):
         program = torch.onnx.export(
             module,
             arguments,
@@ -125,6 +125,19 @@ def simplify(model: ir.Model, largest: int | None = None) -> None:
     with _quiet():
         optimizer.optimize(model, **limits)
     passes.ClearMetadataAndDocStringPass()(model)
+
+
+@contextlib.contextmanager
+def _out_of_place(network: nn.Module) -> Iterator[None]:
+    """Has activations make new tensors. In place on a part of one, they would be traced as scattering."""
+    found: list[Any] = [m for m in network.modules() if vars(m).get("inplace") is True]
+    for module in found:
+        module.inplace = False
+    try:
+        yield
+    finally:
+        for module in found:
+            module.inplace = True
 
 
 @contextlib.contextmanager
