@@ -129,7 +129,7 @@ def simplify(model: ir.Model, largest: int | None = None) -> None:
 
 @contextlib.contextmanager
 def _out_of_place(network: nn.Module) -> Iterator[None]:
-    """Has activations make new tensors. In place on a part of one, they would be traced as scattering."""
+    """Has activations make new tensors: in place on a part of one, they are traced as scattering."""
     found: list[Any] = [m for m in network.modules() if vars(m).get("inplace") is True]
     for module in found:
         module.inplace = False
