@@ -51,7 +51,7 @@ docs: $(VENV)/.docs
 
 # Makes the notebooks of examples/ from its scripts, which are what is edited.
 notebooks: $(VENV)/.docs
-	$(BIN)/jupytext --to ipynb --update-metadata '{"jupytext": null}' examples/[0-9]_*.py
+	$(BIN)/python examples/make_notebooks.py
 
 # The tests that every change must pass; at most 15 minutes on 2 cores.
 test: $(VENV)/.test

@@ -1,8 +1,9 @@
 """What mkdocs asks while it makes the site: pages that stand elsewhere, and links out of docs/.
 
-Documents are written to be read in the repository, where `../CONTRIBUTING.md` is right. On the site a link
-leads to the page of the same text if there is one, and else to the file in the repository, whose address is
-`[project.urls] Repository` of pyproject.toml. Without that address the words stay, and the path is said.
+Documents are written to be read in the repository, where `../CONTRIBUTING.md` is right. On the site a
+link leads to the page of the same text if there is one, and else to the file in the repository, whose
+address is `[project.urls] Repository` of pyproject.toml. Without that address the words stay, and the
+path is said.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:  # noqa: ARG001
     """Rewrites a page's links."""
     elsewhere = config.extra["elsewhere"]
     path = page.file.src_uri
