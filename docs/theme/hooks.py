@@ -33,14 +33,14 @@ _CODE_OR_LINK = re.compile(
 
 
 def rewritten(
-    markdown: str, source: str, pages: Mapping[str, str], root: Path, repository: str | None
+    markdown: str, source: str, elsewhere: Mapping[str, str], root: Path, repository: str | None
 ) -> str:
     """Turns the links of a document in the repository into links of the site.
 
     Args:
         markdown: The document.
         source: Its path in the repository.
-        pages: The path of each page, relative to docs/, by the path of its text in the repository.
+        elsewhere: Texts outside docs/: the path in the repository by the path of the page.
         root: The repository.
         repository: The address of the repository, under which a file is `/blob/main/PATH`; None if it
             has none.
@@ -48,7 +48,7 @@ def rewritten(
     Raises:
         PluginError: If a link leads to nothing in the repository.
     """
-    places = {text: page for page, text in pages.items()}
+    places = {text: page for page, text in elsewhere.items()}
     page = places.get(source) or posixpath.relpath(source, "docs")
 
     def replace(match: re.Match[str]) -> str:
