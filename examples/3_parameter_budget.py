@@ -45,7 +45,7 @@ trained = workflows.train(
     NETWORK,
     data=pictures,
     output_dir=work / "teacher",
-    settings=TrainingSettings(epochs=6, **short),
+    settings=TrainingSettings(epochs=10, **short),
     overwrite=True,
 )
 converted = workflows.convert(
@@ -56,7 +56,7 @@ found = workflows.distill(
     teacher=work / "teacher",
     data=pictures,
     output_dir=work / "distilled",
-    settings=TrainingSettings(epochs=12, **short),
+    settings=TrainingSettings(epochs=20, **short),
     factory=NETWORK,
     overwrite=True,
 )

@@ -18,23 +18,28 @@ CHROMIUM = next(
 )
 #: The smallest ratio of luminance between a text and what is behind it, by WCAG 2.1, 1.4.3.
 CONTRAST = 4.5
-#: For each text its words, the colours of it and of what is behind it. A colour that the page mixes has
-#: another form and is left out.
+#: For each text its words, the colours of it and of what is behind it, both as they are seen: half
+#: transparent ones are mixed with what is behind them. Colours in another form than rgb() are left out.
 TEXTS = """() => {
-  const solid = c => /^rgb\\(/.test(c);
+  const parts = c => /^rgba?\\([^%]*\\)$/.test(c) ? c.match(/[\\d.]+/g).map(Number) : null;
+  const over = (front, back) => front && back && [0, 1, 2].map(
+    i => front[i] * (front[3] ?? 1) + back[i] * (1 - (front[3] ?? 1)));
   const behind = e => {
-    for (; e; e = e.parentElement) {
-      const c = getComputedStyle(e).backgroundColor;
-      if (!/^rgba\\(.*, 0\\)$/.test(c)) return c;
-    }
-    return "rgb(255, 255, 255)";
+    if (!e) return [255, 255, 255];
+    const c = parts(getComputedStyle(e).backgroundColor);
+    return c && c[3] === undefined ? c : over(c, behind(e.parentElement));
   };
+  const words = c => c && `rgb(${c.map(Math.round).join(", ")})`;
   return [...document.querySelectorAll("body *")]
     .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
     .filter(e => e.tagName !== "title" && e.getClientRects().length)
-    .map(e => [e.textContent.trim().slice(0, 40),
-               getComputedStyle(e)[e.namespaceURI.endsWith("svg") ? "fill" : "color"], behind(e)])
-    .filter(([, front, back]) => solid(front) && solid(back));
+    .filter(e => e.checkVisibility({opacityProperty: true, visibilityProperty: true}))
+    .map(e => {
+      const front = getComputedStyle(e)[e.namespaceURI.endsWith("svg") ? "fill" : "color"];
+      const back = behind(e);
+      return [e.textContent.trim().slice(0, 40), words(over(parts(front), back)), words(back)];
+    })
+    .filter(([, front, back]) => front && back);
 }"""
 
 
