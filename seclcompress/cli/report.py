@@ -19,8 +19,10 @@ from seclcompress.wording import printable
 def report(
     given: dict[str, Any],
     folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="FOLDER", help="Saved folders; several are compared."),
+        list[str],
+        typer.Argument(
+            metavar="FOLDER", help="Saved folders, or hf://OWNER/NAME; several are compared."
+        ),
     ],
     output: Annotated[
         Path,
@@ -70,7 +72,7 @@ def report(
     if json:
         from seclcompress.report.records import ReportRecord
 
-        said = dict(zip(map(str, folders), found.headlines, strict=True))
+        said = dict(zip(folders, found.headlines, strict=True))
         typer.echo(ReportRecord(output=str(found.output), headlines=said).to_json())
         return
     typer.echo(printable(f"Wrote {found.output}."))

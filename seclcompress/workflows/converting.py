@@ -76,7 +76,7 @@ def convert(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights may be downloaded.
+        download: Whether published weights, or a repository of the Hub, may be downloaded.
         seed: The seed of all random numbers.
         start: The new layers' initial values: random, or fitted to the original's weights.
         write_plan: A file to write the plan to, as JSON; None for no file.

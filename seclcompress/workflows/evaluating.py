@@ -57,7 +57,7 @@ def evaluate(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         data_dir: The folder of torchvision's data sets.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights or data may be downloaded.
+        download: Whether published weights, data, or a repository of the Hub may be downloaded.
         by_class: Whether to record which class was answered for images of which class.
         observer: Receives reports of what happens.
 
@@ -79,7 +79,7 @@ def evaluate(
         return _evaluate_file(
             file, data, settings, given, data_dir, download, observer, by_class=by_class
         )
-    settings = _with_share(settings, network, data, observer)
+    settings = _with_share(settings, network, data, download, observer)
     input_size = choose_input_size(
         typed(network),
         data,
@@ -155,7 +155,11 @@ def _evaluate_file(
 
 
 def _with_share(
-    settings: TrainingSettings, network: str | Path, data: str, observer: Observer
+    settings: TrainingSettings,
+    network: str | Path,
+    data: str,
+    download: bool,
+    observer: Observer,
 ) -> TrainingSettings:
     """The settings with the share of a folder that was for the test when a saved network was trained.
 
@@ -169,9 +173,12 @@ def _with_share(
                 "what is evaluated. Drop --validation."
             )
         return settings
-    if not is_folder(typed(network)) or not artefact.is_artefact(Path(network)):
+    if not is_folder(typed(network)):
         return settings
-    training = artefact.read_config(Path(network)).training
+    folder = artefact.place(network, download=download)
+    if not artefact.is_artefact(folder):
+        return settings
+    training = artefact.read_config(folder).training
     share = training.get("validation")
     if training.get("data") != data or not isinstance(share, float) or not 0 < share < 1:
         return settings

@@ -79,7 +79,7 @@ def export(
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights or data may be downloaded.
+        download: Whether published weights, data, or a repository of the Hub may be downloaded.
         tolerance: The largest difference of an output, relative to the largest output, that passes; by
             default `export.verify.TOLERANCE` of the dtype.
         overwrite: Whether an existing file may be replaced.

@@ -65,7 +65,7 @@ def train(
             usual size.
         data_dir: The folder of torchvision's data sets.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights or data may be downloaded.
+        download: Whether published weights, data, or a repository of the Hub may be downloaded.
         recipe: The name of the recipe that the settings came from, to be saved with the result.
         resume: Whether to resume an interrupted run into this folder, if there is one.
         overwrite: Whether an earlier folder that this program wrote, or an interrupted run, may be
@@ -131,8 +131,9 @@ def _began(source: Located) -> dict[str, str | None]:
     fresh = config is not None and config.plan is not None and not config.training
     if weights is not None and is_weights_file(weights):
         weights = Path(weights).name
+    began = None if folder is None else str(source.repository or folder.resolve().name)
     return {
-        "from_folder": None if folder is None or fresh else folder.resolve().name,
+        "from_folder": None if fresh else began,
         "from_weights": weights,
         "from_weights_key": source.weights_key,
     }

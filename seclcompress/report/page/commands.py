@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from seclcompress import hub
 from seclcompress.report.page.facts import Facts
 from seclcompress.report.page.words import name
 from seclcompress.settings.training import DISTILLATION, TrainingSettings, in_pairs
@@ -99,10 +100,15 @@ def spelled(value: Any) -> str:
 
 
 def _take_plan(facts: Facts) -> Step:
-    config = f"{facts.folder.rstrip('/')}/config.json"
+    folder, before = facts.folder.rstrip("/"), ""
+    if hub.is_reference(facts.folder):  # Python opens no such name
+        reference, folder = hub.parse(facts.folder), "downloaded"
+        at = [] if reference.revision is None else ["--revision", reference.revision]
+        into = ["--local-dir", folder]
+        before = _line("hf", "download", reference.repository, "config.json", *at, *into) + " && "
     return Step(
         "Take the plan out of this folder: what becomes of each layer.",
-        f"{_line('python', '-c', _TAKE_PLAN, config)} > plan.json",
+        f"{before}{_line('python', '-c', _TAKE_PLAN, f'{folder}/config.json')} > plan.json",
     )
 
 
@@ -129,7 +135,7 @@ def _train(facts: Facts, settings: TrainingSettings) -> Step:
     network = ["student"] if facts.converted else [facts.network, *size]
     folder, weights = _named(facts, "from_folder"), _named(facts, "from_weights")
     if folder is not None:
-        network = [f"./{folder}", *size]
+        network = [folder if hub.is_reference(folder) else f"./{folder}", *size]
     if weights is not None:
         key = _named(facts, "from_weights_key")
         network += [f"--weights={weights}", *([] if key is None else [f"--weights-key={key}"])]
@@ -168,7 +174,9 @@ def _beginning(facts: Facts, folder: str | None, weights: str | None) -> str:
         for what, value in (("the folder", folder), ("the weights", weights))
         if value is not None
     )
-    return f" The run began from {began}; put the path before the name."
+    where = " It has to be downloaded (--download)." if hub.is_reference(folder) else ""
+    path = "" if hub.is_reference(folder) and weights is None else "; put the path before the name"
+    return f" The run began from {began}{path}.{where}"
 
 
 def _program(facts: Facts) -> list[str]:
