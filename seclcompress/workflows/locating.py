@@ -8,7 +8,7 @@ from pathlib import Path
 from seclcompress.errors import UsageError
 from seclcompress.networks.weights import Loaded
 from seclcompress.observer import Observer
-from seclcompress.resolve import Located, locate
+from seclcompress.resolve import Located, is_weights_file, locate
 from seclcompress.wording import shape
 
 #: A network as on the command line, a saved folder, or a network that is already located.
@@ -77,6 +77,24 @@ def typed(network: str | Path) -> str:
     if isinstance(network, str):
         return network
     return f"{network.parent.as_posix()}/{network.name}"
+
+
+def beginning(source: Located) -> dict[str, str | None]:
+    """The weights that a run begins with, for `ArtefactConfig.training`: names without their paths.
+
+    A folder that `convert` wrote and nobody has trained is no beginning of its own: it is made again
+    from its original.
+    """
+    folder, config, weights = source.folder, source.config, source.weights
+    fresh = config is not None and config.plan is not None and not config.training
+    if weights is not None and is_weights_file(weights):
+        weights = Path(weights).name
+    began = None if folder is None else str(source.repository or folder.resolve().name)
+    return {
+        "from_folder": None if fresh else began,
+        "from_weights": weights,
+        "from_weights_key": source.weights_key,
+    }
 
 
 def tell_input_size(network: Located, observer: Observer) -> None:

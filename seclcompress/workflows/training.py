@@ -9,11 +9,10 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
-from seclcompress.resolve import Located, is_weights_file
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
-from seclcompress.workflows.locating import tell_weights, typed
+from seclcompress.workflows.locating import beginning, tell_weights, typed
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.runs import (
     InterruptedRunError,
@@ -107,10 +106,10 @@ def train(
             plan=earlier.plan if earlier else None,
             input_size=source.input_size,
             seed=settings.seed,
-            training=_began(source),
+            training=beginning(source),
         )
         original = parameters_of_original(built, earlier)
-        job = Job(built, images, settings, config, original, outputs, recipe)
+        job = Job(source, built, images, settings, config, original, outputs, recipe)
         return carry_out(
             job,
             output,
@@ -119,24 +118,6 @@ def train(
             stopping=stopping,
             observer=observer,
         )
-
-
-def _began(source: Located) -> dict[str, str | None]:
-    """The weights that a run begins with, for `ArtefactConfig.training`: names without their paths.
-
-    A folder that `convert` wrote and nobody has trained is no beginning of its own: it is made again
-    from its original.
-    """
-    folder, config, weights = source.folder, source.config, source.weights
-    fresh = config is not None and config.plan is not None and not config.training
-    if weights is not None and is_weights_file(weights):
-        weights = Path(weights).name
-    began = None if folder is None else str(source.repository or folder.resolve().name)
-    return {
-        "from_folder": None if fresh else began,
-        "from_weights": weights,
-        "from_weights_key": source.weights_key,
-    }
 
 
 def _claimed(output: Output, processes: Processes) -> contextlib.AbstractContextManager[None]:
@@ -240,9 +221,10 @@ def distill(
             plan=earlier.plan if earlier else None,
             input_size=found.input_size,
             seed=earlier.seed if earlier else settings.seed,
-            training=_began(found),
+            training=beginning(found),
         )
         job = Job(
+            found,
             learner,
             images,
             settings,

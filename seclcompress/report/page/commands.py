@@ -37,12 +37,7 @@ class Step:
 
 def steps(facts: Facts) -> list[Step]:
     """The commands that make the folder anew, evaluate the result and write its page."""
-    training = read_settings(facts)
-    made: list[Step] = []
-    if facts.converted and _named(facts, "from_folder") is None:  # that one is converted already
-        made = [_take_plan(facts), _convert(facts, last=training is None)]
-    if training is not None:
-        made.append(_train(facts, training))
+    made = making(facts)
     if not made:
         return []
     data = facts.trained_on or facts.data
@@ -50,6 +45,25 @@ def steps(facts: Facts) -> list[Step]:
         again = _line("seclcompress", "evaluate", "again", "--data", data)
         made.append(Step("Evaluate what came out.", again))
     made.append(Step("Write its page.", report_command("again", data, "again.html")))
+    return made
+
+
+def making(facts: Facts, *, fitted: bool = False, checkpoint: str | None = None) -> list[Step]:
+    """The commands that make the folder anew; none if it does not say how it was made.
+
+    Args:
+        facts: What is known of the folder.
+        fitted: Whether its rewritten layers started from the original's weights, which no folder says.
+        checkpoint: The file of the SECL authors that it was made from, which no folder says either.
+    """
+    training = read_settings(facts)
+    made: list[Step] = []
+    if checkpoint is not None:
+        made = [_take_over(facts, checkpoint)]
+    elif facts.converted and _named(facts, "from_folder") is None:  # that one is converted already
+        made = [_take_plan(facts), _convert(facts, last=training is None, fitted=fitted)]
+    if training is not None:
+        made.append(_train(facts, training))
     return made
 
 
@@ -112,12 +126,24 @@ def _take_plan(facts: Facts) -> Step:
     )
 
 
-def _convert(facts: Facts, *, last: bool) -> Step:
+def _take_over(facts: Facts, checkpoint: str) -> Step:
+    riffled = any(layer.config.get("extra_riffle") for layer in facts.plan.rewritten)
+    option = ["--option", "extra_riffle=true"] if riffled else []
+    words = ["convert", *_head(facts), "--from-secl", checkpoint, *option, "-o", "again"]
+    return Step("Take over the authors' checkpoint.", _line("seclcompress", *words))
+
+
+def _head(facts: Facts) -> list[str]:
+    """The original by its name, and its number of classes."""
+    classes = facts.config.network.num_classes
+    return [facts.network, *([] if classes is None else ["--num-classes", str(classes)])]
+
+
+def _convert(facts: Facts, *, last: bool, fitted: bool) -> Step:
     seed = ["--seed", str(facts.config.seed)] if facts.config.seed else []
+    start = ["--start", "original"] if fitted else []
     if last:
-        classes = facts.config.network.num_classes
-        head = [] if classes is None else ["--num-classes", str(classes)]
-        network = [facts.network, *head, "--input-size", shape(facts.config.input_size)]
+        network = [*_head(facts), "--input-size", shape(facts.config.input_size)]
         output = "again"
         why = "Convert the original with it. For its trained layers add --weights, or name its folder."
     else:
@@ -126,7 +152,7 @@ def _convert(facts: Facts, *, last: bool) -> Step:
             "Convert the original with it. ORIGINAL is the folder of the trained original, which this "
             "folder does not name."
         )
-    words = ["convert", *network, "--plan", "plan.json", *seed, "-o", output]
+    words = ["convert", *network, "--plan", "plan.json", *seed, *start, "-o", output]
     return Step(why, _line("seclcompress", *words))
 
 
