@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(401, "", "Invalid username or password.")
         name = f"{asked['organization']}/{asked['name']}"
         self.hub.add(name, {}, private=asked.get("visibility") == "private")
-        return {"url": f"http://hub/{name}", "name": name}
+        return {"url": f"https://huggingface.co/{name}", "name": name}
 
     def _commit(self, name: str, branch: str, body: bytes) -> dict[str, Any]:
         made = self._write(name)
@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         files = {one["value"]["path"]: one["value"]["content"] for one in lines[1:]}
         content = {path: base64.b64decode(text) for path, text in files.items()}
         sha = made.commit(content, branch, header["summary"])
-        return {"commitUrl": f"http://hub/{name}/commit/{sha}", "commitOid": sha}
+        return {"commitUrl": f"https://huggingface.co/{name}/commit/{sha}", "commitOid": sha}
 
 
 def _about(path: str, content: bytes) -> dict[str, Any]:

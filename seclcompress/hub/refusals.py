@@ -37,6 +37,8 @@ def refusal(error: Exception, what: str, reference: Reference) -> HubError:
         said = _line(error.server_message or "")
         advice = f" You may not do this with your token: {LOG_IN}." if status in (401, 403) else ""
         why = f"{where} answers {status}{': ' + said if said else ''}.{advice}"
+    elif isinstance(error, ValueError):  # the card's head, say, which a person has edited
+        why = f"{_line(str(error))}."
     else:
         why = (
             f"{where} was not reached, or something failed on the way ({type(error).__name__}: "
