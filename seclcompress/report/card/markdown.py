@@ -55,7 +55,10 @@ def yaml(value: Any, indent: int = 0) -> str:
         return "\n".join(lines)
     if isinstance(value, list):
         return "\n".join(f"{space}- {yaml(item, indent + 2).lstrip()}" for item in value)
-    return json.dumps(_line(value) if isinstance(value, str) else value, ensure_ascii=False)
+    text = json.dumps(_line(value) if isinstance(value, str) else value, ensure_ascii=False)
+    if isinstance(value, float) and "." not in text:  # YAML 1.1 takes 1e-05 for a text
+        text = text.replace("e", ".0e")
+    return text
 
 
 def _line(text: str) -> str:
