@@ -46,6 +46,7 @@ class Located:
         preprocessing: The preprocessing that the weights were trained with, if it is known.
         weights_key: The place of the weights in a checkpoint; None to find it.
         weights_option: The option that `weights` was given with, for messages.
+        key_option: That of `weights_key`.
         new_head: Whether the person chose a number of classes, which weights may then differ from.
         size_is_assumed: Whether neither the person nor the network's source knows the input size.
     """
@@ -61,6 +62,7 @@ class Located:
     preprocessing: Preprocessing | None = None
     weights_key: str | None = None
     weights_option: str = "--weights"
+    key_option: str = "--weights-key"
     new_head: bool = False
     size_is_assumed: bool = False
     repository: hub.Reference | None = None
@@ -69,6 +71,11 @@ class Located:
     def classes(self) -> list[str] | None:
         """The names of the classes that a saved folder holds; None where there are none."""
         return None if self.config is None else self.config.classes
+
+    @property
+    def folder_name(self) -> str | None:
+        """The saved folder's name without its place; of one on the Hub, the repository with its commit."""
+        return None if self.folder is None else str(self.repository or self.folder.resolve().name)
 
     def skeleton(self) -> nn.Module:
         """Builds the original network, before any rewrite, without values, to be traced and counted."""
@@ -108,7 +115,7 @@ class Located:
                     self.weights,
                     key=self.weights_key,
                     new_head=self.new_head,
-                    option=f"{self.weights_option}-key",
+                    option=self.key_option,
                 )
             except WeightsError as error:
                 if looks_like_secl(content):

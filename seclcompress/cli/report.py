@@ -10,6 +10,7 @@ import typer
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console
+from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import EVALUATION
 from seclcompress.wording import printable
@@ -17,6 +18,7 @@ from seclcompress.wording import printable
 
 @with_settings(only=EVALUATION)
 def report(
+    context: typer.Context,
     given: dict[str, Any],
     folders: Annotated[
         list[str],
@@ -51,8 +53,11 @@ def report(
     """Write one self-contained page about saved folders, to show to somebody else.
 
     It has the figures before and after, the layers as a picture with reasons, the curves of training,
-    sizes, settings, versions, and the commands that make the folder again.
+    sizes, settings, versions, and the commands that make the folder again. Settings of images, --device,
+    --data-dir and --download need --data.
     """
+    if data is None:
+        check_needs(context, "--data", but=("output", "bench", "factory", "overwrite", "json"))
     settings = make_settings(None, given)
     from seclcompress.cli.progress import DrawingImages
     from seclcompress.workflows.reporting import report as run

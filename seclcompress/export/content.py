@@ -24,7 +24,7 @@ class Content(BaseModel):
     """What is known of an exported network.
 
     Attributes:
-        network: The network, as the person named it.
+        network: The network's name, or that of its folder.
         input_size: (channels, *spatial).
         batch: The number of images that the file takes at once; None for any number.
         parameters: Parameters of the network before the export.
@@ -32,6 +32,9 @@ class Content(BaseModel):
         dtype: `float32`, `float16` or `int8`.
         classes: The names of the classes in the order of the scores, if they are known.
         preprocessing: How images become inputs, if it is known.
+        data: The data that a share was held out of in training, a folder by its own name; None if there
+            was none.
+        validation: That share.
         versions: The versions of the programs that wrote the file.
     """
 
@@ -45,6 +48,8 @@ class Content(BaseModel):
     dtype: str = "float32"
     classes: list[str] | None = None
     preprocessing: Preprocessing | None = None
+    data: str | None = None
+    validation: float | None = Field(default=None, gt=0, lt=1)
     versions: dict[str, str] = Field(default_factory=library_versions)
 
     def metadata(self) -> dict[str, str]:

@@ -48,10 +48,16 @@ class Format(ABC):
     name: ClassVar[str]
     #: What `seclcompress export --help` says of it.
     summary: ClassVar[str]
-    #: The ending of the file that is named; others may lie beside it.
+    #: What a page calls it.
+    title: ClassVar[str]
+    #: The ending of the file that is named.
     suffix: ClassVar[str]
+    #: The endings of files of the same name that `write` makes beside it.
+    beside: ClassVar[tuple[str, ...]] = ()
     #: What runs the file.
     runtime: ClassVar[str]
+    #: Whether the file can be run without a person's own script.
+    runs: ClassVar[bool] = True
     #: The packages that it needs, beside those that seclcompress always needs, as they are imported.
     packages: ClassVar[tuple[str, ...]] = ()
     #: The extra of seclcompress that brings them.
@@ -104,8 +110,23 @@ class Format(ABC):
         """The packages that are not installed."""
         return extras.missing(*self.packages)
 
-    def check(self, weights: str = "dense", dtype: str = "float32") -> None:
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of all files that `write` makes; the first is that of the file that is named."""
+        return (self.suffix, *self.beside)
+
+    def files(self, path: Path) -> list[Path]:
+        """The files that belong to the one that is named, which is the first; those that are there."""
+        beside = (path.with_suffix(ending) for ending in self.beside)
+        return [path, *(file for file in beside if file.is_file())]
+
+    def check(self, task: str, weights: str = "dense", dtype: str = "float32") -> None:
         """Checks that this format has what is asked of it.
+
+        Args:
+            task: What needs it, as a person names it, for the message on missing packages.
+            weights: `dense` or `factors`.
+            dtype: How numbers are stored.
 
         Raises:
             UsageError: If it does not have these weights in this dtype, or packages are missing.
@@ -115,4 +136,4 @@ class Format(ABC):
             raise UsageError(
                 f"--format {self.name} has no --weights {weights} with --dtype {dtype}. It has: {have}."
             )
-        extras.need(f"--format {self.name}", self.extra, *self.packages)
+        extras.need(task, self.extra, *self.packages)

@@ -16,6 +16,7 @@ from seclcompress.export.content import Content
 from seclcompress.export.contract import Format, Job, Runner
 from seclcompress.export.plain import example, runner_of
 from seclcompress.export.prepare import Prepared
+from seclcompress.export.verify import run_in_batches
 from seclcompress.inference import to_memory_format
 from seclcompress.timing import Timing, alternate
 
@@ -31,6 +32,18 @@ class Runtimes:
 
     versions: Mapping[str, str]
     timings: Mapping[str, Mapping[str, Timing]]
+
+
+def formats_of(runtimes: Sequence[str]) -> dict[str, Format]:
+    """The formats whose files runtimes run, by the runtimes' names.
+
+    Raises:
+        UsageError: If a runtime is unknown, or not installed.
+    """
+    formats = {name: export.of_runtime(name) for name in runtimes}
+    for name, format in formats.items():
+        format.check(f"--runtime {name}")
+    return formats
 
 
 def race(
@@ -50,7 +63,7 @@ def race(
     Args:
         networks: Networks ready for inference (`inference.for_inference`) by column. Those of torch's
             own layers run in every runtime, others in torch.
-        runtimes: Names of runtimes, some of `export.names()`'.
+        runtimes: Names of runtimes, of formats with files that run.
         input_size: (channels, *spatial).
         batch: Images per batch.
         rounds: Rounds of timing.
@@ -60,9 +73,7 @@ def race(
         UsageError: If a runtime is unknown, or not installed.
         ExportError: If a network cannot be exported.
     """
-    formats = {name: export.of_runtime(name) for name in runtimes}
-    for format in formats.values():
-        format.check()
+    formats = formats_of(runtimes)
     images = example(next(iter(networks.values())), input_size, batch).float().numpy()
     runners: dict[tuple[str, str, str], Runner] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -108,14 +119,14 @@ def _in_torch(
 
 def _as_file(format: Format, network: nn.Module, path: Path, input_size: tuple[int, ...]) -> Runner:
     numbers = sum(p.numel() for p in network.parameters())
-    content = Content(network=path.stem, input_size=input_size, parameters=numbers)
-    job = Job(Prepared(network), content)
+    about = Content(network=path.stem, input_size=input_size, parameters=numbers)
+    job = Job(Prepared(network), about)
     written = format.write(job)
     for ending, bytes_ in written.files.items():
         path.with_suffix(ending).write_bytes(bytes_)
-    return format.runner(
-        path, replace(job, content=written.content), threads=torch.get_num_threads()
-    )
+    content = written.content
+    run = format.runner(path, replace(job, content=content), threads=torch.get_num_threads())
+    return lambda images: run_in_batches(run, images, content.batch)
 
 
 def _call(runner: Runner, images: object) -> Callable[[], object]:

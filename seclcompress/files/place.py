@@ -111,6 +111,14 @@ def our_files(folder: Path) -> tuple[list[Path], list[str]]:
     return ours, [file.name for file in files if file not in ours]
 
 
+def is_ours(file: Path) -> bool:
+    """Whether the folder around a file names it as its own; so for each if its manifest is damaged."""
+    try:
+        return is_named(file, ours_in(file.parent))
+    except ManifestError:
+        return True
+
+
 def remove_ours(folder: Path, *, keep_folder: bool = False) -> list[str]:
     """Removes the files that this program wrote in a folder, and the folder if it is then empty.
 

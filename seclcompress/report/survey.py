@@ -1,10 +1,11 @@
-"""A survey: one line per network for people, and the same figures as CSV or a record for programs."""
+"""A survey: lines or paragraphs for people, and the same figures as CSV or a record for programs."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
+from textwrap import fill
 
 from seclcompress.report.records import SurveyRecord
 from seclcompress.report.tables import column_titles, occurrences
@@ -54,6 +55,32 @@ def survey_line(families: Sequence[str], surveyed: Surveyed) -> str:
         f"{surveyed.network:{_NAME}} {layers}{figures} {smaller:>7.2f} {fewer:>7.2f} "
         f"{surveyed.seconds:>5.1f}  {kept}"
     )
+
+
+def survey_paragraph(families: Sequence[str], surveyed: Surveyed, width: int) -> str:
+    """The figures of `survey_line` as some lines, for a terminal that is too narrow for one.
+
+    Args:
+        families: The names of the families that layers are rewritten as.
+        surveyed: The network's figures, or why it was refused.
+        width: The width of the terminal in characters.
+    """
+    counted = surveyed.counted
+    if counted is None:
+        return fill(f"{surveyed.network}: refused: {surveyed.refused}", width)
+    chosen = {quantity: counted.ratio("auto", quantity) for quantity in ("parameters", "mult_adds")}
+    lines = [
+        f"{surveyed.network}: {chosen['parameters']:.2f} times smaller, "
+        f"{chosen['mult_adds']:.2f} times fewer Mult-Adds"
+    ]
+    for name, title in column_titles(families).items():
+        totals = counted.column(name)
+        lines.append(f"  {title}: {totals.parameters:,} parameters, {totals.mult_adds:,} Mult-Adds")
+    kept = "; ".join(f"{reason} (×{times})" for reason, times in surveyed.kept)
+    lines.append(f"  {surveyed.rewritten} layers rewritten{f'; kept: {kept}' if kept else ''}")
+    if counted.unknown:
+        lines.append(f"  not counted: {occurrences(counted.unknown)}")
+    return "\n".join(fill(line, width, subsequent_indent="    ") for line in lines)
 
 
 def survey_csv(families: Sequence[str], surveyed: Surveyed | None = None) -> str:

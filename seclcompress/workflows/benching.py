@@ -15,7 +15,7 @@ from seclcompress.bench import LAYOUTS, Measured, variants
 from seclcompress.bench import bench as time_variants
 from seclcompress.errors import UsageError
 from seclcompress.export.plain import example
-from seclcompress.export.race import Runtimes, race
+from seclcompress.export.race import Runtimes, formats_of, race
 from seclcompress.inference import for_inference
 from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan, make_plan
@@ -101,6 +101,7 @@ def bench(
     for name, number, least in numbers:
         if number is not None and number < least:
             raise UsageError(f"bench: {name} is {number}; it must be at least {least}.")
+    formats_of(runtimes)  # what is not there is said before the work
     located = find(
         network,
         input_size=input_size,

@@ -85,16 +85,19 @@ def beginning(source: Located) -> dict[str, str | None]:
     A folder that `convert` wrote and nobody has trained is no beginning of its own: it is made again
     from its original.
     """
-    folder, config, weights = source.folder, source.config, source.weights
+    config = source.config
     fresh = config is not None and config.plan is not None and not config.training
-    if weights is not None and is_weights_file(weights):
-        weights = Path(weights).name
-    began = None if folder is None else str(source.repository or folder.resolve().name)
     return {
-        "from_folder": None if fresh else began,
-        "from_weights": weights,
+        "from_folder": None if fresh else source.folder_name,
+        "from_weights": weights_name(source.weights),
         "from_weights_key": source.weights_key,
     }
+
+
+def weights_name(weights: str | None) -> str | None:
+    """`--weights` as typed, a file without the place where it lies."""
+    named = weights is not None and is_weights_file(weights)
+    return Path(weights).name if named and weights is not None else weights
 
 
 def tell_input_size(network: Located, observer: Observer) -> None:

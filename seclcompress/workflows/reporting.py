@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seclcompress import artefact, extras, hub
+from seclcompress import export as formats
 from seclcompress.errors import ArtefactError, UsageError, WeightsError
-from seclcompress.files import MANIFEST, add_file, check_free, write_file
 from seclcompress.networks.weights import stored_values
 from seclcompress.observer import Logging, Observer
 from seclcompress.report.page import Facts, StoredFile, Timed, headline, page_html
@@ -17,11 +17,9 @@ from seclcompress.train import read_history
 from seclcompress.workflows.benching import bench as measure
 from seclcompress.workflows.counting import count
 from seclcompress.workflows.evaluating import evaluate
+from seclcompress.workflows.output_files import check_file, write_one
 
 _ENDINGS = (".html", ".htm")
-#: The formats of weights by the ending of a file. A new way to export gets a line here; what is not a
-#: safetensors file is not looked into.
-FORMATS = {".safetensors": "safetensors", ".onnx": "ONNX", ".pt2": "torch.export"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def report(
     if output.suffix.lower() not in _ENDINGS:
         raise UsageError(f"-o {output}: the page is a file that ends in .html.")
     extras.need("report", "pictures", "matplotlib")
-    check_free(output, overwrite, folder=False)
+    _check_output(output, overwrite)
     facts = []
     for folder in (each if hub.is_reference(each) else Path(each) for each in folders):
         known = _gather(folder, factory, download)
@@ -101,8 +99,8 @@ def report(
     version = artefact.library_versions()["seclcompress"]
     with observer.working("Drawing the page …"):
         page = page_html(facts, version).encode("utf-8", "replace")
-    check_free(output, overwrite, folder=False)  # a page may have come in the meantime
-    _write(output, page)
+    _check_output(output, overwrite)  # a page may have come in the meantime
+    write_one(output, page)
     return Reported(output, tuple(map(headline, facts)), tuple(facts))
 
 
@@ -128,11 +126,16 @@ def _stored(folder: Path) -> list[StoredFile]:
     """The files of weights in a folder, by name."""
     found = []
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in FORMATS)
-        for path in paths:
-            artefact.check_inside(path, folder)
+        for path in sorted(folder.iterdir()):
+            format = formats.of_file(path)
+            if format is None:
+                continue
+            size = 0
+            for file in format.files(path):
+                artefact.check_inside(file, folder)
+                size += file.stat().st_size
             values = stored_values(path) if path.suffix == ".safetensors" else {}
-            found.append(StoredFile(path.name, FORMATS[path.suffix], values, path.stat().st_size))
+            found.append(StoredFile(path.name, format.title, values, size))
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
     except OSError as error:
@@ -146,9 +149,5 @@ def _time(folder: str | Path, factory: str | None, download: bool, observer: Obs
     return Timed(timed.machine, timed.plans[layout], timed.measured)
 
 
-def _write(output: Path, page: bytes) -> None:
-    """Writes the page whole; in a folder of this program it becomes one of the folder's own files."""
-    if (output.parent / MANIFEST).is_file() and artefact.is_artefact(output.parent):
-        add_file(output.parent, output.name, page)
-    else:
-        write_file(output, page)
+def _check_output(output: Path, overwrite: bool) -> None:
+    check_file(output, overwrite, replaces=lambda path: path.suffix.lower() in _ENDINGS)

@@ -109,7 +109,7 @@ def test_it_names_no_place_and_no_time(facts: Facts) -> None:
     assert str(Path(facts.folder).parent) not in text
     assert "98765" not in text
     assert "98,765" not in text
-    assert "--data imagefolder:PATH" in text
+    assert "--data imagefolder:faces" in text
     assert (
         head_and_body(text)[0]["model-index"][0]["results"][0]["dataset"]["name"] == "imagefolder"
     )

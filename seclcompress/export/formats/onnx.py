@@ -16,6 +16,7 @@ class Onnx(Format):
     name = "onnx"
     summary = "an ONNX file for ONNX Runtime and many others"
     suffix = ".onnx"
+    title = "ONNX"
     runtime = "onnxruntime"
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"

@@ -17,7 +17,7 @@ from seclcompress.report.page.commands import Step, making
 from seclcompress.report.page.facts import Facts
 from seclcompress.report.page.words import headline, name, times
 from seclcompress.substitutions import get as family
-from seclcompress.wording import numbers, shape
+from seclcompress.wording import numbers, shape, without_path
 
 __all__ = ["card"]
 
@@ -55,12 +55,12 @@ def card(facts: Facts, state: str, *, fitted: bool = False, checkpoint: str | No
 
 
 def _without_paths(config: ArtefactConfig) -> ArtefactConfig:
-    """A configuration without the place where a person's images lie: `imagefolder:PATH`."""
+    """A configuration without the place where a person's images lie."""
     data = config.training.get("data")
-    kind, colon, _ = data.partition(":") if isinstance(data, str) else ("", "", "")
-    if not colon:
+    if not isinstance(data, str):
         return config
-    return config.model_copy(update={"training": {**config.training, "data": f"{kind}:PATH"}})
+    training = {**config.training, "data": without_path(data)}
+    return config.model_copy(update={"training": training})
 
 
 def _title(facts: Facts) -> str:

@@ -161,23 +161,42 @@ def _train(facts: Facts, settings: TrainingSettings) -> Step:
     network = ["student"] if facts.converted else [facts.network, *size]
     folder, weights = _named(facts, "from_folder"), _named(facts, "from_weights")
     if folder is not None:
-        network = [folder if hub.is_reference(folder) else f"./{folder}", *size]
+        network = [_place(folder), *size]
     if weights is not None:
         key = _named(facts, "from_weights_key")
         network += [f"--weights={weights}", *([] if key is None else [f"--weights-key={key}"])]
     unused: tuple[str, ...] = ()
     if facts.config.distilled:
-        what, teacher = "distill", ["--teacher", "TEACHER"]
-        why = (
-            "Distil it with the settings of this folder's run. TEACHER is the network that it learnt "
-            "from, most often ORIGINAL."
-        )
+        what, (teacher, who) = "distill", _teacher(facts)
+        why = f"Distil it with the settings of this folder's run. {who}"
     else:
         what, teacher, unused = "train", [], DISTILLATION
         why = "Train it with the settings of this folder's run."
     why += _beginning(facts, folder, weights)
     options = ["--data", facts.trained_on or "", *flags(settings, unused)]
     return Step(why, _line(*_program(facts), what, *network, *teacher, *options, "-o", "again"))
+
+
+def _teacher(facts: Facts) -> tuple[list[str], str]:
+    """The options that name the teacher, and a sentence on it, as far as the folder knows it."""
+    folder, network = _named(facts, "teacher_folder"), _named(facts, "teacher_network")
+    weights, key = _named(facts, "teacher_weights"), _named(facts, "teacher_weights_key")
+    if folder is None and network is None:
+        return ["--teacher", "TEACHER"], (
+            "TEACHER is the network that it learnt from, most often ORIGINAL."
+        )
+    options = [f"--teacher={network if folder is None else _place(folder)}"]
+    options += [] if weights is None else [f"--teacher-weights={weights}"]
+    options += [] if key is None else [f"--teacher-weights-key={key}"]
+    return options, (
+        f"It learnt from {name(folder or network or '')}; put the path before the name of a folder or "
+        "of a file."
+    )
+
+
+def _place(folder: str) -> str:
+    """A folder by the name that is known of it; a repository of the Hub has its whole name."""
+    return folder if hub.is_reference(folder) else f"./{folder}"
 
 
 def _named(facts: Facts, key: str) -> str | None:
