@@ -74,7 +74,7 @@ class Located:
 
     @property
     def folder_name(self) -> str | None:
-        """The saved folder's name without its place; of one on the Hub, the repository with its commit."""
+        """The folder's name without its place; of one on the Hub, the repository and the commit."""
         return None if self.folder is None else str(self.repository or self.folder.resolve().name)
 
     def skeleton(self) -> nn.Module:
