@@ -1,7 +1,7 @@
 """A Hugging Face Hub on this machine, as far as huggingface_hub asks it for what this package does.
 
 The client is the real one; the answers have the form of those of huggingface.co (routes, headers and
-error codes as in huggingface_hub 2.4).
+error codes as huggingface_hub 1.0 and 2.4 read them).
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._known:
             raise _Answer(401, "", "Invalid username or password.")
         name = f"{asked['organization']}/{asked['name']}"
-        self.hub.add(name, {}, private=asked.get("visibility") == "private")
+        self.hub.add(name, {}, private=_is_private(asked))
         return {"url": f"https://huggingface.co/{name}", "name": name}
 
     def _commit(self, name: str, branch: str, body: bytes) -> dict[str, Any]:
@@ -203,6 +203,11 @@ class _Handler(BaseHTTPRequestHandler):
         content = {path: base64.b64decode(text) for path, text in files.items()}
         sha = made.commit(content, branch, header["summary"])
         return {"commitUrl": f"https://huggingface.co/{name}/commit/{sha}", "commitOid": sha}
+
+
+def _is_private(asked: dict[str, Any]) -> bool:
+    """What a client asks for: in words since huggingface_hub 2, before that as a yes or no."""
+    return asked.get("visibility") == "private" or bool(asked.get("private"))
 
 
 def _about(path: str, content: bytes) -> dict[str, Any]:
