@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
@@ -33,3 +34,9 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def without_path(data: str) -> str:
+    """A data set's name without the place of its folder on this machine: `imagefolder:photos`."""
+    kind, colon, path = data.partition(":")
+    return f"{kind}:{Path(path).absolute().name}" if colon else data

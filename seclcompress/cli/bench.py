@@ -43,6 +43,7 @@ def bench(
     num_classes: o.NumClassesOption = None,
     asked: Asked,
     factory: o.FactoryOption = None,
+    download: o.DownloadOption = False,
 ) -> None:
     """Time five variants of a network on this machine, side by side, in NCHW and channels_last.
 
@@ -73,6 +74,7 @@ def bench(
         input_size=size,
         num_classes=num_classes,
         factory=factory,
+        download=download,
         batch_size=batch_size,
         threads=threads,
         rounds=rounds,

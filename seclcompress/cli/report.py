@@ -21,8 +21,10 @@ def report(
     context: typer.Context,
     given: dict[str, Any],
     folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="FOLDER", help="Saved folders; several are compared."),
+        list[str],
+        typer.Argument(
+            metavar="FOLDER", help="Saved folders, or hf://OWNER/NAME; several are compared."
+        ),
     ],
     output: Annotated[
         Path,
@@ -75,7 +77,7 @@ def report(
     if json:
         from seclcompress.report.records import ReportRecord
 
-        said = dict(zip(map(str, folders), found.headlines, strict=True))
+        said = dict(zip(folders, found.headlines, strict=True))
         typer.echo(ReportRecord(output=str(found.output), headlines=said).to_json())
         return
     typer.echo(printable(f"Wrote {found.output}."))

@@ -173,6 +173,18 @@ class ReportRecord(Record):
     headlines: dict[str, str]
 
 
+class UploadRecord(Record):
+    """`upload`: the files with their sizes in bytes, and the commit; null where nothing was sent."""
+
+    command: Literal["upload"] = "upload"
+    folder: str
+    repository: str
+    files: dict[str, int]
+    url: str | None
+    commit: str | None
+    created: bool
+
+
 class SurveyRecord(Record):
     """`survey`: one network; the command prints a line of JSON for each."""
 
@@ -247,6 +259,7 @@ RECORDS: Mapping[str, tuple[type[Record], ...]] = {
     "bench": (BenchRecord, RuntimesRecord, BenchFileRecord),
     "report": (ReportRecord,),
     "survey": (SurveyRecord,),
+    "upload": (UploadRecord,),
     "networks": (NetworksRecord,),
     "substitutions": (SubstitutionsRecord,),
     "recipes": (RecipesRecord,),

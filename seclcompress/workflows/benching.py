@@ -59,6 +59,7 @@ def bench(
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,
+    download: bool = False,
     batch_size: int = 1,
     threads: int | None = None,
     rounds: int = 9,
@@ -81,6 +82,7 @@ def bench(
             usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
+        download: Whether a repository of the Hub may be downloaded.
         batch_size: Images per batch.
         threads: The number of torch's threads during this call; None for torch's own choice.
         rounds: Rounds of timing, each through all variants in order and in reverse order; at least 2.
@@ -102,7 +104,13 @@ def bench(
             raise UsageError(f"bench: {name} is {number}; it must be at least {least}.")
     formats_of(runtimes)  # what is not there is said before the work
     options = _by_one_clock(options, runtimes)
-    located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
+    located = find(
+        network,
+        input_size=input_size,
+        num_classes=num_classes,
+        factory=factory,
+        download=download,
+    )
     size = located.input_size
     if len(size) + 1 not in LAYOUTS:
         raise UsageError(

@@ -22,6 +22,7 @@ from seclcompress.resolve import Located, is_weights_file
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions import Fit
+from seclcompress.workflows.cards import card_of_conversion
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.hints import tell_hints
 from seclcompress.workflows.locating import Network, find, tell_weights
@@ -79,7 +80,7 @@ def convert(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights may be downloaded.
+        download: Whether published weights, or a repository of the Hub, may be downloaded.
         seed: The seed of all random numbers.
         start: The new layers' initial values: random, or fitted to the original's weights.
         write_plan: A file to write the plan to, as JSON; None for no file.
@@ -129,9 +130,11 @@ def convert(
     if output_dir is not None and built is not None:
         fits = _rewrite(built, planned.plan, seed, start, observer)
         tell_frozen(built, observer)
-        artefact.save(
-            output_dir, built, config_of(located, planned.plan, seed), overwrite=overwrite
+        config = config_of(located, planned.plan, seed)
+        about = card_of_conversion(
+            located, config, planned.plan, counted, fitted=start == "original"
         )
+        artefact.save(output_dir, built, config, extra=about, overwrite=overwrite)
         observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
         done = Converted(planned.plan, counted, output_dir, loaded.untrained, fits)
     if write_plan is not None:

@@ -55,7 +55,7 @@ def evaluate(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         data_dir: The folder of torchvision's data sets.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights or data may be downloaded.
+        download: Whether published weights, data, or a repository of the Hub may be downloaded.
         by_class: Whether to record which class was answered for images of which class.
         observer: Receives reports of what happens.
 
@@ -77,7 +77,9 @@ def evaluate(
             file, data, settings, given, data_dir, download, observer, by_class=by_class
         )
     check_device(settings.device)
-    settings = with_share(settings, network, share_of_network(network), data, observer)
+    settings = with_share(
+        settings, network, share_of_network(network, download=download), data, observer
+    )
     input_size = choose_input_size(
         typed(network),
         data,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress import export as formats
+from seclcompress import hub
 from seclcompress.data import Data
 from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.export.content import Content
@@ -106,7 +107,7 @@ def find_file(typed: object, command: str) -> ExportedFile | None:
         ArtefactError: If it ends like an exported file and is not there, or is damaged.
         UsageError: If the packages that read it are missing.
     """
-    if not isinstance(typed, str | Path):
+    if not isinstance(typed, str | Path) or hub.is_reference(typed):
         return None
     path, format = Path(typed), formats.of_file(typed)
     if format is None or path.is_dir():

@@ -28,8 +28,9 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import structured_layers
 from seclcompress.train import Evaluation
 from seclcompress.train.outputs import read_outputs
+from seclcompress.wording import without_path
 from seclcompress.workflows.exported import RunsFile, evaluated
-from seclcompress.workflows.held_out import share_of, share_of_network, with_share, without_path
+from seclcompress.workflows.held_out import share_of, share_of_network, with_share
 from seclcompress.workflows.locating import Network, find, tell_weights, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output_files import check_file, write_one
@@ -87,7 +88,7 @@ def export(
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights or data may be downloaded.
+        download: Whether published weights, data, or a repository of the Hub may be downloaded.
         tolerance: The largest difference of an output, relative to the largest output, that passes; by
             default `export.verify.TOLERANCE` of the dtype.
         overwrite: Whether an existing file may be replaced.
@@ -115,7 +116,9 @@ def export(
     _check_free(path, chosen, overwrite)
     if data is not None:
         label = network.label if isinstance(network, Located) else network
-        settings = with_share(settings, label, share_of_network(network), data, observer)
+        settings = with_share(
+            settings, label, share_of_network(network, download=download), data, observer
+        )
         if not isinstance(network, Located):
             input_size = choose_input_size(
                 typed(network),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from seclcompress import artefact
 from seclcompress.artefact import ArtefactConfig
@@ -12,6 +11,7 @@ from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, is_folder
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.wording import without_path
 from seclcompress.workflows.locating import Network, typed
 
 
@@ -37,19 +37,19 @@ def share_of(config: ArtefactConfig | None) -> Share | None:
     return Share(data, share)
 
 
-def share_of_network(network: Network) -> Share | None:
-    """What was held out when a network was trained, if it is a saved folder."""
+def share_of_network(network: Network, *, download: bool = False) -> Share | None:
+    """What was held out when a network was trained, if it is a saved folder.
+
+    Args:
+        network: The network.
+        download: Whether a repository of the Hub may be downloaded.
+    """
     if isinstance(network, Located):
         return share_of(network.config)
-    if not is_folder(typed(network)) or not artefact.is_artefact(Path(network)):
+    if not is_folder(typed(network)):
         return None
-    return share_of(artefact.read_config(Path(network)))
-
-
-def without_path(data: str) -> str:
-    """A data set's name without the place of its folder on this machine: `imagefolder:photos`."""
-    kind, colon, path = data.partition(":")
-    return f"{kind}:{Path(path).absolute().name}" if colon else data
+    folder = artefact.place(network, download=download)
+    return share_of(artefact.read_config(folder)) if artefact.is_artefact(folder) else None
 
 
 def with_share(

@@ -51,6 +51,7 @@ def plan_network(
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,
+    download: bool = False,
     default: PlanOptions | None = None,
     may_be_empty: bool = False,
     batch: int = 1,
@@ -68,6 +69,7 @@ def plan_network(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
+        download: Whether a repository of the Hub may be downloaded.
         default: The options to use if neither options nor a plan are given and the folder has no plan;
             None for the defaults of `PlanOptions`.
         may_be_empty: Whether a plan that rewrites nothing is allowed. Otherwise it is an error.
@@ -85,7 +87,13 @@ def plan_network(
         check_plan_alone(sorted(options.model_fields_set))
     if options is not None:
         check_asked(options)
-    located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
+    located = find(
+        network,
+        input_size=input_size,
+        num_classes=num_classes,
+        factory=factory,
+        download=download,
+    )
     tell_input_size(located, observer or Logging())
     source, given = "The plan", plan
     if isinstance(plan, str | Path):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seclcompress import artefact, extras
+from seclcompress import artefact, extras, hub
 from seclcompress import export as formats
 from seclcompress.errors import ArtefactError, UsageError, WeightsError
 from seclcompress.networks.weights import stored_values
@@ -53,7 +53,7 @@ def report(
     """Writes one self-contained HTML page on one folder, or on several side by side.
 
     Args:
-        folders: Folders that this program wrote.
+        folders: Folders that this program wrote, or repositories of the Hub (`hf://OWNER/NAME`).
         output: The file to write, which ends in .html.
         data: The data set to evaluate each network on, for accuracies by class; None for what the
             folders have.
@@ -61,7 +61,7 @@ def report(
         bench: Whether to time each network and its variants on this machine.
         data_dir: The folder of torchvision's data sets.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether missing data may be downloaded.
+        download: Whether missing data, and repositories of the Hub, may be downloaded.
         overwrite: Whether an existing page may be replaced.
         observer: Receives reports of what happens.
 
@@ -79,8 +79,8 @@ def report(
     extras.need("report", "pictures", "matplotlib")
     _check_output(output, overwrite)
     facts = []
-    for folder in map(Path, folders):
-        known = _gather(folder, factory)
+    for folder in (each if hub.is_reference(each) else Path(each) for each in folders):
+        known = _gather(folder, factory, download)
         if data is not None:
             evaluation = evaluate(
                 folder,
@@ -94,7 +94,7 @@ def report(
             )
             known = replace(known, data=data, evaluation=evaluation)
         if bench:
-            known = replace(known, timed=_time(folder, factory, observer))
+            known = replace(known, timed=_time(folder, factory, download, observer))
         facts.append(known)
     version = artefact.library_versions()["seclcompress"]
     with observer.working("Drawing the page …"):
@@ -104,20 +104,21 @@ def report(
     return Reported(output, tuple(map(headline, facts)), tuple(facts))
 
 
-def _gather(folder: Path, factory: str | None) -> Facts:
+def _gather(folder: str | Path, factory: str | None, download: bool) -> Facts:
     """Everything that a folder has, without data and without a clock."""
-    counted = count(folder, factory=factory)
+    counted = count(folder, factory=factory, download=download)
     config = counted.planned.located.config
     if config is None:  # a folder always has one
         raise ArtefactError(f"{folder} has no {artefact.CONFIG}.")
+    place = artefact.place(folder)
     return Facts(
         str(folder),
         config,
         counted.count,
         counted.plan,
         converted=counted.planned.saved,
-        history=read_history(folder),
-        files=_stored(folder),
+        history=read_history(place),
+        files=_stored(place),
     )
 
 
@@ -142,8 +143,8 @@ def _stored(folder: Path) -> list[StoredFile]:
     return found
 
 
-def _time(folder: Path, factory: str | None, observer: Observer) -> Timed:
-    timed = measure(folder, factory=factory, observer=observer)
+def _time(folder: str | Path, factory: str | None, download: bool, observer: Observer) -> Timed:
+    timed = measure(folder, factory=factory, download=download, observer=observer)
     layout = timed.measured["auto" if "auto" in timed.measured else "original"].layout
     return Timed(timed.machine, timed.plans[layout], timed.measured)
 
