@@ -201,6 +201,8 @@ def test_the_document_names_no_option_that_is_not_there() -> None:
         "--debug",
         "--help",
         "--install-completion",
+        "--log-level",
+        "--quiet",
         "--show-completion",
         "--version",
         "--nproc-per-node",  # torchrun's

@@ -43,7 +43,7 @@ def hooks() -> ModuleType:
         ("docs/tuning.md", "[a](#size) [b](https://c.d/e)", "[a](#size) [b](https://c.d/e)"),
         ("docs/tuning.md", "`[a](../nowhere)` [b](data.md)", "`[a](../nowhere)` [b](data.md)"),
         ("docs/tuning.md", "```python\nx[1](y)\n```\n", "```python\nx[1](y)\n```\n"),
-        ("docs/tuning.md", "[`w`](../LICENSE) [x](data.md)", f"[`w`]({URL}/blob/main/LICENSE) [x](data.md)"),
+        ("docs/tuning.md", "[`w`](../LICENSE) [x](#a)", f"[`w`]({URL}/blob/main/LICENSE) [x](#a)"),
     ],
 )  # fmt: skip
 def test_a_link(hooks: ModuleType, source: str, written: str, wanted: str) -> None:

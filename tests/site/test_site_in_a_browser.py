@@ -1,4 +1,4 @@
-"""The site in headless Chromium, served as it would be: it can be read, and asks nobody else for anything."""
+"""The site in headless Chromium, served as it would be: it can be read, and asks nobody else."""
 
 from __future__ import annotations
 
