@@ -1,9 +1,9 @@
 # %% [markdown]
 # # My network and my pictures
 #
-# From a trained network of your own to a small one that is as good on your pictures. Put your
-# function in the place of `shapes:network`, and a folder with `train/CLASS/` and `test/CLASS/` in
-# the place of `pictures`.
+# From a trained network of your own to a small one that does the same on your pictures. Put
+# your function in the place of `shapes:network`, and a folder with `train/CLASS/` and `test/CLASS/`
+# in the place of `pictures`.
 
 # %%
 from pathlib import Path

@@ -29,7 +29,7 @@ workflows.train(
     settings=TrainingSettings(epochs=10, **short),
     overwrite=True,
 )
-options = PlanOptions(substitution="hashed", config={"ratio": 0.1})
+options = PlanOptions(substitution="monarch", config={"ratio": 0.25})
 workflows.convert(trained, student, options=options, factory=NETWORK, overwrite=True)
 workflows.distill(
     student,

@@ -14,7 +14,7 @@ NETWORK = "shapes:network"  # module:function
 PARAMETERS = 20_000
 work = Path("example-run/compare_families")
 pictures = shapes.write_pictures(work / "pictures", train=120)
-RATIOS = [0.01 * step for step in range(1, 100)]
+RATIOS = [0.01 * step for step in range(2, 100, 2)]
 FAMILIES = {
     "hashed": [{"ratio": ratio} for ratio in RATIOS],
     "low_rank": [{"ratio": ratio} for ratio in RATIOS],
@@ -44,7 +44,7 @@ trained = workflows.train(
     NETWORK,
     data=pictures,
     output_dir=work / "teacher",
-    settings=TrainingSettings(epochs=12, **short),
+    settings=TrainingSettings(epochs=10, **short),
     overwrite=True,
 )
 print(f"original: {trained.metrics['accuracy']:.1f} %")

@@ -227,6 +227,11 @@ def test_every_promise_names_a_test_that_is_there() -> None:
     assert all("::" in row for row in rows if row != "| promise | held by |")
 
 
+def test_no_document_has_a_gap_to_be_filled() -> None:
+    for document in [*DOCUMENTS, *HOW_TO]:
+        assert not re.search(r"\{[A-Z_]+\}|\bTODO\b", document.read_text(encoding="utf-8")), document
+
+
 def test_links_between_documents() -> None:
     for document in [*DOCUMENTS, *HOW_TO, *(ROOT / "docs" / "api").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
