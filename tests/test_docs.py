@@ -77,7 +77,7 @@ def test_how_to_pages_run_from_top_to_bottom(
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     found = blocks_of(page)
     assert {block.language for block in found} <= {"console", "python"}
-    assert len(found) >= 3
+    assert len(found) >= 2
     for block in found:
         if block.missing:
             continue
@@ -229,7 +229,9 @@ def test_every_promise_names_a_test_that_is_there() -> None:
 
 def test_no_document_has_a_gap_to_be_filled() -> None:
     for document in [*DOCUMENTS, *HOW_TO]:
-        assert not re.search(r"\{[A-Z_]+\}|\bTODO\b", document.read_text(encoding="utf-8")), document
+        assert not re.search(r"\{[A-Z_]+\}|\bTODO\b", document.read_text(encoding="utf-8")), (
+            document
+        )
 
 
 def test_links_between_documents() -> None:
