@@ -7,9 +7,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread for each test process: on two cores, two processes of two threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-slow coverage mutants sanitize lint check bench clean
+.PHONY: demo docs notebooks test test-slow coverage mutants sanitize lint check bench clean
 
-$(VENV)/.installed: pyproject.toml setup.py $(wildcard seclcompress/kernel/csrc/*)
+$(VENV)/.installed: pyproject.toml setup.py $(wildcard seclcompress/kernel/csrc/* seclcompress/kernel/csrc/onnxruntime/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable '.[all]'
@@ -19,10 +19,14 @@ $(VENV)/.test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group test
 	touch $@
 
-# Packages with other networks and what drives a browser, for the slow tests. torch is installed already and
-# keeps its version.
+# What the slow tests need: packages with other networks, what drives a browser, what makes the site and the
+# notebooks. torch is installed already and keeps its version.
 $(VENV)/.zoo: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --group zoo --group browser
+	$(BIN)/python -m pip install --quiet --group zoo --group browser --group docs --group notebooks
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group docs --group notebooks
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test
@@ -40,6 +44,14 @@ demo: $(VENV)/.installed
 	  --epochs 24 --batch-size 64 --lr 0.05 --output-dir $(DEMO)/distilled --overwrite
 	$(BIN)/seclcompress count $(DEMO)/distilled
 	$(BIN)/seclcompress report $(DEMO)/distilled --data digits --output $(DEMO)/report.html --overwrite
+
+# The documentation as a site, in site/: open site/index.html.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Makes the notebooks of examples/ from its scripts, which are what is edited.
+notebooks: $(VENV)/.docs
+	$(BIN)/python examples/make_notebooks.py
 
 # The tests that every change must pass; at most 15 minutes on 2 cores.
 test: $(VENV)/.test
@@ -87,4 +99,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/lengths.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) mutants build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) mutants build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,7 +14,7 @@ import argparse
 import torch
 
 from seclcompress import resolve
-from seclcompress.measure import Stopwatch
+from seclcompress.measure import Stopwatch, TorchClock
 from seclcompress.plan import PlanOptions, convolutions, make_plan
 from seclcompress.substitutions import Site, get
 from seclcompress.timing import describe_machine
@@ -32,9 +32,13 @@ def regret(name: str, depth: int, channels_last: bool) -> str:
     trace = trace_network(network, source.input_size)
     options = PlanOptions(config={"depth": depth}, cost_model="measured")
     plan = make_plan(
-        network, trace, options, Stopwatch(channels_last=channels_last).choose, may_be_empty=True
+        network,
+        trace,
+        options,
+        Stopwatch(clock=TorchClock(channels_last)).choose,
+        may_be_empty=True,
     )
-    found, again = convolutions(network), Stopwatch(channels_last=channels_last)
+    found, again = convolutions(network), Stopwatch(clock=TorchClock(channels_last))
     chosen = best = paper = 0.0
     fast = 0
     for layer in plan.rewritten:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from seclcompress.artefact import save as save
     from seclcompress.count import count_network as count_network
     from seclcompress.errors import SeclcompressError as SeclcompressError
+    from seclcompress.kernel.library import onnxruntime_library as onnxruntime_library
     from seclcompress.observer import Observer as Observer
     from seclcompress.plan import Plan as Plan
     from seclcompress.plan import make_plan as make_plan
@@ -54,6 +55,7 @@ _PUBLIC = {
     "save": "artefact",
     "count_network": "count",
     "SeclcompressError": "errors",
+    "onnxruntime_library": "kernel.library",
     "Observer": "observer",
     "Plan": "plan",
     "make_plan": "plan",

@@ -1,5 +1,7 @@
 """The saved folder, with `config.json` and `model.safetensors`. It is written whole, read without trust.
 
+It lies on this machine, or in a repository of the Hugging Face Hub (`hf://OWNER/NAME`).
+
 Nothing in a folder can make this program run or import code. The weights are safetensors, and the
 configuration is validated JSON. A factory that it names is called only if the person named it too.
 """
@@ -23,7 +25,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
-from seclcompress import networks
+from seclcompress import hub, networks
 from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error, short
 from seclcompress.files import check_free, write_folder
 from seclcompress.networks import NetworkSpec
@@ -42,7 +44,7 @@ from seclcompress.rewrite import rewrite_network
 
 #: The schema version that is written. Version 1, of seclcompress 0.1, is read as well.
 SCHEMA_VERSION = 2
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 # The plan of the largest torchvision network takes 1 MB and 40,000 values. A malicious file could be
 # made such that every step after reading takes much time and memory; these limits prevent that.
 _LARGEST_CONFIG = 4 * 2**20  # bytes
@@ -142,6 +144,33 @@ def save(
     write_folder(folder, files, overwrite)
 
 
+def place(folder: str | Path, *, download: bool = False) -> Path:
+    """Where a folder lies on this machine; of a repository of the Hub, its commit in the Hub's cache.
+
+    Of a repository, only the files of a network are downloaded (`config.json`, `model.safetensors`,
+    `README.md`), and the weights only if the configuration is one of ours.
+
+    Args:
+        folder: A folder, or `hf://OWNER/NAME[@REVISION]`.
+        download: Whether a repository may be downloaded that is not in the cache, or has changed.
+
+    Raises:
+        UsageError: If a repository is spelled wrong, or huggingface_hub is not installed.
+        HubError: If a repository is not in the cache and may not be, or cannot be, downloaded.
+        ArtefactError: If the repository has another program's configuration.
+    """
+    if not hub.is_reference(folder):
+        return Path(folder)
+    reference = hub.parse(str(folder))
+    if download:
+        first = hub.fetch(
+            reference, [CONFIG], [CARD], largest={CONFIG: _LARGEST_CONFIG}, download=True
+        )
+        read_config(first)
+        reference = reference.at(first.name)  # the weights must be of the same commit
+    return hub.fetch(reference, [CONFIG, WEIGHTS], [CARD], download=download)
+
+
 def is_artefact(folder: Path) -> bool:
     """Whether a folder looks like one that this program wrote."""
     return (folder / CONFIG).is_file()
@@ -185,7 +214,8 @@ def read_config(folder: Path) -> ArtefactConfig:
 def check_inside(path: Path, folder: Path) -> None:
     """Refuses a link that leads out of the folder.
 
-    Such a link in a stranger's folder could make this program read any file of this machine.
+    Such a link in a stranger's folder could make this program read any file of this machine. In the
+    cache of the Hub, files are links to `blobs`, the folder that it keeps for their content.
 
     Args:
         path: A file in the folder.
@@ -198,7 +228,11 @@ def check_inside(path: Path, folder: Path) -> None:
         target = path.resolve()
     except (OSError, RuntimeError) as error:
         raise ArtefactError(f"{path} is a link that leads in a circle.") from error
-    if not target.is_relative_to(folder.resolve()):
+    whole = folder.resolve()
+    rooms = [whole]
+    if whole.parent.name == "snapshots" and whole.parents[1].name.startswith("models--"):
+        rooms.append(whole.parents[1] / "blobs")
+    if not any(target.is_relative_to(room) for room in rooms):
         raise ArtefactError(
             f"{path} is a link to {target}, outside the folder: refused. Where you trust it, put a "
             "copy of the file in its place."
@@ -220,21 +254,27 @@ def _check_schema_version(path: Path, text: str) -> None:
 
 
 def load(
-    folder: str | Path, *, config: ArtefactConfig | None = None, factory_name: str | None = None
+    folder: str | Path,
+    *,
+    config: ArtefactConfig | None = None,
+    factory_name: str | None = None,
+    download: bool = False,
 ) -> nn.Module:
     """Loads a saved network with its weights, in eval mode, on the CPU.
 
     Args:
-        folder: A folder that `save` wrote.
+        folder: A folder that `save` wrote, or `hf://OWNER/NAME[@REVISION]`.
         config: The folder's configuration, if it has been read already.
         factory_name: The factory that the person trusts in this call.
+        download: Whether a repository of the Hub may be downloaded.
 
     Raises:
+        HubError: If a repository is not on this machine and may not be, or cannot be, downloaded.
         ArtefactError: If this program did not write the folder, it is damaged, or its files do not fit
             together.
         NetworkError: If the network cannot be built.
     """
-    folder = Path(folder)
+    folder = place(folder, download=download)
     config = config or read_config(folder)
     try:
         check_inside(folder / WEIGHTS, folder)

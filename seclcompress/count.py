@@ -62,6 +62,7 @@ class Row:
         execution: The planned execution.
         executions: All executions that the layer has; one for a layer that is kept.
         columns: Totals of this layer by column.
+        seconds: Measured seconds by execution, as in the plan; None if nothing was measured.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Row:
     execution: str
     executions: tuple[str, ...]
     columns: dict[str, Totals]
+    seconds: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,7 @@ def _layer_row(layer: LayerPlan, names: Sequence[str]) -> Row:
         layer.execution,
         tuple(layer.cost.mult_adds),
         figures,
+        layer.seconds,
     )
 
 

@@ -63,6 +63,10 @@ class ExportError(SeclcompressError):
     """A network cannot be exported, or an exported file computes something else."""
 
 
+class HubError(SeclcompressError):
+    """A repository of the Hugging Face Hub is missing, refuses, or cannot be reached."""
+
+
 class SeclcompressWarning(UserWarning):
     """Something that the user should know and that does not stop the work."""
 

@@ -1,4 +1,7 @@
-"""Finding and loading the network that a person typed: a name, a folder, `package.module:factory`."""
+"""Finding and loading the network that a person typed: a name, a folder, `package.module:factory`.
+
+A folder may lie in a repository of the Hugging Face Hub: `hf://OWNER/NAME`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from seclcompress import artefact, networks
+from seclcompress import artefact, hub, networks
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, UsageError, WeightsError
 from seclcompress.files import set_aside
@@ -34,14 +37,16 @@ class Located:
         label: What the person typed.
         network: The spec of the original network.
         input_size: (channels, *spatial).
-        folder: The saved folder, if the network comes from one.
+        folder: The saved folder, if the network comes from one; that of a repository is in a cache.
         config: That folder's configuration.
         factory_name: The factory that the person named in this call.
         weights: `--weights` as typed: a file, or the name of published weights.
         download: Whether published weights may be downloaded.
+        repository: The repository and the commit that the folder is of, if it is of one.
         preprocessing: The preprocessing that the weights were trained with, if it is known.
         weights_key: The place of the weights in a checkpoint; None to find it.
         weights_option: The option that `weights` was given with, for messages.
+        key_option: That of `weights_key`.
         new_head: Whether the person chose a number of classes, which weights may then differ from.
         size_is_assumed: Whether neither the person nor the network's source knows the input size.
     """
@@ -57,13 +62,20 @@ class Located:
     preprocessing: Preprocessing | None = None
     weights_key: str | None = None
     weights_option: str = "--weights"
+    key_option: str = "--weights-key"
     new_head: bool = False
     size_is_assumed: bool = False
+    repository: hub.Reference | None = None
 
     @property
     def classes(self) -> list[str] | None:
         """The names of the classes that a saved folder holds; None where there are none."""
         return None if self.config is None else self.config.classes
+
+    @property
+    def folder_name(self) -> str | None:
+        """The folder's name without its place; of one on the Hub, the repository and the commit."""
+        return None if self.folder is None else str(self.repository or self.folder.resolve().name)
 
     def skeleton(self) -> nn.Module:
         """Builds the original network, before any rewrite, without values, to be traced and counted."""
@@ -103,7 +115,7 @@ class Located:
                     self.weights,
                     key=self.weights_key,
                     new_head=self.new_head,
-                    option=f"{self.weights_option}-key",
+                    option=self.key_option,
                 )
             except WeightsError as error:
                 if looks_like_secl(content):
@@ -137,24 +149,26 @@ def locate(
     """Finds the network that a person means, without building it.
 
     Args:
-        typed: A network's name, a folder that this program wrote, or `package.module:factory`. A
-            `Path` is always a folder.
+        typed: A network's name, a folder that this program wrote, a repository of the Hub with such a
+            folder (`hf://OWNER/NAME[@REVISION]`), or `package.module:factory`. A `Path` is always a
+            folder.
         weights: A weights file, or the name of weights that the network's source publishes.
         weights_key: The place of the weights in a checkpoint, its keys joined by dots; None to find it.
         num_classes: Outputs of the classifier.
         input_size: (channels, *spatial); by default that of the folder, or the network's usual one.
         factory_name: The factory to trust if a folder asks for it.
-        download: Whether published weights may be downloaded.
+        download: Whether published weights, or a repository of the Hub, may be downloaded.
 
     Raises:
         UsageError: If the options contradict each other.
         NetworkError: If no network has that name.
+        HubError: If a repository is not on this machine and may not be, or cannot be, downloaded.
         ArtefactError: If it is a folder that this program did not write.
         WeightsError: If there is no such weights file, or the source publishes no such weights.
     """
     _check_weights(weights, weights_key)
     if is_folder(typed):
-        folder = Path(typed)
+        folder = artefact.place(typed, download=download)
         if not _is_dir(folder):
             raise ArtefactError(f"There is no folder {typed}.{_where_it_went(folder)}")
         if num_classes is not None:
@@ -171,6 +185,7 @@ def locate(
             download,
             config.preprocessing,
             weights_key=weights_key,
+            repository=_repository(typed, folder),
         )
     name = str(typed)
     network = networks.named_spec(name, num_classes)
@@ -194,13 +209,18 @@ def locate(
     )
 
 
+def _repository(typed: str | Path, folder: Path) -> hub.Reference | None:
+    """The repository that a person named, at the commit that its folder in the cache is of."""
+    return hub.parse(str(typed)).at(folder.name) if hub.is_reference(typed) else None
+
+
 def is_folder(typed: str | Path) -> bool:
     """Whether a network is given as a folder, and not by its name or as a factory.
 
     Raises:
         UsageError: If it is the name of a network and also of a saved folder in the current directory.
     """
-    if isinstance(typed, Path):
+    if isinstance(typed, Path) or hub.is_reference(typed):
         return True
     source, folder = sources.that_knows(typed), Path(typed)
     if "/" in typed and source is None:  # a factory's arguments may have one

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from seclcompress.count import Count
 from seclcompress.networks import torchvision_zoo
@@ -26,6 +27,8 @@ class Surveyed:
         counted: The network's figures; None if it was refused.
         refused: Why the network was refused; None if it was not.
         expected: Whether the refusal is expected, as it is for quantised networks.
+        slower: By the runtime in which they were timed, the number of layers that are rewritten though
+            that makes them slower; empty where there are none.
     """
 
     network: str
@@ -35,6 +38,7 @@ class Surveyed:
     counted: Count | None = None
     refused: str | None = None
     expected: bool = False
+    slower: Mapping[str, int] = field(default_factory=dict)
 
 
 def names() -> list[str]:
@@ -50,3 +54,9 @@ def kept_because(plan: Plan) -> tuple[tuple[str, int], ...]:
         if layer.action == "keep"
     )
     return tuple(kept.most_common())
+
+
+def slower_layers(plan: Plan) -> dict[str, int]:
+    """By runtime, the number of a plan's layers that are rewritten though that makes them slower."""
+    number = sum(layer.slower for layer in plan.rewritten)
+    return {plan.timed_in: number} if number else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
@@ -17,6 +18,12 @@ def numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
+def milliseconds(seconds: float) -> str:
+    """A time in milliseconds with two decimals, or with two digits where it is shorter than that."""
+    number = 1e3 * seconds
+    return f"{number:,.2f}" if number >= 0.1 else f"{number:.2g}"
+
+
 def shape(sizes: Iterable[int]) -> str:
     """A shape as on the command line: `3x224x224`."""
     return "x".join(map(str, sizes))
@@ -27,3 +34,9 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def without_path(data: str) -> str:
+    """A data set's name without the place of its folder on this machine: `imagefolder:photos`."""
+    kind, colon, path = data.partition(":")
+    return f"{kind}:{Path(path).absolute().name}" if colon else data

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import TOKEN, Hub, running
 from hypothesis import HealthCheck, Phase, settings
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
@@ -126,3 +127,38 @@ def restore_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub of the test's own (`hub_server`), with a cache of its own and no token."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    home = tmp_path_factory.mktemp("hub")
+    with running() as (made, address):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            address + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+        yield made
+
+
+@pytest.fixture
+def logged_in(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token that the hub knows."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted network that no test may change."""
+    from seclcompress import workflows
+
+    folder = tmp_path_factory.mktemp("converted") / "small"
+    workflows.convert("wrn10_1", folder, num_classes=10, input_size=(3, 16, 16))
+    return folder

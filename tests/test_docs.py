@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ import typer
 from conftest import Invoke
 
 ROOT = Path(__file__).parent.parent
+#: Pages that a person goes through from top to bottom: all blocks of one run in one folder.
+HOW_TO = sorted((ROOT / "docs" / "how_to").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-_BLOCK = re.compile(r"(<!-- slow -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(r"(?:<!-- (slow|needs \w+) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -26,17 +29,31 @@ class Block:
     number: int
     language: str
     code: str
-    slow: bool
+    mark: str
+
+    @property
+    def slow(self) -> bool:
+        return self.mark == "slow"
+
+    @property
+    def missing(self) -> bool:
+        """Whether the block needs a package that is not installed."""
+        word, _, package = self.mark.partition(" ")
+        return word == "needs" and find_spec(package) is None
 
     def __str__(self) -> str:
         return f"{self.document.name}-{self.number}"
 
 
+def blocks_of(document: Path) -> list[Block]:
+    matches = _BLOCK.finditer(document.read_text(encoding="utf-8"))
+    return [Block(document, n, m[2], m[3], m[1] or "") for n, m in enumerate(matches)]
+
+
 def blocks(language: str) -> list[object]:
     found = []
     for document in DOCUMENTS:
-        for number, match in enumerate(_BLOCK.finditer(document.read_text(encoding="utf-8"))):
-            block = Block(document, number, match[2], match[3], bool(match[1]))
+        for block in blocks_of(document):
             if block.language == language:
                 marks = [pytest.mark.slow] if block.slow else []
                 found.append(pytest.param(block, id=str(block), marks=marks))
@@ -44,8 +61,38 @@ def blocks(language: str) -> list[object]:
     return found
 
 
+def pages() -> list[object]:
+    found = []
+    for page in HOW_TO:
+        slow = any(block.slow for block in blocks_of(page))
+        found.append(pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if slow else []))
+    return found
+
+
+@pytest.mark.parametrize("page", pages())
+def test_how_to_pages_run_from_top_to_bottom(
+    invoke: Invoke, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one folder, with what stands in examples/ at hand."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    found = blocks_of(page)
+    assert {block.language for block in found} <= {"console", "python"}
+    assert len(found) >= 2
+    for block in found:
+        if block.missing:
+            continue
+        if block.language == "console":
+            run_commands(invoke, block)
+        else:
+            exec(compile(block.code, str(block), "exec"), {"__name__": str(block)})
+
+
 @pytest.mark.parametrize("block", blocks("console"))
 def test_commands_print_what_is_shown(invoke: Invoke, block: Block) -> None:
+    run_commands(invoke, block)
+
+
+def run_commands(invoke: Invoke, block: Block) -> None:
     """Every shown line must appear; spacing and line breaks depend on the terminal."""
     commands = re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]
     for command in commands:
@@ -154,6 +201,8 @@ def test_the_document_names_no_option_that_is_not_there() -> None:
         "--debug",
         "--help",
         "--install-completion",
+        "--log-level",
+        "--quiet",
         "--show-completion",
         "--version",
         "--nproc-per-node",  # torchrun's
@@ -178,8 +227,15 @@ def test_every_promise_names_a_test_that_is_there() -> None:
     assert all("::" in row for row in rows if row != "| promise | held by |")
 
 
+def test_no_document_has_a_gap_to_be_filled() -> None:
+    for document in [*DOCUMENTS, *HOW_TO]:
+        assert not re.search(r"\{[A-Z_]+\}|\bTODO\b", document.read_text(encoding="utf-8")), (
+            document
+        )
+
+
 def test_links_between_documents() -> None:
-    for document in DOCUMENTS:
+    for document in [*DOCUMENTS, *HOW_TO, *(ROOT / "docs" / "api").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (document.parent / target).exists(), f"{document.name}: {target}"

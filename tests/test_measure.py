@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from clocks import TellingClock
 from conftest import Invoke
 from torch import nn
 
 from seclcompress import artefact, substitutions
-from seclcompress.measure import Stopwatch, default_cache
+from seclcompress.measure import Stopwatch, TorchClock, default_cache
 from seclcompress.substitutions import CallSize, Site
 from seclcompress.substitutions.acdc import AcdcPointwise
 from seclcompress.substitutions.site import as_convolution
@@ -98,7 +99,7 @@ def test_a_second_conversion_measures_nothing(monkeypatch, tmp_path: Path) -> No
     again.choose(site(nn.Conv2d(4, 8, 3)), ACDC, CONFIG)
     again.choose(site(conv, {(5, 5): 1}), ACDC, CONFIG)
     Stopwatch(cache, batch=2).choose(site(conv), ACDC, CONFIG)
-    Stopwatch(cache, channels_last=True).choose(site(conv), ACDC, CONFIG)
+    Stopwatch(cache, clock=TorchClock(channels_last=True)).choose(site(conv), ACDC, CONFIG)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
@@ -251,7 +252,7 @@ def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> Non
 
     monkeypatch.setattr("seclcompress.measure.alternate", watch)
     for channels_last in (False, True):
-        Stopwatch(channels_last=channels_last).choose(site(conv, {size: 1}), ACDC, CONFIG)
+        Stopwatch(clock=TorchClock(channels_last)).choose(site(conv, {size: 1}), ACDC, CONFIG)
         torch.testing.assert_close(outputs["dense"], outputs["fast"])
         assert set(stacks) == {"fast"}
         for name, y in outputs.items():
@@ -302,3 +303,98 @@ def test_page_faults_of_a_fresh_process_are_not_timed() -> None:
     # Page faults made dense seem four times slower in the first layers that a process measured.
     ran = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     assert int(ran.stdout) < 100
+
+
+def test_a_runtime_has_its_own_executions_and_the_original_is_a_candidate() -> None:
+    clock = TellingClock({"original": 2.0, "dense": 3.0}, spread=1.0)
+    stopwatch = Stopwatch(clock=clock, originals=True)
+    found = stopwatch.choose(site(nn.Conv2d(4, 8, 3), {(4, 4): 1, (2, 2): 2}), ACDC, CONFIG)
+    assert (found.execution, found.runtime) == ("dense", "onnxruntime")
+    assert found.seconds == pytest.approx({"original": 0.006, "dense": 0.009})
+    assert 0 < found.noise < 0.003
+    assert found.slower == "slower in onnxruntime: dense takes 9.00 ms, the original 6.00"
+    assert [shape for _, shape in clock.asked] == [(1, 4, 6, 6), (1, 4, 4, 4)]
+    candidates, shape = clock.asked[0]
+    assert list(candidates) == ["original", "dense"]
+    images = torch.randn(shape)
+    assert candidates["dense"](images).shape == candidates["original"](images).shape
+    assert isinstance(candidates["original"], nn.Conv2d)
+    assert not any(module.training for module in candidates.values())
+
+
+def test_without_the_original_nothing_is_said_of_it() -> None:
+    clock = TellingClock({"dense": 3.0})
+    found = Stopwatch(clock=clock).choose(site(nn.Conv2d(4, 8, 3)), ACDC, CONFIG)
+    assert found.seconds == {"dense": 0.003}
+    assert (found.noise, found.slower) == (0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("spread", "slower"), [(0.0, True), (0.3, True), (0.6, False)], ids=["quiet", "less", "noise"]
+)
+def test_slower_is_more_than_noise(spread: float, slower: bool) -> None:
+    clock = TellingClock({"original": 2.0, "dense": 2.25}, spread)
+    found = Stopwatch(clock=clock, originals=True).choose(site(nn.Conv2d(4, 8, 3)), ACDC, CONFIG)
+    assert (found.slower is not None) == slower
+
+
+def test_a_runtime_with_a_transform_is_asked_for_both() -> None:
+    clock = TellingClock({"original": 9.0, "dense": 3.0, "fast": 2.0}, executions=("dense", "fast"))
+    found = Stopwatch(clock=clock, originals=True).choose(site(nn.Conv2d(4, 8, 3)), ACDC, CONFIG)
+    assert found.execution == "fast"
+    ((candidates, _),) = clock.asked
+    assert list(candidates) == ["original", "dense", "fast"]
+
+
+def test_a_runtime_and_its_version_are_remembered_apart(tmp_path: Path) -> None:
+    cache, conv = tmp_path / "timings.json", nn.Conv2d(4, 8, 1)
+    times = {"original": 2.0, "dense": 3.0, "fast": 1.0}
+    clocks = [
+        TellingClock(times),
+        TellingClock(times, version="2"),
+        TellingClock(times, runtime="openvino"),
+        TellingClock(times, runtime="openvino"),
+    ]
+    for clock in clocks:
+        Stopwatch(cache, clock=clock, originals=True).choose(site(conv), ACDC, CONFIG)
+    assert [len(clock.asked) for clock in clocks] == [1, 1, 1, 0]
+    # Who does not ask for the original has no use for it, and needs no new measurement.
+    again = TellingClock(times)
+    found = Stopwatch(cache, clock=again).choose(site(conv), ACDC, CONFIG)
+    assert (found.seconds, again.asked) == ({"dense": 0.003}, [])
+
+
+def test_how_much_is_left_is_said() -> None:
+    said: list[str] = []
+    clock = TellingClock({"original": 2.0, "dense": 3.0})
+    stopwatch = Stopwatch(clock=clock, originals=True, on_measure=said.append)
+    sites = [site(nn.Conv2d(4, 8, 1)), site(nn.Conv2d(4, 8, 3)), site(nn.Conv2d(4, 8, 1))]
+    for each in sites:
+        stopwatch.foresee(each, ACDC, CONFIG)
+    assert (clock.asked, said) == ([], [])
+    for each in sites:
+        stopwatch.choose(each, ACDC, CONFIG)
+    assert [words[-8:] for words in said] == ["(1 of 2)", "(2 of 2)"]
+
+
+def test_what_other_work_has_disturbed_is_not_remembered(tmp_path: Path) -> None:
+    cache, conv = tmp_path / "timings.json", nn.Conv2d(4, 8, 1)
+    for spread, unsteady in ((1.1, 1), (1.0, 0), (1.1, 0)):
+        clock = TellingClock({"original": 2.0, "dense": 3.0}, spread)
+        stopwatch = Stopwatch(cache, clock=clock, originals=True)
+        for _ in range(2):  # within one plan it is measured once, and counts
+            assert stopwatch.choose(site(conv), ACDC, CONFIG).seconds is not None
+        assert stopwatch.unsteady == unsteady
+    assert clock.asked == [], "the steady one is known"
+
+
+@pytest.mark.parametrize(("positions", "shape"), [(1, (2, 4)), (5, (2, 5, 4))])
+def test_a_linear_is_timed_as_a_linear(positions: int, shape: tuple[int, ...]) -> None:
+    clock = TellingClock({"original": 2.0, "dense": 3.0})
+    stopwatch = Stopwatch(clock=clock, batch=2, originals=True)
+    stopwatch.choose(site(nn.Linear(4, 8, device="meta"), {(positions,): 1}), ACDC, CONFIG)
+    ((candidates, seen),) = clock.asked
+    assert seen == shape
+    for candidate in candidates.values():
+        assert isinstance(candidate, nn.Linear)
+        assert candidate(torch.randn(shape)).shape == (*shape[:-1], 8)

@@ -12,10 +12,11 @@ from conftest import Invoke
 from living import lives
 from torch import nn
 
-from seclcompress import networks, survey
+from seclcompress import networks, survey, workflows
 from seclcompress.errors import SeclcompressError
 from seclcompress.networks import torchvision_zoo
 from seclcompress.networks.tasks import Detection, VideoClassification
+from seclcompress.report.survey import survey_line, survey_paragraph
 
 
 class TestSurvey:
@@ -31,6 +32,29 @@ class TestSurvey:
             assert figure in lines[2]
         assert lines[2].split()[:3] == ["raft_large", "44", "3"]
         assert lines[3].startswith("raft_small ")
+
+    @pytest.mark.parametrize("width", [40, 80])
+    def test_a_paragraph_a_network_on_a_narrow_terminal(self, width: int) -> None:
+        """The same figures as the line's, and no line wider than the terminal."""
+        for surveyed in workflows.survey("*convnext_tiny"):
+            line = survey_line(["acdc"], surveyed)
+            found = survey_paragraph(["acdc"], surveyed, width)
+            assert max(map(len, found.splitlines())) <= width
+            figures = {word for word in line.split() if word.count(",")}
+            assert figures <= set(found.split())
+        (refused,) = workflows.survey("quantized_resnet18")
+        found = survey_paragraph(["acdc"], refused, width)
+        assert " ".join(found.split()) == f"quantized_resnet18: refused: {refused.refused}"
+
+    def test_which_terminal_gets_paragraphs(
+        self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("seclcompress.cli.survey.on_terminal", lambda: True)
+        monkeypatch.setenv("COLUMNS", "80")
+        narrow = invoke("survey", "resnet18").stdout
+        assert narrow.startswith("resnet18: 17.29 times smaller, 5.39 times fewer Mult-Adds\n")
+        monkeypatch.setenv("COLUMNS", "250")
+        assert invoke("survey", "resnet18").stdout.splitlines()[1].startswith("network ")
 
     def test_as_csv_with_options(self, invoke: Invoke) -> None:
         out = invoke("survey", "convnext_tiny", "--csv", "--linear", "--depth", 8).stdout

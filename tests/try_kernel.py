@@ -3,6 +3,7 @@
 Every wheel is tried with it, so it needs nothing but the package: `python tests/try_kernel.py`.
 """
 
+import ctypes
 import sys
 
 import torch
@@ -22,3 +23,5 @@ fused = kernel.acdc_stack(x, a, d, 64)
 by_torch = by_fft.forward(x, a, d, 64, bias=None, scale=None, transposed=False)
 torch.testing.assert_close(fused, by_torch, rtol=1e-4, atol=1e-4 * float(by_torch.abs().max()))
 print("The kernel and torch.fft agree.")
+ctypes.CDLL(seclcompress.onnxruntime_library()).RegisterCustomOps  # noqa: B018 - it must be there
+print("The library for ONNX Runtime is there.")

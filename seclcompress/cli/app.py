@@ -23,6 +23,7 @@ from seclcompress.cli import (
     survey,
     train,
     tune,
+    upload,
 )
 from seclcompress.cli.console import LogLevel, alarm_console, err_console, log_to_stderr
 from seclcompress.cli.help import Adaptive, Command
@@ -144,7 +145,7 @@ def root(
     """Make a trained convolutional network ten to sixty times smaller, and say what it costs.
 
     A network is a torchvision name (`resnet50`), `wrn<depth>_<width>`, a folder that this program wrote,
-    or `package.module:factory`.
+    `hf://OWNER/NAME` (such a folder on the Hugging Face Hub), or `package.module:factory`.
     """
     del debug, version
     err_console.quiet = quiet or log_level is not None
@@ -162,6 +163,7 @@ for _command in (
     bench.bench,
     report.report,
     survey.survey,
+    upload.upload,
 ):
     app.command(cls=Command)(_command)
 app.command("networks", cls=Command)(listing.networks)

@@ -8,15 +8,17 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli.drawing import Drawing
+from seclcompress.cli.given import flags_given
 from seclcompress.cli.planning import Asked, with_planning
 
 if TYPE_CHECKING:
     from seclcompress.workflows.exported import ExportedFile
 
 
-@with_planning(leave_out=("channels_last",), cost_model="measured")
+@with_planning(leave_out=("channels_last", "runtime"), cost_model="measured")
 def bench(
     *,
+    context: typer.Context,
     network: o.NetworkArgument,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images at once.")] = 1,
     threads: Annotated[
@@ -32,7 +34,8 @@ def bench(
         typer.Option(
             "--runtime",
             metavar="NAMES",
-            help="Side by side in these runtimes: torch,onnxruntime,openvino,executorch,litert.",
+            help="Side by side in these runtimes, with commas: torch, onnxruntime, openvino, "
+            "executorch, litert.",
         ),
     ] = None,
     json: o.JsonOption = False,
@@ -40,17 +43,22 @@ def bench(
     num_classes: o.NumClassesOption = None,
     asked: Asked,
     factory: o.FactoryOption = None,
+    download: o.DownloadOption = False,
 ) -> None:
     """Time five variants of a network on this machine, side by side, in NCHW and channels_last.
 
     Every variant runs as for inference: structured layers that run dense become plain convolutions, and
     batch norm is folded into the layer before it. Weights do not affect the timings and are random.
+
+    A file that `export` wrote is timed in its runtime as it is.
     """
     size = o.parse_input_size(input_size)
-    from seclcompress.workflows.exported import find_file
+    from seclcompress.workflows.exported import check_runs_as_it_is, find_file
 
-    file = find_file(network)
+    file = find_file(network, "bench")
     if file is not None:
+        flags = flags_given(context, but=("batch_size", "threads", "rounds", "json"))
+        check_runs_as_it_is(file, flags)
         _bench_file(file, batch_size, threads, rounds, json)
         return
     from rich.console import Console
@@ -66,10 +74,11 @@ def bench(
         input_size=size,
         num_classes=num_classes,
         factory=factory,
+        download=download,
         batch_size=batch_size,
         threads=threads,
         rounds=rounds,
-        runtimes=[name.strip() for name in runtime.split(",")] if runtime else (),
+        runtimes=[name.strip() for name in runtime.split(",")] if runtime is not None else (),
         observer=Drawing(),
     )
     shape = "×".join(map(str, found.located.input_size))

@@ -11,11 +11,18 @@ from rich.console import Console
 
 from seclcompress.cli import options as o
 from seclcompress.cli.drawing import Drawing
+from seclcompress.cli.given import flags_given
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
     from seclcompress.workflows.converting import Converted
+
+#: Options that are no matter of the file of `--from-secl`; `_extra_riffle` looks into the last two.
+_BESIDE_A_CHECKPOINT = (
+    *("output_dir", "from_secl", "num_classes", "overwrite", "json"),
+    *("option", "depth"),
+)
 
 
 class Start(str, Enum):
@@ -28,6 +35,7 @@ class Start(str, Enum):
 @with_planning()
 def convert(
     *,
+    context: typer.Context,
     network: o.NetworkArgument,
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="The folder to write.")
@@ -78,16 +86,7 @@ def convert(
     from seclcompress import workflows
 
     if from_secl is not None:
-        late = {
-            "--weights": weights,
-            "--input-size": input_size,
-            "--plan": asked.plan,
-            "--write-plan": write_plan,
-            "--dry-run": dry_run or None,
-            "--factory": factory,
-            "--start": None if start is Start.random else start,
-        }
-        extra_riffle = _extra_riffle(asked, [flag for flag, value in late.items() if value])
+        extra_riffle = _extra_riffle(asked, flags_given(context, but=_BESIDE_A_CHECKPOINT))
         assert output_dir is not None
         converted = workflows.import_secl(
             network,
@@ -142,17 +141,8 @@ def _extra_riffle(asked: Asked, given: list[str]) -> bool | None:
     """What `--option extra_riffle=…` says, the only planning option that a checkpoint leaves open."""
     from seclcompress import substitutions
 
-    options = asked.options
-    config = {} if options is None else options.config
-    if options is not None:
-        fresh = type(options)()
-        names = [name for name in type(options).model_fields if name != "config"]
-        given += [
-            f"--{name.replace('_', '-')}"
-            for name in names
-            if getattr(options, name) != getattr(fresh, name)
-        ]
-    given += [f"--option {name}" for name in config if name != "extra_riffle"]
+    config = {} if asked.options is None else asked.options.config
+    given = [*given, *(f"--option {name}" for name in config if name != "extra_riffle")]
     if given:
         raise UsageError(
             f"--from-secl: the file decides what {', '.join(given)} would. Only --option "

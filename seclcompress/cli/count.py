@@ -39,6 +39,7 @@ def count(
     num_classes: o.NumClassesOption = None,
     asked: Asked,
     factory: o.FactoryOption = None,
+    download: o.DownloadOption = False,
 ) -> None:
     """Count parameters and Mult-Adds before and after a rewrite. Needs no data and no weights.
 
@@ -61,6 +62,7 @@ def count(
         input_size=size,
         num_classes=num_classes,
         factory=factory,
+        download=download,
         verify=verify,
         convention=convention,
         observer=drawing,

@@ -51,7 +51,10 @@ class Drawing(Logging):
             TimeLeft(),
         )
         off = not self._console.is_terminal
-        bar = Progress(*columns, console=self._console, transient=True, disable=off)
+        # Standard output is left alone: results that are printed meanwhile must not become messages.
+        bar = Progress(
+            *columns, console=self._console, transient=True, disable=off, redirect_stdout=False
+        )
         with super().counting(words, total) as log, bar:
             task = bar.add_task("", total=total)
 

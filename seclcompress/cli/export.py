@@ -11,8 +11,17 @@ import typer
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console
+from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import EVALUATION
+
+#: Files are made and run on the CPU.
+_SETTINGS = tuple(name for name in EVALUATION if name != "device")
+#: The options that do something without `--data`.
+_WITHOUT_DATA = (
+    *("output", "format", "weights", "dtype", "execution", "tolerance", "overwrite", "json"),
+    *("weights_file", "weights_key", "num_classes", "input_size", "factory"),
+)
 
 
 class Weights(str, Enum):
@@ -30,20 +39,31 @@ class Dtype(str, Enum):
     int8 = "int8"
 
 
-@with_settings(only=EVALUATION)
+class Execution(str, Enum):
+    """`--execution`."""
+
+    dense = "dense"
+    fast = "fast"
+    auto = "auto"
+
+
+@with_settings(only=_SETTINGS)
 def export(
+    context: typer.Context,
     given: dict[str, Any],
     network: o.NetworkArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")
     ],
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
-            help="onnx, torch (.pt2), openvino, executorch, litert, weights (safetensors).",
+            metavar="NAME",
+            help="onnx, torch (.pt2), openvino (.xml and .bin), executorch, litert, weights "
+            "(safetensors).  [default: onnx]",
         ),
-    ] = "onnx",
+    ] = None,
     weights: Annotated[
         Weights,
         typer.Option(
@@ -54,6 +74,14 @@ def export(
     dtype: Annotated[
         Dtype, typer.Option("--dtype", help="How numbers are stored; dense int8 needs --data.")
     ] = Dtype.float32,
+    execution: Annotated[
+        Execution,
+        typer.Option(
+            "--execution",
+            help="Layers multiplied out, by a fast transform, or as planned (onnx; needs a library of "
+            "ours).",
+        ),
+    ] = Execution.dense,
     data: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +98,7 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that is there already.")
+        bool, typer.Option("--overwrite", help="Replace files that are there already.")
     ] = False,
     weights_file: Annotated[
         str | None,
@@ -91,7 +119,16 @@ def export(
     download: o.DownloadOption = False,
     json: o.JsonOption = False,
 ) -> None:
-    """Write a network to a file for another runtime; the file is run and compared first."""
+    """Write a network to a file for another runtime; the file is run and compared first.
+
+    Settings of images, --data-dir and --batch-size need --data.
+    """
+    if weights_file is None:
+        check_needs(context, "--weights-file", of=("weights_key",))
+    if data is None:
+        check_needs(context, "--data", but=(*_WITHOUT_DATA, "download"))
+        if weights_file is None:
+            check_needs(context, "--data or --weights-file", of=("download",))
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
     from seclcompress.cli.progress import DrawingImages
@@ -104,6 +141,7 @@ def export(
         format=format,
         weights=weights.value,
         dtype=dtype.value,
+        execution=execution.value,
         data=data,
         settings=settings,
         data_dir=data_dir,

@@ -12,7 +12,8 @@ from seclcompress.errors import UsageError
 NetworkArgument = Annotated[
     str,
     typer.Argument(
-        metavar="NETWORK", help="A network's name, a saved folder, or package.module:factory."
+        metavar="NETWORK",
+        help="A network's name, a saved folder, hf://OWNER/NAME, or package.module:factory.",
     ),
 ]
 WeightsOption = Annotated[
@@ -52,7 +53,10 @@ FactoryOption = Annotated[
     ),
 ]
 DownloadOption = Annotated[
-    bool, typer.Option("--download", help="Allow downloads of published weights or data.")
+    bool,
+    typer.Option(
+        "--download", help="Allow downloads: published weights, data, hf:// repositories."
+    ),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an output folder that is there already.")

@@ -10,6 +10,7 @@ import typer
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console
+from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import EVALUATION
 from seclcompress.wording import printable
@@ -17,10 +18,13 @@ from seclcompress.wording import printable
 
 @with_settings(only=EVALUATION)
 def report(
+    context: typer.Context,
     given: dict[str, Any],
     folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="FOLDER", help="Saved folders; several are compared."),
+        list[str],
+        typer.Argument(
+            metavar="FOLDER", help="Saved folders, or hf://OWNER/NAME; several are compared."
+        ),
     ],
     output: Annotated[
         Path,
@@ -49,8 +53,11 @@ def report(
     """Write one self-contained page about saved folders, to show to somebody else.
 
     It has the figures before and after, the layers as a picture with reasons, the curves of training,
-    sizes, settings, versions, and the commands that make the folder again.
+    sizes, settings, versions, and the commands that make the folder again. Settings of images, --device,
+    --data-dir and --download need --data.
     """
+    if data is None:
+        check_needs(context, "--data", but=("output", "bench", "factory", "overwrite", "json"))
     settings = make_settings(None, given)
     from seclcompress.cli.progress import DrawingImages
     from seclcompress.workflows.reporting import report as run
@@ -70,7 +77,7 @@ def report(
     if json:
         from seclcompress.report.records import ReportRecord
 
-        said = dict(zip(map(str, folders), found.headlines, strict=True))
+        said = dict(zip(folders, found.headlines, strict=True))
         typer.echo(ReportRecord(output=str(found.output), headlines=said).to_json())
         return
     typer.echo(printable(f"Wrote {found.output}."))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
+from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import NetworkError, UsageError
 from seclcompress.settings.planning import PlanOptions
 
 
-@with_planning(leave_out=("assign", "keep", "only", "cost_model", "channels_last", "plan"))
+@with_planning(leave_out=("assign", "keep", "only", "plan"))
 def survey(
     *,
     pattern: Annotated[
@@ -27,22 +31,39 @@ def survey(
     if json and csv:
         raise UsageError("--json and --csv exclude each other.")
     from seclcompress import workflows
-    from seclcompress.report.survey import survey_csv, survey_header, survey_line, survey_record
 
     options = asked.options or PlanOptions()
-    families = [options.substitution]
-    lines = workflows.survey(pattern, options=options)
-    if not json:
-        typer.echo(survey_csv(families) if csv else survey_header(families), nl=not csv)
+    # On a terminal the lines themselves show how far the work is, if it does not measure.
+    quick = options.cost_model == "paper"
+    observer = None if quick and on_terminal() else Drawing()
+    lines = workflows.survey(pattern, options=options, observer=observer)
+    heading, show = _shown([options.substitution], csv=csv, json=json)
+    typer.echo(heading, nl=False)
     failed, walked = [], 0
     for surveyed in lines:
         walked += 1
-        if json:
-            typer.echo(survey_record(surveyed).to_line())
-        else:
-            line = survey_csv(families, surveyed) if csv else survey_line(families, surveyed)
-            typer.echo(line, nl=not csv)
+        typer.echo(show(surveyed), nl=False)
         if surveyed.refused is not None and not surveyed.expected:
             failed.append(surveyed.network)
     if failed:
         raise NetworkError(f"{len(failed)} of {walked} networks failed: {', '.join(failed)}.")
+
+
+def _shown(families: list[str], *, csv: bool, json: bool) -> tuple[str, Callable[[Any], str]]:
+    """The heading, and what makes the lines of a network."""
+    from seclcompress.report import survey as drawn
+
+    if json:
+        return "", lambda one: drawn.survey_record(one).to_line() + "\n"
+    if csv:
+        return drawn.survey_csv(families), lambda one: drawn.survey_csv(families, one)
+    heading = drawn.survey_header(families)
+    width = shutil.get_terminal_size().columns
+    if on_terminal() and width < max(map(len, heading.splitlines())):
+        return "", lambda one: drawn.survey_paragraph(families, one, width) + "\n"
+    return heading + "\n", lambda one: drawn.survey_line(families, one) + "\n"
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal, where lines must not be wider than it."""
+    return sys.stdout.isatty()

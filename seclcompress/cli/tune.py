@@ -9,11 +9,14 @@ import typer
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console
+from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.settings.training import DISTILLATION
 
 
 @with_settings()
 def tune(
+    context: typer.Context,
     given: dict[str, Any],
     network: o.NetworkArgument,
     data: t.DataOption,
@@ -71,6 +74,8 @@ def tune(
     are held out of the training images (--validation, 0.1 by default). The same command
     without --overwrite goes on with the study, and may run in several terminals at once.
     """
+    if teacher is None:
+        check_needs(context, "--teacher", of=(*DISTILLATION, "untrained_teacher"))
     size = o.parse_input_size(input_size)
     teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")
     settings = make_settings(recipe, given)

@@ -42,7 +42,7 @@ def of_runtime(runtime: str) -> Format:
     Raises:
         UsageError: If there is none.
     """
-    found = {format.runtime: format for format in _registered().values()}
+    found = {format.runtime: format for format in _registered().values() if format.runs}
     if runtime not in found:
         raise UsageError(f"Unknown runtime '{runtime}'. There are: {', '.join(sorted(found))}.")
     return found[runtime]

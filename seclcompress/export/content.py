@@ -17,6 +17,8 @@ from seclcompress.preprocessing import Preprocessing
 KEY = "seclcompress"
 #: How a pixel becomes an input, for people who read the file's metadata.
 _HOW = "(pixel / 255 - mean) / std, for each channel"
+#: What a file with stacks says of what it needs.
+LIBRARY = "libseclcompress_onnxruntime.so, at seclcompress.onnxruntime_library()"
 _COLOURS = {1: "grey", 3: "RGB"}
 
 
@@ -24,14 +26,19 @@ class Content(BaseModel):
     """What is known of an exported network.
 
     Attributes:
-        network: The network, as the person named it.
+        network: The network's name, or that of its folder.
         input_size: (channels, *spatial).
         batch: The number of images that the file takes at once; None for any number.
         parameters: Parameters of the network before the export.
         weights: `dense` or `factors`.
         dtype: `float32`, `float16` or `int8`.
+        stacks: The number of layers that run in our operator for stacks. A file that has some needs the
+            library of `seclcompress.onnxruntime_library()`.
         classes: The names of the classes in the order of the scores, if they are known.
         preprocessing: How images become inputs, if it is known.
+        data: The data that a share was held out of in training, a folder by its own name; None if there
+            was none.
+        validation: That share.
         versions: The versions of the programs that wrote the file.
     """
 
@@ -43,13 +50,18 @@ class Content(BaseModel):
     parameters: int = Field(ge=0)
     weights: str = "dense"
     dtype: str = "float32"
+    stacks: int = Field(default=0, ge=0)
     classes: list[str] | None = None
     preprocessing: Preprocessing | None = None
+    data: str | None = None
+    validation: float | None = Field(default=None, gt=0, lt=1)
     versions: dict[str, str] = Field(default_factory=library_versions)
 
     def metadata(self) -> dict[str, str]:
         """Strings by name for a file's metadata: all as one JSON, and what people look for alone."""
         found = {KEY: self.model_dump_json(), "network": self.network}
+        if self.stacks:
+            found["library"] = LIBRARY
         if self.classes:
             found["classes"] = json.dumps(self.classes, ensure_ascii=False)
         shown: dict[str, Any] = {"size": self.input_size}

@@ -22,6 +22,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Runner: TypeAlias = Callable[[Array], list[Array]]
 Weights: TypeAlias = Literal["dense", "factors"]
 Dtype: TypeAlias = Literal["float32", "float16", "int8"]
+Execution: TypeAlias = Literal["dense", "fast", "auto"]
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,35 @@ class Format(ABC):
     name: ClassVar[str]
     #: What `seclcompress export --help` says of it.
     summary: ClassVar[str]
-    #: The ending of the file that is named; others may lie beside it.
+    #: What a page calls it.
+    title: ClassVar[str]
+    #: The ending of the file that is named.
     suffix: ClassVar[str]
+    #: The endings of files of the same name that `write` makes beside it.
+    beside: ClassVar[tuple[str, ...]] = ()
     #: What runs the file.
     runtime: ClassVar[str]
+    #: Whether the file can be run without a person's own script.
+    runs: ClassVar[bool] = True
     #: The packages that it needs, beside those that seclcompress always needs, as they are imported.
     packages: ClassVar[tuple[str, ...]] = ()
     #: The extra of seclcompress that brings them.
     extra: ClassVar[str] = ""
     #: The `--weights` and `--dtype` that go together.
     offers: ClassVar[dict[str, tuple[str, ...]]] = {"dense": ("float32", "float16")}
+    #: Those that go together with layers that run fast.
+    offers_fast: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     #: Whether batch norm is folded into the layers before it.
     folds: ClassVar[bool] = True
+
+    def executions(self) -> tuple[str, ...]:
+        """The executions of `cost.EXECUTIONS` that a layer can have in its files.
+
+        `write` gets a network whose layers are in one of them (`StructuredLayer.ready`). A runtime that
+        has a fast transform as an operation says so here, and plans for it can then choose `fast`.
+        """
+        return ("dense",)
 
     @abstractmethod
     def write(self, job: Job) -> Written:
@@ -104,15 +121,45 @@ class Format(ABC):
         """The packages that are not installed."""
         return extras.missing(*self.packages)
 
-    def check(self, weights: str = "dense", dtype: str = "float32") -> None:
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of all files that `write` makes; the first is that of the file that is named."""
+        return (self.suffix, *self.beside)
+
+    def files(self, path: Path) -> list[Path]:
+        """The files that belong to the one that is named, which is the first; those that are there."""
+        beside = (path.with_suffix(ending) for ending in self.beside)
+        return [path, *(file for file in beside if file.is_file())]
+
+    def check(
+        self, task: str, weights: str = "dense", dtype: str = "float32", execution: str = "dense"
+    ) -> None:
         """Checks that this format has what is asked of it.
 
+        Args:
+            task: What needs it, as a person names it, for the message on missing packages.
+            weights: `dense` or `factors`.
+            dtype: How numbers are stored.
+            execution: `dense`, or `fast` or `auto` for layers that may run fast.
+
         Raises:
-            UsageError: If it does not have these weights in this dtype, or packages are missing.
+            UsageError: If it does not have these weights in this dtype, or no layers that run fast, or
+                packages are missing.
         """
-        if dtype not in self.offers.get(weights, ()):
-            have = "; ".join(f"--weights {w} --dtype {'|'.join(d)}" for w, d in self.offers.items())
+        asked, offers = "", self.offers
+        if execution != "dense":
+            asked, offers = f"--execution {execution} ", self.offers_fast
+        if not offers:
             raise UsageError(
-                f"--format {self.name} has no --weights {weights} with --dtype {dtype}. It has: {have}."
+                f"--format {self.name} has no {asked}: its runtime has no operation for a fast "
+                "transform. --execution dense writes the layers multiplied out."
             )
-        extras.need(f"--format {self.name}", self.extra, *self.packages)
+        if dtype not in offers.get(weights, ()):
+            have = "; ".join(
+                f"{asked}--weights {w} --dtype {'|'.join(d)}" for w, d in offers.items()
+            )
+            raise UsageError(
+                f"--format {self.name} has no {asked}--weights {weights} with --dtype {dtype}. "
+                f"It has: {have}."
+            )
+        extras.need(task, self.extra, *self.packages)

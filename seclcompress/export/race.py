@@ -16,6 +16,7 @@ from seclcompress.export.content import Content
 from seclcompress.export.contract import Format, Job, Runner
 from seclcompress.export.plain import example, runner_of
 from seclcompress.export.prepare import Prepared
+from seclcompress.export.verify import run_in_batches
 from seclcompress.inference import fused, to_memory_format
 from seclcompress.timing import Timing, alternate
 
@@ -33,6 +34,18 @@ class Runtimes:
     timings: Mapping[str, Mapping[str, Timing]]
 
 
+def formats_of(runtimes: Sequence[str]) -> dict[str, Format]:
+    """The formats whose files runtimes run, by the runtimes' names.
+
+    Raises:
+        UsageError: If a runtime is unknown, or not installed.
+    """
+    formats = {name: export.of_runtime(name) for name in runtimes}
+    for name, format in formats.items():
+        format.check(f"--runtime {name}")
+    return formats
+
+
 def race(
     networks: Mapping[str, nn.Module],
     runtimes: Sequence[str],
@@ -44,14 +57,14 @@ def race(
 ) -> Runtimes:
     """Times networks in runtimes.
 
-    torch runs each network in its faster memory layout. Other runtimes get the networks of torch's own
-    layers alone, as files, and choose their layouts themselves.
+    torch runs each network in its faster memory layout. Other runtimes get files, and choose their
+    layouts themselves; one that has no fast execution gets the networks of torch's own layers alone.
 
     Args:
-        networks: Networks ready for inference (`inference.for_inference`, not fused) by column; torch
-            runs all but the original fused. Those of torch's
-            own layers run in every runtime, others in torch.
-        runtimes: Names of runtimes, some of `export.names()`'.
+        networks: Networks ready for inference (`inference.for_inference`) by column, not fused: torch
+            runs all but the original fused. Those of torch's own layers run in every runtime, others
+            where layers can run fast.
+        runtimes: Names of runtimes, of formats with files that run.
         input_size: (channels, *spatial).
         batch: Images per batch.
         rounds: Rounds of timing.
@@ -61,9 +74,7 @@ def race(
         UsageError: If a runtime is unknown, or not installed.
         ExportError: If a network cannot be exported.
     """
-    formats = {name: export.of_runtime(name) for name in runtimes}
-    for format in formats.values():
-        format.check()
+    formats = formats_of(runtimes)
     images = example(next(iter(networks.values())), input_size, batch).float().numpy()
     runners: dict[tuple[str, str, str], Runner] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -72,10 +83,10 @@ def race(
                 if runtime == "torch":
                     ready = network if column == "original" else fused(network, input_size)
                     runners |= _in_torch(column, ready, len(input_size) + 1)
-                elif _is_plain(network):
+                elif _is_plain(network) or "fast" in format.executions():
                     tell(f"Exporting {column} for {runtime} …")
                     path = Path(folder) / f"{runtime}_{column}{format.suffix}"
-                    runners[runtime, column, ""] = _as_file(format, network, path, input_size)
+                    runners[runtime, column, ""] = as_file(format, network, path, input_size)
         tell("Timing all in turn …")
         keys = {" ".join(key): key for key in runners}
         candidates = {name: _call(runners[key], images) for name, key in keys.items()}
@@ -108,16 +119,28 @@ def _in_torch(
     return found
 
 
-def _as_file(format: Format, network: nn.Module, path: Path, input_size: tuple[int, ...]) -> Runner:
+def as_file(format: Format, network: nn.Module, path: Path, input_size: tuple[int, ...]) -> Runner:
+    """Writes a network of torch's own layers as a file and loads that into its runtime.
+
+    Args:
+        format: The file's format.
+        network: The network, in eval mode.
+        path: The file's place; its name becomes the network's.
+        input_size: (channels, *spatial), or what else the network takes behind the batch.
+
+    Raises:
+        ExportError: If the network cannot be written in this format.
+        ArtefactError: If the runtime cannot load what was written.
+    """
     numbers = sum(p.numel() for p in network.parameters())
-    content = Content(network=path.stem, input_size=input_size, parameters=numbers)
-    job = Job(Prepared(network), content)
+    about = Content(network=path.stem, input_size=input_size, parameters=numbers)
+    job = Job(Prepared(network), about)
     written = format.write(job)
     for ending, bytes_ in written.files.items():
         path.with_suffix(ending).write_bytes(bytes_)
-    return format.runner(
-        path, replace(job, content=written.content), threads=torch.get_num_threads()
-    )
+    content = written.content
+    run = format.runner(path, replace(job, content=content), threads=torch.get_num_threads())
+    return lambda images: run_in_batches(run, images, content.batch)
 
 
 def _call(runner: Runner, images: object) -> Callable[[], object]:

@@ -1,7 +1,7 @@
 """Writes files and folders whole or not at all; an earlier file or folder is never lost."""
 
 from seclcompress.files.manifest import MANIFEST, ManifestError
-from seclcompress.files.place import check_free, remove_ours, set_aside
+from seclcompress.files.place import check_free, is_ours, our_files, remove_ours, set_aside
 from seclcompress.files.write import add_file, give_second_name, note, write_file, write_folder
 
 __all__ = [
@@ -10,7 +10,9 @@ __all__ = [
     "add_file",
     "check_free",
     "give_second_name",
+    "is_ours",
     "note",
+    "our_files",
     "remove_ours",
     "set_aside",
     "write_file",

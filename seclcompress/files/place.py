@@ -91,6 +91,34 @@ def ours_in(folder: Path) -> frozenset[str]:
     return legacy.LEGACY if entries is None else entries
 
 
+def our_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The finished files that this program wrote in a folder, and the names of all others, in order.
+
+    Args:
+        folder: A folder.
+
+    Raises:
+        ArtefactError: If the folder has another program's manifest, or cannot be read.
+    """
+    try:
+        entries = ours_in(folder)
+        files = sorted(folder.iterdir())
+    except ManifestError as error:
+        raise ArtefactError(f"{folder} is not read: its {MANIFEST} {error}.") from error
+    except OSError as error:
+        raise ArtefactError(f"Cannot read {folder}: {error.strerror or error}.") from error
+    ours = [file for file in files if is_named(file, entries) and not file.name.startswith(".")]
+    return ours, [file.name for file in files if file not in ours]
+
+
+def is_ours(file: Path) -> bool:
+    """Whether the folder around a file names it as its own; so for each if its manifest is damaged."""
+    try:
+        return is_named(file, ours_in(file.parent))
+    except ManifestError:
+        return True
+
+
 def remove_ours(folder: Path, *, keep_folder: bool = False) -> list[str]:
     """Removes the files that this program wrote in a folder, and the folder if it is then empty.
 

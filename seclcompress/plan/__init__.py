@@ -8,10 +8,11 @@ from seclcompress.plan.decide import make_plan
 from seclcompress.plan.entries import Choice, Chooser
 from seclcompress.plan.given import check_plan, fit_plan, read_plan
 from seclcompress.plan.layers import convolutions, matches
-from seclcompress.plan.model import LayerPlan, Plan
+from seclcompress.plan.model import ORIGINAL, LayerPlan, Plan
 from seclcompress.settings.planning import PlanOptions
 
 __all__ = [
+    "ORIGINAL",
     "Choice",
     "Chooser",
     "LayerPlan",

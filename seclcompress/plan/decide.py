@@ -38,7 +38,8 @@ def make_plan(
         trace: Its trace.
         options: The options of the plan.
         choose: Chooses one of a family's executions; it should be the cost model that
-            `options.cost_model` names. It is not called for a family with one execution.
+            `options.cost_model` names. Unless originals are timed too, it is not called for a family
+            with one execution.
         may_be_empty: Whether a plan that rewrites nothing is returned instead of an error.
 
     Raises:
@@ -63,12 +64,14 @@ def make_plan(
         entry = (
             kept(layer, asked, on_demand=True)
             if asked is not None
-            else _decided(layer, *families.of(name), choose)
+            else _decided(layer, *families.of(name), choose, options)
         )
         layers.append(entry)
     plan = Plan(
         input_size=trace.input_size,
         cost_model=options.cost_model,
+        runtime=options.runtime,
+        objective=options.objective,
         linear=options.linear,
         layers=layers,
     )
@@ -99,7 +102,11 @@ def _checked(name: str, options: dict[str, object]) -> tuple[Substitution, Subst
 
 
 def _decided(
-    layer: Layer, substitution: Substitution, config: SubstitutionConfig, choose: Chooser
+    layer: Layer,
+    substitution: Substitution,
+    config: SubstitutionConfig,
+    choose: Chooser,
+    options: PlanOptions,
 ) -> LayerPlan:
     """The entry of a layer that no option keeps."""
     reason = layer.bound or substitution.refuse(layer.site, config)
@@ -113,8 +120,10 @@ def _decided(
             f"{layer.original.parameters:,}",
         )
     choice = Choice(cost.cheapest)
-    if len(cost.mult_adds) > 1:
+    if len(cost.mult_adds) > 1 or options.times_originals:
         choice = choose(layer.site, substitution, config)
+    if options.objective == "time" and choice.slower is not None:
+        return kept(layer, choice.slower, on_demand=True, choice=choice)
     return rewritten(layer, substitution, config, cost, choice)
 
 

@@ -10,10 +10,12 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.cost import LayerCost
-from seclcompress.plan.model import Calls, LayerPlan
+from seclcompress.plan.model import ORIGINAL, Calls, LayerPlan, is_slower
+from seclcompress.settings.planning import TORCH
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
 from seclcompress.substitutions.site import LINEAR_KINDS
 from seclcompress.trace import Trace
+from seclcompress.wording import milliseconds
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,27 @@ class Choice:
 
     Attributes:
         execution: One of the family's executions.
-        seconds: Measured seconds by execution; None if nothing was measured.
+        seconds: Measured seconds by execution, and as `original` those of the layer as it is where that
+            was timed; None if nothing was measured.
+        noise: The difference in seconds that chance may make between the execution and the original.
+        runtime: The runtime in which they were measured.
     """
 
     execution: str
     seconds: dict[str, float] | None = None
+    noise: float = 0.0
+    runtime: str = TORCH
+
+    @property
+    def slower(self) -> str | None:
+        """That the execution takes longer than the layer as it is, in words; None if it does not."""
+        if self.seconds is None or not is_slower(self.seconds, self.execution, self.noise):
+            return None
+        mine, original = self.seconds[self.execution], self.seconds[ORIGINAL]
+        return (
+            f"slower in {self.runtime}: {self.execution} takes {milliseconds(mine)} ms, the original "
+            f"{milliseconds(original)}"
+        )
 
 
 #: Chooses a layer's execution, given its site, the family and the family's options.
@@ -72,13 +90,16 @@ def known_layer(name: str, module: nn.Module, trace: Trace, bound: str | None) -
     return Layer(Site(module, trace.sizes(name), name), original, bound)
 
 
-def kept(layer: Layer, reason: str, *, on_demand: bool = False) -> LayerPlan:
+def kept(
+    layer: Layer, reason: str, *, on_demand: bool = False, choice: Choice | None = None
+) -> LayerPlan:
     """The entry of a layer that is kept.
 
     Args:
         layer: The layer.
         reason: Why it is kept.
         on_demand: Whether it is kept because of an option or an edit.
+        choice: What was measured of it and its replacement, if that was.
     """
     return LayerPlan(
         action="keep",
@@ -86,6 +107,7 @@ def kept(layer: Layer, reason: str, *, on_demand: bool = False) -> LayerPlan:
         on_demand=on_demand,
         separable=_separable_cost(layer, on_demand=on_demand),
         cost=layer.original,
+        **_measured(choice),
         **_common(layer),
     )
 
@@ -108,13 +130,13 @@ def rewritten(
     """
     return LayerPlan(
         action="rewrite",
-        reason=_reason_to_rewrite(layer.original, cost, choice.execution),
+        reason=_reason_to_rewrite(layer.original, cost, choice),
         substitution=substitution.name,
         config=config.model_dump(mode="json"),
         execution=choice.execution,  # type: ignore[arg-type]
-        seconds=choice.seconds,
         separable=_separable_cost(layer),
         cost=cost,
+        **_measured(choice),
         **_common(layer),
     )
 
@@ -122,6 +144,10 @@ def rewritten(
 def describe(module: nn.Module) -> str:
     """A layer's type and geometry as torch prints them."""
     return f"{type(module).__name__}({module.extra_repr()})"
+
+
+def _measured(choice: Choice | None) -> dict[str, Any]:
+    return {} if choice is None else {"seconds": choice.seconds, "noise": choice.noise}
 
 
 def _common(layer: Layer) -> dict[str, Any]:
@@ -155,13 +181,15 @@ def _separable_cost(layer: Layer, *, on_demand: bool = False) -> LayerCost:
     return cost if cost.parameters < layer.original.parameters else layer.original
 
 
-def _reason_to_rewrite(original: LayerCost, cost: LayerCost, execution: str) -> str:
+def _reason_to_rewrite(original: LayerCost, cost: LayerCost, choice: Choice) -> str:
     saved = 100 * (1 - cost.parameters / original.parameters)
     words = f"saves {saved:.1f} % of its parameters"
     if saved < 0:
         words = f"asked for, though it adds {-saved:.1f} % to its parameters"
     if cost.note:
         words += f"; {cost.note}"
-    if execution != cost.cheapest:
-        words += f"; {execution}, though {cost.cheapest} has fewer Mult-Adds"
+    if choice.execution != cost.cheapest:
+        words += f"; {choice.execution}, though {cost.cheapest} has fewer Mult-Adds"
+    if choice.slower is not None:
+        words += f"; {choice.slower}"
     return words

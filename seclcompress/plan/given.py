@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from seclcompress import substitutions
+from seclcompress.cost import LayerCost
 from seclcompress.errors import PlanError, describe_validation_error
 from seclcompress.plan.decide import nothing_to_do
 from seclcompress.plan.entries import Choice, Layer, describe, kept, known_layer, rewritten
@@ -57,7 +58,12 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
         )
     bound = bound_layers(network, found, trace)
     layers = [
-        _taken_over(decided[name], known_layer(name, found[name], trace, bound.get(name)), source)
+        _taken_over(
+            decided[name],
+            known_layer(name, found[name], trace, bound.get(name)),
+            source,
+            plan.timed_in,
+        )
         for name in running_order(found, trace)
     ]
     fitted = plan.model_copy(update={"layers": layers})
@@ -66,12 +72,18 @@ def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:
     return fitted
 
 
-def _taken_over(wanted: LayerPlan, layer: Layer, source: str) -> LayerPlan:
-    """The entry with a given entry's decision, and with figures computed anew."""
+def _taken_over(wanted: LayerPlan, layer: Layer, source: str, runtime: str) -> LayerPlan:
+    """The entry with a given entry's decision, and with figures computed anew.
+
+    Seconds cannot be; they are those of another layer if its cost has changed, and then left out.
+    """
+    known = Choice(wanted.execution, wanted.seconds, wanted.noise, runtime)
     if wanted.action == "keep":
         edited = wanted.substitution is not None or wanted.cost != wanted.original
         words = "kept by the plan" if edited else wanted.reason
-        return kept(layer, words, on_demand=edited or wanted.on_demand)
+        same = not edited and _alike(layer.original, wanted.original)
+        on_demand = edited or wanted.on_demand
+        return kept(layer, words, on_demand=on_demand, choice=known if same else None)
     where = f"{source}, {wanted.name}:"
     if wanted.substitution is None:
         raise PlanError(f"{where} it is to be rewritten, but no substitution is named.")
@@ -90,7 +102,13 @@ def _taken_over(wanted: LayerPlan, layer: Layer, source: str) -> LayerPlan:
             f"{', '.join(substitution.executions)}."
         )
     cost = substitution.cost(layer.site, config)
-    return rewritten(layer, substitution, config, cost, Choice(wanted.execution, wanted.seconds))
+    choice = known if _alike(cost, wanted.cost) else Choice(wanted.execution)
+    return rewritten(layer, substitution, config, cost, choice)
+
+
+def _alike(one: LayerCost, other: LayerCost) -> bool:
+    """Whether two costs have the same figures; notes are words."""
+    return (one.parameters, one.mult_adds) == (other.parameters, other.mult_adds)
 
 
 def check_plan(plan: Plan, network: nn.Module, source: str) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from seclcompress.cost import EXECUTIONS, LayerCost
 from seclcompress.plan.older import upgraded
-from seclcompress.settings.planning import CostModel
+from seclcompress.settings.planning import TORCH, CostModel, Objective
 
 #: Text from a file that is printed on a terminal: no control characters, and a limited length.
 Line = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+
+#: The name of a layer as it is, among the executions that were timed.
+ORIGINAL = "original"
 
 
 class Calls(BaseModel):
@@ -34,6 +39,19 @@ class Calls(BaseModel):
     times: int
 
 
+def is_slower(seconds: Mapping[str, float] | None, execution: str, noise: float) -> bool:
+    """Whether an execution takes longer than the layer as it is, by more than chance may make.
+
+    Args:
+        seconds: Seconds by execution, and as `original`; None if nothing was measured.
+        execution: The execution. One that was not timed is not said to be slower.
+        noise: The difference in seconds that chance may make.
+    """
+    if seconds is None or not seconds.keys() >= {ORIGINAL, execution}:
+        return False
+    return seconds[execution] > seconds[ORIGINAL] + noise
+
+
 class LayerPlan(BaseModel):
     """A plan's entry for one layer.
 
@@ -52,7 +70,10 @@ class LayerPlan(BaseModel):
         separable: Cost in a plain depthwise-separable network. It is `original` where the layer is kept
             on demand, or the baseline cannot replace it or make it smaller.
         cost: Cost as planned; `original` for a layer that is kept.
-        seconds: Measured seconds by execution; None if nothing was measured.
+        seconds: Measured seconds by execution, and those of the layer as it is as `original` where that
+            was timed; None if nothing was measured.
+        noise: The difference in seconds that chance may make between `original` and the planned
+            execution, or for a layer that is kept the execution that it would have had.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -70,6 +91,20 @@ class LayerPlan(BaseModel):
     separable: LayerCost
     cost: LayerCost
     seconds: dict[str, float] | None = None
+    noise: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def slower(self) -> bool:
+        """Whether it is rewritten and was found to be slower than the original."""
+        return self.action == "rewrite" and is_slower(self.seconds, self.execution, self.noise)
+
+    @property
+    def before_and_after(self) -> tuple[float, float] | None:
+        """Seconds of the layer as it is and as planned; None if either was not timed."""
+        planned = self.execution if self.action == "rewrite" else ORIGINAL
+        if self.seconds is None or not self.seconds.keys() >= {ORIGINAL, planned}:
+            return None
+        return self.seconds[ORIGINAL], self.seconds[planned]
 
     @property
     def mult_adds(self) -> int:
@@ -84,6 +119,8 @@ class Plan(BaseModel):
         schema_version: The version of this format.
         input_size: (channels, *spatial) of the trace.
         cost_model: The cost model that chose the executions.
+        runtime: The runtime whose clock was asked for; None where none was named, or nothing measured.
+        objective: What the plan is for.
         linear: Whether Linears have entries as well.
         layers: One entry per layer, in running order.
     """
@@ -93,6 +130,8 @@ class Plan(BaseModel):
     schema_version: Literal[2] = 2
     input_size: tuple[int, ...]
     cost_model: CostModel = "paper"
+    runtime: Line | None = None
+    objective: Objective = "parameters"
     linear: bool = False
     layers: list[LayerPlan]
 
@@ -105,6 +144,16 @@ class Plan(BaseModel):
     def rewritten(self) -> list[LayerPlan]:
         """The layers that are rewritten."""
         return [layer for layer in self.layers if layer.action == "rewrite"]
+
+    @property
+    def timed_in(self) -> str:
+        """The runtime in which layers were timed, if any were."""
+        return self.runtime or TORCH
+
+    @property
+    def timed(self) -> list[LayerPlan]:
+        """The layers that were timed as they are and as planned."""
+        return [layer for layer in self.layers if layer.before_and_after is not None]
 
     @property
     def families(self) -> list[str]:

@@ -10,7 +10,7 @@ from rich.text import Text
 from seclcompress.bench import Measured
 from seclcompress.plan import Plan
 from seclcompress.report.records import BenchRecord
-from seclcompress.report.tables import column_titles, figures_table
+from seclcompress.report.tables import clock_notes, column_titles, figures_table
 
 
 def bench_table(
@@ -59,7 +59,8 @@ def bench_table(
         f"Chosen in {layout}: {fast} of {len(plan.rewritten)} layers run fast; {len(disagree)} run "
         "otherwise than fewest Mult-Adds would have it."
     )
-    notes = [Text(note)] if plan.cost_model == "measured" else []
+    words = [note, *clock_notes(plan)] if plan.cost_model == "measured" else []
+    notes = [Text(line) for line in words]
     return Group(Text(heading, style="bold"), Text(machine, style="dim"), table, *notes)
 
 

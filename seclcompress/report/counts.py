@@ -15,7 +15,7 @@ from rich.text import Text
 from seclcompress.count import Count, Row
 from seclcompress.plan import Plan
 from seclcompress.report.records import CountRecord
-from seclcompress.report.tables import column_titles, figures_table, occurrences
+from seclcompress.report.tables import clock_notes, column_titles, figures_table, occurrences
 
 #: What a table says of Mult-Adds, by the convention that they are counted by.
 _MULT_ADDS: dict[str, str] = {"macs": "Mult-Adds (MACs)", "log": "Mult-Adds (log)"}
@@ -124,7 +124,7 @@ def _notes(counted: Count, plan: Plan) -> list[Text]:
             "Sizes that depend on the image were taken at their largest (every box kept, up to the "
             f"network's own limits): {occurrences(counted.assumed)}."
         )
-    return [Text(note) for note in notes]
+    return [Text(note) for note in [*notes, *clock_notes(plan)]]
 
 
 def _by_family(plan: Plan) -> str:
@@ -142,7 +142,8 @@ def _by_execution(plan: Plan) -> str:
         layer.execution for layer in plan.rewritten if len(layer.cost.mult_adds) > 1
     ]
     listed = ", ".join(f"{chosen.count(way)} {way}" for way in plan.executions)
-    return f"; chosen by the {plan.cost_model} cost model: {listed}"
+    where = f" in {plan.runtime}" if plan.runtime else ""
+    return f"; chosen by the {plan.cost_model} cost model{where}: {listed}"
 
 
 def layers_table(counted: Count, width: int) -> RenderableType:
@@ -212,6 +213,8 @@ def count_record(
     return CountRecord(
         network=label,
         cost_model=plan.cost_model,
+        runtime=plan.runtime,
+        objective=plan.objective,
         accuracies=dict(accuracies),
         exported_bytes=None if dense is None else exported_bytes(counted, dense),
         **counted.to_dict(),

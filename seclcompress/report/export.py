@@ -17,6 +17,12 @@ def export_lines(found: Exported) -> str:
         f"In {verified.runtime}: loads in {verified.load_seconds:.2f} s, "
         f"{1000 * verified.image_seconds:.1f} ms an image.",
     ]
+    if content.stacks:
+        lines.append(
+            f"Layers that run in our operator: {content.stacks}. To load the file, ONNX Runtime needs "
+            "its library: SessionOptions.register_custom_ops_library("
+            "seclcompress.onnxruntime_library())."
+        )
     if found.before is not None and found.after is not None:
         lines.append(
             f"top-1 before {found.before.accuracy:.2f} %, after {found.after.accuracy:.2f} % "

@@ -18,7 +18,7 @@ from seclcompress.export.verify import Verified
 from seclcompress.plan import Plan
 from seclcompress.report.tuning import Trial
 from seclcompress.settings import Convention
-from seclcompress.settings.planning import CostModel
+from seclcompress.settings.planning import CostModel, Objective
 from seclcompress.substitutions.fitting import Fit
 from seclcompress.timing import Timing
 
@@ -49,6 +49,8 @@ class CountRecord(Record):
     command: Literal["count"] = "count"
     network: str
     cost_model: CostModel
+    runtime: str | None
+    objective: Objective
     input_size: tuple[int, ...]
     columns: dict[str, Totals]
     rows: list[Row]
@@ -171,6 +173,18 @@ class ReportRecord(Record):
     headlines: dict[str, str]
 
 
+class UploadRecord(Record):
+    """`upload`: the files with their sizes in bytes, and the commit; null where nothing was sent."""
+
+    command: Literal["upload"] = "upload"
+    folder: str
+    repository: str
+    files: dict[str, int]
+    url: str | None
+    commit: str | None
+    created: bool
+
+
 class SurveyRecord(Record):
     """`survey`: one network; the command prints a line of JSON for each."""
 
@@ -179,6 +193,7 @@ class SurveyRecord(Record):
     input_size: tuple[int, ...] | None
     rewritten: int
     kept: dict[str, int]
+    slower: dict[str, int]
     columns: dict[str, Totals] | None
     unknown: dict[str, int]
     refused: str | None
@@ -244,6 +259,7 @@ RECORDS: Mapping[str, tuple[type[Record], ...]] = {
     "bench": (BenchRecord, RuntimesRecord, BenchFileRecord),
     "report": (ReportRecord,),
     "survey": (SurveyRecord,),
+    "upload": (UploadRecord,),
     "networks": (NetworksRecord,),
     "substitutions": (SubstitutionsRecord,),
     "recipes": (RecipesRecord,),

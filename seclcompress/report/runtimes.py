@@ -8,7 +8,7 @@ from rich.text import Text
 from seclcompress.export.race import Runtimes
 from seclcompress.plan import Plan
 from seclcompress.report.records import RuntimesRecord
-from seclcompress.report.tables import column_titles, figures_table
+from seclcompress.report.tables import clock_notes, column_titles, figures_table
 
 
 def runtimes_table(
@@ -41,7 +41,11 @@ def runtimes_table(
     versions = ", ".join(found.versions.values())
     table = figures_table(figures, titles, width)
     return Group(
-        Text(heading, style="bold"), Text(machine, style="dim"), Text(versions, style="dim"), table
+        Text(heading, style="bold"),
+        Text(machine, style="dim"),
+        Text(versions, style="dim"),
+        table,
+        *[Text(note) for note in clock_notes(plan)],
     )
 
 

@@ -9,6 +9,8 @@ from rich.text import Text
 
 from seclcompress import substitutions
 from seclcompress.cost import EXECUTIONS
+from seclcompress.plan import Plan
+from seclcompress.wording import milliseconds
 
 
 def column_titles(families: Sequence[str]) -> dict[str, str]:
@@ -33,6 +35,31 @@ def column_titles(families: Sequence[str]) -> dict[str, str]:
     if len(ways) < 2:
         return found | {"auto": title or "as planned"}
     return found | {way: f"{title} {way}" for way in ways} | {"auto": f"{title} chosen"}
+
+
+def clock_notes(plan: Plan) -> list[str]:
+    """What the clock has found of layers that were timed as they are and rewritten; empty for none.
+
+    Args:
+        plan: The plan.
+    """
+    times = [layer.before_and_after or (0.0, 0.0) for layer in plan.timed]
+    if not times:
+        return []
+    before, after = (milliseconds(sum(column)) for column in zip(*times, strict=True))
+    notes = [
+        f"{len(times)} {plan.kind} timed one by one in {plan.timed_in}: {before} ms as they are, "
+        f"{after} ms as planned."
+    ]
+    kept = sum(layer.action == "keep" for layer in plan.timed)
+    slower = sum(layer.slower for layer in plan.timed)
+    if kept:
+        notes.append(f"{kept} of them kept, because they would be slower there (--objective time).")
+    if slower:
+        notes.append(
+            f"{slower} of them rewritten, though slower there; --objective time keeps them."
+        )
+    return notes
 
 
 def figures_table(

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from seclcompress.errors import UsageError
 
 CostModel = Literal["paper", "measured"]
+#: What a plan is for: fewer parameters, everywhere or only where that takes no more time.
+Objective = Literal["parameters", "time"]
+#: The runtime whose clock is used where none is named.
+TORCH = "torch"
 #: What counts as a Mult-Add: multiply-adds alone, or as in the SECL authors' research log.
 Convention = Literal["macs", "log"]
 
@@ -74,16 +78,42 @@ class PlanOptions(BaseModel):
         default=False,
         description="With --cost-model measured: in torch's channels_last layout.",
     )
+    runtime: str | None = Field(
+        default=None,
+        description="With --cost-model measured: by the clock of this runtime, as onnxruntime or "
+        "openvino, each layer beside its replacement.  [default: torch]",
+    )
+    objective: Objective = Field(
+        default="parameters",
+        description="With --cost-model measured: time keeps every layer that its rewrite would make "
+        "slower; parameters rewrites it, and the plan says so.",
+    )
+
+    @property
+    def times_originals(self) -> bool:
+        """Whether a layer as it is is timed beside its replacement."""
+        return self.runtime is not None or self.objective == "time"
 
 
 def check_options(options: PlanOptions) -> None:
     """Checks that options make sense together.
 
     Raises:
-        UsageError: If an option has no meaning without another one.
+        UsageError: If an option has no meaning without another one, or beside it.
     """
-    if options.channels_last and options.cost_model != "measured":
-        raise UsageError("--channels-last is about what is measured: add --cost-model measured.")
+    by_the_clock = {
+        "--channels-last": options.channels_last,
+        "--runtime": options.runtime is not None,
+        "--objective time": options.objective == "time",
+    }
+    for flag, given in by_the_clock.items():
+        if given and options.cost_model != "measured":
+            raise UsageError(f"{flag} is about what is measured: add --cost-model measured.")
+    if options.channels_last and options.runtime not in (None, TORCH):
+        raise UsageError(
+            f"--channels-last is a layout of torch's, and --runtime {options.runtime} chooses its own: "
+            "leave one of the two out."
+        )
 
 
 def check_plan_alone(given: Sequence[str]) -> None:

@@ -47,6 +47,10 @@ class StructuredLinear(StructuredLayer):
         y: Tensor = self.convolution(positions[None])
         return y[0].mT.reshape(shape)
 
+    def fused(self, dtype: torch.dtype) -> bool:
+        """Whether the convolution inside runs in the fused kernel."""
+        return self.convolution.fused(dtype)
+
     @property
     def execution(self) -> str:
         """The execution of the convolution inside."""

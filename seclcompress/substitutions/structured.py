@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, fx, nn
 
 from seclcompress.cost import EXECUTIONS
@@ -29,6 +30,10 @@ class StructuredLayer(nn.Module, ABC):
     def executions(self) -> tuple[str, ...]:
         """The ways it can run, one or more of `cost.EXECUTIONS`. For another it runs the first."""
         return ("dense",)
+
+    def fused(self, dtype: torch.dtype) -> bool:  # noqa: ARG002
+        """Whether its fast execution is one call of the fused kernel on inputs of a dtype."""
+        return False
 
     @property
     @abstractmethod

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.reporting import report as report
     from seclcompress.workflows.runs import InterruptedRunError as InterruptedRunError
     from seclcompress.workflows.runs import TrainingResult as TrainingResult
+    from seclcompress.workflows.sharing import Uploaded as Uploaded
+    from seclcompress.workflows.sharing import upload as upload
     from seclcompress.workflows.surveying import survey as survey
     from seclcompress.workflows.training import distill as distill
     from seclcompress.workflows.training import train as train
@@ -58,6 +60,8 @@ _PUBLIC = {
     "Reported": "reporting",
     "report": "reporting",
     "Surveyed": "surveying",
+    "Uploaded": "sharing",
+    "upload": "sharing",
     "evaluate": "evaluating",
 }
 

@@ -15,13 +15,13 @@ from seclcompress.bench import LAYOUTS, Measured, variants
 from seclcompress.bench import bench as time_variants
 from seclcompress.errors import UsageError
 from seclcompress.export.plain import example
-from seclcompress.export.race import Runtimes, race
+from seclcompress.export.race import Runtimes, formats_of, race
 from seclcompress.inference import for_inference
 from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan, make_plan
 from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
-from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings.planning import TORCH, PlanOptions
 from seclcompress.timing import Timing, alternate, describe_machine
 from seclcompress.workflows.exported import ExportedFile
 from seclcompress.workflows.locating import Network, find
@@ -59,6 +59,7 @@ def bench(
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,
+    download: bool = False,
     batch_size: int = 1,
     threads: int | None = None,
     rounds: int = 9,
@@ -74,12 +75,14 @@ def bench(
         network: A network as on the command line, a saved folder, or a located network.
         options: The planning options. With `cost_model="measured"`, executions are chosen by timing,
             separately for each layout. This is also the default for a network that is not converted,
-            if neither options nor a plan are given.
+            if neither options nor a plan are given. With `objective="time"` and one runtime, they are
+            chosen by its clock.
         plan: A plan to take the decisions from, or its file.
         input_size: (channels, *spatial), for images or clips; by default the folder's, or the network's
             usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
+        download: Whether a repository of the Hub may be downloaded.
         batch_size: Images per batch.
         threads: The number of torch's threads during this call; None for torch's own choice.
         rounds: Rounds of timing, each through all variants in order and in reverse order; at least 2.
@@ -99,7 +102,15 @@ def bench(
     for name, number, least in numbers:
         if number is not None and number < least:
             raise UsageError(f"bench: {name} is {number}; it must be at least {least}.")
-    located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
+    formats_of(runtimes)  # what is not there is said before the work
+    options = _by_one_clock(options, runtimes)
+    located = find(
+        network,
+        input_size=input_size,
+        num_classes=num_classes,
+        factory=factory,
+        download=download,
+    )
     size = located.input_size
     if len(size) + 1 not in LAYOUTS:
         raise UsageError(
@@ -124,6 +135,18 @@ def bench(
             measured = time_variants(candidates, size, batch=batch_size, rounds=rounds)
         machine = f"{describe_machine()}, {kernel.description()}"
         return Benched(located, machine, batch_size, measured, plans)
+
+
+def _by_one_clock(options: PlanOptions | None, runtimes: Sequence[str]) -> PlanOptions | None:
+    """Options that plan for time in the runtime in which the network will be timed."""
+    if options is None or options.objective != "time" or options.runtime or not runtimes:
+        return options
+    if len(runtimes) > 1:
+        raise UsageError(
+            f"bench: a plan for time goes by one clock, and {', '.join(runtimes)} are "
+            f"{len(runtimes)} runtimes: name one, and bench them one after the other."
+        )
+    return options.model_copy(update={"runtime": runtimes[0]})
 
 
 def bench_file(
@@ -157,7 +180,7 @@ def _in_runtimes(
 ) -> Benched:
     """Times the original, the plain separable and the dense network in every runtime.
 
-    torch also runs the network as it is planned, where that is not dense.
+    Those that can run layers fast also run the network as it is planned, where that is not dense.
     """
     size = planned.located.input_size
     original, separable, structured = _networks(planned, plans)
@@ -187,11 +210,12 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 def _plans(planned: Planned, batch: int, observer: Observer) -> dict[str, Plan]:
-    """The plan for each layout; the same for both unless executions are chosen by timing."""
+    """The plan for each layout; the same for both unless executions are chosen by timing in torch."""
     plain, last = LAYOUTS[len(planned.located.input_size) + 1]
     plans = {plain: planned.plan, last: planned.plan}
     options = planned.options
-    if options is not None and options.cost_model == "measured":
+    by_torch = options is not None and options.runtime in (None, TORCH)
+    if options is not None and options.cost_model == "measured" and by_torch:
         plans[last] = decide(
             planned.skeleton,
             planned.trace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +12,21 @@ from torch import nn
 
 from seclcompress import artefact, kernel
 from seclcompress.count import Count, check_rewritten, count_network
-from seclcompress.errors import UsageError
-from seclcompress.files import check_free, write_file
+from seclcompress.errors import PlanError, UsageError
+from seclcompress.files import check_free
 from seclcompress.networks.weights import Loaded, check_finite
 from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan
+from seclcompress.plan.given import read_plan
 from seclcompress.resolve import Located, is_weights_file
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions import Fit
+from seclcompress.workflows.cards import card_of_conversion
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.hints import tell_hints
 from seclcompress.workflows.locating import Network, find, tell_weights
+from seclcompress.workflows.output_files import check_file, write_one
 from seclcompress.workflows.planning import plan_network
 
 
@@ -76,7 +80,7 @@ def convert(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights may be downloaded.
+        download: Whether published weights, or a repository of the Hub, may be downloaded.
         seed: The seed of all random numbers.
         start: The new layers' initial values: random, or fitted to the original's weights.
         write_plan: A file to write the plan to, as JSON; None for no file.
@@ -101,7 +105,7 @@ def convert(
     if output_dir is not None:
         check_free(output_dir, overwrite)
     if write_plan is not None:
-        check_free(write_plan, overwrite, folder=False)
+        check_file(write_plan, overwrite, replaces=_is_plan)
     located = find(
         network,
         weights=weights,
@@ -126,15 +130,24 @@ def convert(
     if output_dir is not None and built is not None:
         fits = _rewrite(built, planned.plan, seed, start, observer)
         tell_frozen(built, observer)
-        artefact.save(
-            output_dir, built, config_of(located, planned.plan, seed), overwrite=overwrite
+        config = config_of(located, planned.plan, seed)
+        about = card_of_conversion(
+            located, config, planned.plan, counted, fitted=start == "original"
         )
+        artefact.save(output_dir, built, config, extra=about, overwrite=overwrite)
         observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
         done = Converted(planned.plan, counted, output_dir, loaded.untrained, fits)
     if write_plan is not None:
-        write_file(write_plan, planned.plan.to_json().encode())
+        write_one(write_plan, planned.plan.to_json().encode())
         observer.message(f"Wrote the plan to {write_plan}.")
     return done
+
+
+def _is_plan(path: Path) -> bool:
+    with contextlib.suppress(PlanError):
+        read_plan(path)
+        return True
+    return False
 
 
 def _load(
@@ -170,11 +183,12 @@ def _rewrite(
     if start == "random":
         rewrite_network(network, plan, seed=seed)
         return fits
-    with observer.working("Fitting …") as told:
+    layers = len(plan.rewritten)
+    with observer.counting("Fitting", layers) as told:
 
         def on_fit(layer: str, fit: Fit | None) -> None:
             fits[layer] = fit
-            told(f"Fitting {layer}")
+            told(len(fits), layers)
             words = "starts at random, as its family cannot take over weights"
             if fit is not None:
                 words = f"{100 * fit.energy:.1f} % of {fit.of}' energy taken over"

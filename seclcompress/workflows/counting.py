@@ -53,6 +53,7 @@ def count(
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,
+    download: bool = False,
     verify: bool = False,
     convention: Convention = "macs",
     observer: Observer | None = None,
@@ -69,6 +70,7 @@ def count(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
+        download: Whether a repository of the Hub may be downloaded.
         verify: Whether to also build the networks and count them with fvcore.
         convention: What counts as a Mult-Add: `macs` for multiply-adds alone, `log` for the convention
             of the SECL authors' research log (`conventions`).
@@ -91,6 +93,7 @@ def count(
         input_size=input_size,
         num_classes=num_classes,
         factory=factory,
+        download=download,
         may_be_empty=True,
         observer=observer,
     )

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from seclcompress import artefact
-from seclcompress.data import has_test_images
-from seclcompress.errors import UsageError
 from seclcompress.export.plain import example
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Logging, Observer
 from seclcompress.processes import check_device
-from seclcompress.resolve import is_folder, locate
+from seclcompress.resolve import locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import set_execution
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
 from seclcompress.train.outputs import read_outputs, reader_of
-from seclcompress.workflows.exported import ExportedFile, evaluated, find_file
+from seclcompress.workflows.exported import ExportedFile, check_runs_as_it_is, evaluated, find_file
+from seclcompress.workflows.held_out import share_of_network, with_share
 from seclcompress.workflows.locating import tell_weights, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.sizing import choose_input_size
@@ -57,7 +55,7 @@ def evaluate(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         data_dir: The folder of torchvision's data sets.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights or data may be downloaded.
+        download: Whether published weights, data, or a repository of the Hub may be downloaded.
         by_class: Whether to record which class was answered for images of which class.
         observer: Receives reports of what happens.
 
@@ -65,8 +63,7 @@ def evaluate(
         SeclcompressError: If anything goes wrong; the message says what.
     """
     settings, observer = settings or TrainingSettings(), observer or Logging()
-    check_device(settings.device)
-    file = find_file(network)
+    file = find_file(network, "evaluate")
     if file is not None:
         given = {
             "weights": weights,
@@ -79,7 +76,10 @@ def evaluate(
         return _evaluate_file(
             file, data, settings, given, data_dir, download, observer, by_class=by_class
         )
-    settings = _with_share(settings, network, data, observer)
+    check_device(settings.device)
+    settings = with_share(
+        settings, network, share_of_network(network, download=download), data, observer
+    )
     input_size = choose_input_size(
         typed(network),
         data,
@@ -137,14 +137,11 @@ def _evaluate_file(
     by_class: bool,
 ) -> Evaluation:
     """Measures accuracy and loss of an exported file in its runtime, on the CPU."""
-    useless = [name for name, value in given.items() if value is not None]
+    flags = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if settings.device != "cpu":
-        useless.append("device")
-    if useless:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
-        raise UsageError(
-            f"{file.label} is an exported file, which is run as it is: drop {options}."
-        )
+        flags.append("--device")
+    check_runs_as_it_is(file, flags)
+    settings = with_share(settings, file.label, file.held_out, data, observer)
     images = open_data(
         data, file, settings, trained=True, data_dir=data_dir, download=download, observer=observer
     )
@@ -152,37 +149,3 @@ def _evaluate_file(
     observer.message(f"{file.label} runs in {file.format.version()}.")
     read = reader_of(network(example(network, file.input_size, 2)), len(images.classes))
     return evaluated(network, images, read, settings, f"on {data}", observer, by_class=by_class)
-
-
-def _with_share(
-    settings: TrainingSettings, network: str | Path, data: str, observer: Observer
-) -> TrainingSettings:
-    """The settings with the share of a folder that was for the test when a saved network was trained.
-
-    Raises:
-        UsageError: If a share is given although the data have test images of their own.
-    """
-    if has_test_images(data):
-        if settings.validation is not None:
-            raise UsageError(
-                f"--validation {settings.validation:g}: {data} has test images of its own, and they are "
-                "what is evaluated. Drop --validation."
-            )
-        return settings
-    if not is_folder(typed(network)) or not artefact.is_artefact(Path(network)):
-        return settings
-    training = artefact.read_config(Path(network)).training
-    share = training.get("validation")
-    if training.get("data") != data or not isinstance(share, float) or not 0 < share < 1:
-        return settings
-    if settings.validation is None:
-        observer.message(
-            f"{network} was trained with --validation {share:g} on {data}: the same images are the test."
-        )
-        return settings.model_copy(update={"validation": share})
-    if settings.validation != share:
-        observer.message(
-            f"{network} was trained with --validation {share:g} on {data}: with "
-            f"--validation {settings.validation:g} some test images may be ones that it was trained on."
-        )
-    return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress import export as formats
+from seclcompress import hub
 from seclcompress.data import Data
-from seclcompress.errors import ArtefactError
+from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.export.content import Content
 from seclcompress.export.contract import Format, Runner
 from seclcompress.export.verify import run_in_batches
@@ -20,6 +22,7 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run_evaluation
 from seclcompress.train.outputs import OutputReader
+from seclcompress.workflows.held_out import Share
 
 
 class RunsFile(nn.Module):
@@ -77,6 +80,12 @@ class ExportedFile:
         """The names of its classes, if they are known."""
         return self.content.classes
 
+    @property
+    def held_out(self) -> Share | None:
+        """What was held out when its network was trained."""
+        data, share = self.content.data, self.content.validation
+        return None if data is None or share is None else Share(data, share)
+
     def load(self, threads: int | None = None) -> RunsFile:
         """Loads it into its runtime.
 
@@ -87,22 +96,42 @@ class ExportedFile:
         return RunsFile(self.format.load(self.path, threads=threads), self.content.batch)
 
 
-def find_file(typed: object) -> ExportedFile | None:
+def find_file(typed: object, command: str) -> ExportedFile | None:
     """An exported file, if that is what a person names; None for a folder or a network's name.
+
+    Args:
+        typed: What the person typed.
+        command: The command that they typed it for, for messages.
 
     Raises:
         ArtefactError: If it ends like an exported file and is not there, or is damaged.
         UsageError: If the packages that read it are missing.
     """
-    if not isinstance(typed, str | Path):
+    if not isinstance(typed, str | Path) or hub.is_reference(typed):
         return None
     path, format = Path(typed), formats.of_file(typed)
     if format is None or path.is_dir():
         return None
     if not path.is_file():
         raise ArtefactError(f"There is no file {typed}.")
-    format.check()
+    format.check(f"{command} {typed}")
     return ExportedFile(str(typed), path, format, format.content(path))
+
+
+def check_runs_as_it_is(file: ExportedFile, flags: Sequence[str]) -> None:
+    """Refuses options that change nothing in a file.
+
+    Args:
+        file: The file.
+        flags: The options that the person gave and that a file does not have, such as `--depth`.
+
+    Raises:
+        UsageError: If there are some.
+    """
+    if flags:
+        raise UsageError(
+            f"{file.label} is an exported file, which is run as it is: drop {', '.join(flags)}."
+        )
 
 
 def evaluated(

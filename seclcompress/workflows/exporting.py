@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from dataclasses import replace
@@ -12,24 +13,27 @@ from torch import Tensor, nn
 
 from seclcompress import export as formats
 from seclcompress.data import Data, Images, Presentation
-from seclcompress.errors import UsageError
+from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.export.content import Content, Written
-from seclcompress.export.contract import Dtype, Format, Job, Weights
+from seclcompress.export.contract import Dtype, Execution, Format, Job, Weights
 from seclcompress.export.plain import example
 from seclcompress.export.prepare import prepare
 from seclcompress.export.result import Exported
 from seclcompress.export.verify import TOLERANCE, Verified, verified_words, verify
-from seclcompress.files import check_free, write_file
 from seclcompress.networks import check_image_classification
 from seclcompress.networks.tasks import Task, task_of
 from seclcompress.observer import Logging, Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.substitutions import structured_layers
 from seclcompress.train import Evaluation
 from seclcompress.train.outputs import read_outputs
+from seclcompress.wording import without_path
 from seclcompress.workflows.exported import RunsFile, evaluated
+from seclcompress.workflows.held_out import share_of, share_of_network, with_share
 from seclcompress.workflows.locating import Network, find, tell_weights, typed
 from seclcompress.workflows.opening import open_data
+from seclcompress.workflows.output_files import check_file, write_one
 from seclcompress.workflows.sizing import choose_input_size
 
 __all__ = ["Exported", "export"]
@@ -44,9 +48,10 @@ def export(
     network: Network,
     output: str | Path,
     *,
-    format: str = "onnx",
+    format: str | None = None,
     weights: Weights = "dense",
     dtype: Dtype = "float32",
+    execution: Execution = "dense",
     data: str | None = None,
     settings: TrainingSettings | None = None,
     data_dir: Path | None = None,
@@ -65,21 +70,25 @@ def export(
     Args:
         network: A network as on the command line, a saved folder, or a located network.
         output: The file to write. The format's ending is added to a name without one.
-        format: One of `export.names()`.
+        format: One of `export.names()`; by default `onnx`.
         weights: `dense` writes weights multiplied out. With `factors` the file holds the factors, and
             the runtime multiplies them out when it loads the file.
         dtype: `float32`; `float16`, in which the network computes; `int8`, in which dense layers compute
             (their ranges come from training images of `data`), or as which factors are stored.
+        execution: `dense`; or `auto`, with which layers that are planned fast are stored as their
+            diagonals and run by a fast transform, or `fast` for all layers that can. ONNX Runtime needs
+            the library of `seclcompress.onnxruntime_library()` for such a file.
         data: A data set, one of `data.NAMES`. Its images are used beside random ones, and accuracies
             are measured before and after.
-        settings: Of the training settings, those in `settings.training.EVALUATION` are used.
+        settings: Of the training settings, those in `settings.training.EVALUATION` are used with data;
+            the device is the CPU.
         data_dir: The folder of torchvision's data sets.
         weights_file: The network's weights: a file, or torchvision's name of published weights.
         weights_key: Where in the file they stand.
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights or data may be downloaded.
+        download: Whether published weights, data, or a repository of the Hub may be downloaded.
         tolerance: The largest difference of an output, relative to the largest output, that passes; by
             default `export.verify.TOLERANCE` of the dtype.
         overwrite: Whether an existing file may be replaced.
@@ -92,25 +101,34 @@ def export(
         SeclcompressError: If anything else goes wrong; the message says what.
     """
     observer, settings = observer or Logging(), settings or TrainingSettings()
-    chosen = formats.get(format)
-    chosen.check(weights, dtype)
+    if settings.device != "cpu":
+        raise UsageError(
+            f"export makes and runs files on the CPU, so the device is cpu, not {settings.device}."
+        )
+    chosen = formats.get(format or "onnx")
+    chosen.check("export" if format is None else f"--format {format}", weights, dtype, execution)
     if chosen.needs_images(weights, dtype) and data is None:
         raise UsageError(
             f"--dtype {dtype} with --weights {weights} takes the ranges of activations from images: "
             "name some with --data. (--weights factors stores int8 weights without any.)"
         )
     path = _named(Path(output), chosen)
-    check_free(path, overwrite, folder=False)
-    if data is not None and not isinstance(network, Located):
-        input_size = choose_input_size(
-            typed(network),
-            data,
-            input_size,
-            weights=weights_file,
-            validation=settings.validation,
-            train=False,
-            observer=observer,
+    _check_free(path, chosen, overwrite)
+    if data is not None:
+        label = network.label if isinstance(network, Located) else network
+        settings = with_share(
+            settings, label, share_of_network(network, download=download), data, observer
         )
+        if not isinstance(network, Located):
+            input_size = choose_input_size(
+                typed(network),
+                data,
+                input_size,
+                weights=weights_file,
+                validation=settings.validation,
+                train=False,
+                observer=observer,
+            )
     located = find(
         network,
         weights=weights_file,
@@ -120,6 +138,8 @@ def export(
         factory=factory,
         download=download,
     )
+    if not isinstance(network, Located):
+        located = replace(located, weights_option="--weights-file")
     original, loaded = located.load()
     tell_weights(loaded, observer)
     _check_task(original, located)
@@ -135,15 +155,14 @@ def export(
             download=download,
             observer=observer,
         )
-    job = _job(original, located, images, chosen, weights, dtype, observer)
+    job = _job(original, located, images, chosen, weights, dtype, execution, observer)
     written = _written(chosen, job, observer)
     found, before, after = _checked(
         path, chosen, job, written, original, located.label, images, settings, tolerance, observer
     )
-    for ending, content in reversed(
-        list(written.files.items())
-    ):  # the one that is named comes last
-        write_file(path.with_suffix(ending), content)
+    _check_free(path, chosen, overwrite)  # files may have come in the meantime
+    for ending, content in reversed(list(written.files.items())):  # what is named comes last
+        write_one(path.with_suffix(ending), content)
     return Exported(
         path,
         chosen.name,
@@ -171,6 +190,24 @@ def _named(path: Path, chosen: Format) -> Path:
     return path if other is chosen else path.with_name(path.name + chosen.suffix)
 
 
+def _check_free(path: Path, chosen: Format, overwrite: bool) -> None:
+    """Checks that all files of an export may be written.
+
+    Raises:
+        ArtefactError: If one may not; the message names it.
+    """
+
+    def is_export(_: Path) -> bool:
+        """Whether the files there are of an earlier export, and not the saved folder's network."""
+        with contextlib.suppress(ArtefactError):
+            chosen.content(path)
+            return True
+        return False
+
+    for ending in chosen.endings:
+        check_file(path.with_suffix(ending), overwrite, replaces=is_export)
+
+
 def _check_task(network: nn.Module, located: Located) -> None:
     if type(task_of(network)) is not Task:
         raise UsageError(
@@ -186,29 +223,40 @@ def _job(
     chosen: Format,
     weights: Weights,
     dtype: Dtype,
+    execution: Execution,
     observer: Observer,
 ) -> Job:
     """Prepares the network, and says what is known of it."""
     size = located.input_size
     with observer.working("Multiplying out, and folding batch norm …"):
-        prepared = prepare(original, size, factors=weights == "factors", fold=chosen.folds)
+        prepared = prepare(
+            original,
+            size,
+            factors=weights == "factors",
+            fold=chosen.folds,
+            execution=execution,
+        )
     config = located.config
     known = located.preprocessing or (None if images is None else images.preprocessing)
     classes = None if config is None else config.classes
+    held_out = share_of(config)
     content = Content(
-        network=located.label,
+        network=located.label if located.folder is None else located.folder.resolve().name,
         input_size=size,
         parameters=sum(parameter.numel() for parameter in original.parameters()),
         weights=weights,
         dtype=dtype,
         classes=classes or (None if images is None else images.classes),
         preprocessing=known,
+        data=None if held_out is None else without_path(held_out.data),
+        validation=None if held_out is None else held_out.validation,
     )
     left = sum(parameter.numel() for parameter in prepared.network.parameters())
-    made = len(prepared.makings)
+    made, fast = len(prepared.makings), len(structured_layers(prepared.network))
     observer.message(
-        f"Prepared: {content.parameters:,} parameters, {left:,} in plain layers"
-        + (f", of which {made} weights are made from factors." if made else ".")
+        f"Prepared: {content.parameters:,} parameters, {left:,} to be written"
+        + (f", of which {made} weights are made from factors" if made else "")
+        + (f"; layers that run in our operator: {fast}." if fast else ".")
     )
     shown = None
     if images is not None and chosen.needs_images(weights, dtype):

@@ -18,6 +18,7 @@ from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import Assignment, PlanOptions
 from seclcompress.trace import Trace, trace_network
+from seclcompress.workflows.cards import card_of_import
 from seclcompress.workflows.converting import Converted, config_of
 from seclcompress.workflows.locating import Network, find
 
@@ -82,7 +83,9 @@ def import_secl(
     built, _ = located.load()
     rewrite_network(built, plan)
     load_weights(built, _state(found, built), source)
-    artefact.save(output_dir, built.eval(), config_of(located, plan, 0), overwrite=overwrite)
+    config = config_of(located, plan, 0)
+    about = card_of_import(Path(checkpoint), config, plan, counted)
+    artefact.save(output_dir, built.eval(), config, extra=about, overwrite=overwrite)
     observer.message(
         f"Wrote {output_dir}: {len(found.stacks)} convolutions are ACDC stacks, trained as they are in "
         f"{source}."

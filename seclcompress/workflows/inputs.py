@@ -101,7 +101,7 @@ def find_for_distilling(
         train=True,
         observer=observer,
     )
-    found = locate(student, input_size=input_size, factory_name=factory)
+    found = locate(student, input_size=input_size, factory_name=factory, download=download)
     guide = locate_teacher(
         teacher,
         found,

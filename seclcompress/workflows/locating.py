@@ -8,7 +8,7 @@ from pathlib import Path
 from seclcompress.errors import UsageError
 from seclcompress.networks.weights import Loaded
 from seclcompress.observer import Observer
-from seclcompress.resolve import Located, locate
+from seclcompress.resolve import Located, is_weights_file, locate
 from seclcompress.wording import shape
 
 #: A network as on the command line, a saved folder, or a network that is already located.
@@ -35,7 +35,7 @@ def find(
         num_classes: The number of outputs of the classifier.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights may be downloaded.
+        download: Whether published weights, or a repository of the Hub, may be downloaded.
 
     Raises:
         UsageError: If the options contradict each other, or are given for a located network.
@@ -77,6 +77,27 @@ def typed(network: str | Path) -> str:
     if isinstance(network, str):
         return network
     return f"{network.parent.as_posix()}/{network.name}"
+
+
+def beginning(source: Located) -> dict[str, str | None]:
+    """The weights that a run begins with, for `ArtefactConfig.training`: names without their paths.
+
+    A folder that `convert` wrote and nobody has trained is no beginning of its own: it is made again
+    from its original.
+    """
+    config = source.config
+    fresh = config is not None and config.plan is not None and not config.training
+    return {
+        "from_folder": None if fresh else source.folder_name,
+        "from_weights": weights_name(source.weights),
+        "from_weights_key": source.weights_key,
+    }
+
+
+def weights_name(weights: str | None) -> str | None:
+    """`--weights` as typed, a file without the place where it lies."""
+    named = weights is not None and is_weights_file(weights)
+    return Path(weights).name if named and weights is not None else weights
 
 
 def tell_input_size(network: Located, observer: Observer) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from seclcompress.data import DEFAULT_ROOT, Data, align_classes, load_data
 from seclcompress.data.folders import Reading
+from seclcompress.data.published import PUBLISHED
 from seclcompress.errors import DataError, UsageError
 from seclcompress.observer import Observer
 from seclcompress.preprocessing import IMAGENET, Preprocessing
@@ -86,6 +87,10 @@ def open_data(
             train_images=settings.train_images,
             validation=settings.validation,
             reading=reading,
+        )
+    if data_dir is not None and name not in PUBLISHED:
+        observer.message(
+            f"--data-dir {data_dir}: {name} does not lie there, so it changes nothing."
         )
     for words in data.notes:
         observer.message(words)

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from seclcompress import kernel, substitutions
+from seclcompress import export, kernel, substitutions
 from seclcompress.errors import UsageError
+from seclcompress.export.clock import clock_of
 from seclcompress.measure import Stopwatch, default_cache
 from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan, fit_plan, make_plan, read_plan
 from seclcompress.resolve import Located
-from seclcompress.settings.planning import PlanOptions, check_options, check_plan_alone
+from seclcompress.settings.planning import TORCH, PlanOptions, check_options, check_plan_alone
 from seclcompress.trace import Trace, trace_network
 from seclcompress.workflows.locating import Network, find, tell_input_size
 
@@ -49,6 +51,7 @@ def plan_network(
     input_size: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     factory: str | None = None,
+    download: bool = False,
     default: PlanOptions | None = None,
     may_be_empty: bool = False,
     batch: int = 1,
@@ -66,6 +69,7 @@ def plan_network(
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
+        download: Whether a repository of the Hub may be downloaded.
         default: The options to use if neither options nor a plan are given and the folder has no plan;
             None for the defaults of `PlanOptions`.
         may_be_empty: Whether a plan that rewrites nothing is allowed. Otherwise it is an error.
@@ -83,7 +87,13 @@ def plan_network(
         check_plan_alone(sorted(options.model_fields_set))
     if options is not None:
         check_asked(options)
-    located = find(network, input_size=input_size, num_classes=num_classes, factory=factory)
+    located = find(
+        network,
+        input_size=input_size,
+        num_classes=num_classes,
+        factory=factory,
+        download=download,
+    )
     tell_input_size(located, observer or Logging())
     source, given = "The plan", plan
     if isinstance(plan, str | Path):
@@ -126,23 +136,37 @@ def decide(
 
     Raises:
         PlanError: If a pattern matches no layer, or nothing would change.
+        UsageError: If the runtime is unknown, or its packages are not installed.
+        ExportError: If a layer cannot be timed in the runtime.
     """
     if options.cost_model == "paper":
         return make_plan(skeleton, trace, options, may_be_empty=may_be_empty)
     observer = observer or Logging()
+    clock = clock_of(options.runtime, channels_last=options.channels_last)
     with observer.working("Measuring …") as told:
         stopwatch = Stopwatch(
             default_cache(),
             batch=batch,
-            channels_last=options.channels_last,
+            clock=clock,
+            originals=options.times_originals,
             on_measure=lambda layer: told(f"Measuring {layer}"),
         )
+        make_plan(skeleton, trace, options, stopwatch.foresee, may_be_empty=may_be_empty)
         plan = make_plan(skeleton, trace, options, stopwatch.choose, may_be_empty=may_be_empty)
     where = " in channels_last" if options.channels_last else ""
+    machine = kernel.description()
+    if clock.runtime != TORCH:
+        where = f" in {export.of_runtime(clock.runtime).version()}"
+        machine = f"threads: {torch.get_num_threads()}"
     observer.message(
         f"Measured {stopwatch.measured} layer shapes{where}; the others were known ({default_cache()}). "
-        f"On this machine: {kernel.description()}."
+        f"On this machine: {machine}."
     )
+    if stopwatch.unsteady:
+        observer.message(
+            f"The times of {stopwatch.unsteady} layer shapes varied by more than half, as they do where "
+            "other work runs meanwhile. They are not remembered; plan again on a quiet machine."
+        )
     return plan
 
 
@@ -150,10 +174,11 @@ def check_asked(options: PlanOptions) -> None:
     """Checks options before a network is built: their combination, and the options of each family.
 
     Raises:
-        UsageError: If options contradict each other, a family is unknown, or a family's option is
-            unknown or out of range.
+        UsageError: If options contradict each other, a family is unknown, a family's option is unknown
+            or out of range, a runtime is unknown, or its packages are not installed.
     """
     check_options(options)
+    clock_of(options.runtime)
     _check_family(options.substitution, options.config, "")
     for each in options.assign:
         _check_family(each.substitution, each.config, f"{each.pattern}={each.substitution}: ")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seclcompress import artefact, extras
+from seclcompress import artefact, extras, hub
+from seclcompress import export as formats
 from seclcompress.errors import ArtefactError, UsageError, WeightsError
-from seclcompress.files import MANIFEST, add_file, check_free, write_file
 from seclcompress.networks.weights import stored_values
 from seclcompress.observer import Logging, Observer
 from seclcompress.report.page import Facts, StoredFile, Timed, headline, page_html
@@ -17,11 +17,9 @@ from seclcompress.train import read_history
 from seclcompress.workflows.benching import bench as measure
 from seclcompress.workflows.counting import count
 from seclcompress.workflows.evaluating import evaluate
+from seclcompress.workflows.output_files import check_file, write_one
 
 _ENDINGS = (".html", ".htm")
-#: The formats of weights by the ending of a file. A new way to export gets a line here; what is not a
-#: safetensors file is not looked into.
-FORMATS = {".safetensors": "safetensors", ".onnx": "ONNX", ".pt2": "torch.export"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def report(
     """Writes one self-contained HTML page on one folder, or on several side by side.
 
     Args:
-        folders: Folders that this program wrote.
+        folders: Folders that this program wrote, or repositories of the Hub (`hf://OWNER/NAME`).
         output: The file to write, which ends in .html.
         data: The data set to evaluate each network on, for accuracies by class; None for what the
             folders have.
@@ -63,7 +61,7 @@ def report(
         bench: Whether to time each network and its variants on this machine.
         data_dir: The folder of torchvision's data sets.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether missing data may be downloaded.
+        download: Whether missing data, and repositories of the Hub, may be downloaded.
         overwrite: Whether an existing page may be replaced.
         observer: Receives reports of what happens.
 
@@ -79,10 +77,10 @@ def report(
     if output.suffix.lower() not in _ENDINGS:
         raise UsageError(f"-o {output}: the page is a file that ends in .html.")
     extras.need("report", "pictures", "matplotlib")
-    check_free(output, overwrite, folder=False)
+    _check_output(output, overwrite)
     facts = []
-    for folder in map(Path, folders):
-        known = _gather(folder, factory)
+    for folder in (each if hub.is_reference(each) else Path(each) for each in folders):
+        known = _gather(folder, factory, download)
         if data is not None:
             evaluation = evaluate(
                 folder,
@@ -96,30 +94,31 @@ def report(
             )
             known = replace(known, data=data, evaluation=evaluation)
         if bench:
-            known = replace(known, timed=_time(folder, factory, observer))
+            known = replace(known, timed=_time(folder, factory, download, observer))
         facts.append(known)
     version = artefact.library_versions()["seclcompress"]
     with observer.working("Drawing the page …"):
         page = page_html(facts, version).encode("utf-8", "replace")
-    check_free(output, overwrite, folder=False)  # a page may have come in the meantime
-    _write(output, page)
+    _check_output(output, overwrite)  # a page may have come in the meantime
+    write_one(output, page)
     return Reported(output, tuple(map(headline, facts)), tuple(facts))
 
 
-def _gather(folder: Path, factory: str | None) -> Facts:
+def _gather(folder: str | Path, factory: str | None, download: bool) -> Facts:
     """Everything that a folder has, without data and without a clock."""
-    counted = count(folder, factory=factory)
+    counted = count(folder, factory=factory, download=download)
     config = counted.planned.located.config
     if config is None:  # a folder always has one
         raise ArtefactError(f"{folder} has no {artefact.CONFIG}.")
+    place = artefact.place(folder)
     return Facts(
         str(folder),
         config,
         counted.count,
         counted.plan,
         converted=counted.planned.saved,
-        history=read_history(folder),
-        files=_stored(folder),
+        history=read_history(place),
+        files=_stored(place),
     )
 
 
@@ -127,11 +126,16 @@ def _stored(folder: Path) -> list[StoredFile]:
     """The files of weights in a folder, by name."""
     found = []
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix in FORMATS)
-        for path in paths:
-            artefact.check_inside(path, folder)
+        for path in sorted(folder.iterdir()):
+            format = formats.of_file(path)
+            if format is None:
+                continue
+            size = 0
+            for file in format.files(path):
+                artefact.check_inside(file, folder)
+                size += file.stat().st_size
             values = stored_values(path) if path.suffix == ".safetensors" else {}
-            found.append(StoredFile(path.name, FORMATS[path.suffix], values, path.stat().st_size))
+            found.append(StoredFile(path.name, format.title, values, size))
     except WeightsError as error:
         raise ArtefactError(str(error)) from error
     except OSError as error:
@@ -139,15 +143,11 @@ def _stored(folder: Path) -> list[StoredFile]:
     return found
 
 
-def _time(folder: Path, factory: str | None, observer: Observer) -> Timed:
-    timed = measure(folder, factory=factory, observer=observer)
+def _time(folder: str | Path, factory: str | None, download: bool, observer: Observer) -> Timed:
+    timed = measure(folder, factory=factory, download=download, observer=observer)
     layout = timed.measured["auto" if "auto" in timed.measured else "original"].layout
     return Timed(timed.machine, timed.plans[layout], timed.measured)
 
 
-def _write(output: Path, page: bytes) -> None:
-    """Writes the page whole; in a folder of this program it becomes one of the folder's own files."""
-    if (output.parent / MANIFEST).is_file() and artefact.is_artefact(output.parent):
-        add_file(output.parent, output.name, page)
-    else:
-        write_file(output, page)
+def _check_output(output: Path, overwrite: bool) -> None:
+    check_file(output, overwrite, replaces=lambda path: path.suffix.lower() in _ENDINGS)

@@ -22,12 +22,14 @@ from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, Several
 from seclcompress.processes import Processes
 from seclcompress.report.training import curves_png
+from seclcompress.resolve import Located
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.outputs import OutputReader
 from seclcompress.train.record import VALIDATION, best_of
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.train.view import View
+from seclcompress.workflows.cards import card_of_run
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.output import Output
 
@@ -64,6 +66,7 @@ class Job:
     """The inputs of a run.
 
     Attributes:
+        source: Where the network comes from.
         network: The network to train.
         data: The data set.
         settings: The training settings.
@@ -79,6 +82,7 @@ class Job:
         new_layers: Whether the network has untrained layers, made by `convert`.
     """
 
+    source: Located
     network: nn.Module
     data: Data
     settings: TrainingSettings
@@ -270,4 +274,5 @@ def _save(
     else:
         files["curves.png"] = curves_png(trainer.history, trainer.progress.before)
     files.update({file.name: file.read_bytes() for file in sorted(partial.glob(f"{EVENTS}*"))})
+    files.update(card_of_run(job.source, config, tell))
     artefact.save(output.folder, network.cpu(), config, extra=files, overwrite=output.overwrite)

@@ -60,7 +60,7 @@ def locate_teacher(
             f"--teacher {teacher}: an untrained network teaches nothing. Give a folder, or "
             "--teacher-weights."
         )
-    return replace(guide, weights_option="--teacher-weights")
+    return replace(guide, weights_option="--teacher-weights", key_option="--teacher-weights-key")
 
 
 def view_of(teacher: Located, data: Data, *, by_order: bool, observer: Observer) -> View | None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from torch import nn
+
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
-from seclcompress.resolve import Located, is_weights_file
+from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
-from seclcompress.workflows.locating import tell_weights, typed
+from seclcompress.workflows.locating import beginning, tell_weights, typed, weights_name
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.runs import (
     InterruptedRunError,
@@ -65,7 +67,7 @@ def train(
             usual size.
         data_dir: The folder of torchvision's data sets.
         factory: The factory to trust if a saved folder was built by it: its code will run.
-        download: Whether published weights or data may be downloaded.
+        download: Whether published weights, data, or a repository of the Hub may be downloaded.
         recipe: The name of the recipe that the settings came from, to be saved with the result.
         resume: Whether to resume an interrupted run into this folder, if there is one.
         overwrite: Whether an earlier folder that this program wrote, or an interrupted run, may be
@@ -107,10 +109,10 @@ def train(
             plan=earlier.plan if earlier else None,
             input_size=source.input_size,
             seed=settings.seed,
-            training=_began(source),
+            training=beginning(source),
         )
         original = parameters_of_original(built, earlier)
-        job = Job(built, images, settings, config, original, outputs, recipe)
+        job = Job(source, built, images, settings, config, original, outputs, recipe)
         return carry_out(
             job,
             output,
@@ -121,20 +123,14 @@ def train(
         )
 
 
-def _began(source: Located) -> dict[str, str | None]:
-    """The weights that a run begins with, for `ArtefactConfig.training`: names without their paths.
-
-    A folder that `convert` wrote and nobody has trained is no beginning of its own: it is made again
-    from its original.
-    """
-    folder, config, weights = source.folder, source.config, source.weights
-    fresh = config is not None and config.plan is not None and not config.training
-    if weights is not None and is_weights_file(weights):
-        weights = Path(weights).name
+def _taught(teacher: Located, built: nn.Module) -> dict[str, str | int | None]:
+    """The teacher of a run, for `ArtefactConfig.training`: names without their paths."""
     return {
-        "from_folder": None if folder is None or fresh else folder.resolve().name,
-        "from_weights": weights,
-        "from_weights_key": source.weights_key,
+        "teacher_folder": teacher.folder_name,
+        "teacher_network": teacher.network.name,
+        "teacher_weights": weights_name(teacher.weights),
+        "teacher_weights_key": teacher.weights_key,
+        "teacher_parameters": sum(parameter.numel() for parameter in built.parameters()),
     }
 
 
@@ -239,9 +235,10 @@ def distill(
             plan=earlier.plan if earlier else None,
             input_size=found.input_size,
             seed=earlier.seed if earlier else settings.seed,
-            training=_began(found),
+            training={**beginning(found), **_taught(guide, master)},
         )
         job = Job(
+            found,
             learner,
             images,
             settings,

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from seclcompress.artefact import WEIGHTS
+from seclcompress.artefact import WEIGHTS, place
 from seclcompress.data import has_test_images
 from seclcompress.errors import SeclcompressError, UsageError
 from seclcompress.files import add_file
@@ -184,8 +184,8 @@ def tune(
     make_way(folder, overwrite)
     options = {**alone, **taught}
     about = {
-        "network": _named(network),
-        "teacher": None if teacher is None else _named(teacher),
+        "network": _named(network, download),
+        "teacher": None if teacher is None else _named(teacher, download),
         "data": data,
         **{f"--search {name}": str(values) for name, values in space.items()},
         **{name: str(options[name]) for name in _COMPARED if options.get(name) is not None},
@@ -261,9 +261,9 @@ def _check_unused(options: dict[str, Any], distils: bool) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {value}: {why}.")
 
 
-def _named(network: str | Path) -> str:
+def _named(network: str | Path, download: bool) -> str:
     """A network as a study knows it: a folder by its weights, anything else as it is typed."""
-    weights = Path(network) / WEIGHTS
+    weights = place(network, download=download) / WEIGHTS
     if not weights.is_file():
         return typed(network)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]

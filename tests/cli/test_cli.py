@@ -198,6 +198,7 @@ class TestConvert:
             Path("three/model.safetensors").read_bytes()
         )
         assert sorted(p.name for p in Path("one").iterdir()) == [
+            "README.md",
             "config.json",
             "manifest.json",
             "model.safetensors",
@@ -280,6 +281,7 @@ class TestTraining:
         assert f"{trained['teacher_accuracy']:.2f}" in out
         assert f"{trained['accuracy']:.2f}" in out
         assert sorted(p.name for p in Path("distilled").iterdir()) == [
+            "README.md",
             "best.safetensors",
             "config.json",
             "curves.png",

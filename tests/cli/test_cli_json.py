@@ -28,7 +28,9 @@ def test_every_command_that_has_json_has_a_schema_and_the_other_way_round() -> N
     from seclcompress.cli import app
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    with_json = {name for name, one in commands.items() if any(p.name == "json" for p in one.params)}
+    with_json = {
+        name for name, one in commands.items() if any(p.name == "json" for p in one.params)
+    }
     assert with_json == set(RECORDS)
     assert set(commands) - with_json == {"schema"}
 

@@ -39,7 +39,7 @@ def asked(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Any:
 EVERYTHING = (
     "--substitution acdc --depth 3 --option init=paper --assign layer4=separable "
     "--assign fc=acdc:depth=4,init=paper --keep a --keep b.* --only c --stem --linear --head "
-    "--min-channels 7 --cost-model measured --channels-last"
+    "--min-channels 7 --cost-model measured --channels-last --runtime torch --objective time"
 ).split()
 
 
@@ -62,6 +62,8 @@ def test_every_option_arrives(asked: Any, command: str) -> None:
         min_channels=7,
         cost_model="measured",
         channels_last=True,
+        runtime="torch",
+        objective="time",
     )
     assert found["plan"] is None
     # Every field of PlanOptions occurs above.
@@ -102,8 +104,7 @@ def test_commands_take_what_they_have_a_use_for() -> None:
     assert every <= flags("convert")
     assert every - flags("bench") == {"--channels-last"}
     patterns = {"--assign", "--keep", "--only"}
-    by_the_clock = {"--cost-model", "--channels-last"}
-    assert every - flags("survey") == patterns | by_the_clock | {"--plan"}
+    assert every - flags("survey") == patterns | {"--plan"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from torch import nn
 
 from seclcompress.export.graph.functions import call_functions
-from seclcompress.export.graph.tracing import OPSET
+from seclcompress.export.graph.values import OPSET
 
 
 def graph_of(makings: dict[str, nn.Module]) -> tuple[ir.Model, list[str]]:

@@ -51,7 +51,7 @@ def test_wrong_usage_ends_with_2(invoke: Invoke, small: str, monkeypatch) -> Non
     assert "There are:" in invoke("export", small, "-o", "it", "--format", "x", code=2).stderr
     monkeypatch.setattr(Onnx, "packages", ("notthere",))
     result = invoke("export", small, "-o", "it", code=2)
-    assert "notthere" in result.stderr
+    assert "Error: export needs notthere, which is not installed" in " ".join(result.stderr.split())
     assert "pip install 'seclcompress[export]'" in " ".join(result.stderr.split())
     assert list(Path().glob("it*")) == []
 
@@ -68,6 +68,12 @@ def test_runtimes_side_by_side(invoke: Invoke, small: str) -> None:
         assert words in out
     unknown = invoke("bench", small, "--runtime", "abacus", "--rounds", 3, code=2)
     assert "Unknown runtime 'abacus'" in unknown.stderr
+    for not_one in ("none", "", "torch,none"):
+        unknown = invoke("bench", small, "--runtime", not_one, "--rounds", 3, code=2)
+        words = (
+            f"Unknown runtime '{not_one.removeprefix('torch,')}'. There are: executorch, litert, "
+        )
+        assert words + "onnxruntime, openvino, torch." in " ".join(unknown.stderr.split())
 
 
 def test_count_says_the_bytes_of_files(invoke: Invoke, small: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from seclcompress import artefact, export, workflows
 from seclcompress.errors import ArtefactError, DataError, ExportError, UsageError
 from seclcompress.export import verify
 from seclcompress.export.formats.onnx import Onnx
+from seclcompress.export.race import race
 from seclcompress.plan import PlanOptions
 from seclcompress.settings.training import TrainingSettings
 
@@ -213,6 +215,11 @@ def test_a_network_that_decides_by_the_batch_takes_one_image(
     assert found.verified.images == 8, "one after another"
 
 
+def test_one_image_at_a_time_is_timed_in_batches() -> None:
+    found = race({"original": Decides()}, ["onnxruntime"], (3, 16, 16), batch=3, rounds=2)
+    assert found.timings["onnxruntime"]["original"].median > 0
+
+
 def test_several_outputs_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     found = workflows.export("test_exporting:pair", tmp_path / "it", input_size=(3, 16, 16))
@@ -233,8 +240,16 @@ def test_what_a_format_does_not_have(student: Path, tmp_path: Path) -> None:
 
 def test_missing_packages_are_named(student: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Onnx, "packages", ("onnx", "notthere"))
-    with pytest.raises(UsageError, match=r"needs notthere.*seclcompress\[export\]"):
+    with pytest.raises(UsageError, match=r"^export needs notthere.*seclcompress\[export\]"):
         workflows.export(student, tmp_path / "it")
+    with pytest.raises(UsageError, match=r"^--format onnx needs notthere"):
+        workflows.export(student, tmp_path / "it", format="onnx")
+    file = tmp_path / "it.onnx"
+    file.write_bytes(b"")
+    with pytest.raises(UsageError, match=rf"^evaluate {re.escape(str(file))} needs notthere"):
+        workflows.evaluate(file, data="digits")
+    with pytest.raises(UsageError, match=r"^--runtime onnxruntime needs notthere"):
+        workflows.bench("wrn10_1", input_size=(3, 8, 8), rounds=2, runtimes=["onnxruntime"])
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".pt2", ".safetensors"])
@@ -263,6 +278,11 @@ def test_options_of_networks_are_none_of_a_file(student: Path, tmp_path: Path) -
         workflows.evaluate(found.path, data="digits", num_classes=10, execution="fast")
 
 
+def test_a_file_is_made_on_the_cpu(student: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the device is cpu, not cuda"):
+        workflows.export(student, tmp_path / "it", settings=TrainingSettings(device="cuda"))
+
+
 def test_a_file_for_other_classes_is_refused(tmp_path: Path) -> None:
     found = workflows.export("wrn10_1", tmp_path / "it", num_classes=7)
     with pytest.raises(DataError):
@@ -274,6 +294,7 @@ def test_every_format_is_complete() -> None:
     for name in export.names():
         one = export.get(name)
         assert one.summary
+        assert one.title
         assert one.suffix.startswith(".")
         assert export.of_file(f"file{one.suffix}") is one
         assert set(one.offers) <= {"dense", "factors"}

@@ -182,6 +182,16 @@ def test_damaged(program: Path, tmp_path: Path) -> None:
     file = tmp_path / "it.pt2"
     file.write_bytes(content[: len(content) // 2])
     refused(file, "damaged")
+    for size in (0, 1, 100, len(content) - 30, len(content) - 1):
+        file.write_bytes(content[:size])
+        refused(file, "damaged")
+    file.write_bytes(b"no zip" * 1000)
+    refused(file, "damaged")
+    for name in (_GRAPH, _CONFIG, _CONSTANTS, _INPUTS):
+        with zipfile.ZipFile(program) as old, zipfile.ZipFile(file, "w") as new:
+            for other in set(old.namelist()) - {name}:
+                new.writestr(other, old.read(other))
+        refused(file, "damaged")
     for name in (_GRAPH, _CONFIG, _INPUTS):
         refused(changed(program, file, {name: b"\x80nothing"}), "damaged")
     refused(changed(program, file, {_GRAPH: b"{}"}), "damaged")

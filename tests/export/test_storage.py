@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from seclcompress.export.graph.storage import quantised, rows_of, store_compactly
-from seclcompress.export.graph.tracing import OPSET
-from seclcompress.export.graph.values import held
+from seclcompress.export.graph.values import OPSET, held
 
 Numbers = np.ndarray
 

@@ -182,12 +182,62 @@ def test_several_folders_are_compared(facts: Facts) -> None:
     shown = Reader(page)
     assert "3 networks side by side" in shown.words
     assert "Accuracy over parameters of 2 folders" in shown.values("aria-label")
-    assert "wrn10_1, the original" in shown.words
+    assert "the teacher of small, which does not name it; at the parameters of the" in shown.words
     assert shown.words.count("How to reproduce") == 3
     assert "different data sets" not in shown.words
     elsewhere = facts.config.model_copy(update={"training": {"data": "cifar10"}})
     assert "different data sets" in words(facts, replace(facts, config=elsewhere))
     assert "No accuracy is known" in words(unknown, unknown)
+
+
+def taught(facts: Facts, **by: object) -> Facts:
+    training = {**facts.config.training, "teacher_network": "wrn10_1", "teacher_folder": None, **by}
+    return replace(facts, config=facts.config.model_copy(update={"training": training}))
+
+
+def test_the_teacher_has_its_own_name(facts: Facts) -> None:
+    """Whoever taught is not the original: it may be a larger network."""
+    another = taught(
+        facts,
+        teacher_network="resnet18",
+        teacher_folder="large",
+        teacher_weights="best.safetensors",
+        teacher_weights_key=None,
+        teacher_parameters=11_000_000,
+    )
+    assert headline(another).endswith(
+        ". It names 90.25 % of the test images of digits right, and its teacher, large, 92.75 %."
+    )
+    shown = words(another, taught(facts, teacher_folder="guide"))
+    assert "large, the teacher of small 11,000,000 parameters, 92.75 %" in shown
+    before = facts.before.parameters
+    assert f"guide, the teacher of small {before:,} parameters, 92.75 %" in shown
+    for expected in (
+        "92.75 % (large)",
+        "92.75 % (guide)",
+        "its teacher: 92.75 %",
+        "teacher (large)",
+    ):
+        assert expected in shown
+    assert "the original" not in shown.partition("How to reproduce")[0].partition("Filled")[0]
+    (command,) = (s for s in steps(another) if " distill " in s.command)
+    assert "--teacher=./large --teacher-weights=best.safetensors --data" in command.command
+    assert "It learnt from large; put the path before the name" in command.why
+    (command,) = (s for s in steps(taught(facts)) if " distill " in s.command)
+    assert "--teacher=wrn10_1 --data" in command.command
+    # Like the original, it is what the student is compared with.
+    for like in (taught(facts), taught(facts, teacher_parameters=before), facts):
+        assert "for a loss of 2.50 points" in headline(like)
+    for unlike in (
+        taught(facts, teacher_parameters=before - 1),
+        taught(facts, teacher_network="x"),
+    ):
+        assert "its teacher" in headline(unlike)
+    # A stranger's values, and those of a run without a teacher, are none.
+    assert taught(facts, teacher_parameters="1", teacher_folder=[1]).teacher_parameters is None
+    alone = {k: v for k, v in another.config.training.items() if k != "alpha"}
+    config = another.config.model_copy(update={"training": alone})
+    assert replace(another, config=config).teacher is None
 
 
 def hostile(facts: Facts) -> Facts:
@@ -203,6 +253,10 @@ def hostile(facts: Facts) -> Facts:
         "data": QUOTED,
         "lr": [{EVIL: 1}],
         "x": {"a": "b"},
+        "teacher_folder": EVIL,
+        "teacher_network": QUOTED,
+        "teacher_weights": EVIL,
+        "teacher_parameters": 10**400,
     }
     config = facts.config.model_copy(
         update={

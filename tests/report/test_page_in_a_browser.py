@@ -5,45 +5,19 @@ Chromium and playwright are not everywhere; where one is missing, the tests are 
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import CONTRAST, TEXTS, chromium, contrast, luminance
 from pages import write_folder
 
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows import report
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-
-#: The smallest ratio of luminance between a text and what is behind it, by WCAG 2.1, 1.4.3.
-_CONTRAST = 4.5
 #: Height in pixels of a line of text in a picture, below which it cannot be read.
 _SMALLEST = 10
-#: For each text its words, the colours of it and of what is behind it. A colour that the page mixes has
-#: another form and is left out.
-_TEXTS = """() => {
-  const solid = c => /^rgb\\(/.test(c);
-  const behind = e => {
-    for (; e; e = e.parentElement) {
-      const c = getComputedStyle(e).backgroundColor;
-      if (!/^rgba\\(.*, 0\\)$/.test(c)) return c;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  return [...document.querySelectorAll("body *")]
-    .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
-    .filter(e => e.tagName !== "title" && e.getClientRects().length)
-    .map(e => [e.textContent.trim().slice(0, 40),
-               getComputedStyle(e)[e.namespaceURI.endsWith("svg") ? "fill" : "color"], behind(e)])
-    .filter(([, front, back]) => solid(front) && solid(back));
-}"""
 _HEIGHTS = """() => [...document.querySelectorAll("svg text")].filter(t => t.textContent.trim())
   .map(t => t.getBBox().height * Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b))"""
 _OUTSIDE = """() => [...document.querySelectorAll("body *")]
@@ -67,14 +41,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here")
-    # Containers run as root and have no namespaces to spare for a sandbox; the page is our own.
-    sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.mark.slow
@@ -98,10 +66,10 @@ def test_it_can_be_read(browser: Any, page_file: Path, scheme: str, width: int) 
     heights = page.evaluate(_HEIGHTS)
     assert len(heights) > 50
     assert min(heights) >= _SMALLEST
-    texts = page.evaluate(_TEXTS)
+    texts = page.evaluate(TEXTS)
     assert len(texts) > 200
     for words, front, back in texts:
-        assert contrast(front, back) >= _CONTRAST, f"{words!r}: {front} on {back}"
+        assert contrast(front, back) >= CONTRAST, f"{words!r}: {front} on {back}"
     assert luminance(page.evaluate("getComputedStyle(document.body).backgroundColor")) < 0.1 or (
         scheme == "light"
     )
@@ -125,15 +93,3 @@ def test_the_reason_is_shown_on_hover(browser: Any, page_file: Path) -> None:
     )
     assert found == layer.locator("title").text_content()
     context.close()
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance by WCAG 2.1 of `rgb(r, g, b)`."""
-    values = [int(part) / 255 for part in colour[4:-1].split(",")]
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
-    return sum(share * v for share, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def contrast(one: str, two: str) -> float:
-    low, high = sorted(map(luminance, (one, two)))
-    return (high + 0.05) / (low + 0.05)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clocks import TellingClock
 from listening import Listening
 
 from seclcompress import kernel
@@ -43,7 +44,10 @@ def test_the_clock_decides_where_nothing_is_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def measure(self: Stopwatch, *of: object) -> dict[str, Timing]:
-        return {"dense": Timing(2.0, 0.0), "fast": Timing(1.0 if self.channels_last else 3.0, 0.0)}
+        return {
+            "dense": Timing(2.0, 0.0),
+            "fast": Timing(1.0 if self.clock.channels_last else 3.0, 0.0),
+        }
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(Stopwatch, "_measure", measure)
@@ -55,6 +59,35 @@ def test_the_clock_decides_where_nothing_is_asked(
     }
     assert executions == {"NCHW": {"dense"}, "NHWC": {"fast"}}
     assert ["in channels_last" in words for words in told.messages] == [False, True]
+
+
+def test_a_plan_for_time_goes_by_the_runtime_that_is_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked: list[str | None] = []
+    clock = TellingClock({"original": 2.0, "dense": 3.0})
+
+    def clock_of(runtime: str | None, **how: object) -> TellingClock:
+        asked.append(runtime)
+        return clock
+
+    monkeypatch.setattr("seclcompress.workflows.planning.clock_of", clock_of)
+    options = PlanOptions(cost_model="measured", objective="time", only=("group3.0.conv2",))
+    how = {"input_size": (3, 8, 8), "rounds": 2}
+    found = bench("wrn10_1", options=options, runtimes=["onnxruntime"], **how)
+    assert set(asked) == {"onnxruntime"}
+    assert len(clock.asked) == 1, "both layouts are the runtime's own affair"
+    assert found.runtimes is not None
+    assert list(found.runtimes.timings["onnxruntime"]) == ["original"], "it is kept"
+    with pytest.raises(UsageError, match="one clock, and torch, onnxruntime are 2 runtimes"):
+        bench("wrn10_1", options=options, runtimes=["torch", "onnxruntime"], **how)
+    # In torch, each layout has its own times, and its own plan.
+    asked.clear()
+    found = bench("wrn10_1", options=options, **how)
+    assert set(asked) == {None}
+    assert list(found.measured) == ["original"]
+    assert found.plans["NCHW"] is not found.plans["NHWC"]
 
 
 def test_a_folder_runs_by_its_own_plan(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from clocks import TellingClock
 from listening import Listening
 
 import seclcompress
-from seclcompress import kernel
+from seclcompress import export, kernel
 from seclcompress.errors import ArtefactError, PlanError, UsageError
 from seclcompress.measure import Stopwatch, default_cache
 from seclcompress.settings import Assignment, PlanOptions
@@ -124,6 +126,16 @@ def test_a_path_is_a_folder_whatever_networks_are_called(
             "^fc=separable: separable takes no option depth",
         ),
         ({"channels_last": True}, "add --cost-model measured"),
+        ({"runtime": "torch"}, "^--runtime is about what is measured: add --cost-model measured"),
+        ({"objective": "time"}, "^--objective time is about what is measured: add --cost-model"),
+        (
+            {"cost_model": "measured", "runtime": "openvino", "channels_last": True},
+            "^--channels-last is a layout of torch's, and --runtime openvino chooses its own",
+        ),
+        (
+            {"cost_model": "measured", "runtime": "fortran"},
+            "^Unknown runtime 'fortran'. There are: ",
+        ),
     ],
 )
 def test_options_are_checked_before_the_network_is_found(
@@ -157,7 +169,7 @@ def test_the_observer_is_told_what_is_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def measure(self: Stopwatch, *of: object) -> dict[str, Timing]:
-        fast = 1.0 if self.channels_last and self.batch == 3 else 3.0
+        fast = 1.0 if self.clock.channels_last and self.batch == 3 else 3.0
         return {"dense": Timing(2.0, 0.0), "fast": Timing(fast, 0.0)}
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -176,6 +188,29 @@ def test_the_observer_is_told_what_is_measured(
     options = options.model_copy(update={"channels_last": False})
     plan_network("wrn10_1", options=options, observer=again)
     assert again.messages[0].startswith("Measured 3 layer shapes; the others")
+
+
+def test_the_observer_is_told_of_a_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    clock = TellingClock({"original": 2.0, "dense": 3.0}, spread=1.1)
+    monkeypatch.setattr("seclcompress.workflows.planning.clock_of", lambda *_, **how: clock)
+    options = PlanOptions(cost_model="measured", runtime="onnxruntime", only=("group3",))
+    told = Listening()
+    found = plan_network("wrn10_1", options=options, observer=told)
+    assert [layer.slower for layer in found.plan.rewritten] == [True] * 3
+    assert [words[-8:] for words in told.work[1:]] == ["(1 of 3)", "(2 of 3)", "(3 of 3)"]
+    version = export.get("onnx").version()
+    assert told.messages == [
+        f"Measured 3 layer shapes in {version}; the others were known ({default_cache()}). "
+        f"On this machine: threads: {torch.get_num_threads()}.",
+        "The times of 3 layer shapes varied by more than half, as they do where other work runs "
+        "meanwhile. They are not remembered; plan again on a quiet machine.",
+    ]
+    assert len(clock.asked) == 3
+    kept = options.model_copy(update={"objective": "time"})
+    plan = plan_network("wrn10_1", options=kept, may_be_empty=True).plan
+    assert plan.rewritten == []
+    assert len(plan.timed) == 3
 
 
 def test_an_assumed_input_size_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,11 @@ from runs import Silent
 from seclcompress import artefact
 from seclcompress.errors import DataError, SeclcompressError, TrainingError, UsageError
 from seclcompress.observer import Observer
+from seclcompress.resolve import locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.converting import convert
 from seclcompress.workflows.evaluating import evaluate
+from seclcompress.workflows.exporting import export
 from seclcompress.workflows.training import TrainingResult, distill, train
 
 FACTORY = """
@@ -298,6 +300,41 @@ class TestValidation:
         assert told.said("was trained with --validation 0.2", "the same images are the test")
         evaluate(result.folder, data=data, settings=TrainingSettings(validation=0.5), observer=told)
         assert told.said("some test images may be ones that it was trained on")
+
+    def test_export_and_its_file_test_on_the_same_images(self, tmp_path: Path) -> None:
+        data = paint(tmp_path / "person" / "flat", RGB, parts={"": 20})
+        chosen, told = settings(validation=0.2, epochs=1), Told()
+        folder = train(
+            "wrn10_1", data=data, output_dir=tmp_path / "out", settings=chosen, observer=told
+        ).folder
+        alone = export(folder, tmp_path / "alone")
+        found = export(folder, tmp_path / "it", data=data, observer=told)
+        assert told.said(f"{folder} was trained with --validation 0.2", "the same images")
+        for one in (alone, found):
+            assert (one.content.data, one.content.validation) == ("imagefolder:flat", 0.2)
+        assert found.before is not None
+        assert found.before.images == 12
+        assert found.before.accuracy == evaluate(folder, data=data).accuracy
+        again = evaluate(alone.path, data=data, observer=told)
+        assert (again.images, again.accuracy) == (12, found.before.accuracy)
+        assert told.said(f"{alone.path} was trained with --validation 0.2", "the same images")
+        other, told = TrainingSettings(validation=0.5), Told()
+        evaluate(alone.path, data=data, settings=other, observer=told)
+        assert told.said("some test images may be ones that it was trained on")
+        export(locate(str(folder)), tmp_path / "more", data=data, settings=other, observer=told)
+        assert told.said("out was trained with --validation 0.2", "with --validation 0.5")
+
+    def test_a_file_of_data_with_test_images(self, tmp_path: Path) -> None:
+        path = export("wrn10_1", tmp_path / "it", num_classes=10).path
+        with pytest.raises(UsageError, match="digits has test images of its own"):
+            evaluate(path, data="digits", settings=TrainingSettings(validation=0.1))
+        with pytest.raises(UsageError, match="digits has test images of its own"):
+            export(
+                "wrn10_1",
+                tmp_path / "more",
+                data="digits",
+                settings=TrainingSettings(validation=0.1),
+            )
 
     def test_another_share_or_other_files_are_another_run(self, tmp_path: Path) -> None:
         data = paint(tmp_path / "flat", RGB, parts={"": 20})

@@ -113,6 +113,11 @@ def test_distilled(tmp_path: Path, teacher: Path, student: Path) -> None:
     assert result.metrics["teacher_accuracy"] == result.before["teacher"]
     assert result.metrics["before_accuracy"] == result.before["before"]
     assert result.before["teacher"] == artefact.read_config(teacher).metrics["accuracy"]
+    training = artefact.read_config(result.folder).training
+    assert (training["teacher_folder"], training["teacher_network"]) == ("teacher", "wrn10_1")
+    assert (training["teacher_weights"], training["teacher_weights_key"]) == (None, None)
+    parameters = sum(parameter.numel() for parameter in artefact.load(teacher).parameters())
+    assert training["teacher_parameters"] == parameters
     assert observer.left_out == ()
     assert observer.words[-1].startswith("Weight decay of the structured factors: ")
     assert artefact.read_config(result.folder).training["taps"] == ["group1", "group2", "group3"]

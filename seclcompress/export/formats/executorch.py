@@ -21,6 +21,7 @@ class ExecuTorch(Format):
     name = "executorch"
     summary = "a .pte file for phones and small machines (XNNPACK)"
     suffix = ".pte"
+    title = "ExecuTorch"
     runtime = "executorch"
     packages = ("executorch",)
     extra = "executorch"

@@ -19,6 +19,7 @@ class LiteRt(Format):
     name = "litert"
     summary = "a .tflite file for LiteRT"
     suffix = ".tflite"
+    title = "LiteRT"
     runtime = "litert"
     packages = ("litert_torch", "ai_edge_litert")
     extra = "litert"

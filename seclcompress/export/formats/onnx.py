@@ -8,6 +8,14 @@ from typing import Any, ClassVar
 from seclcompress.errors import ArtefactError
 from seclcompress.export.content import Content, Written, read_content
 from seclcompress.export.contract import Array, Format, Job, Runner
+from seclcompress.kernel.library import (
+    LIBRARY_MISSING,
+    has_onnxruntime_library,
+    onnxruntime_library,
+)
+
+#: The operator, as error messages name it.
+_STACK = "AcdcStack"
 
 
 class Onnx(Format):
@@ -16,6 +24,7 @@ class Onnx(Format):
     name = "onnx"
     summary = "an ONNX file for ONNX Runtime and many others"
     suffix = ".onnx"
+    title = "ONNX"
     runtime = "onnxruntime"
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"
@@ -23,6 +32,19 @@ class Onnx(Format):
         "dense": ("float32", "float16", "int8"),
         "factors": ("float32", "float16", "int8"),
     }
+    offers_fast: ClassVar = {"dense": ("float32",), "factors": ("float32", "int8")}
+
+    def executions(self) -> tuple[str, ...]:
+        """`fast` as well, where the library with its operator was built."""
+        return ("dense", "fast") if has_onnxruntime_library() else ("dense",)
+
+    def check(
+        self, task: str, weights: str = "dense", dtype: str = "float32", execution: str = "dense"
+    ) -> None:
+        """Checks as every format does, and that there is a library for layers that run fast."""
+        super().check(task, weights, dtype, execution)
+        if execution != "dense":
+            onnxruntime_library()
 
     def write(self, job: Job) -> Written:
         """Makes the file; int8 quantises the activations of dense layers too, which needs images."""
@@ -69,8 +91,14 @@ def _session(path: Path, threads: int, fold: bool) -> Any:
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if fold else level.ORT_DISABLE_ALL
     try:
+        if has_onnxruntime_library():
+            options.register_custom_ops_library(onnxruntime_library())
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
+        if _STACK in str(error) and not has_onnxruntime_library():
+            raise ArtefactError(
+                f"{path} has layers that run fast, in an operator of seclcompress. {LIBRARY_MISSING}"
+            ) from error
         raise ArtefactError(f"ONNX Runtime cannot load {path}: {error}.") from error
 
 

@@ -16,6 +16,8 @@ class OpenVino(Format):
     name = "openvino"
     summary = "OpenVINO's .xml and .bin"
     suffix = ".xml"
+    beside = (".bin",)
+    title = "OpenVINO"
     runtime = "openvino"
     packages = ("onnx", "onnxscript", "openvino")
     extra = "openvino"
@@ -37,7 +39,7 @@ class OpenVino(Format):
             for name, words in content.metadata().items():
                 model.set_rt_info(words, ["seclcompress", name])
             openvino.save_model(model, target, compress_to_fp16=content.dtype == "float16")
-            files = {ending: target.with_suffix(ending).read_bytes() for ending in (".xml", ".bin")}
+            files = {ending: target.with_suffix(ending).read_bytes() for ending in self.endings}
         return Written(files, content, onnx.notes)
 
     def load(self, path: Path, *, threads: int, fold: bool = True) -> Runner:  # noqa: ARG002

@@ -21,6 +21,7 @@ class Torch(Format):
     name = "torch"
     summary = "a program of torch.export (.pt2) for torch alone"
     suffix = ".pt2"
+    title = "torch.export"
     runtime = "torch"
 
     def write(self, job: Job) -> Written:

@@ -22,7 +22,9 @@ class Weights(Format):
     name = "weights"
     summary = "safetensors of the plain network, for your own script"
     suffix = ".safetensors"
+    title = "safetensors"
     runtime = "none"
+    runs = False
     folds = False
 
     def write(self, job: Job) -> Written:

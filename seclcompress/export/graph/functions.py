@@ -14,14 +14,13 @@ import onnx_ir as ir
 from onnx_ir import tape
 from torch import Tensor, nn
 
-from seclcompress.export.graph.tracing import OPSET, simplify, trace
-from seclcompress.export.graph.values import held, to_numpy
+from seclcompress.export.graph.operators import DOMAIN, VERSION
+from seclcompress.export.graph.tracing import simplify, trace
+from seclcompress.export.graph.values import OPSET, held, to_numpy
 from seclcompress.wording import listed
 
-#: The domain of the functions in a file.
-DOMAIN = "seclcompress"
 #: The domains and versions of the operations in a file.
-IMPORTS = {"": OPSET, DOMAIN: 1}
+IMPORTS = {"": OPSET, DOMAIN: VERSION}
 #: Constants of a traced function with more numbers are computed in the graph instead.
 _LARGEST_CONSTANT = 64
 

@@ -10,10 +10,11 @@ from torch import nn
 from seclcompress.errors import ExportError
 from seclcompress.export.content import Content, Written
 from seclcompress.export.graph.functions import call_functions
+from seclcompress.export.graph.operators import stacks
 from seclcompress.export.graph.storage import store_compactly
 from seclcompress.export.graph.tracing import simplify, trace_network
 from seclcompress.export.plain import InHalves
-from seclcompress.export.prepare import Prepared
+from seclcompress.export.prepare import Prepared, in_operators
 
 _IR_VERSION = 10
 _LARGEST = 2**31 - 1  # bytes; protobuf's limit
@@ -25,7 +26,8 @@ def to_onnx(
     """Writes a network as the bytes of an ONNX file.
 
     Args:
-        prepared: The network; float16 changes it.
+        prepared: The network; float16 changes it. Its structured layers, all of which run fast, become
+            operators, as far as there is one.
         content: What the file says of itself. Its `dtype` is `float32`; `float16`, in which the network
             then computes; or `int8`, with which only the weights are stored: the runtime makes them
             float32 at load.
@@ -35,10 +37,11 @@ def to_onnx(
         ExportError: If torch cannot trace the network, or the file would be too large.
     """
     halves = content.dtype == "float16"
-    network = InHalves(prepared.network) if halves else prepared.network
+    network, not_fast = in_operators(prepared.network)  # for those that come from elsewhere
+    network = InHalves(network) if halves else network
     tell("Tracing the network …")
     model, any_batch = trace_network(network, content.input_size)
-    notes = list(prepared.notes)
+    notes = [*prepared.notes, *not_fast]
     if not any_batch:
         content = content.model_copy(update={"batch": 1})
         notes.append(
@@ -54,6 +57,7 @@ def to_onnx(
         store_compactly(model, content.dtype)
     if places or content.dtype == "int8":
         _without_names(model)
+    content = content.model_copy(update={"stacks": stacks(model)})
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version = "seclcompress", content.versions["seclcompress"]
     model.metadata_props.update(content.metadata())

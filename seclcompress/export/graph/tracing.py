@@ -16,11 +16,12 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from seclcompress.errors import ExportError
+from seclcompress.export.graph.chains import model_of, steps_of
+from seclcompress.export.graph.operators import translations
+from seclcompress.export.graph.values import OPSET
 from seclcompress.export.plain import example
 from seclcompress.torch_private import tree_leaves
 
-#: The operator set of the files: the one that torch's exporter of this generation writes.
-OPSET = 20
 #: The name of the files' input.
 INPUT = "images"
 _LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
@@ -40,7 +41,11 @@ def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> tuple[ir.M
         ExportError: If torch cannot trace it.
     """
     with torch.no_grad():
-        names = output_names(network(example(network, input_size, 1)))
+        output = network(example(network, input_size, 1))
+    names = output_names(output)
+    steps = steps_of(network)
+    if steps is not None:
+        return model_of(steps, INPUT, names[0], input_size, tuple(output.shape[1:])), True
     try:
         model = trace(network, (example(network, input_size, 2),), names, dynamic=True)
         if all(_is_free(value) for value in [*model.graph.inputs, *model.graph.outputs]):
@@ -87,7 +92,7 @@ def trace(
         dynamic: Whether the arguments' first dimension may have any size.
     """
     shapes = tuple({0: torch.export.Dim("batch")} for _ in arguments) if dynamic else None
-    with _quiet():
+    with _quiet(), _out_of_place(module):
         program = torch.onnx.export(
             module,
             arguments,
@@ -98,6 +103,7 @@ def trace(
             dynamic_shapes=shapes,
             optimize=False,
             verbose=False,
+            custom_translation_table=translations(),
         )
     assert program is not None
     return program.model
@@ -119,6 +125,19 @@ def simplify(model: ir.Model, largest: int | None = None) -> None:
     with _quiet():
         optimizer.optimize(model, **limits)
     passes.ClearMetadataAndDocStringPass()(model)
+
+
+@contextlib.contextmanager
+def _out_of_place(network: nn.Module) -> Iterator[None]:
+    """Has activations make new tensors: in place on a part of one, they are traced as scattering."""
+    found: list[Any] = [m for m in network.modules() if vars(m).get("inplace") is True]
+    for module in found:
+        module.inplace = False
+    try:
+        yield
+    finally:
+        for module in found:
+            module.inplace = True
 
 
 @contextlib.contextmanager

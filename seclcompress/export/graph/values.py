@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 Array: TypeAlias = np.ndarray[Any, Any]
+#: The operator set of the files: the one that torch's exporter of this generation writes.
+OPSET = 20
 
 
 def to_numpy(tensor: Tensor) -> Array:

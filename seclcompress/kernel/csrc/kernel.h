@@ -1,6 +1,7 @@
 // The operands of one call of the kernel, and the kernel for each instruction set.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "convolve.h"
@@ -27,6 +28,8 @@ struct Call {
   const void *a, *d;  // (layers, n)
   const void *scale, *bias;  // (channels of output), or null; forward only: y * scale + bias
   bool transposed;    // forward only: run the transposed stack, from the last layer to the first
+  // Forward only: what Kernel::prepare has made of a and d; null to make it anew in this call.
+  const void* prepared;
   // A view that is read may have null data. It is then the identity: one image whose channel p is 1
   // at position p and 0 at all others, with as many channels as positions.
   View input;
@@ -41,6 +44,10 @@ struct Kernel {
   void (*forward)(const Call&);
   void (*backward)(const Call&);
   void (*convolve)(const ConvolveCall&);
+  // The bytes that `prepare` writes, of a call whose type, n, layers, a and d are set. They serve
+  // this kernel alone.
+  size_t (*prepared_bytes)(const Call&);
+  void (*prepare)(const Call&, void*);
 };
 
 // From the newest instruction set to the baseline, which runs everywhere.

@@ -26,7 +26,7 @@
 #else
 
 namespace acdc {
-const Kernel kAvx2Kernel = {"avx2", nullptr, nullptr, nullptr};
+const Kernel kAvx2Kernel = {"avx2", nullptr, nullptr, nullptr, nullptr, nullptr};
 }
 
 #endif

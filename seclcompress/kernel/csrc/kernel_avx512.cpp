@@ -26,7 +26,7 @@
 #else
 
 namespace acdc {
-const Kernel kAvx512Kernel = {"avx512", nullptr, nullptr, nullptr};
+const Kernel kAvx512Kernel = {"avx512", nullptr, nullptr, nullptr, nullptr, nullptr};
 }
 
 #endif

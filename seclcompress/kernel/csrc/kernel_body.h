@@ -26,9 +26,22 @@ void run_typed(const Call& call) {
   }
 }
 
+size_t prepared_bytes(const Call& call) {
+  return call.type == Type::kFloat64 ? ForwardCall<double, double>::prepared_bytes(call)
+                                     : ForwardCall<float, float>::prepared_bytes(call);
+}
+
+void prepare(const Call& call, void* memory) {
+  if (call.type == Type::kFloat64) {
+    ForwardCall<double, double>::prepare(call, memory);
+  } else {
+    ForwardCall<float, float>::prepare(call, memory);
+  }
+}
+
 }  // namespace
 
 const Kernel ACDC_KERNEL = {ACDC_KERNEL_NAME, run_typed<ForwardCall>, run_typed<BackwardCall>,
-                            convolve};
+                            convolve, prepared_bytes, prepare};
 
 }  // namespace acdc

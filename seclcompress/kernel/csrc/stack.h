@@ -25,6 +25,11 @@ struct Parameters {
     return sizeof(T) * layers * (plan.n + 3 * plan.pairs.size());
   }
 
+  // Those that have been prepared in this memory.
+  Parameters(const FftPlan<T>& plan, int layers, const void* prepared)
+      : a(static_cast<const T*>(prepared)), matrices(a + static_cast<size_t>(layers) * plan.n) {}
+
+  // Prepares those of a call, in memory of `bytes`.
   Parameters(const FftPlan<T>& plan, const Call& call, void* memory) {
     T* to_a = static_cast<T*>(memory);
     T* to_matrix = to_a + static_cast<size_t>(call.layers) * plan.n;
@@ -246,8 +251,19 @@ class ForwardCall {
   explicit ForwardCall(const Call& c)
       : call(c),
         plan(get_fft_plan<T>(c.n, sizeof(Row<T>))),
-        parameters(plan, c,
-                   reserve_or_throw(call_scratch(), Parameters<T>::bytes(plan, c.layers))) {}
+        parameters(c.prepared != nullptr
+                       ? Parameters<T>(plan, c.layers, c.prepared)
+                       : Parameters<T>(plan, c,
+                                       reserve_or_throw(call_scratch(),
+                                                        Parameters<T>::bytes(plan, c.layers)))) {}
+
+  static size_t prepared_bytes(const Call& c) {
+    return Parameters<T>::bytes(get_fft_plan<T>(c.n, sizeof(Row<T>)), c.layers);
+  }
+
+  static void prepare(const Call& c, void* memory) {
+    Parameters<T>(get_fft_plan<T>(c.n, sizeof(Row<T>)), c, memory);
+  }
 
   void run() {
     advise_large_pages_for<E>(call.output, call);

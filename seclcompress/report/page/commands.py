@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from seclcompress import hub
 from seclcompress.report.page.facts import Facts
 from seclcompress.report.page.words import name
 from seclcompress.settings.training import DISTILLATION, TrainingSettings, in_pairs
@@ -36,12 +37,7 @@ class Step:
 
 def steps(facts: Facts) -> list[Step]:
     """The commands that make the folder anew, evaluate the result and write its page."""
-    training = read_settings(facts)
-    made: list[Step] = []
-    if facts.converted and _named(facts, "from_folder") is None:  # that one is converted already
-        made = [_take_plan(facts), _convert(facts, last=training is None)]
-    if training is not None:
-        made.append(_train(facts, training))
+    made = making(facts)
     if not made:
         return []
     data = facts.trained_on or facts.data
@@ -49,6 +45,25 @@ def steps(facts: Facts) -> list[Step]:
         again = _line("seclcompress", "evaluate", "again", "--data", data)
         made.append(Step("Evaluate what came out.", again))
     made.append(Step("Write its page.", report_command("again", data, "again.html")))
+    return made
+
+
+def making(facts: Facts, *, fitted: bool = False, checkpoint: str | None = None) -> list[Step]:
+    """The commands that make the folder anew; none if it does not say how it was made.
+
+    Args:
+        facts: What is known of the folder.
+        fitted: Whether its rewritten layers started from the original's weights, which no folder says.
+        checkpoint: The file of the SECL authors that it was made from, which no folder says either.
+    """
+    training = read_settings(facts)
+    made: list[Step] = []
+    if checkpoint is not None:
+        made = [_take_over(facts, checkpoint)]
+    elif facts.converted and _named(facts, "from_folder") is None:  # that one is converted already
+        made = [_take_plan(facts), _convert(facts, last=training is None, fitted=fitted)]
+    if training is not None:
+        made.append(_train(facts, training))
     return made
 
 
@@ -99,19 +114,36 @@ def spelled(value: Any) -> str:
 
 
 def _take_plan(facts: Facts) -> Step:
-    config = f"{facts.folder.rstrip('/')}/config.json"
+    folder, before = facts.folder.rstrip("/"), ""
+    if hub.is_reference(facts.folder):  # Python opens no such name
+        reference, folder = hub.parse(facts.folder), "downloaded"
+        at = [] if reference.revision is None else ["--revision", reference.revision]
+        into = ["--local-dir", folder]
+        before = _line("hf", "download", reference.repository, "config.json", *at, *into) + " && "
     return Step(
         "Take the plan out of this folder: what becomes of each layer.",
-        f"{_line('python', '-c', _TAKE_PLAN, config)} > plan.json",
+        f"{before}{_line('python', '-c', _TAKE_PLAN, f'{folder}/config.json')} > plan.json",
     )
 
 
-def _convert(facts: Facts, *, last: bool) -> Step:
+def _take_over(facts: Facts, checkpoint: str) -> Step:
+    riffled = any(layer.config.get("extra_riffle") for layer in facts.plan.rewritten)
+    option = ["--option", "extra_riffle=true"] if riffled else []
+    words = ["convert", *_head(facts), "--from-secl", checkpoint, *option, "-o", "again"]
+    return Step("Take over the authors' checkpoint.", _line("seclcompress", *words))
+
+
+def _head(facts: Facts) -> list[str]:
+    """The original by its name, and its number of classes."""
+    classes = facts.config.network.num_classes
+    return [facts.network, *([] if classes is None else ["--num-classes", str(classes)])]
+
+
+def _convert(facts: Facts, *, last: bool, fitted: bool) -> Step:
     seed = ["--seed", str(facts.config.seed)] if facts.config.seed else []
+    start = ["--start", "original"] if fitted else []
     if last:
-        classes = facts.config.network.num_classes
-        head = [] if classes is None else ["--num-classes", str(classes)]
-        network = [facts.network, *head, "--input-size", shape(facts.config.input_size)]
+        network = [*_head(facts), "--input-size", shape(facts.config.input_size)]
         output = "again"
         why = "Convert the original with it. For its trained layers add --weights, or name its folder."
     else:
@@ -120,7 +152,7 @@ def _convert(facts: Facts, *, last: bool) -> Step:
             "Convert the original with it. ORIGINAL is the folder of the trained original, which this "
             "folder does not name."
         )
-    words = ["convert", *network, "--plan", "plan.json", *seed, "-o", output]
+    words = ["convert", *network, "--plan", "plan.json", *seed, *start, "-o", output]
     return Step(why, _line("seclcompress", *words))
 
 
@@ -129,23 +161,42 @@ def _train(facts: Facts, settings: TrainingSettings) -> Step:
     network = ["student"] if facts.converted else [facts.network, *size]
     folder, weights = _named(facts, "from_folder"), _named(facts, "from_weights")
     if folder is not None:
-        network = [f"./{folder}", *size]
+        network = [_place(folder), *size]
     if weights is not None:
         key = _named(facts, "from_weights_key")
         network += [f"--weights={weights}", *([] if key is None else [f"--weights-key={key}"])]
     unused: tuple[str, ...] = ()
     if facts.config.distilled:
-        what, teacher = "distill", ["--teacher", "TEACHER"]
-        why = (
-            "Distil it with the settings of this folder's run. TEACHER is the network that it learnt "
-            "from, most often ORIGINAL."
-        )
+        what, (teacher, who) = "distill", _teacher(facts)
+        why = f"Distil it with the settings of this folder's run. {who}"
     else:
         what, teacher, unused = "train", [], DISTILLATION
         why = "Train it with the settings of this folder's run."
     why += _beginning(facts, folder, weights)
     options = ["--data", facts.trained_on or "", *flags(settings, unused)]
     return Step(why, _line(*_program(facts), what, *network, *teacher, *options, "-o", "again"))
+
+
+def _teacher(facts: Facts) -> tuple[list[str], str]:
+    """The options that name the teacher, and a sentence on it, as far as the folder knows it."""
+    folder, network = _named(facts, "teacher_folder"), _named(facts, "teacher_network")
+    weights, key = _named(facts, "teacher_weights"), _named(facts, "teacher_weights_key")
+    if folder is None and network is None:
+        return ["--teacher", "TEACHER"], (
+            "TEACHER is the network that it learnt from, most often ORIGINAL."
+        )
+    options = [f"--teacher={network if folder is None else _place(folder)}"]
+    options += [] if weights is None else [f"--teacher-weights={weights}"]
+    options += [] if key is None else [f"--teacher-weights-key={key}"]
+    return options, (
+        f"It learnt from {name(folder or network or '')}; put the path before the name of a folder or "
+        "of a file."
+    )
+
+
+def _place(folder: str) -> str:
+    """A folder by the name that is known of it; a repository of the Hub has its whole name."""
+    return folder if hub.is_reference(folder) else f"./{folder}"
 
 
 def _named(facts: Facts, key: str) -> str | None:
@@ -168,7 +219,9 @@ def _beginning(facts: Facts, folder: str | None, weights: str | None) -> str:
         for what, value in (("the folder", folder), ("the weights", weights))
         if value is not None
     )
-    return f" The run began from {began}; put the path before the name."
+    where = " It has to be downloaded (--download)." if hub.is_reference(folder) else ""
+    path = "" if hub.is_reference(folder) and weights is None else "; put the path before the name"
+    return f" The run began from {began}{path}.{where}"
 
 
 def _program(facts: Facts) -> list[str]:

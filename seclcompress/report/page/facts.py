@@ -104,6 +104,32 @@ class Facts:
         return self._metric("teacher_accuracy") if self.config.distilled else None
 
     @property
+    def teacher(self) -> str | None:
+        """The name of the teacher's folder, or of its network; None where the folder does not say it."""
+        for key in ("teacher_folder", "teacher_network"):
+            value = self.config.training.get(key)
+            if self.config.distilled and isinstance(value, str) and value:
+                return value
+        return None
+
+    @property
+    def teacher_parameters(self) -> int | None:
+        """The parameters of the teacher; None where the folder does not say them."""
+        value = self.config.training.get("teacher_parameters")
+        known = self.config.distilled and isinstance(value, int) and 0 < value < 2**63
+        return value if known else None
+
+    @property
+    def taught_by_another(self) -> bool:
+        """Whether the folder says that its teacher was no network like the original."""
+        network = self.config.training.get("teacher_network")
+        parameters = self.teacher_parameters
+        return self.teacher is not None and (
+            network != self.network
+            or (parameters or self.before.parameters) != self.before.parameters
+        )
+
+    @property
     def accuracy_before(self) -> float | None:
         """The teacher's accuracy in percent, if it belongs to the same images as `accuracy`."""
         same = self.accuracy is not None and self.accuracy_on == self.trained_on

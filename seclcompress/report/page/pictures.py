@@ -206,8 +206,8 @@ def comparison_svg(folders: Sequence[Facts], prefix: str) -> str | None:
     if not known:
         return None
     places = {(facts.after.parameters, accuracy) for _, facts, accuracy in known}
-    originals = {
-        (facts.before.parameters, facts.accuracy_before): name(facts.network, 30)
+    teachers = {
+        (facts.teacher_parameters or facts.before.parameters, facts.accuracy_before): _taught(facts)
         for _, facts, _ in known
         if facts.converted and facts.accuracy_before is not None
     }
@@ -215,15 +215,15 @@ def comparison_svg(folders: Sequence[Facts], prefix: str) -> str | None:
         made, axes = figure(_WIDTH, _HEIGHT)
         axes.set_xscale("log")
         hover: dict[str, str] = {}
-        for (parameters, level), network in originals.items():
+        for (parameters, level), who in teachers.items():
             if (parameters, level) in places or level is None:
                 continue
             (ring,) = axes.plot(
                 parameters, level, "o", ms=9, color=COLOURS["muted"], mfc=COLOURS["card"]
             )
-            ring.set_gid(gid := f"original{len(hover)}")
-            hover[gid] = f"{network}, the original\n{parameters:,} parameters, {level:.2f} %"
-            _mark(axes, parameters, level, "original")
+            ring.set_gid(gid := f"teacher{len(hover)}")
+            hover[gid] = f"{who}\n{parameters:,} parameters, {level:.2f} %"
+            _mark(axes, parameters, level, "teacher")
         for number, facts, accuracy in known:
             colour = COLOURS["dense" if facts.converted else "kept"]
             (dot,) = axes.plot(facts.after.parameters, accuracy, "o", ms=9, color=colour)
@@ -233,11 +233,21 @@ def comparison_svg(folders: Sequence[Facts], prefix: str) -> str | None:
                 f"{accuracy:.2f} %"
             )
             _mark(axes, facts.after.parameters, accuracy, str(number))
-        every = [x for x, _ in (*places, *originals)]
+        every = [x for x, _ in (*places, *teachers)]
         axes.margins(x=0.12, y=0.15)
         log_axis(axes.xaxis, min(every), max(every), whole=True)
         axes.set(xlabel="parameters (logarithmic)", ylabel="accuracy (%)")
         return svg(made, prefix, f"Accuracy over parameters of {len(known)} folders", hover)
+
+
+def _taught(facts: Facts) -> str:
+    """Who taught a folder's network."""
+    if facts.teacher is not None:
+        return f"{name(facts.teacher, 100)}, the teacher of {name(facts.folder, 100)}"
+    return (
+        f"the teacher of {name(facts.folder, 100)}, which does not name it;\n"
+        f"at the parameters of the original, {name(facts.network, 30)}"
+    )
 
 
 def _mark(axes: Axes, x: float, y: float, text: str) -> None:

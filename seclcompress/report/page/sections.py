@@ -61,6 +61,8 @@ def tiles(facts: Facts) -> list[Tile]:
         on = f"accuracy on {name(facts.accuracy_on or 'unknown data', 40)}"
         if teacher is None:
             made.append(Tile(on, f"{accuracy:.2f} %"))
+        elif facts.taught_by_another:
+            made.append(Tile(on, f"{accuracy:.2f} %", ratio=f"its teacher: {teacher:.2f} %"))
         else:
             points = f"{accuracy - teacher:+.2f}".replace("-", "−")
             points = "no change" if points[1:] == "0.00" else f"{points} points"
@@ -95,9 +97,14 @@ def comparison_row(facts: Facts, number: int) -> dict[str, str]:
         "times smaller": times(facts.before.parameters, facts.after.parameters),
         "Mult-Adds": f"{facts.after.mult_adds:,}",
         "accuracy": "–" if facts.accuracy is None else f"{facts.accuracy:.2f} %",
-        "teacher": "–" if teacher is None else f"{teacher:.2f} %",
+        "teacher": "–" if teacher is None else f"{teacher:.2f} %{_named(facts)}",
         "data": name(facts.accuracy_on or "–", 40),
     }
+
+
+def _named(facts: Facts) -> str:
+    """The teacher's name in brackets, where the folder says it."""
+    return "" if facts.teacher is None else f" ({name(facts.teacher)})"
 
 
 def variants(facts: Facts) -> list[dict[str, str]]:
@@ -146,7 +153,7 @@ def run_rows(facts: Facts) -> list[tuple[str, str]]:
     last, best = facts.history[-1], max(facts.history, key=lambda epoch: epoch.chosen_by)
     rows = [("after the last epoch", f"{last.accuracy:.2f} %")]
     if facts.teacher_accuracy is not None:
-        rows.insert(0, ("teacher", f"{facts.teacher_accuracy:.2f} %"))
+        rows.insert(0, ("teacher" + _named(facts), f"{facts.teacher_accuracy:.2f} %"))
     part = "test" if best.validation_accuracy is None else "validation"
     words = f"best epoch ({best.epoch}; chosen on the {part} images)"
     rows.append((words, f"{best.accuracy:.2f} %"))

@@ -50,6 +50,11 @@ def _loss(facts: Facts) -> str:
         return ". What that costs in accuracy is not measured yet."
     if facts.accuracy_before is None:
         return f". It names {facts.accuracy:.2f} % of the test images{_of(facts)} right."
+    if facts.taught_by_another:
+        return (
+            f". It names {facts.accuracy:.2f} % of the test images{_of(facts)} right, and its teacher, "
+            f"{name(facts.teacher or '')}, {facts.accuracy_before:.2f} %."
+        )
     lost = facts.accuracy_before - facts.accuracy
     if abs(lost) < _SHOWN:
         return f", without a loss of accuracy{_on(facts)}: {facts.accuracy:.2f} % as before."

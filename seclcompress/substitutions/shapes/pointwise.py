@@ -73,6 +73,10 @@ class Pointwise(nn.Module, ABC):
             self.bias = nn.Parameter(bias.to(example.dtype, copy=True), requires_grad=False)
             self.output_scale = scale * before
 
+    def fused(self, dtype: torch.dtype) -> bool:  # noqa: ARG002
+        """Whether the fused kernel runs `map_channels` on inputs of a dtype."""
+        return False
+
     def scaled(self, matrix: Tensor) -> Tensor:
         """Scales the rows of a matrix, shape (out_channels, …), by what `scale_outputs` folded in."""
         scale = self.output_scale

@@ -333,10 +333,6 @@ class SpectralPointwise(FactoredPointwise):
         matrix = narrower * vector + positions * self.in_channels * self.out_channels
         return "fast" if positions * vector < matrix else "dense"
 
-    def fused(self, dtype: torch.dtype) -> bool:  # noqa: ARG002
-        """Whether the fused kernel can run this stack on inputs of a dtype."""
-        return False
-
     def extra_repr(self) -> str:
         """Channels, depth and length."""
         return f"{self.in_channels}, {self.out_channels}, depth={self.form.depth}, length={self.length}"

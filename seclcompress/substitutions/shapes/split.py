@@ -58,6 +58,10 @@ class SplitConv(StructuredConv):
         """The executions of the pointwise map."""
         return self.pointwise.executions
 
+    def fused(self, dtype: torch.dtype) -> bool:
+        """Whether the pointwise map runs in the fused kernel."""
+        return self.pointwise.fused(dtype)
+
     def convolve(self, x: Tensor) -> Tensor:
         """Maps (batch, in_channels, *spatial) to (batch, out_channels, *output_size)."""
         dimensions = len(self.kernel_size)

@@ -1,0 +1,64 @@
+"""Which options are on the command line, so that one that would do nothing is refused.
+
+Commands name the options that do something, not those that do nothing: a new option is then refused
+until somebody has said what it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import typer
+
+from seclcompress.errors import UsageError
+
+
+def flags_given(
+    context: typer.Context, *, of: Collection[str] | None = None, but: Collection[str] = ()
+) -> list[str]:
+    """The options on the command line by their names, such as `--depth`, in the order of `--help`.
+
+    Args:
+        context: The call of the command.
+        of: The parameters of the command that are looked at, by their names in Python; None for all.
+        but: Those that are not.
+    """
+    return [
+        max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if parameter.param_type_name == "option"
+        and (of is None or parameter.name in of)
+        and parameter.name not in but
+        and _is_given(context, parameter.name)
+    ]
+
+
+def _is_given(context: typer.Context, name: str | None) -> bool:
+    source = None if name is None else context.get_parameter_source(name)
+    return source is not None and not source.name.startswith("DEFAULT")
+
+
+def check_needs(
+    context: typer.Context,
+    needed: str,
+    *,
+    of: Collection[str] | None = None,
+    but: Collection[str] = (),
+) -> None:
+    """Refuses options that do nothing without another one, which is not given.
+
+    Args:
+        context: The call of the command.
+        needed: The option that they need, such as `--data`.
+        of: As in `flags_given`.
+        but: The parameters of the command that do something without it.
+
+    Raises:
+        UsageError: If there are some.
+    """
+    flags = flags_given(context, of=of, but=but)
+    if flags:
+        verb, them = ("does", "it") if len(flags) == 1 else ("do", "them")
+        raise UsageError(
+            f"{', '.join(flags)} {verb} nothing without {needed}: give that, or drop {them}."
+        )

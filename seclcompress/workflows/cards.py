@@ -1,0 +1,115 @@
+"""The model cards (README.md) of the folders that workflows write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from seclcompress.artefact import CARD, ArtefactConfig, library_versions
+from seclcompress.count import Count, count_network
+from seclcompress.errors import SeclcompressError
+from seclcompress.observer import Observer
+from seclcompress.plan import Plan
+from seclcompress.report.card import card
+from seclcompress.report.card.markdown import code
+from seclcompress.report.page.facts import Facts
+from seclcompress.resolve import Located
+from seclcompress.workflows.locating import beginning
+from seclcompress.workflows.planning import plan_network
+
+_UNTRAINED = (
+    "**It is not trained:** it is no use before it has been distilled from its original "
+    "(`seclcompress distill`). "
+)
+
+
+def card_of_conversion(
+    located: Located, config: ArtefactConfig, plan: Plan, count: Count, *, fitted: bool
+) -> dict[str, bytes]:
+    """The card of a network that was converted and not trained, by the name of its file.
+
+    Args:
+        located: The original.
+        config: The configuration of the folder.
+        plan: The plan of the conversion.
+        count: The figures before and after.
+        fitted: Whether the new layers were fitted to the original's weights.
+    """
+    new = (
+        "start from the original's weights where their family can"
+        if fitted
+        else "have random values"
+    )
+    kept = "those that were kept have no trained weights either"
+    began = {key: value for key, value in beginning(located).items() if value is not None}
+    whose = began.get("from_weights") or began.get("from_folder")
+    if whose is not None:
+        kept = f"those that were kept have the weights of {code(whose)}"
+    facts = _facts(config, plan, count, converted=True)
+    text = card(facts, f"{_UNTRAINED}The rewritten layers {new}; {kept}.", fitted=fitted)
+    return {CARD: text.encode("utf-8")}
+
+
+def card_of_import(
+    checkpoint: Path, config: ArtefactConfig, plan: Plan, count: Count
+) -> dict[str, bytes]:
+    """The card of a network that was taken over from the SECL authors, by the name of its file.
+
+    Args:
+        checkpoint: Their file.
+        config: The configuration of the folder.
+        plan: The plan of the conversion.
+        count: The figures before and after.
+    """
+    state = (
+        f"It has the weights of {code(checkpoint.name)}, a checkpoint of the SECL authors' programs, "
+        "and computes what their network computes. Nothing was trained here."
+    )
+    facts = _facts(config, plan, count, converted=True)
+    return {CARD: card(facts, state, checkpoint=checkpoint.name).encode("utf-8")}
+
+
+def card_of_run(
+    source: Located, config: ArtefactConfig, tell: Callable[[str], object]
+) -> dict[str, bytes]:
+    """The card of a network that was trained, by the name of its file.
+
+    A network of a person's own code may run in training and still not be traced. That is no reason to
+    lose a run, so such a folder gets no card.
+
+    Args:
+        source: The network that was trained, as it was located before the run.
+        config: The configuration of the folder.
+        tell: Receives a line if there is no card.
+    """
+    try:
+        planned = plan_network(source, may_be_empty=True, observer=Observer())
+        count = count_network(planned.skeleton, planned.trace, planned.plan)
+    except SeclcompressError as error:
+        tell(f"No {CARD}, which says what the network costs: {error}")
+        return {}
+    facts = _facts(config, planned.plan, count, converted=planned.saved)
+    return {CARD: card(facts, _state_of_run(config)).encode("utf-8")}
+
+
+def _facts(config: ArtefactConfig, plan: Plan, count: Count, *, converted: bool) -> Facts:
+    dated = config.model_copy(update={"versions": library_versions()})
+    return Facts("", dated, count, plan, converted)
+
+
+def _state_of_run(config: ArtefactConfig) -> str:
+    epochs = config.training.get("epochs")
+    how = (
+        "learnt from a teacher, by attention transfer and knowledge distillation"
+        if config.distilled
+        else "was trained without a teacher"
+    )
+    return (
+        f"It {how} (epochs: {epochs}). All settings are in `config.json`, and the figures of each epoch "
+        "in `metrics.jsonl`. `best.safetensors` has the weights of the best epoch, "
+        + (
+            "chosen on images held out of the training images."
+            if "validation_accuracy" in config.metrics
+            else "chosen on the test images, so that its accuracy flatters."
+        )
+    )

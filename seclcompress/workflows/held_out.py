@@ -1,0 +1,94 @@
+"""The share of training images that was held out when a network was trained, and is its test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seclcompress import artefact
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.data import has_test_images
+from seclcompress.errors import UsageError
+from seclcompress.observer import Observer
+from seclcompress.resolve import Located, is_folder
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.wording import without_path
+from seclcompress.workflows.locating import Network, typed
+
+
+@dataclass(frozen=True)
+class Share:
+    """What was held out of which data.
+
+    Attributes:
+        data: The data set as it was named; of a folder, an exported file has the last name alone.
+        validation: The share, between 0 and 1.
+    """
+
+    data: str
+    validation: float
+
+
+def share_of(config: ArtefactConfig | None) -> Share | None:
+    """What a saved folder's training held out; None if it held out nothing, or was no training."""
+    training = {} if config is None else config.training
+    data, share = training.get("data"), training.get("validation")
+    if not isinstance(data, str) or not isinstance(share, float) or not 0 < share < 1:
+        return None
+    return Share(data, share)
+
+
+def share_of_network(network: Network, *, download: bool = False) -> Share | None:
+    """What was held out when a network was trained, if it is a saved folder.
+
+    Args:
+        network: The network.
+        download: Whether a repository of the Hub may be downloaded.
+    """
+    if isinstance(network, Located):
+        return share_of(network.config)
+    if not is_folder(typed(network)):
+        return None
+    folder = artefact.place(network, download=download)
+    return share_of(artefact.read_config(folder)) if artefact.is_artefact(folder) else None
+
+
+def with_share(
+    settings: TrainingSettings,
+    network: object,
+    held_out: Share | None,
+    data: str,
+    observer: Observer,
+) -> TrainingSettings:
+    """The settings with the share of a folder that was for the test when a network was trained.
+
+    Args:
+        settings: The settings.
+        network: The network as the person named it.
+        held_out: What was held out when it was trained.
+        data: The data set that is asked for.
+        observer: Receives what was decided.
+
+    Raises:
+        UsageError: If a share is given although the data have test images of their own.
+    """
+    if has_test_images(data):
+        if settings.validation is not None:
+            raise UsageError(
+                f"--validation {settings.validation:g}: {data} has test images of its own, and they are "
+                "what is evaluated. Drop --validation."
+            )
+        return settings
+    if held_out is None or held_out.data not in (data, without_path(data)):
+        return settings
+    share = held_out.validation
+    if settings.validation is None:
+        observer.message(
+            f"{network} was trained with --validation {share:g} on {data}: the same images are the test."
+        )
+        return settings.model_copy(update={"validation": share})
+    if settings.validation != share:
+        observer.message(
+            f"{network} was trained with --validation {share:g} on {data}: with "
+            f"--validation {settings.validation:g} some test images may be ones that it was trained on."
+        )
+    return settings
