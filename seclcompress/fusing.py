@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from seclcompress import kernel
+from seclcompress.kernel.convolve import output_sizes
 from seclcompress.substitutions import StructuredLayer
 from seclcompress.substitutions.shapes import SplitConv
 from seclcompress.substitutions.shapes.depthwise import plain_depthwise
@@ -25,6 +26,10 @@ from seclcompress.trace import whole_copy
 _SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _IN_PLACE = {operator.iadd, "add_"}
 _RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
+
+
+class NotTraceableError(Exception):
+    """A symbolic trace of a network failed; it is no error of the network, which runs as it is."""
 
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -80,8 +85,22 @@ class FusedConv(nn.Module):
             x: Also a single image without a batch dimension, as torch's convolutions take it.
             residual: Is added before ReLU.
         """
+        if residual is not None and residual.shape != self._output_shape(x):
+            y = (
+                self._convolve(x, None, relu=False) + residual
+            )  # may be larger than what is convolved
+            return y.relu_() if self.relu else y
+        return self._convolve(x, residual, self.relu)
+
+    def _output_shape(self, x: Tensor) -> tuple[int, ...]:
+        geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
+        sizes = output_sizes(x.shape[-2:], *geometry)  # type: ignore[arg-type]  # as below
+        return (*x.shape[:-3], self.out_channels, *sizes)
+
+    def _convolve(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
         if x.dim() == 3:
-            return self(x[None], residual).squeeze(0)
+            whole = None if residual is None else residual[None]
+            return self._convolve(x[None], whole, relu).squeeze(0)
         return kernel.convolve(
             x,
             self.filters,
@@ -90,7 +109,7 @@ class FusedConv(nn.Module):
             self.bias,
             residual,
             self.out_channels,
-            self.relu,
+            relu,
             self.stride,
             self.padding,  # type: ignore[arg-type]  # is_depthwise and is_pointwise refuse words
             self.dilation,
@@ -124,9 +143,10 @@ class FusedStack(nn.Module):
             x: Also a single image without a batch dimension, as torch's convolutions take it.
             residual: Is added before ReLU.
         """
-        if x.dim() == 3:
-            return self(x[None], residual).squeeze(0)
-        y = self.map(x) if self.filters is None else self.map.map_channels(self.filters(x))
+        if x.dim() == 3 and self.filters is not None:
+            y = self.map.map_channels(self.filters(x[None])).squeeze(0)
+        else:
+            y = self.map(x) if self.filters is None else self.map.map_channels(self.filters(x))
         if residual is not None:
             y = y + residual
         return y.relu_() if self.relu else y
@@ -171,22 +191,35 @@ def fused_layer(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def fuse(network: nn.Module) -> nn.Module:
+def traced(network: nn.Module) -> fx.Graph:
+    """The network's operations in their order, with structured layers as one call each.
+
+    Raises:
+        NotTraceableError: If the trace fails. Its cause may be anything: torch.fx runs the network's own
+            Python on symbols, and that raises what it likes where it needs a value.
+    """
+    try:
+        return Tracer().trace(whole_copy(network))  # tracing may change the modules that it runs
+    except Exception as error:
+        kind = type(network).__name__
+        raise NotTraceableError(
+            f"{kind} cannot be traced ({type(error).__name__}: {error})."
+        ) from error
+
+
+def fuse(network: nn.Module, graph: fx.Graph) -> nn.Module:
     """Makes a network that computes the same with fused modules, for inference on a CPU.
 
     Args:
         network: A network in eval mode, with batch norm folded away; it is not changed, and shares its
             other modules with the result.
+        graph: What `traced` returns of it; it is changed.
 
     Returns:
         A network without the original's class; the network itself where nothing can be fused.
-
-    Raises:
-        Exception: Whatever torch.fx raises where the network cannot be traced.
     """
     if not kernel.available():
         return network
-    graph = Tracer().trace(whole_copy(network))  # tracing may change the modules that it runs
     fused = _Fuser(network, graph).run()
     if not fused:
         return network

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +11,14 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from seclcompress import fusing
+from seclcompress import fusing, kernel
 from seclcompress.networks.tasks import task_of
 from seclcompress.rewrite import replace_module
 from seclcompress.substitutions import StructuredConv, StructuredLayer, structured_layers
 from seclcompress.torch_private import has_forward_hooks, tree_leaves
 from seclcompress.trace import floating_dtype, whole_copy
 
+_log = logging.getLogger("seclcompress")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 #: How far a fused network may be from the unfused one, relative to the largest output.
 _FUSED = 1e-4
@@ -65,15 +68,38 @@ def fused(network: nn.Module, input_size: tuple[int, ...]) -> nn.Module:
         input_size: (channels, *spatial) of the images with which the fused network is compared.
 
     Returns:
-        A network that computes the same; the network itself where it cannot be fused.
+        A network that computes the same; the network itself where it cannot be fused. The logger
+        `seclcompress` tells why.
     """
-    if task_of(network).networks:  # what calls such a network looks at its class
+    if not kernel.available() or task_of(network).networks:  # what calls those looks at their class
         return network
     try:
-        faster = fusing.fuse(network).eval().requires_grad_(False)
-        return faster if _agree(network, faster, input_size, _FUSED) else network
-    except Exception:  # a network that cannot be traced runs unfused
+        graph = fusing.traced(network)
+        _check_trace(network, graph, input_size)
+    except fusing.NotTraceableError as error:
+        _log.info("Not fused: %s", error)
         return network
+    faster = fusing.fuse(network, graph).eval().requires_grad_(False)
+    if faster is network or _agree(network, faster, input_size, _FUSED):
+        return faster
+    _log.warning("Not fused: %s computes something else when fused.", type(network).__name__)
+    return network
+
+
+def _check_trace(network: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) -> None:
+    """Raises NotTraceableError unless a trace, not fused yet, computes what the network does.
+
+    A trace can miss decisions that a network makes in Python; what it then computes may even fail.
+    """
+    kind = type(network).__name__
+    try:
+        same = _agree(network, fx.GraphModule(network, copy.deepcopy(graph)), input_size, _FUSED)
+    except Exception as error:
+        raise fusing.NotTraceableError(
+            f"a trace of {kind} does not run ({type(error).__name__}: {error})."
+        ) from error
+    if not same:
+        raise fusing.NotTraceableError(f"a trace of {kind} computes something else.")
 
 
 def folded(

@@ -16,7 +16,8 @@ from clocks import TellingClock
 from conftest import Invoke
 from torch import nn
 
-from seclcompress import artefact, substitutions
+from seclcompress import artefact, kernel, substitutions
+from seclcompress.fusing import FusedStack
 from seclcompress.measure import Stopwatch, TorchClock, default_cache
 from seclcompress.substitutions import CallSize, Site
 from seclcompress.substitutions.acdc import AcdcPointwise
@@ -169,17 +170,19 @@ def test_a_linear_is_timed_over_its_positions() -> None:
 def test_a_layer_is_timed_at_its_true_shape(conv: nn.Module) -> None:
     size = (5,) * len(conv.kernel_size)
     seen = []
-    original = ACDC.build(nn.Conv2d(4, 8, 1), CONFIG)
-    forward = type(original).forward
     where = site(conv, {size: 1})
 
-    def spy(self, x):
-        y = forward(self, x)
-        seen.append((tuple(x.shape), tuple(y.shape)))
-        return y
+    def spied(forward):
+        def spy(self, x, *residual):
+            y = forward(self, x, *residual)
+            seen.append((tuple(x.shape), tuple(y.shape)))
+            return y
+
+        return spy
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(original), "forward", spy)
+        for kind in (type(ACDC.build(nn.Conv2d(4, 8, 1), CONFIG)), FusedStack):
+            patch.setattr(kind, "forward", spied(kind.forward))
         found = Stopwatch(batch=3).choose(where, ACDC, CONFIG)
     ((given, _),) = where.calls
     assert set(seen) == {((3, 4, *given), (3, 8, *size))}
@@ -235,7 +238,7 @@ def test_on_the_command_line(invoke: Invoke, tmp_path: Path, monkeypatch) -> Non
     ids=["images", "clips", "a Linear's positions"],
 )
 def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> None:
-    """The output has the input's layout, and the dense candidate consists of plain layers."""
+    """The output has the input's layout, the dense candidate no stack; fused is channels last."""
     outputs: dict[str, torch.Tensor] = {}
     stacks: list[str] = []
     map_channels = AcdcPointwise.map_channels
@@ -259,7 +262,8 @@ def test_both_candidates_run_in_the_layout(monkeypatch, conv, size, last) -> Non
             assert y.is_inference()
             if y.dim() == 5 and name == "dense":
                 continue  # the output of torch's own Conv3d is NCDHW
-            if channels_last and last is not None:
+            fused = y.dim() == 4 and kernel.available()
+            if (channels_last or fused) and last is not None:
                 assert y.is_contiguous(memory_format=last)
                 assert not y.is_contiguous()
             else:

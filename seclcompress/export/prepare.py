@@ -63,9 +63,7 @@ def prepare(
     if not fold:
         return Prepared(to_dense(network).eval().requires_grad_(False))
     if not factors:
-        ready, not_fast = in_operators(
-            for_inference(network, input_size, execution, fuse=False)
-        )
+        ready, not_fast = in_operators(for_inference(network, input_size, execution, fuse=False))
         return Prepared(ready, notes=not_fast)
     kept = folded(network, input_size, copy.deepcopy)
     makings: dict[str, nn.Module] = {}

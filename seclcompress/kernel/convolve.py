@@ -174,7 +174,7 @@ def _output_shape(
     filter_bias: Tensor | None,
     matrix: Tensor | None,
     bias: Tensor | None,
-    residual: Tensor | None,  # noqa: ARG001
+    residual: Tensor | None,
     out_channels: int,
     relu: bool,  # noqa: ARG001
     stride: Sequence[int],
@@ -223,9 +223,7 @@ def _output_shape(
                 "Pass one number for each channel",
             )
     kernel = (1, 1) if filters is None else filters.shape[:2]
-    sizes = []
-    for dimension, tap in enumerate(kernel):
-        step, edge, apart = stride[dimension], padding[dimension], dilation[dimension]
+    for tap, step, edge, apart in zip(kernel, stride, padding, dilation, strict=True):
         if step < 1 or edge < 0 or apart < 1 or tap < 1:
             raise refuse(
                 f"kernel {tuple(kernel)}, stride {tuple(stride)}, padding {tuple(padding)}, "
@@ -233,7 +231,7 @@ def _output_shape(
                 "padding must be at least 0, the others at least 1",
                 "Pass two numbers of each",
             )
-        sizes.append((size[2 + dimension] + 2 * edge - apart * (tap - 1) - 1) // step + 1)
+    sizes = output_sizes(size[2:], kernel, stride, padding, dilation)
     if sizes[0] < 1 or sizes[1] < 1:
         raise refuse(
             f"x has {size[2]} × {size[3]} positions",
@@ -241,7 +239,37 @@ def _output_shape(
             f"dilation {tuple(dilation)}",
             "Pass a larger image",
         )
-    return (size[0], out_channels, *sizes)
+    shape = (size[0], out_channels, *sizes)
+    if residual is not None and not _broadcasts(residual.shape, shape):
+        raise refuse(
+            f"residual has shape {tuple(residual.shape)}",
+            f"it cannot be broadcast to the output's shape {shape}",
+            "Pass a residual of the output's shape",
+        )
+    return shape
+
+
+def output_sizes(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
+    """The rows and columns of a convolution's output, by the formula of torch.nn.Conv2d."""
+    return [
+        (size + 2 * edge - apart * (tap - 1) - 1) // step + 1
+        for size, tap, step, edge, apart in zip(
+            sizes, kernel, stride, padding, dilation, strict=True
+        )
+    ]
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    if len(shape) > len(to):
+        return False
+    pairs = zip(reversed(shape), reversed(to), strict=False)
+    return all(size in (1, wanted) for size, wanted in pairs)
 
 
 register_for_inference(

@@ -250,8 +250,9 @@ def test_an_activation_in_place_behind_a_linear_is_one_node() -> None:
 
 
 def test_the_planned_network_races_where_layers_run_fast() -> None:
-    network = for_inference(small("acdc"), (12, 8, 8))
-    networks = {"dense": for_inference(small("acdc"), (12, 8, 8), "dense"), "auto": network}
+    network = for_inference(small("acdc"), (12, 8, 8), fuse=False)
+    dense = for_inference(small("acdc"), (12, 8, 8), "dense", fuse=False)
+    networks = {"dense": dense, "auto": network}
     found = race(networks, ["torch", "onnxruntime"], (12, 8, 8), batch=2, rounds=2)
     assert {name: set(row) for name, row in found.timings.items()} == {
         "torch": {"dense", "auto"},
@@ -263,8 +264,8 @@ def test_the_planned_network_races_where_layers_run_fast() -> None:
 def test_a_runtime_without_fast_layers_gets_plain_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(export.get("onnx")), "executions", lambda _: ("dense",))
     networks = {
-        "dense": for_inference(small("acdc"), (12, 8, 8), "dense"),
-        "auto": for_inference(small("acdc"), (12, 8, 8)),
+        "dense": for_inference(small("acdc"), (12, 8, 8), "dense", fuse=False),
+        "auto": for_inference(small("acdc"), (12, 8, 8), fuse=False),
     }
     found = race(networks, ["onnxruntime"], (12, 8, 8), batch=1, rounds=2)
     assert set(found.timings["onnxruntime"]) == {"dense"}
