@@ -17,7 +17,7 @@ from seclcompress.inference import for_inference
 from seclcompress.measure import Stopwatch
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
-from seclcompress.substitutions import StructuredConv, StructuredLayer, structured_layers
+from seclcompress.substitutions import StructuredConv, structured_layers
 from seclcompress.substitutions.shapes import BlockConv, FullConv
 from seclcompress.timing import Timing
 from seclcompress.trace import trace_network
@@ -27,14 +27,11 @@ def norms(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def fast_layers(network: nn.Module) -> list[str]:
-    """The names of the layers that run fast in a network ready for inference, fused or not."""
-    stacks = [name for name, module in network.named_modules() if isinstance(module, FusedStack)]
-    alone = [
-        name for name, module in network.named_modules() if isinstance(module, StructuredLayer)
-    ]
-    inside = tuple(f"{stack}." for stack in stacks)
-    return [*stacks, *(name for name in alone if not name.startswith(inside))]
+def fast_layers(network: nn.Module) -> list[nn.Module]:
+    """The layers that run fast in a network ready for inference, fused or not."""
+    stacks = [module for module in network.modules() if isinstance(module, FusedStack)]
+    inside = {id(part) for stack in stacks for part in stack.modules()}
+    return [*stacks, *(one for one in structured_layers(network) if id(one) not in inside)]
 
 
 def settled(name: str, size: int) -> nn.Module:
