@@ -25,5 +25,10 @@ class Listening(Observer):
         self.work.append(words)
         yield self.work.append
 
+    @contextlib.contextmanager
+    def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
+        self.work.append(f"{words}: {total}")
+        yield lambda done, whole: self.work.append(f"{words}: {done} of {whole}")
+
     def decided(self, label: str, plan: Any, counted: Any) -> None:
         self.decisions.append((label, plan, counted))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from seclcompress.cost import LayerCost
 from seclcompress.substitutions.contract import Substitution
+from seclcompress.substitutions.graph import GraphWriter
 from seclcompress.substitutions.shapes import (
     Decomposed,
     FactoredPointwise,
@@ -29,7 +30,7 @@ from seclcompress.substitutions.shapes import (
     full_cost,
     split_cost,
 )
-from seclcompress.substitutions.shapes.hashing import signed_places
+from seclcompress.substitutions.shapes.hashing import signed_places, write_places
 from seclcompress.substitutions.shapes.initial import white_factors
 from seclcompress.substitutions.shapes.precision import at_least_float32
 from seclcompress.substitutions.site import Convolution, Site
@@ -126,6 +127,16 @@ class _Hashed(Decomposed):
         """Looks the weight up."""
         weight: Tensor = self.table()
         return weight.reshape(self._shape)
+
+    def write_weight(self, graph: GraphWriter) -> Any:
+        """Looks the weight up in the graph, which makes the places anew: a file need not hold them."""
+        table = self.table
+        size = table.values.shape[0]
+        values = graph.given(table.values)
+        places = write_places(graph, table.rows, table.columns, size, table.seed)
+        return graph.op(
+            "Gather", graph.op("Concat", values, graph.op("Neg", values), axis=0), places
+        )
 
     def decompose(self, target: Tensor) -> list[Tensor]:
         """The means of the entries of each place."""

@@ -14,8 +14,8 @@ from torch import nn
 from seclcompress.export.race import Runtimes
 from seclcompress.timing import Timing
 
-FLAGS = ("wrn10_1", "--depth", 2, "--cost-model", "measured", "--runtime", "openvino")
-SLOWER = "slower in openvino: dense takes 0.30 ms, the original 0.20"
+FLAGS = ("wrn10_1", "--depth", 2, "--cost-model", "measured", "--runtime", "onnxruntime")
+SLOWER = "slower in onnxruntime: dense takes 0.30 ms, the original 0.20"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> TellingClock:
             self.times = {"original": 0.9 if large else 0.2, "dense": 0.3}
             return super().time(candidates, x)
 
-    found = Clock({}, runtime="openvino")
+    found = Clock({}, runtime="onnxruntime")
     monkeypatch.setattr("seclcompress.workflows.planning.clock_of", lambda *_, **how: found)
     return found
 
@@ -41,15 +41,16 @@ def words(text: str) -> str:
 def test_count_says_what_becomes_slower(invoke: Invoke) -> None:
     shown = words(invoke("count", *FLAGS, "--per-layer").stdout)
     assert (
-        "8 of 9 convolutions rewritten; chosen by the measured cost model in openvino: 8" in shown
+        "8 of 9 convolutions rewritten; chosen by the measured cost model in onnxruntime: 8"
+        in shown
     )
     assert (
-        "8 convolutions timed one by one in openvino: 5.80 ms as they are, 2.40 ms as planned."
+        "8 convolutions timed one by one in onnxruntime: 5.80 ms as they are, 2.40 ms as planned."
         in (shown)
     )
     assert "2 of them rewritten, though slower there; --objective time keeps them." in shown
     content = json.loads(invoke("count", *FLAGS, "--json").stdout)
-    assert (content["runtime"], content["objective"]) == ("openvino", "parameters")
+    assert (content["runtime"], content["objective"]) == ("onnxruntime", "parameters")
     rows = {row["name"]: row for row in content["rows"]}
     assert rows["group2.0.shortcut"]["seconds"] == {"original": 0.0002, "dense": 0.0003}
     assert rows["group2.0.shortcut"]["reason"].endswith(f"; {SLOWER}")
@@ -76,7 +77,7 @@ def test_a_plan_goes_there_and_back(invoke: Invoke, clock: TellingClock, tmp_pat
     result = invoke("convert", *FLAGS, *how)
     assert SLOWER in words(result.stdout)
     plan = json.loads((tmp_path / "plan.json").read_text())
-    assert (plan["runtime"], plan["objective"]) == ("openvino", "time")
+    assert (plan["runtime"], plan["objective"]) == ("onnxruntime", "time")
     times = len(clock.asked)
     again = ("--plan", "plan.json", "--write-plan", "again.json", "-o", "other")
     result = invoke("convert", "wrn10_1", *again)
@@ -92,12 +93,12 @@ def test_a_plan_goes_there_and_back(invoke: Invoke, clock: TellingClock, tmp_pat
 def test_survey_says_it_in_a_line(invoke: Invoke) -> None:
     flags = ("resnet18", *FLAGS[1:])
     line = invoke("survey", *flags).stdout.splitlines()[-1]
-    assert line.endswith("; rewritten, though slower in openvino (×3)")
+    assert line.endswith("; rewritten, though slower in onnxruntime (×3)")
     line = invoke("survey", *flags, "--objective", "time", "--csv").stdout.splitlines()[-1]
-    assert "slower in openvino (×3)" in line
+    assert "slower in onnxruntime (×3)" in line
     assert "rewritten, though" not in line
     record = json.loads(invoke("survey", *flags, "--json").stdout)
-    assert (record["rewritten"], record["slower"]) == (19, {"openvino": 3})
+    assert (record["rewritten"], record["slower"]) == (19, {"onnxruntime": 3})
 
 
 @pytest.mark.parametrize(
@@ -131,9 +132,8 @@ def test_refused_in_words(invoke: Invoke, command: str, flags: str, said: str) -
 def test_packages_that_are_not_there(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seclcompress.extras.find_spec", lambda name: None)
     result = invoke("count", *FLAGS, code=2)
-    assert "--runtime openvino needs onnx, onnxscript, openvino, which are not installed" in words(
-        result.stderr
-    )
+    said = "--runtime onnxruntime needs onnx, onnxruntime, onnxscript, which are not installed"
+    assert said in words(result.stderr)
 
 
 def test_bench_has_one_clock(invoke: Invoke) -> None:
@@ -153,9 +153,9 @@ def test_bench_in_a_runtime_says_what_was_kept(
         return Runtimes(dict.fromkeys(runtimes, "1"), timings)
 
     monkeypatch.setattr("seclcompress.workflows.benching.race", race)
-    flags = ("--objective", "time", "--runtime", "openvino", "--depth", 2)
+    flags = ("--objective", "time", "--runtime", "onnxruntime", "--depth", 2)
     shown = words(invoke("bench", "wrn10_1", *flags).stdout)
-    assert "8 convolutions timed one by one in openvino: 5.80 ms as they are, 2.20 ms" in shown
+    assert "8 convolutions timed one by one in onnxruntime: 5.80 ms as they are, 2.20 ms" in shown
     assert "2 of them kept, because they would be slower there (--objective time)." in shown
     assert len(clock.asked) == 7
     assert isinstance(raced["dense"].get_submodule("group2.0.shortcut"), nn.Conv2d)

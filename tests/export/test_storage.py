@@ -55,13 +55,14 @@ def test_a_number_is_at_most_half_a_step_off(rows: Numbers) -> None:
         ((64, 1, 3, 3), 64),  # depthwise filters
         ((4, 16, 64), 64),  # blocks: their last dimension
         ((16, 3, 32, 32), 1536),
+        ((5000,), 1),  # a table
     ],
 )
 def test_which_numbers_share_a_scale(shape: tuple[int, ...], rows: int) -> None:
     assert rows_of(np.zeros(shape, np.float32)).shape[0] == rows
 
 
-@pytest.mark.parametrize("shape", [(12, 512), (64, 32, 1, 1), (64, 1, 3, 3), (4, 16, 64)])
+@pytest.mark.parametrize("shape", [(12, 512), (64, 32, 1, 1), (64, 1, 3, 3), (4, 16, 64), (5000,)])
 def test_int8_in_the_runtime(shape: tuple[int, ...]) -> None:
     numbers = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     model = model_of(numbers)

@@ -97,9 +97,7 @@ def test_what_is_missing_is_one_clear_error(tmp_path: Path) -> None:
             *("tune", "matplotlib, optuna, scikit-learn", "tune"),
         ),
         "count hf://ann/small --download": ("hf://ann/small", "huggingface-hub", "hub"),
-        "export wrn10_1 -o out.onnx": (
-            *("--format onnx", "onnx, onnxruntime, onnxscript", "export"),
-        ),
+        "export wrn10_1 -o out.onnx": (*("export", "onnx, onnxruntime, onnxscript", "export"),),
     }
     said = run(tmp_path, *wrong)
     for task, packages, extra in wrong.values():

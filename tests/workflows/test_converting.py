@@ -74,7 +74,11 @@ def test_fitted_to_the_original(tmp_path: Path) -> None:
     done = convert("wrn10_1", tmp_path / "out", options=options, start="original", observer=told)
     assert set(done.fits) == {layer.name for layer in done.plan.rewritten}
     assert all(fit is not None and 0 < fit.left < 1 for fit in done.fits.values())
-    assert told.work[0] == "Fitting …"
+    number = len(done.fits)
+    assert told.work == [
+        f"Fitting: {number}",
+        *(f"Fitting: {one} of {number}" for one in range(1, number + 1)),
+    ]
     name, fit = next(iter(done.fits.items()))
     assert fit is not None
     words = f"{name}: {100 * (1 - fit.left**2):.1f} % of the pointwise weights' energy taken over"

@@ -14,6 +14,7 @@ from torch import nn
 
 from seclcompress.export.graph.values import OPSET, held, to_numpy
 from seclcompress.substitutions.site import CONVOLUTIONS, Convolution
+from seclcompress.torch_private import children_by_name, has_forward_hooks
 
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
@@ -34,10 +35,10 @@ def steps_of(network: nn.Module) -> list[tuple[str, nn.Module]] | None:
 
 
 def _walk(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module | None]]:
-    if module._forward_hooks or module._forward_pre_hooks:
+    if has_forward_hooks(module):
         yield name, None
     elif type(module) is nn.Sequential:
-        for part, inside in module._modules.items():  # a module may stand in it twice
+        for part, inside in children_by_name(module).items():  # a module may stand in it twice
             yield from _walk(inside, f"{name}.{part}" if name else part) if inside else ()
     else:
         yield name, module if _is_known(module) else None

@@ -15,6 +15,8 @@ from seclcompress.export.graph.values import Array, held
 _FEWEST = 64
 #: A row of a matrix shorter than this shares its scale with its neighbours.
 _SHORTEST_ROW = 16
+#: A longer vector is no bias and no scale of channels, but a table of numbers that are alike.
+_LONGEST_VECTOR = 4096
 _FLOAT = ir.DataType.FLOAT
 
 
@@ -31,7 +33,8 @@ def store_compactly(model: ir.Model, dtype: str) -> None:
         if value.dtype != _FLOAT or tensor is None:
             continue
         numbers = tensor.numpy()
-        if dtype == "int8" and numbers.size >= _FEWEST and numbers.ndim > 1:
+        rows = numbers.ndim > 1 or numbers.size > _LONGEST_VECTOR
+        if dtype == "int8" and numbers.size >= _FEWEST and rows:
             nodes = _as_int8(graph, f"w{number}", numbers)
         elif numbers.ndim and _fits_half(numbers):
             nodes = _as_half(graph, f"w{number}", numbers)

@@ -6,10 +6,13 @@ results are integers below 2⁶³.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from seclcompress.substitutions.graph import GraphWriter
 
 _ROUNDS = 4
 _LOW = 2**32 - 1
@@ -83,3 +86,46 @@ def _mixed(x: _Number) -> _Number:
     x = ((x ^ (x >> 16)) * _FIRST) & _LOW
     x = ((x ^ (x >> 15)) * _SECOND) & _LOW
     return x ^ (x >> 16)
+
+
+def write_places(graph: GraphWriter, rows: int, columns: int, size: int, seed: int) -> Any:
+    """Writes the places of `signed_places` into a graph, from nothing but these four numbers.
+
+    All numbers are integers of 64 bits that are not negative, so a division by a power of two is a shift
+    and a remainder by one keeps the low bits.
+
+    Returns:
+        The value, shape (rows · columns,). A file computes it once for all who ask for the same.
+    """
+
+    def body(inner: GraphWriter, _: Sequence[Any]) -> Sequence[Any]:
+        return [_places_in(inner, rows, columns, size, seed)]
+
+    return graph.call(f"places_{rows}_{columns}_{size}_{seed}", [], body)[0]
+
+
+def _places_in(graph: GraphWriter, rows: int, columns: int, size: int, seed: int) -> Any:
+    op = graph.op
+
+    def mixed(x: Any) -> Any:
+        for shift, multiplier in ((16, _FIRST), (15, _SECOND)):
+            x = op("BitwiseXor", x, op("Div", x, 1 << shift))
+            x = op("Mod", op("Mul", x, multiplier), 1 << 32)
+        return op("BitwiseXor", x, op("Div", x, 1 << 16))
+
+    def hashed(x: Any, step: int) -> Any:
+        return mixed(op("BitwiseXor", x, _mixed((seed + step * _GOLDEN) & _LOW)))
+
+    def moved(x: Any, limit: int, by: Any) -> Any:
+        below = op("Div", op("Mul", by, limit), 1 << 32)
+        return op("Mod", op("Add", x, below), limit)
+
+    row = op("Reshape", op("Range", 0, rows, 1), [rows, 1])
+    column = op("Reshape", op("Range", 0, columns, 1), [1, columns])
+    for step in range(_ROUNDS):
+        row = moved(row, rows, hashed(column, 2 * step))
+        column = moved(column, columns, hashed(row, 2 * step + 1))
+    sign = hashed(op("BitwiseXor", column, hashed(row, 2 * _ROUNDS)), 2 * _ROUNDS + 1)
+    place = op("Mod", op("Add", op("Mul", row, columns), column), size)
+    place = op("Add", place, op("Mul", op("Mod", sign, 2), size))
+    return op("Reshape", place, [rows * columns])
