@@ -24,3 +24,13 @@ def test_the_kernel_is_timed_in_several_processes(what: str, tmp_path: Path) -> 
     assert threads == "1 thread"
     assert len(lines) == 4
     assert all(re.search(r"ratio +\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", line) for line in lines)
+
+
+def test_fused_networks_are_timed_side_by_side(tmp_path: Path) -> None:
+    small = ("wrn10_1", "--depth", "1", "--rounds", "2", "--size", "32")
+    done = run_script("benchmarks/fused.py", tmp_path, *small)
+    assert done.returncode == 0, done.stderr
+    for name in ("original", "dense fused", "chosen fused"):
+        assert re.search(
+            rf"^{name} +\d+\.\d\d ms .* original ÷ this +\d", done.stdout, re.MULTILINE
+        )

@@ -5,6 +5,7 @@
 //
 //   sanitize_kernel [rounds] [seed]
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -214,6 +215,76 @@ bool identity_round(const Kernel& kernel) {
   return false;
 }
 
+// The fused convolution on random sizes, against its definition at one output.
+bool convolve_round(const Kernel& kernel) {
+  acdc::ConvolveCall call = {};
+  call.threads = static_cast<int>(between(1, 4));
+  call.batch = between(1, 3);
+  call.channels = between(1, between(1, 200));
+  const bool filters = between(0, 2) > 0, mapped = !filters || between(0, 2) > 0;
+  call.out_channels = mapped ? between(1, between(1, 200)) : call.channels;
+  int64_t sizes[2], outs[2];
+  for (int i = 0; i < 2; i++) {
+    call.kernel[i] = filters ? between(1, 4) : 1;
+    call.stride[i] = between(1, 3);
+    call.padding[i] = between(0, 3);
+    call.dilation[i] = between(1, 3);
+    const int64_t reach = call.dilation[i] * (call.kernel[i] - 1) + 1;
+    sizes[i] = std::max<int64_t>(1, reach - 2 * call.padding[i]) + between(0, 20);
+    outs[i] = (sizes[i] + 2 * call.padding[i] - reach) / call.stride[i] + 1;
+  }
+  call.rows = sizes[0];
+  call.columns = sizes[1];
+  call.out_rows = outs[0];
+  call.out_columns = outs[1];
+  const int64_t blocks = (call.out_channels + acdc::kBlock - 1) / acdc::kBlock;
+  Tensor<float> x(call.batch, call.channels, call.rows, call.columns, true);
+  Tensor<float> y(call.batch, call.out_channels, call.out_rows, call.out_columns, true);
+  Tensor<float> residual(call.batch, call.out_channels, call.out_rows, call.out_columns, true);
+  Tensor<float> taps(1, call.channels, call.kernel[0], call.kernel[1], true);
+  Tensor<float> tap_bias(1, call.channels, 1, 1, true), bias(1, call.out_channels, 1, 1, true);
+  Tensor<float> matrix(blocks, acdc::kBlock, call.channels + 1, 1, true);
+  for (Tensor<float>* one : {&x, &residual, &taps, &tap_bias, &bias, &matrix}) {
+    one->fill_normal(0, 1);
+  }
+  call.input = x.data();
+  call.filters = filters ? taps.data() : nullptr;
+  call.filter_bias = filters && between(0, 1) ? tap_bias.data() : nullptr;
+  call.matrix = mapped ? matrix.data() : nullptr;
+  call.bias = mapped && between(0, 1) ? bias.data() : nullptr;
+  call.residual = between(0, 1) ? residual.data() : nullptr;
+  call.relu = between(0, 1);
+  call.output = y.data();
+  kernel.convolve(call);
+  const int64_t image = between(0, call.batch - 1), out = between(0, call.out_channels - 1);
+  const int64_t row = between(0, outs[0] - 1), column = between(0, outs[1] - 1);
+  const int64_t at = row * outs[1] + column;
+  double sum = 0, scale = 1;
+  for (int64_t c = mapped ? 0 : out; c < (mapped ? call.channels : out + 1); c++) {
+    double value = call.filter_bias == nullptr ? 0 : tap_bias.at(0, c, 0);
+    for (int64_t i = 0; i < call.kernel[0]; i++) {
+      for (int64_t j = 0; j < call.kernel[1]; j++) {
+        const int64_t r = row * call.stride[0] - call.padding[0] + i * call.dilation[0];
+        const int64_t q = column * call.stride[1] - call.padding[1] + j * call.dilation[1];
+        if (r < 0 || r >= call.rows || q < 0 || q >= call.columns) continue;
+        const double tap = filters ? taps.at(0, c, i * call.kernel[1] + j) : 1;
+        value += tap * x.at(image, c, r * call.columns + q);
+      }
+    }
+    const double weight = mapped ? matrix.at(out / acdc::kBlock, out % acdc::kBlock, c) : 1;
+    sum += weight * value;
+    scale += std::abs(weight * value);
+  }
+  if (call.bias != nullptr) sum += bias.at(0, out, 0);
+  if (call.residual != nullptr) sum += residual.at(image, out, at);
+  if (call.relu && sum < 0) sum = 0;
+  const double got = y.at(image, out, at);
+  if (std::abs(got - sum) <= 1e-5 * scale) return true;
+  std::fprintf(stderr, "convolve, channel %ld: %.9g instead of %.9g\n", static_cast<long>(out), got,
+               sum);
+  return false;
+}
+
 bool rounds(int count, bool large) {
   for (int i = 0; i < count; i++) {
     for (const char* name : {"avx512", "avx2", "baseline"}) {
@@ -222,7 +293,7 @@ bool rounds(int count, bool large) {
       if (!round_of<float, float>(*kernel, Type::kFloat32, large) ||
           !round_of<double, double>(*kernel, Type::kFloat64, large) ||
           !round_of<uint16_t, float>(*kernel, Type::kBFloat16, large) ||
-          !identity_round(*kernel)) {
+          !identity_round(*kernel) || !convolve_round(*kernel)) {
         return false;
       }
     }
