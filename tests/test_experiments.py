@@ -47,6 +47,7 @@ study.main()
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_frontier_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--sizes", "12000")
     small += ("--families", "acdc", "narrower", "symmetric", "--epochs", "1", "--jobs", "1")

@@ -147,6 +147,7 @@ CHANGES: list[Change] = [
 ]
 
 
+@pytest.mark.slow
 def test_two_thousand_folders(original: Path, tmp_path: Path) -> None:
     found: Counter[tuple[str, str]] = Counter()
     for number in range(FOLDERS):

@@ -188,7 +188,7 @@ def test_ctrl_c_in_a_real_process(tmp_path: Path, part: int) -> None:
     assert "Traceback" not in words
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     files = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert files == ["config.json", "manifest.json", "model.safetensors"]
+    assert files == ["README.md", "config.json", "manifest.json", "model.safetensors"]
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:

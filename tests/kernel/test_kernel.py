@@ -94,7 +94,9 @@ def test_gradients_are_those_of_the_dense_product(
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize(
+    "n", [pytest.param(n, marks=pytest.mark.slow) if n == 2048 else n for n in LENGTHS]
+)
 def test_transposed_is_the_transposed_matrix(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
