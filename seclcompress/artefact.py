@@ -215,7 +215,7 @@ def check_inside(path: Path, folder: Path) -> None:
     """Refuses a link that leads out of the folder.
 
     Such a link in a stranger's folder could make this program read any file of this machine. In the
-    cache of the Hub, files are links to `blobs`, the folder that it keeps for their content.
+    cache of the Hub, files are links to the folder that it keeps for their content.
 
     Args:
         path: A file in the folder.
@@ -228,10 +228,7 @@ def check_inside(path: Path, folder: Path) -> None:
         target = path.resolve()
     except (OSError, RuntimeError) as error:
         raise ArtefactError(f"{path} is a link that leads in a circle.") from error
-    whole = folder.resolve()
-    rooms = [whole]
-    if whole.parent.name == "snapshots" and whole.parents[1].name.startswith("models--"):
-        rooms.append(whole.parents[1] / "blobs")
+    rooms = [folder.resolve(), *hub.content_of(folder)]
     if not any(target.is_relative_to(room) for room in rooms):
         raise ArtefactError(
             f"{path} is a link to {target}, outside the folder: refused. Where you trust it, put a "

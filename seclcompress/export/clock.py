@@ -80,7 +80,6 @@ def clock_of(runtime: str | None, *, channels_last: bool = False) -> Clock:
     Raises:
         UsageError: If there is no such runtime, or its packages are not installed.
     """
-    if runtime in (None, TORCH):
+    if runtime is None or runtime == TORCH:
         return TorchClock(channels_last)
-    assert runtime is not None
     return FileClock(formats_of([runtime])[runtime])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -108,3 +109,12 @@ class Written:
     files: Mapping[str, bytes]
     content: Content
     notes: tuple[str, ...] = ()
+
+    def put(self, path: Path) -> None:
+        """Writes the files into a folder that nobody else uses, to be run there.
+
+        Args:
+            path: The file that is named; the others lie beside it.
+        """
+        for ending, content in self.files.items():
+            path.with_suffix(ending).write_bytes(content)

@@ -136,8 +136,7 @@ def as_file(format: Format, network: nn.Module, path: Path, input_size: tuple[in
     about = Content(network=path.stem, input_size=input_size, parameters=numbers)
     job = Job(Prepared(network), about)
     written = format.write(job)
-    for ending, bytes_ in written.files.items():
-        path.with_suffix(ending).write_bytes(bytes_)
+    written.put(path)
     content = written.content
     run = format.runner(path, replace(job, content=content), threads=torch.get_num_threads())
     return lambda images: run_in_batches(run, images, content.batch)

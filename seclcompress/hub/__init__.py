@@ -6,8 +6,8 @@ Nothing is downloaded or sent unless it was asked for. `huggingface_hub` is an e
 is used; tokens, caches and endpoints are in its own places.
 """
 
-from seclcompress.hub.fetching import fetch
+from seclcompress.hub.fetching import content_of, fetch
 from seclcompress.hub.reference import PREFIX, Reference, is_reference, parse
 from seclcompress.hub.uploading import Sent, send
 
-__all__ = ["PREFIX", "Reference", "Sent", "fetch", "is_reference", "parse", "send"]
+__all__ = ["PREFIX", "Reference", "Sent", "content_of", "fetch", "is_reference", "parse", "send"]

@@ -92,6 +92,14 @@ def fetch(
     return Path(folder)
 
 
+def content_of(folder: Path) -> list[Path]:
+    """The folder to which the files of a commit in the cache are links; none for any other folder."""
+    commit = folder.resolve()
+    if commit.parent.name != "snapshots" or not commit.parents[1].name.startswith("models--"):
+        return []
+    return [commit.parents[1] / "blobs"]
+
+
 def _cached(reference: Reference, required: Sequence[str]) -> Path | None:
     """The folder of a revision in the cache, if the files are there."""
     from huggingface_hub import try_to_load_from_cache

@@ -41,8 +41,8 @@ def card_of_conversion(
         else "have random values"
     )
     kept = "those that were kept have no trained weights either"
-    began = {key: value for key, value in beginning(located).items() if value is not None}
-    whose = began.get("from_weights") or began.get("from_folder")
+    began = beginning(located)
+    whose = began["from_weights"] or began["from_folder"]
     if whose is not None:
         kept = f"those that were kept have the weights of {code(whose)}"
     facts = _facts(config, plan, count, converted=True)

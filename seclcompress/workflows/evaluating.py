@@ -17,7 +17,7 @@ from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run
 from seclcompress.train.outputs import read_outputs, reader_of
 from seclcompress.workflows.exported import ExportedFile, check_runs_as_it_is, evaluated, find_file
-from seclcompress.workflows.held_out import share_of_network, with_share
+from seclcompress.workflows.held_out import share_of, with_share
 from seclcompress.workflows.locating import tell_weights, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.sizing import choose_input_size
@@ -77,9 +77,6 @@ def evaluate(
             file, data, settings, given, data_dir, download, observer, by_class=by_class
         )
     check_device(settings.device)
-    settings = with_share(
-        settings, network, share_of_network(network, download=download), data, observer
-    )
     input_size = choose_input_size(
         typed(network),
         data,
@@ -98,6 +95,7 @@ def evaluate(
         factory_name=factory,
         download=download,
     )
+    settings = with_share(settings, network, share_of(source.config), data, observer)
     check_image_classification(source.network, "evaluate")
     images = open_data(
         data,

@@ -30,7 +30,7 @@ from seclcompress.train import Evaluation
 from seclcompress.train.outputs import read_outputs
 from seclcompress.wording import without_path
 from seclcompress.workflows.exported import RunsFile, evaluated
-from seclcompress.workflows.held_out import share_of, share_of_network, with_share
+from seclcompress.workflows.held_out import share_of, with_share
 from seclcompress.workflows.locating import Network, find, tell_weights, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output_files import check_file, write_one
@@ -114,21 +114,16 @@ def export(
         )
     path = _named(Path(output), chosen)
     _check_free(path, chosen, overwrite)
-    if data is not None:
-        label = network.label if isinstance(network, Located) else network
-        settings = with_share(
-            settings, label, share_of_network(network, download=download), data, observer
+    if data is not None and not isinstance(network, Located):
+        input_size = choose_input_size(
+            typed(network),
+            data,
+            input_size,
+            weights=weights_file,
+            validation=settings.validation,
+            train=False,
+            observer=observer,
         )
-        if not isinstance(network, Located):
-            input_size = choose_input_size(
-                typed(network),
-                data,
-                input_size,
-                weights=weights_file,
-                validation=settings.validation,
-                train=False,
-                observer=observer,
-            )
     located = find(
         network,
         weights=weights_file,
@@ -140,6 +135,9 @@ def export(
     )
     if not isinstance(network, Located):
         located = replace(located, weights_option="--weights-file")
+    if data is not None:
+        label = network.label if isinstance(network, Located) else network
+        settings = with_share(settings, label, share_of(located.config), data, observer)
     original, loaded = located.load()
     tell_weights(loaded, observer)
     _check_task(original, located)
@@ -297,8 +295,7 @@ def _checked(
         shown += example(original, content.input_size, _RANDOM).split(_BATCH)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
-        for ending, bytes_ in written.files.items():
-            trial.with_suffix(ending).write_bytes(bytes_)
+        written.put(trial)
         with observer.working(f"Running the file in {chosen.version()} …"):
             found = verify(
                 trial,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seclcompress import artefact
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.data import has_test_images
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
-from seclcompress.resolve import Located, is_folder
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.wording import without_path
-from seclcompress.workflows.locating import Network, typed
 
 
 @dataclass(frozen=True)
@@ -35,21 +32,6 @@ def share_of(config: ArtefactConfig | None) -> Share | None:
     if not isinstance(data, str) or not isinstance(share, float) or not 0 < share < 1:
         return None
     return Share(data, share)
-
-
-def share_of_network(network: Network, *, download: bool = False) -> Share | None:
-    """What was held out when a network was trained, if it is a saved folder.
-
-    Args:
-        network: The network.
-        download: Whether a repository of the Hub may be downloaded.
-    """
-    if isinstance(network, Located):
-        return share_of(network.config)
-    if not is_folder(typed(network)):
-        return None
-    folder = artefact.place(network, download=download)
-    return share_of(artefact.read_config(folder)) if artefact.is_artefact(folder) else None
 
 
 def with_share(

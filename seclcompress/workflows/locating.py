@@ -96,8 +96,7 @@ def beginning(source: Located) -> dict[str, str | None]:
 
 def weights_name(weights: str | None) -> str | None:
     """`--weights` as typed, a file without the place where it lies."""
-    named = weights is not None and is_weights_file(weights)
-    return Path(weights).name if named and weights is not None else weights
+    return weights if weights is None or not is_weights_file(weights) else Path(weights).name
 
 
 def tell_input_size(network: Located, observer: Observer) -> None:

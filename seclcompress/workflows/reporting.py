@@ -107,10 +107,9 @@ def report(
 def _gather(folder: str | Path, factory: str | None, download: bool) -> Facts:
     """Everything that a folder has, without data and without a clock."""
     counted = count(folder, factory=factory, download=download)
-    config = counted.planned.located.config
-    if config is None:  # a folder always has one
+    config, place = counted.planned.located.config, counted.planned.located.folder
+    if config is None or place is None:  # a folder always has both
         raise ArtefactError(f"{folder} has no {artefact.CONFIG}.")
-    place = artefact.place(folder)
     return Facts(
         str(folder),
         config,

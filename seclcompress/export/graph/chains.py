@@ -12,7 +12,8 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from seclcompress.export.graph.values import OPSET, held, to_numpy
+from seclcompress.export.graph.values import IR_VERSION, OPSET, held, to_numpy
+from seclcompress.substitutions.shapes.convolve import paddings
 from seclcompress.substitutions.site import CONVOLUTIONS, Convolution
 from seclcompress.torch_private import children_by_name, has_forward_hooks
 
@@ -77,7 +78,7 @@ def model_of(
     value.name, value.type = output_name, _FLOAT
     value.shape = ir.Shape(["batch", *output_size])
     graph.outputs.append(value)
-    return ir.Model(graph, ir_version=10)
+    return ir.Model(graph, ir_version=IR_VERSION)
 
 
 def _nodes(graph: ir.Graph, name: str, layer: nn.Module, x: ir.Value, flat: bool) -> list[ir.Node]:
@@ -99,22 +100,11 @@ def _nodes(graph: ir.Graph, name: str, layer: nn.Module, x: ir.Value, flat: bool
 
 
 def _geometry(conv: Convolution) -> list[ir.Attr]:
+    before, behind = zip(*paddings(conv, conv.kernel_size), strict=True)
     return [
         ir.AttrInt64s("kernel_shape", conv.kernel_size),
         ir.AttrInt64s("strides", conv.stride),
-        ir.AttrInt64s("pads", _pads(conv)),
+        ir.AttrInt64s("pads", [*before, *behind]),
         ir.AttrInt64s("dilations", conv.dilation),
         ir.AttrInt64("group", conv.groups),
     ]
-
-
-def _pads(conv: Convolution) -> list[int]:
-    """The zeros before each dimension, then those behind each."""
-    if conv.padding == "valid":
-        return [0] * 2 * len(conv.kernel_size)
-    if conv.padding == "same":  # an odd number of zeros has the larger half behind, as in torch
-        whole = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-        before = [number // 2 for number in whole]
-        return before + [number - half for number, half in zip(whole, before, strict=True)]
-    assert not isinstance(conv.padding, str)
-    return [*conv.padding, *conv.padding]

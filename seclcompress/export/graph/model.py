@@ -13,10 +13,10 @@ from seclcompress.export.graph.functions import call_functions
 from seclcompress.export.graph.operators import stacks
 from seclcompress.export.graph.storage import store_compactly
 from seclcompress.export.graph.tracing import simplify, trace_network
+from seclcompress.export.graph.values import IR_VERSION
 from seclcompress.export.plain import InHalves
 from seclcompress.export.prepare import Prepared, in_operators
 
-_IR_VERSION = 10
 _LARGEST = 2**31 - 1  # bytes; protobuf's limit
 
 
@@ -58,7 +58,7 @@ def to_onnx(
     if places or content.dtype == "int8":
         _without_names(model)
     content = content.model_copy(update={"stacks": stacks(model)})
-    model.ir_version = _IR_VERSION
+    model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "seclcompress", content.versions["seclcompress"]
     model.metadata_props.update(content.metadata())
     return Written({".onnx": _bytes_of(model)}, content, tuple(notes))

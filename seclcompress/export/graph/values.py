@@ -12,6 +12,8 @@ from torch import Tensor
 Array: TypeAlias = np.ndarray[Any, Any]
 #: The operator set of the files: the one that torch's exporter of this generation writes.
 OPSET = 20
+#: The version of the files' own form.
+IR_VERSION = 10
 
 
 def to_numpy(tensor: Tensor) -> Array:

@@ -18,7 +18,7 @@ from seclcompress.cost import (
     convolution_mult_adds,
     convolution_parameters,
 )
-from seclcompress.substitutions.shapes.convolve import convolve
+from seclcompress.substitutions.shapes.convolve import convolve, paddings
 from seclcompress.substitutions.shapes.full import FullConv, full_cost
 from seclcompress.substitutions.shapes.initial import white_factors
 from seclcompress.substitutions.shapes.precision import at_least_float32, without_autocast
@@ -75,13 +75,9 @@ def output_size(conv: TwoWayConv, sizes: Sequence[int]) -> list[int]:
         sizes: The spatial size of the input.
     """
     found = []
-    for axis, size in enumerate(sizes):
+    for axis, (size, sides) in enumerate(zip(sizes, paddings(conv, conv.kernel_size), strict=True)):
         span = conv.dilation[axis] * (conv.kernel_size[axis] - 1)
-        if conv.padding == "same":
-            around = span
-        else:
-            around = 0 if isinstance(conv.padding, str) else 2 * conv.padding[axis]
-        found.append((size + around - span - 1) // conv.stride[axis] + 1)
+        found.append((size + sum(sides) - span - 1) // conv.stride[axis] + 1)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -44,6 +44,20 @@ def pad(x: Tensor, geometry: Geometry, kernel_size: tuple[int, ...]) -> Tensor:
         geometry: Padding, dilation and padding mode.
         kernel_size: One number per dimension; the amount of `same` padding depends on it.
     """
+    sides = paddings(geometry, kernel_size)
+    if not any(map(sum, sides)):
+        return x
+    mode = "constant" if geometry.padding_mode == "zeros" else geometry.padding_mode
+    return F.pad(x, [side for pair in reversed(sides) for side in pair], mode=mode)
+
+
+def paddings(geometry: Geometry, kernel_size: Sequence[int]) -> list[tuple[int, int]]:
+    """What torch's convolution module with this kernel adds before and behind each dimension.
+
+    Args:
+        geometry: Padding and dilation.
+        kernel_size: One number per dimension; the amount of `same` padding depends on it.
+    """
     sides: list[tuple[int, int]] = []
     for dimension, size in enumerate(kernel_size):
         if geometry.padding == "same":  # an odd total puts the larger half at the end
@@ -52,10 +66,7 @@ def pad(x: Tensor, geometry: Geometry, kernel_size: tuple[int, ...]) -> Tensor:
         else:
             side = 0 if isinstance(geometry.padding, str) else geometry.padding[dimension]
             sides.append((side, side))
-    if not any(map(sum, sides)):
-        return x
-    mode = "constant" if geometry.padding_mode == "zeros" else geometry.padding_mode
-    return F.pad(x, [side for pair in reversed(sides) for side in pair], mode=mode)
+    return sides
 
 
 def in_layout_of(x: Tensor, y: Tensor) -> Tensor:

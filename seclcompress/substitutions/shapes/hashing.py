@@ -7,6 +7,7 @@ results are integers below 2⁶³.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +21,9 @@ _LOW = 2**32 - 1
 #: Function Prospector", 2018) that are so small.
 _FIRST, _SECOND = 0x7FEB352D, 0x31848BAB
 _GOLDEN = 0x9E3779B9  # 2³² ÷ the golden ratio: keeps the steps' keys apart
-_Number = TypeVar("_Number", Tensor, int)
+#: Integers of 64 bits: in torch, or in a graph.
+_Many = TypeVar("_Many", Tensor, "_InGraph")
+_Number = TypeVar("_Number", Tensor, "_InGraph", int)
 _CHUNK = 2**16  # entries at a time: so many stay in the cache of a CPU
 
 
@@ -44,9 +47,7 @@ def signed_places(rows: int, columns: int, size: int, seed: int, device: torch.d
     for start in range(0, rows, together):
         some = torch.arange(start, min(rows, start + together), device=device)
         row, column = permuted(some[:, None], rows, columns, seed)
-        negative = _hash(column ^ _hash(row, seed, 2 * _ROUNDS), seed, 2 * _ROUNDS + 1) & 1
-        place = (row * columns + column) % size + size * negative
-        chunks.append(place.to(dtype).flatten())
+        chunks.append(_place(row, column, columns, size, seed).to(dtype).flatten())
     return torch.cat(chunks)
 
 
@@ -66,18 +67,29 @@ def permuted(row: Tensor, rows: int, columns: int, seed: int) -> tuple[Tensor, T
         The new row and the new column of each entry, each of shape (some, columns).
     """
     column = torch.arange(columns, device=row.device)[None]
+    return _moved(row, column, rows, columns, seed)
+
+
+def _moved(row: _Many, column: _Many, rows: int, columns: int, seed: int) -> tuple[_Many, _Many]:
+    """See `permuted`; columns as integers of 64 bits, shape (1, columns)."""
     for step in range(_ROUNDS):
         row = (row + _below(rows, _hash(column, seed, 2 * step))) % rows
         column = (column + _below(columns, _hash(row, seed, 2 * step + 1))) % columns
     return row, column
 
 
-def _hash(x: Tensor, seed: int, step: int) -> Tensor:
+def _place(row: _Many, column: _Many, columns: int, size: int, seed: int) -> _Many:
+    """The signed place of entries that were permuted."""
+    negative = _hash(column ^ _hash(row, seed, 2 * _ROUNDS), seed, 2 * _ROUNDS + 1) & 1
+    return (row * columns + column) % size + negative * size
+
+
+def _hash(x: _Many, seed: int, step: int) -> _Many:
     """Another number of 32 bits for each of up to 32 bits."""
     return _mixed(x ^ _mixed((seed + step * _GOLDEN) & _LOW))
 
 
-def _below(limit: int, x: Tensor) -> Tensor:
+def _below(limit: int, x: _Many) -> _Many:
     """A number below a limit of up to 2³¹, from one of 32 bits."""
     return (x * limit) >> 32
 
@@ -91,41 +103,49 @@ def _mixed(x: _Number) -> _Number:
 def write_places(graph: GraphWriter, rows: int, columns: int, size: int, seed: int) -> Any:
     """Writes the places of `signed_places` into a graph, from nothing but these four numbers.
 
-    All numbers are integers of 64 bits that are not negative, so a division by a power of two is a shift
-    and a remainder by one keeps the low bits.
-
     Returns:
         The value, shape (rows · columns,). A file computes it once for all who ask for the same.
     """
 
     def body(inner: GraphWriter, _: Sequence[Any]) -> Sequence[Any]:
-        return [_places_in(inner, rows, columns, size, seed)]
+        row = _InGraph(inner, inner.op("Reshape", inner.op("Range", 0, rows, 1), [rows, 1]))
+        column = _InGraph(
+            inner, inner.op("Reshape", inner.op("Range", 0, columns, 1), [1, columns])
+        )
+        place = _place(*_moved(row, column, rows, columns, seed), columns, size, seed)
+        return [inner.op("Reshape", place.value, [rows * columns])]
 
     return graph.call(f"places_{rows}_{columns}_{size}_{seed}", [], body)[0]
 
 
-def _places_in(graph: GraphWriter, rows: int, columns: int, size: int, seed: int) -> Any:
-    op = graph.op
+@dataclass(frozen=True)
+class _InGraph:
+    """Integers of 64 bits in a graph, with the operations that the hash needs.
 
-    def mixed(x: Any) -> Any:
-        for shift, multiplier in ((16, _FIRST), (15, _SECOND)):
-            x = op("BitwiseXor", x, op("Div", x, 1 << shift))
-            x = op("Mod", op("Mul", x, multiplier), 1 << 32)
-        return op("BitwiseXor", x, op("Div", x, 1 << 16))
+    None is negative, so a division by a power of two is a shift, and a remainder by one keeps low bits.
+    """
 
-    def hashed(x: Any, step: int) -> Any:
-        return mixed(op("BitwiseXor", x, _mixed((seed + step * _GOLDEN) & _LOW)))
+    graph: GraphWriter
+    value: Any
 
-    def moved(x: Any, limit: int, by: Any) -> Any:
-        below = op("Div", op("Mul", by, limit), 1 << 32)
-        return op("Mod", op("Add", x, below), limit)
+    def __xor__(self, other: _InGraph | int) -> _InGraph:
+        return self._with("BitwiseXor", other)
 
-    row = op("Reshape", op("Range", 0, rows, 1), [rows, 1])
-    column = op("Reshape", op("Range", 0, columns, 1), [1, columns])
-    for step in range(_ROUNDS):
-        row = moved(row, rows, hashed(column, 2 * step))
-        column = moved(column, columns, hashed(row, 2 * step + 1))
-    sign = hashed(op("BitwiseXor", column, hashed(row, 2 * _ROUNDS)), 2 * _ROUNDS + 1)
-    place = op("Mod", op("Add", op("Mul", row, columns), column), size)
-    place = op("Add", place, op("Mul", op("Mod", sign, 2), size))
-    return op("Reshape", place, [rows * columns])
+    def __add__(self, other: _InGraph | int) -> _InGraph:
+        return self._with("Add", other)
+
+    def __mul__(self, other: _InGraph | int) -> _InGraph:
+        return self._with("Mul", other)
+
+    def __mod__(self, other: int) -> _InGraph:
+        return self._with("Mod", other)
+
+    def __rshift__(self, bits: int) -> _InGraph:
+        return self._with("Div", 1 << bits)
+
+    def __and__(self, low: int) -> _InGraph:
+        return self._with("Mod", low + 1)
+
+    def _with(self, kind: str, other: _InGraph | int) -> _InGraph:
+        right = other.value if isinstance(other, _InGraph) else other
+        return _InGraph(self.graph, self.graph.op(kind, self.value, right))
