@@ -28,11 +28,11 @@ _IN_PLACE = {operator.iadd, "add_"}
 _RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
 
 
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
 class NotTraceableError(Exception):
     """A symbolic trace of a network failed; it is no error of the network, which runs as it is."""
-
-
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 class Tracer(fx.Tracer):
@@ -86,9 +86,8 @@ class FusedConv(nn.Module):
             residual: Is added before ReLU.
         """
         if residual is not None and residual.shape != self._output_shape(x):
-            y = (
-                self._convolve(x, None, relu=False) + residual
-            )  # may be larger than what is convolved
+            # A residual that is broadcast may make the sum larger than what is convolved.
+            y = self._convolve(x, None, relu=False) + residual
             return y.relu_() if self.relu else y
         return self._convolve(x, residual, self.relu)
 

@@ -19,9 +19,9 @@ from seclcompress.torch_private import has_forward_hooks, tree_leaves
 from seclcompress.trace import floating_dtype, whole_copy
 
 _log = logging.getLogger("seclcompress")
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 #: How far a fused network may be from the unfused one, relative to the largest output.
 _FUSED = 1e-4
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -158,9 +158,7 @@ def _fold_batch_norm(network: nn.Module) -> nn.Module:
 
     Both must run once, and the network must not read their parameters in any other way.
     """
-    graph = fusing.Tracer().trace(
-        whole_copy(network)
-    )  # tracing may change the modules that it runs
+    graph = fusing.Tracer().trace(whole_copy(network))  # tracing may change what it runs
     modules = dict(network.named_modules())
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
