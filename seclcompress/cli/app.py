@@ -29,6 +29,7 @@ from seclcompress.cli.console import LogLevel, alarm_console, err_console, log_t
 from seclcompress.cli.help import Adaptive, Command
 from seclcompress.cli.memory import is_want_of_memory
 from seclcompress.cli.streams import OutputError, check_stdout, drop_stdout
+from seclcompress.downloads import show_progress
 from seclcompress.errors import SeclcompressError, SeclcompressWarning
 from seclcompress.wording import printable
 
@@ -149,6 +150,7 @@ def root(
     """
     del debug, version
     err_console.quiet = quiet or log_level is not None
+    show_progress(err_console.is_terminal and not err_console.quiet)
     log_to_stderr(log_level)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from seclcompress.cli import options as o
 from seclcompress.cli.drawing import Drawing
-from seclcompress.cli.given import flags_given
+from seclcompress.cli.given import check_idle, flags_given
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
 
@@ -23,6 +23,9 @@ _BESIDE_A_CHECKPOINT = (
     *("output_dir", "from_secl", "num_classes", "overwrite", "json"),
     *("option", "depth"),
 )
+
+#: Options that say which network is written where; a plan alone needs none of them.
+_OF_THE_NETWORK = ("output_dir", "seed", "start")
 
 
 class Start(str, Enum):
@@ -99,6 +102,8 @@ def convert(
         )
         _show(network, converted, json=json)
         return
+    if dry_run:
+        check_idle(context, "--dry-run", "no network is made", of=_OF_THE_NETWORK)
     converted = workflows.convert(
         network,
         None if dry_run else output_dir,

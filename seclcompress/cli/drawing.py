@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
 from seclcompress.cli.console import err_console
 from seclcompress.observer import Logging
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 
 class Drawing(Logging):
@@ -29,37 +32,53 @@ class Drawing(Logging):
 
     @contextlib.contextmanager
     def working(self, words: str) -> Iterator[Callable[[str], object]]:
-        """Shows a line while the work lasts."""
-        with super().working(words) as log, self._console.status(escape(words)) as status:
+        """Shows a line while the work lasts, with the time that it has taken."""
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+        )
+        with super().working(words) as log, self._display(*columns) as line:
+            task = line.add_task(words, total=None)
 
             def show(now: str) -> None:
                 log(now)
-                status.update(escape(now))
+                line.update(task, description=now)
 
             yield show
 
     @contextlib.contextmanager
     def counting(self, words: str, total: int) -> Iterator[Callable[[int, int], object]]:
         """Shows a progress bar while the work lasts."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import TimeRemainingColumn as TimeLeft
 
         columns = (
-            TextColumn(words, markup=False),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeLeft(),
         )
-        off = not self._console.is_terminal
-        # Standard output is left alone: results that are printed meanwhile must not become messages.
-        bar = Progress(
-            *columns, console=self._console, transient=True, disable=off, redirect_stdout=False
-        )
-        with super().counting(words, total) as log, bar:
-            task = bar.add_task("", total=total)
+        with super().counting(words, total) as log, self._display(*columns) as bar:
+            task = bar.add_task(words, total=total)
 
             def show(done: int, whole: int) -> None:
                 log(done, whole)
                 bar.update(task, completed=done, total=whole)
 
             yield show
+
+    def _display(self, *columns: ProgressColumn) -> Progress:
+        """A display that is removed at the end; none where nobody looks at a terminal."""
+        from rich.progress import Progress
+
+        # Standard output is left alone: results that are printed meanwhile must not become messages.
+        return Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+            redirect_stdout=False,
+        )

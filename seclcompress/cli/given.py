@@ -62,3 +62,23 @@ def check_needs(
         raise UsageError(
             f"{', '.join(flags)} {verb} nothing without {needed}: give that, or drop {them}."
         )
+
+
+def check_idle(context: typer.Context, beside: str, why: str, *, of: Collection[str]) -> None:
+    """Refuses options that do nothing beside another one, which is given.
+
+    Args:
+        context: The call of the command.
+        beside: The other option, such as `--dry-run`.
+        why: What that one means, in words.
+        of: As in `flags_given`.
+
+    Raises:
+        UsageError: If there are some.
+    """
+    flags = flags_given(context, of=of)
+    if flags:
+        verb, them = ("does", "it") if len(flags) == 1 else ("do", "them")
+        raise UsageError(
+            f"{', '.join(flags)} {verb} nothing beside {beside} ({why}): drop {them}, or {beside}."
+        )

@@ -189,16 +189,21 @@ def make_settings(recipe: str | None, given: dict[str, Any]) -> TrainingSettings
         given: The values of options that are on the command line, by field name.
 
     Raises:
-        UsageError: If the recipe cannot be read or a value is out of range. The message names the option
-            instead of the field.
+        UsageError: If the recipe cannot be read, a value is out of range, or an option that is on the
+            command line does nothing beside the others. The message names the option instead of the
+            field.
     """
     from seclcompress.recipes import make_settings as make
 
     try:
-        return make(recipe, given)
+        settings = make(recipe, given)
     except UsageError as error:
         words = str(error)
         for name in TrainingSettings.model_fields:
             if words.startswith((f"{name}:", f"{name}.")):
                 words = flag_of(name) + words[len(name) :]
         raise UsageError(words) from error
+    for name, why in settings.idle().items():
+        if name in given:
+            raise UsageError(f"{flag_of(name)} does nothing here: {why}. Drop one of the two.")
+    return settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,7 @@ def verify(
     images: Sequence[Tensor],
     *,
     tolerance: float,
+    tell: Callable[[int, int], object] = lambda *_: None,
 ) -> Verified:
     """Runs a file on images and compares it with the network.
 
@@ -67,6 +68,7 @@ def verify(
         original: The network before the export, in eval mode.
         images: Batches of images.
         tolerance: The largest relative difference that passes.
+        tell: Called with the number of batches that were compared, and that of all.
 
     Returns:
         What was found.
@@ -80,7 +82,7 @@ def verify(
     loaded = time.perf_counter() - began
     expect = runner_of(original)
     largest, scale, same, seen = 0.0, 0.0, 0, 0
-    for some in images:
+    for number, some in enumerate(images, 1):
         shown = some.float().numpy()
         expected, found = expect(shown), run_in_batches(run, shown, job.content.batch)
         if [one.shape for one in expected] != [one.shape for one in found]:
@@ -93,6 +95,7 @@ def verify(
             scale = max(scale, float(np.abs(one).max()))
         best = [one.reshape(len(shown), -1).argmax(1) for one in (expected[0], found[0])]
         same, seen = same + int((best[0] == best[1]).sum()), seen + len(shown)
+        tell(number, len(images))
     relative = largest / max(scale, 1e-12)
     if not relative <= tolerance:
         raise ExportError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seclcompress import extras
+from seclcompress.downloads import progress_is_shown
 from seclcompress.errors import HubError
 from seclcompress.hub.reference import Reference
 from seclcompress.hub.refusals import refusal
@@ -71,7 +72,7 @@ def fetch(
     what = f"Cannot download {reference}"
     from huggingface_hub import HfApi, snapshot_download
 
-    with silent():
+    with _asked_for():
         try:
             info = HfApi(**library()).model_info(
                 reference.repository, revision=reference.revision, files_metadata=True
@@ -130,6 +131,11 @@ def _check_files(
                 f"{reference}: its {name} has {size:,} bytes, one of seclcompress at most {limit:,}. "
                 "It was not downloaded."
             )
+
+
+def _asked_for() -> contextlib.AbstractContextManager[None]:
+    """Leaves huggingface_hub's progress bars on only where a person looks at them."""
+    return contextlib.nullcontext() if progress_is_shown() else silent()
 
 
 @contextlib.contextmanager

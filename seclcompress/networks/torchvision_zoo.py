@@ -14,6 +14,7 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from seclcompress.downloads import progress_is_shown
 from seclcompress.errors import NetworkError, WeightsError, short
 from seclcompress.networks.sources import NetworkSpec, Option, PublishedWeights, Source
 from seclcompress.networks.tasks import (
@@ -214,7 +215,7 @@ def _fetch(name: str, weights: WeightsEnum, download: bool) -> dict[str, Tensor]
     try:
         # By default torch.hub would run the code of a pickle that lies in the cache.
         state: dict[str, Tensor] = weights.get_state_dict(
-            progress=False, check_hash=True, weights_only=True
+            progress=progress_is_shown(), check_hash=True, weights_only=True
         )
     except pickle.UnpicklingError as error:  # torch's words advise to load it unsafely
         raise WeightsError(

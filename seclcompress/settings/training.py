@@ -244,6 +244,19 @@ class TrainingSettings(BaseModel):
         default=False, description="Write TensorBoard events beside metrics.jsonl."
     )
 
+    def idle(self) -> dict[str, str]:
+        """Settings without any effect beside the others, each with the reason in words."""
+        found = {}
+        if self.optimizer == "adamw":
+            found["momentum"] = "it is SGD's, and --optimizer is adamw"
+        if self.symmetry_penalty == 0:
+            found["symmetry_norm"] = "--symmetry-penalty is 0"
+        if self.alpha == 0:
+            found["temperature"] = "--alpha is 0: there is no knowledge distillation"
+        if self.beta == 0:
+            found["taps"] = "--beta is 0: no attention is compared"
+        return found
+
     def resolved(self, *, crop: bool, flip: bool) -> TrainingSettings:
         """Returns the settings with `crop` and `flip` decided.
 

@@ -296,7 +296,8 @@ def _checked(
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
         written.put(trial)
-        with observer.working(f"Running the file in {chosen.version()} …"):
+        words = f"Running the file in {chosen.version()}, batches"
+        with observer.counting(words, len(shown)) as tell:
             found = verify(
                 trial,
                 chosen,
@@ -304,6 +305,7 @@ def _checked(
                 original,
                 shown,
                 tolerance=TOLERANCE[content.dtype] if tolerance is None else tolerance,
+                tell=tell,
             )
         for words in verified_words(found, content):
             observer.message(words)

@@ -38,16 +38,17 @@ def test_work_is_shown_while_it_lasts(console: Console) -> None:
     assert "one done\n" in printed(console)
     if console.is_terminal:
         assert "Fitting [" in printed(console)
+        assert "0:00:0" in printed(console)  # the time that it has taken
     else:
         assert printed(console) == "one done\n"
 
 
 def test_counting(console: Console) -> None:
-    with Drawing(console).counting("Reading [a]", 3) as told:
+    with Drawing(console).counting("Reading [a] {b}", 3) as told:
         for done in range(4):
             told(done, 3)
     if console.is_terminal:
-        assert "Reading [a]" in printed(console)
+        assert "Reading [a] {b}" in printed(console)
         assert "3/3" in printed(console)
     else:
         assert printed(console) == ""

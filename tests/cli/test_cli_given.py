@@ -170,3 +170,34 @@ def test_what_needs_no_data_is_not_refused(invoke: Invoke, command: str) -> None
 def test_what_is_given_as_its_default_is_given(invoke: Invoke) -> None:
     result = invoke("report", "small", "-o", "page.html", "--batch-size", 128, code=2)
     assert "--batch-size does nothing without --data" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "flag", "why"),
+    [
+        (["--optimizer", "adamw", "--momentum", 0.9], "--momentum", "--optimizer is adamw"),
+        (["--symmetry-norm", "l2"], "--symmetry-norm", "--symmetry-penalty is 0"),
+        (["--alpha", 0, "--temperature", 2], "--temperature", "--alpha is 0"),
+        (["--recipe", "secl-cifar", "--temperature", 2], "--temperature", "--alpha is 0"),
+        (["--beta", 0, "--taps", "group1"], "--taps", "--beta is 0"),
+    ],
+)
+def test_settings_without_effect_beside_others(
+    invoke: Invoke, options: list[object], flag: str, why: str
+) -> None:
+    command = ("distill", "small", "--teacher", "big", "--data", "digits", "-o", "out")
+    said = " ".join(invoke(*command, *options, code=2).stderr.split())
+    assert f"{flag} does nothing here: " in said
+    assert why in said
+
+
+def test_a_recipe_may_hold_settings_without_effect(invoke: Invoke) -> None:
+    Path("mine.toml").write_text('optimizer = "adamw"\nmomentum = 0.5\n')
+    command = ("distill", "small", "--teacher", "big", "--data", "digits", "-o", "out")
+    assert "momentum" not in invoke(*command, "--recipe", "mine.toml", code=1).stderr
+
+
+@pytest.mark.parametrize("option", [["-o", "out"], ["--seed", 3], ["--start", "original"]])
+def test_a_plan_alone_takes_nothing_of_a_network(invoke: Invoke, option: list[object]) -> None:
+    said = " ".join(invoke("convert", "wrn10_1", "--dry-run", *option, code=2).stderr.split())
+    assert "does nothing beside --dry-run (no network is made)" in said

@@ -14,7 +14,7 @@ import torch
 from conftest import Invoke
 from hub_server import Hub
 
-from seclcompress import artefact, resolve, workflows
+from seclcompress import artefact, downloads, resolve, workflows
 from seclcompress.errors import ArtefactError, HubError, UsageError
 from seclcompress.hub import fetching
 
@@ -53,6 +53,17 @@ def test_only_files_of_a_network_and_only_when_asked(shared: Hub, converted: Pat
         artefact.load(str(located.repository), download=True) is not None
     )  # a commit never changes
     assert shared.requests == []
+
+
+def test_the_bars_of_a_download_are_shown_where_they_are_asked_for(
+    shared: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artefact.place(SMALL, download=True)
+    assert capfd.readouterr().err == ""
+    shared.repositories["ann/small"].commit({"README.md": b"changed"})
+    monkeypatch.setattr(downloads, "_shown", True)
+    artefact.place(SMALL, download=True)
+    assert "%" in capfd.readouterr().err
 
 
 def test_a_branch_that_moved_is_asked_for_anew(shared: Hub, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from seclcompress import networks, resolve
+from seclcompress import downloads, networks, resolve
 from seclcompress.errors import NetworkError, UsageError, WeightsError
 from seclcompress.networks import torchvision_zoo
 from seclcompress.networks.torchvision_zoo import SOURCE
@@ -89,6 +91,23 @@ class TestPublishedWeights:
         with pytest.raises(WeightsError, match="Allow the download with --download"):
             resolve.locate("resnet18", weights="DEFAULT").load()
         assert not list(hub.iterdir())
+
+    def test_the_bar_of_a_download_is_shown_where_it_is_asked_for(
+        self, hub: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Downloaded by torch, from a file in another place: the name must end with its hash."""
+        torch.save(models.mobilenet_v3_small().state_dict(), hub / "whole.pth")
+        digest = hashlib.sha256((hub / "whole.pth").read_bytes()).hexdigest()[:8]
+        (hub / "whole.pth").rename(hub.parent / f"small-{digest}.pth")
+        weights = models.MobileNet_V3_Small_Weights.IMAGENET1K_V1
+        there = replace(weights.value, url=(hub.parent / f"small-{digest}.pth").as_uri())
+        monkeypatch.setattr(weights, "_value_", there)
+        source = resolve.locate("mobilenet_v3_small", weights="IMAGENET1K_V1", download=True)
+        for shown in (False, True):
+            monkeypatch.setattr(downloads, "_shown", shown)
+            source.load()
+            assert ("%" in capfd.readouterr().err) == shown
+            (hub / f"small-{digest}.pth").unlink()
 
     def test_a_pickle_with_code_in_the_cache(self, hub: Path) -> None:
         path = hub / models.ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[-1]
