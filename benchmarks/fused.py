@@ -21,7 +21,7 @@ from seclcompress.export.race import as_file
 from seclcompress.inference import for_inference, to_memory_format
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
-from seclcompress.timing import alternate, describe_machine
+from seclcompress.timing import REST, alternate, describe_machine
 from seclcompress.trace import trace_network
 
 
@@ -61,7 +61,7 @@ def main() -> None:
             if importlib.util.find_spec("onnxruntime") is not None:
                 run = as_file(export.get("onnx"), exported, Path(folder) / "dense.onnx", size)
                 calls["onnxruntime dense"] = functools.partial(run, x.numpy())
-            times = alternate(calls, rounds=given.rounds, warm_ups=2)
+            times = alternate(calls, rounds=given.rounds, warm_ups=2, rest=REST)
         print(f"{threads} thread{'s' * (threads > 1)}")
         for name, time in times.items():
             print(
