@@ -14,7 +14,7 @@ import torch
 #: An interquartile range above this share of the median: other work ran meanwhile. (With two processors
 #: shared by four programs, two equal layers were measured at 0.3 and 12.7 ms.)
 UNSTEADY = 0.5
-#: How long, in seconds, a runtime's threads may go on spinning behind its last call, waiting for the next
+#: Seconds for which a runtime's threads may go on spinning behind its last call, waiting for the next
 #: one. Each session of ONNX Runtime has its own, which take the processors from whatever runs next.
 REST = 0.05
 
