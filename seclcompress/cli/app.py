@@ -19,6 +19,7 @@ from seclcompress.cli import (
     evaluate,
     export,
     listing,
+    plan,
     report,
     survey,
     train,
@@ -157,6 +158,7 @@ def root(
 for _command in (
     count.count,
     train.train,
+    plan.plan,
     convert.convert,
     distill.distill,
     tune.tune,
