@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from seclcompress import substitutions
 from seclcompress.plan import LayerPlan
 from seclcompress.plan.entries import Choice, Layer, kept, rewritten
+from seclcompress.settings.budget import Quantity
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
 
 #: What a replacement loses: 0 is nothing, 1 all that the layer knew. Given the site, the family and its
@@ -28,15 +30,15 @@ class Candidate:
     entry: LayerPlan
     loss: float
 
-    def amount(self, quantity: str) -> int:
-        """How much of a `settings.budget.Quantity` it has, per image."""
+    def amount(self, quantity: Quantity) -> int:
+        """How much of a quantity it has, per image where it matters."""
         return self.entry.cost.parameters if quantity == "parameters" else self.entry.mult_adds
 
 
 def candidates(
     layer: Layer,
     families: Sequence[str],
-    sensitivity: Sensitivity | None = None,
+    sensitivity: Sensitivity,
     of: str = "",
 ) -> list[Candidate]:
     """Lists what a layer may become, itself first.
@@ -47,7 +49,7 @@ def candidates(
     Args:
         layer: A layer that no option keeps.
         families: Names of families.
-        sensitivity: Says what a replacement loses; by default it is not asked for, and 0.
+        sensitivity: Says what a replacement loses.
         of: What is lost in words, for the reasons in the plan, such as "its weights' energy"; may be
             empty.
     """
@@ -69,11 +71,12 @@ def candidates(
             if cost.parameters >= layer.original.parameters or figures in seen:
                 continue
             seen.add(figures)
-            loss = 0.0 if sensitivity is None else sensitivity(layer.site, family, config)
+            loss = sensitivity(layer.site, family, config)
             entry = rewritten(layer, family, config, cost, Choice(cost.cheapest))
+            reason = f"{entry.reason}; for the budget"
             if of:
-                reason = f"{entry.reason}; misses {100 * loss:.1f} % of {of}"
-                entry = entry.model_copy(update={"reason": reason})
+                reason += f", missing {100 * loss:.1f} % of {of}"
+            entry = entry.model_copy(update={"reason": reason})
             found.append(Candidate(entry, loss))
     if not found:
         reason = refused[0] if refused else "none of the families would make it smaller"
@@ -81,15 +84,17 @@ def candidates(
     return [Candidate(kept(layer, _PAID, on_demand=True), 0.0), *found]
 
 
-def worthwhile(every: Sequence[Candidate], quantities: Sequence[str]) -> list[Candidate]:
+def worthwhile(every: Sequence[Candidate], quantities: Sequence[Quantity]) -> list[Candidate]:
     """The candidates that no other one beats: in no quantity more, and in loss no worse.
 
     Args:
-        every: A layer's candidates. Of equal ones the first counts.
+        every: A layer's candidates. Of equal ones that with fewer of what is not limited counts, then
+            the first.
         quantities: The quantities that are limited.
     """
     best: list[Candidate] = []
-    for one in sorted(every, key=lambda c: (c.loss, *(c.amount(q) for q in quantities))):
+    order = dict.fromkeys((*quantities, *get_args(Quantity)))
+    for one in sorted(every, key=lambda c: (c.loss, *map(c.amount, order))):
         if not any(all(b.amount(q) <= one.amount(q) for q in quantities) for b in best):
             best.append(one)
     return best

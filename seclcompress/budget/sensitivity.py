@@ -55,7 +55,6 @@ def by_weights(site: Site, family: Substitution, config: SubstitutionConfig) -> 
     return min(1.0, missed / energy)
 
 
-@torch.no_grad()
 def _product(dense: nn.Module) -> Tensor:
     """The weight of the one convolution that computes what a layer that is multiplied out computes.
 
@@ -65,16 +64,15 @@ def _product(dense: nn.Module) -> Tensor:
     if not isinstance(dense, nn.Sequential):
         return _whole(dense)
     filters, mixing = dense
-    weight, matrix = _whole(mixing).flatten(1), filters.weight
-    assert isinstance(matrix, Tensor)
-    return torch.einsum("oi,i...->oi...", weight, matrix[:, 0])
+    assert isinstance(filters.weight, Tensor)
+    matrix, space = _whole(mixing).flatten(1), filters.weight.detach()[:, 0]
+    return torch.einsum("oi,i...->oi...", matrix, space)
 
 
-@torch.no_grad()
 def _whole(layer: nn.Module) -> Tensor:
     """A weight of shape (out, in, *kernel), with zeros between groups."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+    assert isinstance(layer.weight, Tensor)
+    weight = layer.weight.detach()
     groups = getattr(layer, "groups", 1)
     if groups == 1:
         return weight

@@ -12,6 +12,7 @@ from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
+from seclcompress.settings.budget import FAMILIES
 
 _CHOSEN = (
     "substitution",
@@ -45,7 +46,7 @@ def plan(
             metavar="NAMES",
             help="The families among which each layer's is chosen, with commas; a layer may also stay.",
         ),
-    ] = "acdc,separable",
+    ] = ",".join(FAMILIES),
     output: Annotated[
         Path | None,
         typer.Option(

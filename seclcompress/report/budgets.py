@@ -8,7 +8,6 @@ from rich.text import Text
 from seclcompress.budget import Budgeted
 from seclcompress.report.counts import count_table, layers_table
 from seclcompress.report.records import PlanRecord
-from seclcompress.settings.budget import WORDS
 
 
 def plan_tables(found: Budgeted, width: int) -> RenderableType:
@@ -29,18 +28,18 @@ def plan_tables(found: Budgeted, width: int) -> RenderableType:
 def budget_words(found: Budgeted) -> str:
     """What the budget allowed, what the plan has of it, and among how many candidates it was chosen."""
     totals = found.count.columns["auto"]
-    reached = ", ".join(
-        f"{getattr(totals, quantity):,} of {most:,} {WORDS[quantity]}"
-        for quantity, most in found.budget.limits.items()
-    )
-    of = {
-        "weights": "of the energy of trained weights",
-        "shapes": "of parameters, as no weights were given",
-    }[found.source]
+    held = found.budget.held(totals.parameters, totals.mult_adds)
+    reached = "; ".join(f"{one}, {one.most - one.has:,} left over" for one in held)
     rewritten = len(found.plan.rewritten)
+    layers = "The one rewritten layer loses" if rewritten == 1 else f"{rewritten} layers lose"
+    average = "" if rewritten == 1 else " on average"
+    what = {
+        "weights": "of the trained weights' energy",
+        "shapes": "of the parameters (no weights were given)",
+    }[found.source]
     return (
-        f"Within the budget: {reached}. Of {found.candidates:,} candidates these lose least: "
-        f"{100 * found.loss / rewritten:.1f} % {of}, on the average of {rewritten} rewritten layers."
+        f"Within the budget: {reached}. {layers} {100 * found.loss / rewritten:.1f} % {what}{average}; "
+        f"no other choice among {found.candidates:,} candidates loses less."
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,9 +14,32 @@ from seclcompress.errors import UsageError
 #: What a plan's figures say, per image where it matters.
 Quantity: TypeAlias = Literal["parameters", "mult_adds"]
 WORDS: dict[Quantity, str] = {"parameters": "parameters", "mult_adds": "Mult-Adds"}
+#: The families among which a plan chooses where none are named. Energy does not tell how well families
+#: train (docs/frontier.md), so that mixing several is a person's choice.
+FAMILIES = ("acdc", "separable")
 _BYTES = 4  # of a float32 parameter
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmg]?)(b?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a network has of something that a budget limits.
+
+    Attributes:
+        words: What it is.
+        has: How much there is.
+        most: How much there may be.
+    """
+
+    words: str
+    has: int
+    most: int
+
+    def __str__(self) -> str:
+        over = self.has - self.most
+        words = f"{self.has:,} of {self.most:,} {self.words}"
+        return f"{words}, {over:,} too many" if over > 0 else words
 
 
 class Budget(BaseModel):
@@ -46,14 +70,25 @@ class Budget(BaseModel):
             found["mult_adds"] = self.mult_adds
         return found
 
-    def __str__(self) -> str:
-        return ", ".join(f"{_flag(name)}={number:,}" for name, number in self._given())
+    def held(self, parameters: int, mult_adds: int) -> list[Held]:
+        """What a network has of everything that is limited.
 
-    def _given(self) -> Iterator[tuple[str, int]]:
-        for name in Budget.model_fields:
-            number = getattr(self, name)
-            if number is not None:
-                yield name, number
+        Args:
+            parameters: Its parameters.
+            mult_adds: Its Mult-Adds per image.
+        """
+        has = {
+            "parameters": (WORDS["parameters"], parameters),
+            "mult_adds": (WORDS["mult_adds"], mult_adds),
+            "bytes": ("float32 bytes", _BYTES * parameters),
+        }
+        return [Held(*has[name], most) for name, most in self._given().items()]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{_flag(name)}={number:,}" for name, number in self._given().items())
+
+    def _given(self) -> dict[str, int]:
+        return {name: n for name, n in self.model_dump().items() if n is not None}
 
 
 def parse_budget(text: str) -> Budget:
@@ -88,7 +123,7 @@ def _number(part: str, text: str, *, of_bytes: bool) -> int:
     match = _NUMBER.fullmatch(text)
     whole = 0
     if match is not None and (of_bytes or not match[3]):
-        whole = int(float(match[1]) * _UNITS[match[2].lower()])
+        whole = int(Decimal(match[1]) * _UNITS[match[2].lower()])
     if whole < 1:
         raise UsageError(
             f"--budget {part}: it takes a number of at least 1, as 100000, 100k or 1.5M"

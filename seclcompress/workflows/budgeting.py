@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from seclcompress import substitutions
 from seclcompress.budget import Budgeted, Candidate, Range, Source
 from seclcompress.budget.candidates import Sensitivity
 from seclcompress.budget.choice import need_solver
-from seclcompress.count import check_rewritten, count_network
+from seclcompress.budget.remembered import Remembered, default_fits
+from seclcompress.count import Count, check_rewritten, count_network
 from seclcompress.errors import PlanError, UsageError
+from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan
 from seclcompress.plan.decide import known_layers, nothing_to_do
@@ -20,15 +23,12 @@ from seclcompress.plan.entries import Layer, kept
 from seclcompress.plan.given import is_plan
 from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
-from seclcompress.settings.budget import WORDS, Budget, Quantity, parse_budget
+from seclcompress.settings.budget import FAMILIES, WORDS, Budget, Quantity, parse_budget
 from seclcompress.settings.planning import PlanOptions
+from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
 from seclcompress.trace import trace_network
 from seclcompress.workflows.locating import Network, find, tell_input_size, tell_weights
 from seclcompress.workflows.output_files import check_file, write_one
-
-#: The families among which a plan chooses where none are named. Energy does not tell how well families
-#: train (docs/frontier.md), so that mixing several is a person's choice.
-FAMILIES = ("acdc", "separable")
 
 
 def plan(
@@ -96,37 +96,29 @@ def plan(
             f"{located.label} is converted already. Plan the network it was made from."
         )
     tell_input_size(located, observer)
-    source: Source = "weights" if _has_weights(located) else "shapes"
     skeleton = located.skeleton()
     trace = trace_network(skeleton, located.input_size)
     known = known_layers(skeleton, trace, options)
-    listed = [_listed(layer, reason, families) for layer, reason in known]
     as_it_is = Plan(
         input_size=trace.input_size,
         linear=options.linear,
         layers=[kept(layer, "") for layer, _ in known],
     )
-    whole = count_network(skeleton, trace, as_it_is).columns["original"]
-    fixed: dict[Quantity, int] = {}
-    reachable: dict[Quantity, Range] = {}
-    for quantity in WORDS:
-        least, most = budgets.ends(listed, quantity)
-        mine = sum(Candidate(entry, 0.0).amount(quantity) for entry in as_it_is.layers)
-        fixed[quantity] = getattr(whole, quantity) - mine
-        reachable[quantity] = Range(fixed[quantity] + least, fixed[quantity] + most)
-    reach = [
-        f"{reachable[q].least:,} to {reachable[q].most:,} {words}" for q, words in WORDS.items()
-    ]
-    observer.message(f"{located.label} can have {' and '.join(reach)}.")
-    limits = {quantity: most - fixed[quantity] for quantity, most in asked.limits.items()}
-    _check_reachable(listed, limits, fixed, asked, located.label)
+    beside = _beside(as_it_is, count_network(skeleton, trace, as_it_is))
+    listed = _listed(known, families, budgets.by_dimensions)
+    reachable = {
+        quantity: Range(*(beside[quantity] + end for end in budgets.ends(listed, quantity)))
+        for quantity in WORDS
+    }
+    ranges = [f"{r.least:,} to {r.most:,} {WORDS[q]}" for q, r in reachable.items()]
+    observer.message(f"{located.label} can have {' and '.join(ranges)}.")
+    chosen = _choose(listed, beside, asked, located.label)
+    observer.message(f"The budget of {asked} can be met.")
+    source: Source = "weights" if _has_weights(located) else "shapes"
     if source == "weights":
-        listed = _fitted(located, known, families, observer)
-    else:
-        listed = [
-            _listed(layer, reason, families, budgets.by_dimensions) for layer, reason in known
-        ]
-    chosen = budgets.choose(listed, limits)
+        number = sum(one.entry.action == "rewrite" for layer in listed for one in layer)
+        listed = _fitted(located, known, families, number, observer)
+        chosen = _choose(listed, beside, asked, located.label)
     found = as_it_is.model_copy(update={"layers": [one.entry for one in chosen]})
     if not found.rewritten:
         raise PlanError(
@@ -173,53 +165,83 @@ def _has_weights(located: Located) -> bool:
     return located.folder is not None or located.weights is not None
 
 
+def _beside(as_it_is: Plan, counted: Count) -> dict[Quantity, int]:
+    """What a network has outside the layers of its plan.
+
+    It may be negative: layers that share weights count them at each use, the network once.
+    """
+    whole = counted.columns["original"]
+    planned = [Candidate(entry, 0.0) for entry in as_it_is.layers]
+    return {
+        quantity: getattr(whole, quantity) - sum(one.amount(quantity) for one in planned)
+        for quantity in WORDS
+    }
+
+
 def _listed(
-    layer: Layer,
-    reason: str | None,
+    known: Sequence[tuple[Layer, str | None]],
     families: Sequence[str],
-    sensitivity: Sensitivity | None = None,
+    sensitivity: Sensitivity,
     of: str = "",
-) -> list[Candidate]:
-    if reason is not None:
-        return [Candidate(kept(layer, reason, on_demand=True), 0.0)]
-    return budgets.candidates(layer, families, sensitivity, of)
+) -> list[list[Candidate]]:
+    return [
+        budgets.candidates(layer, families, sensitivity, of)
+        if reason is None
+        else [Candidate(kept(layer, reason, on_demand=True), 0.0)]
+        for layer, reason in known
+    ]
 
 
 def _fitted(
     located: Located,
     known: Sequence[tuple[Layer, str | None]],
     families: Sequence[str],
+    number: int,
     observer: Observer,
 ) -> list[list[Candidate]]:
-    """The candidates with the losses of their fits to the trained weights."""
+    """The candidates, of that number, with the losses of their fits to the trained weights."""
     trained, loaded = located.load()
+    check_finite(trained.state_dict(), located.label)
     tell_weights(loaded, observer)
-    found = []
-    with observer.counting("Fitting candidates, layers", len(known)) as tell:
-        for number, (layer, reason) in enumerate(known, 1):
-            site = replace(layer.site, layer=trained.get_submodule(layer.site.name))
-            here = replace(layer, site=site)
-            found.append(_listed(here, reason, families, budgets.by_weights, "its weights' energy"))
-            tell(number, len(known))
+    here = [
+        (
+            replace(layer, site=replace(layer.site, layer=trained.get_submodule(layer.site.name))),
+            why,
+        )
+        for layer, why in known
+    ]
+    remembered = Remembered(budgets.by_weights, default_fits())
+    with observer.counting("Fitting candidates", number) as tell:
+        done = itertools.count(1)
+
+        def fit(site: Site, family: Substitution, config: SubstitutionConfig) -> float:
+            loss = remembered(site, family, config)
+            tell(next(done), number)
+            return loss
+
+        found = _listed(here, families, fit, "its weights' energy")
+    observer.message(
+        f"Fitted {remembered.found} of {number} candidates to the weights; the others were known "
+        f"({default_fits()})."
+    )
     return found
 
 
-def _check_reachable(
+def _choose(
     listed: Sequence[Sequence[Candidate]],
-    limits: Mapping[Quantity, int],
-    fixed: Mapping[Quantity, int],
+    beside: Mapping[Quantity, int],
     asked: Budget,
     label: str,
-) -> None:
-    """Raises NotReachableError, with the nearest plan in words, unless a plan meets the limits."""
+) -> list[Candidate]:
+    """Chooses, or says in words which plan is nearest."""
     try:
-        budgets.choose(listed, limits)
+        return budgets.choose(listed, asked.limits, beside)
     except budgets.NotReachableError as error:
-        near = ", ".join(
-            f"{fixed[quantity] + sum(one.amount(quantity) for one in error.nearest):,} "
-            f"{WORDS[quantity]}"
-            for quantity in limits
-        )
+        has = {
+            quantity: beside[quantity] + sum(one.amount(quantity) for one in error.nearest)
+            for quantity in WORDS
+        }
+        near = "; ".join(map(str, asked.held(**has)))
         raise budgets.NotReachableError(
             f"No plan for {label} meets {asked}. The nearest has {near}. Allow more, name other "
             "--families, let more layers change (--stem, --head, --linear), or start from a narrower "
