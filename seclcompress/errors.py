@@ -94,7 +94,8 @@ def describe_validation_error(error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         where = ".".join(str(part) for part in item["loc"]) or "the whole"
         given = repr(item["input"])
-        words = f"{short(item['msg'], 200)} (got {short(given, 60)})"
+        said = item["msg"].removeprefix("Value error, ")  # pydantic's word for our own words
+        words = f"{short(said, 200)} (got {short(given, 60)})"
         complaints.append(f"{short(where, 120)}: {words}")
     more = f"; and {len(complaints) - 3} more" if len(complaints) > 3 else ""
     return "; ".join(complaints[:3]) + more

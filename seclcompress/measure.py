@@ -41,9 +41,6 @@ _NOISE = 1.96 * math.sqrt(2) * 1.253 / 1.349 / math.sqrt(ROUNDS)
 #: Shortest time of one candidate in each direction of a round. In less, the overhead of the clock and
 #: of the calls would matter.
 MIN_SECONDS = 0.002
-#: An interquartile range above this share of the median: other work ran meanwhile. (With two processors
-#: shared by four programs, two equal layers were measured at 0.3 and 12.7 ms.)
-_UNSTEADY = 0.5
 
 
 def default_cache() -> Path:
@@ -204,7 +201,7 @@ class Stopwatch:
             timings = self._measure(case)
             self.measured += 1
             self._known[key] = {name: [t.median, t.spread] for name, t in timings.items()}
-            if all(t.spread <= _UNSTEADY * t.median for t in timings.values()):
+            if not any(t.is_unsteady for t in timings.values()):
                 self._write(key)
             else:
                 self.unsteady += 1

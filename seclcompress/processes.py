@@ -51,6 +51,10 @@ class Processes:
             dist.barrier()
 
 
+#: The kinds of device that are named to a person; torch may know others.
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
 def rank() -> int:
     """This process's rank, from torchrun's environment variable; 0 without it."""
     return int(os.environ.get("RANK", "0"))
@@ -65,7 +69,13 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
+        kind = device.partition(":")[0]
+        if kind not in _DEVICES:
+            reason = f"it takes {', '.join(_DEVICES)}, or one by its number, as cuda:1."
+        else:
+            reason = (
+                f"{str(error).strip().splitlines()[0].rstrip('.')}. Without it the CPU computes."
+            )
         raise UsageError(f"--device {device}: {reason}") from error
 
 

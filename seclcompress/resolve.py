@@ -12,7 +12,7 @@ from torch import nn
 
 from seclcompress import artefact, hub, networks
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.errors import ArtefactError, UsageError, WeightsError
+from seclcompress.errors import ArtefactError, NetworkError, UsageError, WeightsError
 from seclcompress.files import set_aside
 from seclcompress.networks import NetworkSpec, PublishedWeights, Source, sources
 from seclcompress.networks.secl_checkpoints import looks_like_secl
@@ -188,6 +188,8 @@ def locate(
             repository=_repository(typed, folder),
         )
     name = str(typed)
+    if _is_file(Path(name)) and sources.that_knows(name) is None:
+        raise NetworkError(_no_file(name))
     network = networks.named_spec(name, num_classes)
     source = sources.get(network.source)
     size, preprocessing = source.input_size(network), None
@@ -248,6 +250,13 @@ def _is_dir(path: Path) -> bool:
         return False
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _where_it_went(folder: Path) -> str:
     aside = set_aside(folder)
     if aside is None:
@@ -287,3 +296,14 @@ def _published(source: Source, name: str, weights: str) -> PublishedWeights:
         return source.published_weights(name, weights)
     except WeightsError as error:
         raise WeightsError(f"There is no file {weights}, and {error}") from error
+
+
+def _no_file(name: str) -> str:
+    """What to type instead of the name of a file."""
+    if name.endswith(".py"):
+        module = name.removesuffix(".py").replace("/", ".")
+        return f"{name} is a file. A network in it is named by its function: {module}:FUNCTION."
+    return (
+        f"{name} is a file, and no network. Give a network's name or a saved folder; weights in a file "
+        "are given with --weights, beside the name of their network."
+    )

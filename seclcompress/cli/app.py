@@ -115,7 +115,7 @@ def _show_version(value: bool) -> None:
 app = typer.Typer(
     name="seclcompress",
     cls=_Group,
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -125,6 +125,7 @@ app = typer.Typer(
 
 @app.callback()
 def root(
+    context: typer.Context,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show a traceback for every error.")
     ] = False,
@@ -153,6 +154,9 @@ def root(
     err_console.quiet = quiet or log_level is not None
     show_progress(err_console.is_terminal and not err_console.quiet)
     log_to_stderr(log_level)
+    if context.invoked_subcommand is None:  # by themselves, boxes would get lost beside the error
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
 
 
 for _command in (

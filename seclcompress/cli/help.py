@@ -64,7 +64,10 @@ class Command(Adaptive, TyperCommand):
             if len(rows[-1][0]) > formatter.width - 2:  # a long switch: its other name below it
                 first, _, other = names.partition(" / ")
                 rows[-1:] = [(first, words), (other, "")]
-        for title, records in sections.items():
+        # What a command needs comes first, whatever its other options are called.
+        needed = [title for title in (_ARGUMENTS, _OPTIONS) if title in sections]
+        for title in [*needed, *(one for one in sections if one not in needed)]:
+            records = sections[title]
             short = formatter.width < len(title) + 1
             with formatter.section(title.partition(" (")[0] if short else title):
                 # Names stand on lines of their own where there is little room beside them.

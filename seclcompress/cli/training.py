@@ -52,7 +52,11 @@ RecipeOption = Annotated[
     ),
 ]
 ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on with the interrupted run into this output folder.")
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the interrupted run into this output folder, with the same settings.",
+    ),
 ]
 TimeLimitOption = Annotated[
     float | None,
@@ -60,7 +64,7 @@ TimeLimitOption = Annotated[
         "--time-limit",
         metavar="SECONDS",
         min=0,
-        help="Save and stop after this time, with exit code 130; --resume goes on.",
+        help="Save and stop after this time, with exit code 130; it can go on as after Ctrl-C.",
     ),
 ]
 TeacherWeightsOption = Annotated[

@@ -26,6 +26,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _FORMATS = (*("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"),)
 #: Formats whose grey pictures of more than 8 bits PIL may open as 32-bit numbers.
 _OF_16_BITS = ("PNG", "PPM")
+_SKIP = "--bad-images skip leaves such images out."
 #: The exceptions that PIL and NumPy raise for files that are damaged, are not images, or are far too
 #: large.
 _UNREADABLE = (
@@ -86,12 +87,13 @@ def decode(path: str, channels: int = 3) -> Tensor:
                 return _from_image(image, channels)
     except UnidentifiedImageError as error:  # whose message names a file object
         raise DataError(
-            f"An image cannot be read: {path}: it is empty, damaged or no image of a known format."
+            f"An image cannot be read: {path}: it is empty, damaged or no image of a known format. "
+            f"{_SKIP}"
         ) from error
     except _UNREADABLE as error:
         words = str(error) or type(error).__name__
         words = words if str(path) in words else f"{path}: {words}"
-        raise DataError(f"An image cannot be read: {words}.") from error
+        raise DataError(f"An image cannot be read: {words}. {_SKIP}") from error
 
 
 def size_of(path: str) -> tuple[int, int] | None:

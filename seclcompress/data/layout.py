@@ -77,7 +77,11 @@ def has_test_folder(folder: Path) -> bool:
 def _named_parts(folder: Path) -> tuple[list[str], str | None, str | None]:
     """The folders in a data folder; of them, those of the training images and of the test images."""
     if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.")
+        raise DataError(
+            f"{folder} is a file. Name the folder that holds the images' folders."
+            if folder.exists()
+            else f"There is no folder {folder}."
+        )
     names = class_folders(folder)
     test = _one(folder, names, _VALIDATION) or _one(folder, names, _TEST)
     return names, _one(folder, names, _TRAINING), test
@@ -124,7 +128,11 @@ def _missing(folder: Path, names: list[str], train: str | None, test: str | None
             f"{folder} has no folder of test images: {wanted}.{lying} --validation 0.2 would test on a "
             f"fifth of each class in {where}, always the same one."
         )
-    return f"{folder} has no folder of training images: {wanted}."
+    lying = "" if names else " It holds no folders."
+    return (
+        f"{folder} has no folder of training images: {wanted}.{lying} Class folders alone will do with "
+        "--validation 0.2."
+    )
 
 
 def hold_out(parts: Parts, folder: Path, share: float) -> Parts:

@@ -25,13 +25,19 @@ def read_plan(path: Path) -> Plan:
     Raises:
         PlanError: If the file is missing or is not a plan.
     """
+    text = ""
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return Plan.model_validate_json(text)
     except OSError as error:
         raise PlanError(f"Cannot read the plan {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise PlanError(f"{path} is not a plan: it is not UTF-8 text.") from error
     except ValidationError as error:
+        if '"network"' in text and '"preprocessing"' in text:
+            raise PlanError(
+                f"{path} is the configuration of a saved folder. A plan is what --write-plan writes."
+            ) from error
         raise PlanError(f"{path} is not a plan: {describe_validation_error(error)}.") from error
 
 

@@ -70,7 +70,8 @@ def read_recipe(name: str) -> dict[str, Any]:
                 )
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"Cannot read the recipe {path}: {error}.") from error
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UsageError(f"Cannot read the recipe {path}: {reason}.") from error
     values = _parse(text, name)
     values.pop("description", None)
     unknown = sorted(values.keys() - TrainingSettings.model_fields.keys())

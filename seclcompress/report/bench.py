@@ -10,7 +10,7 @@ from rich.text import Text
 from seclcompress.bench import Measured
 from seclcompress.plan import Plan
 from seclcompress.report.records import BenchRecord
-from seclcompress.report.tables import clock_notes, column_titles, figures_table
+from seclcompress.report.tables import UNSTEADY, clock_notes, column_titles, figures_table
 
 
 def bench_table(
@@ -35,12 +35,15 @@ def bench_table(
     plan = plans[layout]
     titles = column_titles(plan.families)
     original = measured["original"].timing.median
+    unsteady = any(m.timing.is_unsteady for m in measured.values())
     figures: dict[str, dict[str, str]] = {
         "ms a batch": {c: f"{1e3 * m.timing.median:.2f}" for c, m in measured.items()},
         "  middle half ±": {
             c: f"{50 * m.timing.spread / m.timing.median:.0f} %" for c, m in measured.items()
         },
-        "  times faster": {c: f"{original / m.timing.median:.2f}" for c, m in measured.items()},
+        "  times faster": {
+            c: "–" if unsteady else f"{original / m.timing.median:.2f}" for c, m in measured.items()
+        },
         "  layout": {c: m.layout for c, m in measured.items()},
         "  ms in the other": {c: f"{1e3 * m.other.median:.2f}" for c, m in measured.items()},
         "activations, MB": {
@@ -60,6 +63,8 @@ def bench_table(
         "otherwise than fewest Mult-Adds would have it."
     )
     words = [note, *clock_notes(plan)] if plan.cost_model == "measured" else []
+    if unsteady:
+        words = [UNSTEADY, *words]
     notes = [Text(line) for line in words]
     return Group(Text(heading, style="bold"), Text(machine, style="dim"), table, *notes)
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from seclcompress.export.race import Runtimes
 from seclcompress.plan import Plan
 from seclcompress.report.records import RuntimesRecord
-from seclcompress.report.tables import clock_notes, column_titles, figures_table
+from seclcompress.report.tables import UNSTEADY, clock_notes, column_titles, figures_table
 
 
 def runtimes_table(
@@ -30,13 +30,17 @@ def runtimes_table(
     there = {column for row in found.timings.values() for column in row}
     titles = {column: title for column, title in titles.items() if column in there}
     figures: dict[str, dict[str, str]] = {}
+    disturbed = False
     for runtime, row in found.timings.items():
         original = row["original"].median
+        unsteady = any(timing.is_unsteady for timing in row.values())
+        disturbed |= unsteady
         figures[f"{runtime}, ms"] = {
             c: f"{1e3 * row[c].median:.2f}" if c in row else "–" for c in titles
         }
         figures[f"  times faster ({runtime})"] = {
-            c: f"{original / row[c].median:.2f}" if c in row else "–" for c in titles
+            c: f"{original / row[c].median:.2f}" if c in row and not unsteady else "–"
+            for c in titles
         }
     versions = ", ".join(found.versions.values())
     table = figures_table(figures, titles, width)
@@ -45,7 +49,7 @@ def runtimes_table(
         Text(machine, style="dim"),
         Text(versions, style="dim"),
         table,
-        *[Text(note) for note in clock_notes(plan)],
+        *[Text(note) for note in [*([UNSTEADY] if disturbed else []), *clock_notes(plan)]],
     )
 
 

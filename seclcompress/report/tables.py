@@ -12,6 +12,12 @@ from seclcompress.cost import EXECUTIONS
 from seclcompress.plan import Plan
 from seclcompress.wording import milliseconds
 
+#: Said below a table of times that cannot be compared.
+UNSTEADY = (
+    "Times varied by more than half while this was measured, as they do where other work runs "
+    "meanwhile: they are not compared. Run it again on a quiet machine."
+)
+
 
 def column_titles(families: Sequence[str]) -> dict[str, str]:
     """The columns that a report shows, with their titles.

@@ -82,7 +82,8 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
     )
     if _validated(history):
         table.add_row("  on the validation images", f"{best['validation_accuracy']:.2f} %")
-    table.add_row(f"time for {len(history)} epochs", f"{duration(seconds)}")
+    epochs = "1 epoch" if len(history) == 1 else f"{len(history)} epochs"
+    table.add_row(f"time for {epochs}", f"{duration(seconds)}")
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -76,6 +76,16 @@ def in_pairs(value: Mapping[str, float]) -> str:
     """Spells a mapping as on the command line: `gains=0,norms=0`."""
     return ",".join(f"{name}={number:g}" for name, number in value.items())
 
+
+def _pixel_value(value: float) -> float:
+    if not 0 <= value <= 1:
+        near = f": {value / 255:.3f}?" if 1 < value <= 255 else "."
+        raise ValueError(f"pixel values are from 0 to 1 here, not to 255{near}")
+    return value
+
+
+PixelValue: TypeAlias = Annotated[float, AfterValidator(_pixel_value)]
+PixelSpread: TypeAlias = Annotated[PositiveFloat, AfterValidator(_pixel_value)]
 
 #: Settings that change where and how fast a run computes, but not its result. A resumed run may have
 #: different values for them.
@@ -202,14 +212,15 @@ class TrainingSettings(BaseModel):
     preprocessing: Literal["auto", "imagenet", "plain"] = Field(
         default="auto",
         description="How pixel values become inputs. auto: as the network's weights were trained, if "
-        "that is known, or else by the data's mean and standard deviation; plain: from 0 to 1, as they "
+        "that is known, or else by the mean and standard deviation of the data set, or ImageNet's for "
+        "folders; plain: from 0 to 1, as they "
         "are.",
     )
-    mean: Annotated[tuple[float, ...], BeforeValidator(_numbers)] = Field(
+    mean: Annotated[tuple[PixelValue, ...], BeforeValidator(_numbers)] = Field(
         default=(),
         description="Mean of the pixel values from 0 to 1, for all channels or for each, with commas.",
     )
-    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_numbers)] = Field(
+    std: Annotated[tuple[PixelSpread, ...], BeforeValidator(_numbers)] = Field(
         default=(), description="Standard deviation of the pixel values, likewise."
     )
     classes_by_order: bool = Field(

@@ -10,6 +10,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import UninitializedParameter
 
 from seclcompress.networks.tasks import Task, task_of
+from seclcompress.torch_private import ConvNd
 
 _STRIDES = "Give another size with --input-size; a network needs one larger than its total stride."
 
@@ -49,10 +50,14 @@ def _is_exported(network: torch.fx.GraphModule) -> bool:
     return getattr(network.eval, "__func__", None) is not nn.Module.eval
 
 
-def advice_on(network: nn.Module) -> str:
-    """What may help after a forward pass has failed."""
+def advice_on(network: nn.Module, input_size: tuple[int, ...]) -> str:
+    """What may help after a forward pass at this input size, (channels, *spatial), has failed."""
     if type(task_of(network)) is not Task:
         return _STRIDES
+    first = next((m for m in network.modules() if isinstance(m, ConvNd)), None)
+    if first is not None and first.in_channels != input_size[0]:
+        wanted = "x".join(map(str, (first.in_channels, *input_size[1:])))
+        return f"Its first convolution takes {first.in_channels} channels: --input-size {wanted}."
     needed = [
         parameter
         for parameter in inspect.signature(network.forward).parameters.values()

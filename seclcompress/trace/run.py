@@ -52,8 +52,9 @@ def trace_network(network: nn.Module, input_size: tuple[int, ...]) -> Trace:
             failure = error
     lines = str(failure).strip().splitlines() or [type(failure).__name__]
     raise NetworkError(
-        f"The network cannot run at an input of {'×'.join(map(str, input_size))}: {lines[0]} "
-        f"{advice_on(network)}"
+        f"The network cannot run at an input of {'×'.join(map(str, input_size))}: "
+        f"{lines[0].rstrip('.')}. "
+        f"{advice_on(network, input_size)}"
     ) from failure
 
 

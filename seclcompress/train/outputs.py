@@ -186,7 +186,11 @@ def _run(network: nn.Module, images: Tensor, *, training: bool) -> Any:
 
 def _misfit(output: Any, data: Data, label: str, mode: str, otherwise: str) -> str:
     if isinstance(output, Tensor) and output.dim() == 2:
-        return f"{data.name} has {len(data.classes)} classes, but {label} has {output.shape[1]} outputs."
+        return (
+            f"{data.name} has {len(data.classes)} classes, but {label} has {output.shape[1]} outputs. "
+            "Give the data that it is for, or train a network with that name on these: the number of "
+            "classes then comes from them, without --num-classes."
+        )
     return f"{_begun(label)} does not give one score a class for each image in {mode} mode. {otherwise}"
 
 

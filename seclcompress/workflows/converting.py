@@ -25,7 +25,7 @@ from seclcompress.workflows.cards import card_of_conversion
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.hints import tell_hints
 from seclcompress.workflows.locating import Network, find, tell_weights
-from seclcompress.workflows.output_files import check_file, write_one
+from seclcompress.workflows.output_files import check_file, check_no_input, write_one
 from seclcompress.workflows.planning import plan_network
 
 
@@ -102,6 +102,7 @@ def convert(
     output_dir = None if output_dir is None else Path(output_dir)
     write_plan = None if write_plan is None else Path(write_plan)
     if output_dir is not None:
+        check_no_input(output_dir, network)
         check_free(output_dir, overwrite)
     if write_plan is not None:
         check_file(write_plan, overwrite, replaces=is_plan)

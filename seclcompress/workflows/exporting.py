@@ -43,6 +43,15 @@ _REAL = 64
 _CALIBRATION = 128
 _BATCH = 8
 
+#: Endings that nobody means for a name alone, and the format that may be meant.
+_OF_OTHERS = {
+    ".pt": "torch",
+    ".pth": "weights",
+    ".ckpt": "weights",
+    ".pkl": "weights",
+    ".bin": "openvino",
+}
+
 
 def export(
     network: Network,
@@ -184,6 +193,11 @@ def _named(path: Path, chosen: Format) -> Path:
     if other is not None and other is not chosen:
         raise UsageError(
             f"{path} ends as files of --format {other.name} do, not {chosen.name} ({chosen.suffix})."
+        )
+    if path.suffix.lower() in _OF_OTHERS:
+        raise UsageError(
+            f"{path} ends in {path.suffix}, as files of another kind do. --format {chosen.name} writes "
+            f"{path.stem}{chosen.suffix}; --format {_OF_OTHERS[path.suffix.lower()]} may be meant."
         )
     return path if other is chosen else path.with_name(path.name + chosen.suffix)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seclcompress.data import Data
+from seclcompress.errors import DataError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, is_name, locate
@@ -61,6 +62,7 @@ def find_for_training(
         download=download,
         observer=observer,
     )
+    _check_classes(images)
     if named and num_classes is None:
         source = locate(
             network,
@@ -121,4 +123,18 @@ def find_for_distilling(
         download=download,
         observer=observer,
     )
+    _check_classes(images)
+    if found.config is not None and found.config.plan is None:
+        observer.message(
+            f"{found.label} is not converted: it is trained as it is. `convert` makes it smaller first."
+        )
     return found, guide, images
+
+
+def _check_classes(images: Data) -> None:
+    """Refuses data from which no network can learn to tell anything apart."""
+    if len(images.classes) < 2:
+        raise DataError(
+            f"{images.name} has one class, {images.classes[0]}: there is nothing to tell apart. "
+            "Training needs the folders of two classes or more."
+        )

@@ -9,6 +9,8 @@ from seclcompress import artefact
 from seclcompress.errors import ArtefactError
 from seclcompress.files import MANIFEST, ManifestError, add_file, check_free, is_ours, write_file
 from seclcompress.files.manifest import check_entry
+from seclcompress.resolve import Located, is_folder
+from seclcompress.workflows.locating import Network, typed
 
 
 def check_file(path: Path, overwrite: bool, *, replaces: Callable[[Path], bool]) -> None:
@@ -35,6 +37,27 @@ def check_file(path: Path, overwrite: bool, *, replaces: Callable[[Path], bool])
             f"{path} is not replaced, not even by --overwrite: it belongs to the saved folder "
             f"{path.parent}. Choose another name."
         )
+
+
+def check_no_input(output: Path, *networks: Network) -> None:
+    """Refuses an output that would replace what it is made from.
+
+    Args:
+        output: The folder to write.
+        networks: The networks that are read.
+
+    Raises:
+        ArtefactError: If one of them is that folder.
+    """
+    for network in networks:
+        folder = network.folder if isinstance(network, Located) else None
+        if not isinstance(network, Located) and is_folder(typed(network)):
+            folder = Path(network)
+        if folder is not None and output.exists() and folder.resolve() == output.resolve():
+            raise ArtefactError(
+                f"{output} is read by this command, so it is not replaced by its result, not even with "
+                "--overwrite. Choose another folder."
+            )
 
 
 def write_one(path: Path, content: bytes) -> None:

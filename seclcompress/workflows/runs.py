@@ -185,9 +185,10 @@ def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> st
     together = settings.batch_size * settings.accumulate * processes.size
     held = data.validation
     validation = "" if held is None else f", {len(held):,} validation images"
+    sharing = "1 process" if processes.size == 1 else f"{processes.size} processes"
     return (
         f"{settings.batch_size} images a batch × {settings.accumulate} accumulated × "
-        f"{processes.size} processes = {together} images a step; {len(data.train):,} training "
+        f"{sharing} = {together} images a step; {len(data.train):,} training "
         f"images, {len(data.test):,} test images{validation}."
     )
 

@@ -100,6 +100,10 @@ def upload(
 
 def _reference(repository: str, revision: str | None) -> hub.Reference:
     typed = repository if hub.is_reference(repository) else hub.PREFIX + repository
+    if typed.count("/") == hub.PREFIX.count("/"):
+        raise UsageError(
+            f"{repository} names no owner: a repository is OWNER/NAME, as me/{repository}."
+        )
     reference = hub.parse(typed)
     if revision is None:
         return reference

@@ -75,6 +75,11 @@ def choose_input_size(
             f"The pictures of {data} have {pictures[2]}×{pictures[1]} pixels; they are shown at "
             f"{shape(located.input_size)}, the usual size of {network}. --input-size changes it."
         )
+    elif pictures is None and flat and train:
+        observer.message(
+            f"The pictures of {data} are resized to {shape(located.input_size)}, the usual size of "
+            f"{network}. --input-size changes it."
+        )
     return None
 
 

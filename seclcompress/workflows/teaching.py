@@ -160,6 +160,12 @@ def with_taps(
     try:
         check_taps(names, mine, theirs)
     except UsageError as error:
+        if student.network.name != teacher.network.name and not named:
+            raise UsageError(
+                f"{error} {student.label} is made from {student.network.name}, and the teacher is "
+                f"{teacher.network.name}. Give the teacher that it was made from, or modules that both "
+                "have with --taps, or switch attention transfer off with --beta 0."
+            ) from error
         if student.input_size == teacher.input_size:
             raise
         same = shape(student.input_size)

@@ -17,6 +17,7 @@ from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
 from seclcompress.workflows.locating import beginning, tell_weights, typed, weights_name
 from seclcompress.workflows.output import Output
+from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.runs import (
     InterruptedRunError,
     Job,
@@ -83,6 +84,7 @@ def train(
     """
     settings = settings or TrainingSettings()
     output = Output(Path(output_dir), resume, overwrite)
+    check_no_input(output.folder, network)
     output.check()
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
@@ -198,6 +200,7 @@ def distill(
     """
     settings = settings or TrainingSettings()
     output = Output(Path(output_dir), resume, overwrite)
+    check_no_input(output.folder, student, teacher)
     output.check()
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Invoke
+from PIL import Image
 
 HERE = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
@@ -221,3 +222,122 @@ def test_piped_to_head(tmp_path: Path) -> None:
         assert process.stdout.readline().startswith(b"name,")
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def pictures(folder: str, classes: tuple[str, ...] = ("cat", "dog")) -> str:
+    """A data set of a few pictures; returns the value of --data."""
+    for part in ("train", "val"):
+        for number, name in enumerate(classes):
+            place = Path(folder, part, name)
+            place.mkdir(parents=True)
+            for index in range(2):
+                colour = (80 * number, 40 * index, 90)
+                Image.new("RGB", (40 + index, 30), colour).save(place / f"{index}.png")
+    return f"imagefolder:{folder}"
+
+
+TRAIN = ("--epochs", 1, "--batch-size", 2)
+
+
+def said(result: Any) -> str:
+    return " ".join(result.stderr.split())
+
+
+def test_without_a_command_there_is_help(invoke: Invoke) -> None:
+    words = invoke(code=2).stdout
+    assert "count" in words
+    assert "distill" in words
+
+
+def test_what_a_network_is_to_see_is_said(invoke: Invoke) -> None:
+    """The size at which pictures of several sizes are seen is nobody's choice."""
+    words = said(invoke("train", "wrn10_1", "--data", pictures("set"), *TRAIN, "-o", "out"))
+    assert (
+        "The pictures of imagefolder:set are resized to 3x32x32, the usual size of wrn10_1."
+        in words
+    )
+
+
+def test_mistakes_with_data(invoke: Invoke) -> None:
+    train = ("train", "wrn10_1", *TRAIN, "-o", "out", "--data")
+    one, two = pictures("one", ("cat",)), pictures("two")
+    assert "has one class, cat: there is nothing to tell apart" in said(invoke(*train, one, code=1))
+    assert "There is no folder nowhere." in said(invoke(*train, "imagefolder:nowhere", code=1))
+    file = "two/train/cat/0.png"
+    assert f"{file} is a file." in said(invoke(*train, f"imagefolder:{file}", code=1))
+    Path("empty").mkdir()
+    words = said(invoke(*train, "imagefolder:empty", code=1))
+    assert "It holds no folders. Class folders alone will do with --validation 0.2." in words
+    words = said(invoke(*train, two, "--mean", 128, "--std", 0.2, code=2))
+    assert "pixel values are from 0 to 1 here, not to 255: 0.502?" in words
+    assert "Value error" not in words
+    words = said(invoke(*train, two, "--device", "gpu", code=2))
+    assert "--device gpu: it takes cpu, cuda, mps, xpu" in words
+    Path(file).write_bytes(Path(file).read_bytes()[:60])
+    assert "--bad-images skip leaves such images out." in said(invoke(*train, two, code=1))
+    assert not Path("out").exists()
+
+
+def test_mistakes_with_files(invoke: Invoke) -> None:
+    Path("mynet.py").write_text("raise SystemExit")
+    words = said(invoke("convert", "mynet.py", "-o", "out", code=1))
+    assert "A network in it is named by its function: mynet:FUNCTION." in words
+    Path("page.html").touch()
+    assert "page.html is a file, and no network." in said(invoke("count", "page.html", code=1))
+    invoke("convert", "wrn10_1", "--depth", 2, "-o", "small")
+    words = said(invoke("count", "wrn10_1", "--plan", "small/config.json", code=1))
+    assert "is the configuration of a saved folder. A plan is what --write-plan writes." in words
+    words = said(invoke("export", "small", "-o", "small.pt", code=2))
+    assert "--format onnx writes small.onnx; --format torch may be meant." in words
+    words = said(invoke("count", "wrn10_1", "--input-size", "1x32x32", code=1))
+    assert "Its first convolution takes 3 channels: --input-size 3x32x32." in words
+    words = said(invoke("upload", "small", "me", code=2))
+    assert "me names no owner: a repository is OWNER/NAME" in words
+    words = said(
+        invoke("train", "wrn10_1", "--recipe", "no.toml", "--data", "digits", "-o", "out", code=2)
+    )
+    assert "Cannot read the recipe no.toml: No such file or directory." in words
+
+
+def test_a_command_does_not_replace_what_it_reads(invoke: Invoke) -> None:
+    data = pictures("set")
+    invoke("train", "wrn10_1", "--data", data, *TRAIN, "-o", "teacher")
+    invoke("convert", "teacher", "--depth", 2, "-o", "student")
+    distill = ("distill", "student", "--teacher", "teacher", "--data", data, *TRAIN, "--overwrite")
+    for output in ("student", "./teacher"):
+        before = {path: path.read_bytes() for path in Path(output).iterdir()}
+        assert "is read by this command" in said(invoke(*distill, "-o", output, code=1))
+        assert {path: path.read_bytes() for path in Path(output).iterdir()} == before
+    again = ("train", "teacher", "--data", data, *TRAIN, "-o", "teacher", "--overwrite")
+    assert "is read by this command" in said(invoke(*again, code=1))
+    same = ("convert", "teacher", "-o", "teacher", "--overwrite")
+    assert "is read by this command" in said(invoke(*same, code=1))
+
+
+def test_a_teacher_of_another_kind(invoke: Invoke) -> None:
+    data = pictures("set")
+    invoke("train", "wrn10_1", "--data", data, *TRAIN, "-o", "teacher")
+    made = ("--num-classes", 2, "--input-size", 32, "--depth", 2)
+    invoke("convert", "resnet18", *made, "-o", "student")
+    distill = ("distill", "student", "--teacher", "teacher", "--data", data, *TRAIN, "-o", "out")
+    words = said(invoke(*distill, "--untrained-teacher", code=2))
+    assert "student is made from resnet18, and the teacher is wrn10_1." in words
+    assert "--teacher-input-size" not in words
+
+
+def test_a_student_that_was_never_converted(invoke: Invoke) -> None:
+    data = pictures("set")
+    invoke("train", "wrn10_1", "--data", data, *TRAIN, "-o", "teacher")
+    distill = ("distill", "teacher", "--teacher", "teacher", "--data", data, *TRAIN, "-o", "out")
+    words = said(invoke(*distill, "--untrained-teacher"))
+    assert "teacher is not converted: it is trained as it is." in words
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_help_begins_with_what_is_needed(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    words = invoke("distill", "--help").stdout
+    places = [words.index(part) for part in ("STUDENT", "--teacher", "--data", "Settings: opt")]
+    assert places == sorted(places)

@@ -88,7 +88,12 @@ def check_regular(path: Path) -> None:
         mode = path.stat().st_mode
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise WeightsError(f"There is no weights file {path}: {reason}.") from error
+        missing = isinstance(error, FileNotFoundError)
+        raise WeightsError(
+            f"There is no weights file {path}."
+            if missing
+            else f"There is no weights file {path}: {reason}."
+        ) from error
     if stat.S_ISREG(mode):
         return
     if not stat.S_ISDIR(mode):
