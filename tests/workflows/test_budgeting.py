@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Invoke
 from listening import Listening
 
 from seclcompress import artefact, workflows
@@ -148,53 +145,3 @@ def test_what_makes_no_sense(given: dict[str, object], words: str) -> None:
 def test_a_network_that_is_small_already() -> None:
     with pytest.raises(PlanError, match="meets the budget as it is"):
         workflows.plan("wrn10_1", "parameters=10M", **SMALL)
-
-
-class TestCommandLine:
-    COMMAND = ("plan", "wrn10_1", "--input-size", 16, "--num-classes", 10)
-
-    def test_table_sentence_and_file(self, invoke: Invoke) -> None:
-        said = invoke(*self.COMMAND, "--budget", "parameters=10k", "-o", "plan.json")
-        assert "wrn10_1 can have" in said.stderr
-        words = " ".join(said.stdout.split())
-        assert re.search(
-            r"Within the budget: 9,\d\d\d of 10,000 parameters, \d+ left over\. ", words
-        )
-        assert re.search(r"no other choice among \d+ candidates loses less\.$", words)
-        invoke("convert", "wrn10_1", *self.COMMAND[2:], "--plan", "plan.json", "-o", "small")
-        weights = Path("small/model.safetensors").stat().st_size
-        assert weights < 4 * 10_000 + 20_000
-        refused = invoke(*self.COMMAND, "--budget", "parameters=9k", "-o", "plan.json", code=1)
-        assert "plan.json" in refused.stderr
-        invoke(*self.COMMAND, "--budget", "parameters=9k", "-o", "plan.json", "--overwrite")
-
-    def test_json(self, invoke: Invoke) -> None:
-        record = json.loads(invoke(*self.COMMAND, "--budget", "bytes=40kB", "--json").stdout)
-        assert record["command"] == "plan"
-        assert record["columns"]["auto"]["parameters"] <= 10_000
-        assert record["reachable"]["parameters"]["least"] < 10_000
-        assert record["source"] == "shapes"
-
-    @pytest.mark.parametrize(
-        ("options", "code", "words"),
-        [
-            (("--budget", "parameters=1k"), 1, "No plan for wrn10_1 meets parameters=1,000"),
-            (("--budget", "100k"), 2, "it takes parameters=NUMBER"),
-            (("--budget", "parameters=10k", "--families", ","), 2, "name at least one"),
-            (("--budget", "parameters=10k", "--overwrite"), 2, "does nothing without --output"),
-            ((), 2, "--budget"),
-        ],
-    )
-    def test_mistakes(
-        self, invoke: Invoke, options: tuple[str, ...], code: int, words: str
-    ) -> None:
-        assert words in " ".join(invoke(*self.COMMAND, *options, code=code).stderr.split())
-
-    def test_a_file_of_a_saved_folder_that_is_no_plan_is_never_replaced(
-        self, invoke: Invoke
-    ) -> None:
-        invoke("convert", "wrn10_1", "-o", "saved")
-        before = Path("saved/model.safetensors").read_bytes()
-        given = ("--budget", "parameters=10k", "-o", "saved/model.safetensors", "--overwrite")
-        invoke(*self.COMMAND, *given, code=1)
-        assert Path("saved/model.safetensors").read_bytes() == before
