@@ -154,7 +154,11 @@ def _check(budget: Budget, families: Sequence[str], options: PlanOptions) -> Non
     for name in families:
         substitutions.configured(name, {})
     used = ("keep", "only", "stem", "linear", "head", "min_channels")
-    idle = sorted(options.model_fields_set - set(used))
+    idle = [
+        name
+        for name in sorted(options.model_fields_set - set(used))
+        if getattr(options, name) not in ({}, ())  # which the command line always names
+    ]
     if idle:
         raise UsageError(
             f"A plan for a budget chooses what {', '.join(idle)} would: leave it out, and name families."
