@@ -13,6 +13,7 @@ share their variables, which then count layers; otherwise the solver would look 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from seclcompress import extras
 from seclcompress.budget.candidates import Candidate, worthwhile
-from seclcompress.budget.native import output_to_stderr
+from seclcompress.budget.native import no_output
 from seclcompress.errors import PlanError
 from seclcompress.settings.budget import Quantity
 
@@ -35,6 +36,8 @@ _GAP = 1e-5
 _BASE = 1000
 _NOTHING: dict[int, int] = {}
 _QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+#: What scipy.optimize.milp calls a program that nothing solves.
+_INFEASIBLE = 2
 
 
 class NotReachableError(PlanError):
@@ -47,6 +50,10 @@ class NotReachableError(PlanError):
     def __init__(self, words: str, nearest: Sequence[Candidate]) -> None:
         super().__init__(words)
         self.nearest = list(nearest)
+
+
+class _GaveUpError(PlanError):
+    """The solver ended without an answer."""
 
 
 def need_solver(task: str) -> None:
@@ -85,6 +92,7 @@ def choose(
 
     Raises:
         NotReachableError: If no choice meets all limits.
+        PlanError: If the solver ends without a choice and without a proof that there is none.
     """
     outside = dict.fromkeys(_QUANTITIES, 0) if beside is None else beside
     whole = {q: limits.get(q, outside[q] + ends(layers, q)[1]) for q in _QUANTITIES}
@@ -97,7 +105,9 @@ def choose(
     if found is None:
         raise NotReachableError("No plan meets all limits.", program.picked(program.nearest()))
     least = float(found @ program.losses)
-    smaller = program.within(program.shares.sum(axis=0), most_lost=least + EQUAL)
+    smaller = None
+    with contextlib.suppress(_GaveUpError):  # what was found is as good
+        smaller = program.within(program.shares.sum(axis=0), most_lost=least + EQUAL)
     return program.picked(found if smaller is None else smaller)
 
 
@@ -166,6 +176,8 @@ class _Program:
         found = self._solved(costs, rows, limits)
         if found is None or (self.amounts @ found <= self.most).all():
             return found
+        if not self.classes:
+            return None
         # It is over by less than the solver sees. Digit by digit it sees it, and takes longer.
         digits, limits = self._digits()
         carries = digits.shape[1] - len(costs)
@@ -261,7 +273,7 @@ class _Program:
         if more is not None:
             upper[start:] = more
         sizes = [len(places) for places in self.classes]
-        with output_to_stderr():
+        with no_output():
             solved = milp(
                 costs,
                 integrality=integral,
@@ -272,5 +284,10 @@ class _Program:
                 ],
                 # Without presolve, whose way back is where HiGHS repairs what it has found.
                 options={"mip_rel_gap": _GAP, "presolve": False},
+            )
+        if solved.x is None and solved.status != _INFEASIBLE:
+            raise _GaveUpError(
+                "The solver ended without a plan, and without a proof that there is none "
+                f"({solved.message}). Allow a little more, or name fewer --families."
             )
         return None if solved.x is None else np.rint(solved.x[:start]).astype(np.int64)

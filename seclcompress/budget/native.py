@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def output_to_stderr() -> Iterator[None]:
-    """Lets compiled code print to standard error: HiGHS may say on standard output what it repairs.
+def no_output() -> Iterator[None]:
+    """Throws away what compiled code prints on standard output: HiGHS names its own functions there.
 
-    A command's standard output is its result, and with `--json` one object. Where a system has no
-    standard output or no C library by that name, nothing changes.
+    That is told to nobody, and a command's standard output is its result. What HiGHS found out it says
+    by its status. Python's own printing is thrown away meanwhile, too, in all threads. Where a system
+    has no standard output or no C library by that name, nothing changes.
     """
     sys.stdout.flush()
     flush = _flush()
@@ -26,10 +27,12 @@ def output_to_stderr() -> Iterator[None]:
         return
     try:
         with contextlib.suppress(OSError):
-            os.dup2(2, 1)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.close(nowhere)
         yield
-        flush()
     finally:
+        flush()
         os.dup2(kept, 1)
         os.close(kept)
 

@@ -39,7 +39,7 @@ def budget_words(found: Budgeted) -> str:
     }[found.source]
     return (
         f"Within the budget: {reached}. {layers} {100 * found.loss / rewritten:.1f} % {what}{average}; "
-        f"no other choice among {found.candidates:,} candidates loses less."
+        f"no other choice among {found.candidates:,} candidates loses less by more than 0.001 %."
     )
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from seclcompress.budget import Candidate, NotReachableError, choose, ends
 from seclcompress.budget.candidates import worthwhile
 from seclcompress.cost import LayerCost
+from seclcompress.errors import PlanError
 from seclcompress.plan import LayerPlan
 from seclcompress.settings.budget import Quantity
 
@@ -160,6 +162,17 @@ def test_what_stands_beside_the_layers_counts() -> None:
 
 def test_no_layers_are_no_choice() -> None:
     assert choose([], {"parameters": 5}) == []
+    with pytest.raises(NotReachableError):
+        choose([], {"parameters": -1})
+
+
+def test_a_solver_that_gives_up_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 4 of scipy's milp: numerical difficulties, for one. Nobody may be told to allow more."""
+    gave_up = SimpleNamespace(x=None, status=4, message="difficulties")
+    monkeypatch.setattr("scipy.optimize.milp", lambda *_, **__: gave_up)
+    with pytest.raises(PlanError, match="without a proof that there is none") as caught:
+        choose([[candidate(0.0, 1, 1)]], {"parameters": 5})
+    assert not isinstance(caught.value, NotReachableError)
 
 
 def test_beaten_candidates_are_left_out() -> None:
@@ -176,13 +189,13 @@ def test_beaten_candidates_are_left_out() -> None:
 
 
 def test_what_the_solver_prints_is_no_result() -> None:
-    """C's own output goes to standard error, however late it empties its buffers."""
+    """C's own output is thrown away, however late C empties its buffers."""
     code = (
         "import ctypes, sys\n"
-        "from seclcompress.budget.native import output_to_stderr\n"
+        "from seclcompress.budget.native import no_output\n"
         "libc = ctypes.CDLL(None)\n"
         "print('before')\n"
-        "with output_to_stderr():\n"
+        "with no_output():\n"
         "    libc.puts(b'solver')\n"
         "print('after')\n"
     )
@@ -193,4 +206,4 @@ def test_what_the_solver_prints_is_no_result() -> None:
         check=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
-    assert (done.stdout, done.stderr) == ("before\nafter\n", "solver\n")
+    assert (done.stdout, done.stderr) == ("before\nafter\n", "")

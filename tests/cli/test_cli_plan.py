@@ -17,7 +17,7 @@ def test_table_sentence_and_file(invoke: Invoke) -> None:
     assert "wrn10_1 can have" in said.stderr
     words = " ".join(said.stdout.split())
     assert re.search(r"Within the budget: 9,\d\d\d of 10,000 parameters, \d+ left over\. ", words)
-    assert re.search(r"no other choice among \d+ candidates loses less\.$", words)
+    assert re.search(r"among \d+ candidates loses less by more than 0\.001 %\.$", words)
     invoke("convert", "wrn10_1", *COMMAND[2:], "--plan", "plan.json", "-o", "small")
     weights = Path("small/model.safetensors").stat().st_size
     assert weights < 4 * 10_000 + 20_000
@@ -60,7 +60,7 @@ def test_a_narrow_terminal(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "40")
     lines = invoke(*COMMAND, "--budget", "parameters=10k").stdout.splitlines()
     assert max(map(len, lines)) <= 40
-    assert "candidates loses less." in " ".join(" ".join(lines).split())
+    assert "loses less by more than 0.001 %." in " ".join(" ".join(lines).split())
 
 
 def test_the_same_plan_every_time_and_the_options_hold(invoke: Invoke) -> None:
