@@ -14,6 +14,9 @@ import torch
 #: An interquartile range above this share of the median: other work ran meanwhile. (With two processors
 #: shared by four programs, two equal layers were measured at 0.3 and 12.7 ms.)
 UNSTEADY = 0.5
+#: Seconds for which a runtime's threads may go on spinning behind its last call, waiting for the next
+#: one. Each session of ONNX Runtime has its own, which take the processors from whatever runs next.
+REST = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def alternate(
     rounds: int = 9,
     min_seconds: float = 0.0,
     warm_ups: int = 1,
+    rest: float = 0.0,
 ) -> dict[str, Timing]:
     """Times candidates warmed up and in turn, so that other load on the machine affects all alike.
 
@@ -53,6 +57,8 @@ def alternate(
         rounds: The number of rounds; at least 2.
         min_seconds: A faster candidate is repeated, in each direction, until it takes about this long.
         warm_ups: Untimed calls of each candidate before the first round.
+        rest: Seconds of sleep before a candidate's turn, behind which it gets another untimed call; for
+            candidates that have threads of their own, see `REST`.
 
     Returns:
         The timing of one call, by name.
@@ -68,6 +74,9 @@ def alternate(
     for _ in range(rounds):
         total = dict.fromkeys(there, 0.0)
         for name in (*there, *reversed(there)):
+            if rest > 0:
+                time.sleep(rest)
+                candidates[name]()
             total[name] += _seconds(candidates[name], repeats[name]) / repeats[name]
         for name in there:
             times[name].append(total[name] / 2)

@@ -16,7 +16,7 @@ from seclcompress.export.contract import Format
 from seclcompress.export.race import as_file, formats_of
 from seclcompress.measure import MIN_SECONDS, ROUNDS, Clock, TorchClock
 from seclcompress.settings.planning import TORCH
-from seclcompress.timing import Timing, alternate
+from seclcompress.timing import REST, Timing, alternate
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class FileClock:
         return self.format.executions()
 
     def about(self) -> dict[str, Any]:
-        """The runtime with its version."""
-        return {"runtime": self.format.version()}
+        """The runtime with its version, and how its sessions are kept apart."""
+        return {"runtime": self.format.version(), "rest": REST}
 
     def time(self, candidates: Mapping[str, nn.Module], x: Tensor) -> dict[str, Timing]:
         """Writes, loads and times modules in turn; see `measure.Clock`. Inputs and weights are float32.
@@ -67,7 +67,7 @@ class FileClock:
                         "by another --runtime."
                     ) from error
                 runs[name] = functools.partial(run, images)
-            return alternate(runs, rounds=ROUNDS, min_seconds=MIN_SECONDS)
+            return alternate(runs, rounds=ROUNDS, min_seconds=MIN_SECONDS, rest=REST)
 
 
 def clock_of(runtime: str | None, *, channels_last: bool = False) -> Clock:

@@ -18,7 +18,7 @@ from seclcompress.export.plain import example, runner_of
 from seclcompress.export.prepare import Prepared
 from seclcompress.export.verify import run_in_batches
 from seclcompress.inference import to_memory_format
-from seclcompress.timing import Timing, alternate
+from seclcompress.timing import REST, Timing, alternate
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def race(
         tell("Timing all in turn …")
         keys = {" ".join(key): key for key in runners}
         candidates = {name: _call(runners[key], images) for name, key in keys.items()}
-        times = alternate(candidates, rounds=rounds, warm_ups=2)
+        times = alternate(candidates, rounds=rounds, warm_ups=2, rest=REST)
     found: dict[str, dict[str, Timing]] = {runtime: {} for runtime in runtimes}
     for name, timing in times.items():
         runtime, column, _ = keys[name]

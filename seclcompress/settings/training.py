@@ -85,7 +85,6 @@ def _pixel_value(value: float) -> float:
 
 
 PixelValue: TypeAlias = Annotated[float, AfterValidator(_pixel_value)]
-PixelSpread: TypeAlias = Annotated[PositiveFloat, AfterValidator(_pixel_value)]
 
 #: Settings that change where and how fast a run computes, but not its result. A resumed run may have
 #: different values for them.
@@ -220,7 +219,7 @@ class TrainingSettings(BaseModel):
         default=(),
         description="Mean of the pixel values from 0 to 1, for all channels or for each, with commas.",
     )
-    std: Annotated[tuple[PixelSpread, ...], BeforeValidator(_numbers)] = Field(
+    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_numbers)] = Field(
         default=(), description="Standard deviation of the pixel values, likewise."
     )
     classes_by_order: bool = Field(
