@@ -19,6 +19,7 @@ from seclcompress.cli import (
     evaluate,
     export,
     listing,
+    plan,
     report,
     survey,
     train,
@@ -161,6 +162,7 @@ def root(
 for _command in (
     count.count,
     train.train,
+    plan.plan,
     convert.convert,
     distill.distill,
     tune.tune,

@@ -47,26 +47,12 @@ def make_plan(
         UsageError: If a substitution or one of its options is unknown.
     """
     families = _Families(options)
-    found = plannable(network, linear=options.linear)
-    if not found:
-        kind = "layer" if options.linear else "convolution"
-        raise PlanError(f"The network has no {kind}, so there is nothing to rewrite.")
-    given = [("--keep", p) for p in options.keep] + [("--only", p) for p in options.only]
-    for flag, pattern in given + [("--assign", a.pattern) for a in options.assign]:
-        check_pattern(flag, pattern, list(found), options)
-    ran = [call.name for call in trace.calls if call.name in found]
-    end = ends(ran, found, trace.makers, options)
-    bound = bound_layers(network, found, trace)
-    layers = []
-    for name in running_order(found, trace):
-        layer = known_layer(name, found[name], trace, bound.get(name))
-        asked = asked_to_stay(layer, end.get(name), options)
-        entry = (
-            kept(layer, asked, on_demand=True)
-            if asked is not None
-            else _decided(layer, *families.of(name), choose, options)
-        )
-        layers.append(entry)
+    layers = [
+        kept(layer, asked, on_demand=True)
+        if asked is not None
+        else _decided(layer, *families.of(layer.site.name), choose, options)
+        for layer, asked in known_layers(network, trace, options)
+    ]
     plan = Plan(
         input_size=trace.input_size,
         cost_model=options.cost_model,
@@ -78,6 +64,39 @@ def make_plan(
     if not plan.rewritten and not may_be_empty:
         raise PlanError(nothing_to_do(plan))
     return plan
+
+
+def known_layers(
+    network: nn.Module, trace: Trace, options: PlanOptions
+) -> list[tuple[Layer, str | None]]:
+    """The layers with an entry in a plan, in running order, before anything is decided.
+
+    Args:
+        network: The network that was traced.
+        trace: Its trace.
+        options: The options of the plan.
+
+    Returns:
+        Each layer with the reason why the options keep it; None if they do not.
+
+    Raises:
+        PlanError: If the network has no such layer, or a pattern matches none.
+    """
+    found = plannable(network, linear=options.linear)
+    if not found:
+        kind = "layer" if options.linear else "convolution"
+        raise PlanError(f"The network has no {kind}, so there is nothing to rewrite.")
+    given = [("--keep", p) for p in options.keep] + [("--only", p) for p in options.only]
+    for flag, pattern in given + [("--assign", a.pattern) for a in options.assign]:
+        check_pattern(flag, pattern, list(found), options)
+    ran = [call.name for call in trace.calls if call.name in found]
+    end = ends(ran, found, trace.makers, options)
+    bound = bound_layers(network, found, trace)
+    layers = [
+        known_layer(name, found[name], trace, bound.get(name))
+        for name in running_order(found, trace)
+    ]
+    return [(one, asked_to_stay(one, end.get(one.site.name), options)) for one in layers]
 
 
 class _Families:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -38,6 +39,14 @@ def read_plan(path: Path) -> Plan:
                 f"{path} is the configuration of a saved folder. A plan is what --write-plan writes."
             ) from error
         raise PlanError(f"{path} is not a plan: {describe_validation_error(error)}.") from error
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a file is a plan that can be read."""
+    with contextlib.suppress(PlanError):
+        read_plan(path)
+        return True
+    return False
 
 
 def fit_plan(plan: Plan, network: nn.Module, trace: Trace, source: str) -> Plan:

@@ -12,12 +12,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from seclcompress.bench import Measured
+from seclcompress.budget import Range, Source
 from seclcompress.count import Row, Totals
 from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
 from seclcompress.plan import Plan
 from seclcompress.report.tuning import Trial
 from seclcompress.settings import Convention
+from seclcompress.settings.budget import Budget, Quantity
 from seclcompress.settings.planning import CostModel, Objective
 from seclcompress.substitutions.fitting import Fit
 from seclcompress.timing import Timing
@@ -72,6 +74,22 @@ class ConvertRecord(Record):
     plan: Plan
     untrained: list[str]
     fits: dict[str, Fit | None]
+
+
+class PlanRecord(Record):
+    """`plan`: the fields of `budget.Budgeted`; the loss is the sum over the layers."""
+
+    command: Literal["plan"] = "plan"
+    network: str
+    budget: Budget
+    families: list[str]
+    source: Source
+    reachable: dict[Quantity, Range]
+    candidates: int
+    loss: float
+    columns: dict[str, Totals]
+    plan: Plan
+    output: str | None
 
 
 class TrainingRecord(Record):
@@ -250,6 +268,7 @@ class RecipesRecord(Record):
 #: The kinds of record that a command prints.
 RECORDS: Mapping[str, tuple[type[Record], ...]] = {
     "count": (CountRecord,),
+    "plan": (PlanRecord,),
     "convert": (ConvertRecord,),
     "train": (TrainingRecord,),
     "distill": (TrainingRecord,),

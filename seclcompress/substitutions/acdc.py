@@ -5,7 +5,7 @@ SECL: "Training Structured Efficient Convolutional Layers", 2018. ACDC: Moczulsk
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -68,6 +68,11 @@ class AcdcConfig(SubstitutionConfig):
     def _seed_of_something(self) -> Self:
         check_seed(self.permutation, self.permutation_seed)
         return self
+
+    @classmethod
+    def ladder(cls) -> tuple[dict[str, Any], ...]:
+        """Stacks of 1 to 16 layers."""
+        return tuple({"depth": depth} for depth in (1, 2, 3, 4, 6, 8, 12, 16))
 
     def form(self) -> Form:
         """What the layers of the stack look like."""

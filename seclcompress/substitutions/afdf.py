@@ -9,6 +9,8 @@ layers are complex, and the real part is taken once, at the end of the stack:
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
@@ -40,6 +42,11 @@ class AfdfConfig(SubstitutionConfig):
     def _seed_of_something(self) -> Self:
         check_seed(self.permutation, self.permutation_seed)
         return self
+
+    @classmethod
+    def ladder(cls) -> tuple[dict[str, Any], ...]:
+        """Stacks of 1 to 8 layers."""
+        return tuple({"depth": depth} for depth in (1, 2, 3, 4, 6, 8))
 
     def form(self) -> Form:
         """What the layers of the stack look like."""

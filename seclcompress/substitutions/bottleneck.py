@@ -47,6 +47,15 @@ class BottleneckConfig(SubstitutionConfig):
         default=2, description="output channels ÷ channels of the middle"
     )
 
+    @classmethod
+    def ladder(cls) -> tuple[dict[str, Any], ...]:
+        """Every reduction, with groups of 1, 4 and 16 channels and with one group."""
+        return tuple(
+            {"groups": groups, "reduction": reduction}
+            for groups in (1, 4, 16, "full")
+            for reduction in (2, 4, 8, 16)
+        )
+
 
 class BottleneckSubstitution(Substitution):
     """A bottleneck with batch norms and ReLUs inside, for convolutions with a kernel above 1×1."""

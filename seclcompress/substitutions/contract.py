@@ -28,6 +28,14 @@ class SubstitutionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def ladder(cls) -> tuple[dict[str, Any], ...]:
+        """Options of different sizes, from which a plan for a budget chooses for each layer.
+
+        By default the family has one size.
+        """
+        return ({},)
+
 
 class Substitution(ABC):
     """One family of replacements. Instances hold no state; methods take the options as `config`."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 from pydantic import Field
 from torch import nn
@@ -35,6 +36,11 @@ class ShuffleConfig(SubstitutionConfig):
 
     layers: int = Field(default=2, ge=1, le=1024)
     groups: int = Field(default=4, ge=1, le=2**20)
+
+    @classmethod
+    def ladder(cls) -> tuple[dict[str, Any], ...]:
+        """Two maps of 2 to 32 groups."""
+        return tuple({"groups": groups} for groups in (2, 4, 8, 16, 32))
 
 
 class ShuffleSubstitution(Substitution):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from seclcompress.substitutions.site import Convolution
 
 On: TypeAlias = Literal["pointwise", "kernel"]
 LARGEST_RANK = 2**20
+_RATIOS = tuple(round(2 ** (-step / 2), 4) for step in range(2, 13))
 
 
 class SizedConfig(SubstitutionConfig):
@@ -32,6 +33,12 @@ class SizedConfig(SubstitutionConfig):
     ratio: float = Field(
         default=0.25, gt=0, le=1, description="parameters ÷ those of the dense map, at most"
     )
+
+    @classmethod
+    def ladder(cls) -> tuple[dict[str, Any], ...]:
+        """Ratios from ½ to 1/64 in steps of √2, of the matrix and, where it can be, of the kernel."""
+        places = [{"on": place} for place in get_args(On)] if "on" in cls.model_fields else [{}]
+        return tuple({**place, "ratio": ratio} for place in places for ratio in _RATIOS)
 
 
 class RankedConfig(SizedConfig):

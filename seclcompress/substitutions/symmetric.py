@@ -8,7 +8,7 @@ dimensions for every pair of channels.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -45,6 +45,11 @@ class SymmetricConfig(SubstitutionConfig):
     rank: int = Field(
         default=0, ge=0, le=2**16, description="columns of V in eigen; 0: half the side"
     )
+
+    @classmethod
+    def ladder(cls) -> tuple[dict[str, Any], ...]:
+        """A half, a quarter and an eighth of the matrix."""
+        return tuple({"form": form} for form in ("triangular", "block-4", "triangle-8"))
 
 
 class _SymmetricConv(FullConv):

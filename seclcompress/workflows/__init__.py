@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from seclcompress import lazy
 
 if TYPE_CHECKING:
+    from seclcompress.budget import Budgeted as Budgeted
     from seclcompress.export.result import Exported as Exported
     from seclcompress.survey import Surveyed as Surveyed
     from seclcompress.workflows.benching import Benched as Benched
     from seclcompress.workflows.benching import bench as bench
+    from seclcompress.workflows.budgeting import plan as plan
     from seclcompress.workflows.converting import Converted as Converted
     from seclcompress.workflows.converting import convert as convert
     from seclcompress.workflows.counting import Counted as Counted
@@ -42,6 +44,8 @@ _PUBLIC = {
     "plan_network": "planning",
     "Counted": "counting",
     "count": "counting",
+    "Budgeted": "budgeting",
+    "plan": "budgeting",
     "Converted": "converting",
     "convert": "converting",
     "import_secl": "importing",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,12 @@ from torch import nn
 
 from seclcompress import artefact, kernel
 from seclcompress.count import Count, check_rewritten, count_network
-from seclcompress.errors import PlanError, UsageError
+from seclcompress.errors import UsageError
 from seclcompress.files import check_free
 from seclcompress.networks.weights import Loaded, check_finite
 from seclcompress.observer import Logging, Observer
 from seclcompress.plan import Plan
-from seclcompress.plan.given import read_plan
+from seclcompress.plan.given import is_plan
 from seclcompress.resolve import Located, is_weights_file
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import PlanOptions
@@ -106,7 +105,7 @@ def convert(
         check_no_input(output_dir, network)
         check_free(output_dir, overwrite)
     if write_plan is not None:
-        check_file(write_plan, overwrite, replaces=_is_plan)
+        check_file(write_plan, overwrite, replaces=is_plan)
     located = find(
         network,
         weights=weights,
@@ -142,13 +141,6 @@ def convert(
         write_one(write_plan, planned.plan.to_json().encode())
         observer.message(f"Wrote the plan to {write_plan}.")
     return done
-
-
-def _is_plan(path: Path) -> bool:
-    with contextlib.suppress(PlanError):
-        read_plan(path)
-        return True
-    return False
 
 
 def _load(

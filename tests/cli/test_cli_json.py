@@ -57,6 +57,7 @@ def test_all_schemas_at_once_and_unknown_ones(invoke: Invoke) -> None:
         ("recipes", []),
         ("count", ["wrn10_1", "--per-layer"]),
         ("convert", ["wrn10_1", "--dry-run"]),
+        ("plan", ["wrn10_1", "--budget", "parameters=20k"]),
         ("bench", ["wrn10_0.5", "--rounds", 3]),
         ("bench", ["wrn10_0.5", "--rounds", 3, "--runtime", "torch,onnxruntime"]),
     ],

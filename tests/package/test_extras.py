@@ -21,7 +21,7 @@ else:  # import-linter brings it on 3.10
 
 ROOT = Path(__file__).parents[2]
 OPTIONAL = (
-    *("sklearn", "matplotlib", "fvcore", "tensorly", "tensorboard", "optuna"),
+    *("sklearn", "matplotlib", "fvcore", "tensorly", "tensorboard", "optuna", "scipy"),
     *("onnx", "onnxscript", "onnxruntime", "huggingface_hub"),
 )
 SCRIPT = f"""
@@ -96,6 +96,7 @@ def test_what_is_missing_is_one_clear_error(tmp_path: Path) -> None:
         "tune wrn10_1 --data digits --search lr=0.1,0.2 -o out": (
             *("tune", "matplotlib, optuna, scikit-learn", "tune"),
         ),
+        "plan wrn10_1 --budget parameters=9k -o plan.json": ("plan --budget", "scipy", "budget"),
         "count hf://ann/small --download": ("hf://ann/small", "huggingface-hub", "hub"),
         "export wrn10_1 -o out.onnx": (*("export", "onnx, onnxruntime, onnxscript", "export"),),
     }

@@ -1,0 +1,57 @@
+"""A plan for a budget, with what could have been reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from seclcompress.count import Count
+from seclcompress.plan import Plan
+from seclcompress.settings.budget import Budget, Quantity
+
+#: What the losses are known from.
+Source: TypeAlias = Literal["shapes", "weights"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the most of a quantity that a plan from these candidates can have.
+
+    Attributes:
+        least: Of the whole network.
+        most: Of the whole network; where layers are kept, that of the original.
+    """
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """A plan for a budget.
+
+    Attributes:
+        label: The network, as the person named it.
+        budget: The budget.
+        families: The families among which was chosen.
+        source: What the losses are known from.
+        reachable: By quantity, what the candidates can reach.
+        plan: The plan.
+        count: Its figures.
+        loss: The sum of the layers' losses.
+        candidates: The number of candidates of all layers together.
+        output: The file that was written; None if there is none.
+    """
+
+    label: str
+    budget: Budget
+    families: tuple[str, ...]
+    source: Source
+    reachable: Mapping[Quantity, Range]
+    plan: Plan
+    count: Count
+    loss: float
+    candidates: int
+    output: Path | None = None

@@ -1,0 +1,87 @@
+"""What a replacement loses of a layer, as a share of the energy (sum of squares) of its weights.
+
+Two answers. Without trained weights it is a count of dimensions: a set of p numbers reaches, of a random
+weight of P, the share p ÷ P of its energy if it is a linear space, and a little more if it is not. With
+trained weights the replacement is fitted to them, and what it misses is measured.
+
+Neither knows what a network learns afterwards: docs/frontier.md has families that hold little energy and
+train well.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
+
+
+def by_dimensions(site: Site, family: Substitution, config: SubstitutionConfig) -> float:
+    """1 − p ÷ P: the energy of a random weight of P numbers that p numbers leave.
+
+    Args:
+        site: The layer's site; only shapes are read. Biases count on both sides.
+        family: The family.
+        config: Its options.
+    """
+    whole = sum(parameter.numel() for parameter in site.layer.parameters())
+    return max(0.0, 1 - family.cost(site, config).parameters / whole)
+
+
+def by_weights(site: Site, family: Substitution, config: SubstitutionConfig) -> float:
+    """‖W − Ŵ‖² ÷ ‖W‖², where Ŵ is the weight of the replacement fitted to W (Frobenius).
+
+    A family that is not affine, or cannot be fitted, takes nothing over: 1. So does one that comes no
+    nearer than zero.
+
+    Args:
+        site: The site of a layer with its trained weights. Nothing is changed.
+        family: The family.
+        config: Its options.
+    """
+    layer = site.layer if isinstance(site.layer, nn.Linear) else site.convolution
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = family.build(site, config)
+        fitted = built.fit(layer)
+    dense = None if fitted is None else built.to_dense()
+    if dense is None:
+        return 1.0
+    target = _whole(layer).double()
+    energy = float(target.square().sum())
+    if energy == 0:
+        return 0.0
+    missed = float((target - _product(dense).double()).square().sum())
+    return min(1.0, missed / energy)
+
+
+def _product(dense: nn.Module) -> Tensor:
+    """The weight of the one convolution that computes what a layer that is multiplied out computes.
+
+    Args:
+        dense: A convolution or Linear, or a depthwise convolution with a 1×1 convolution behind it.
+    """
+    if not isinstance(dense, nn.Sequential):
+        return _whole(dense)
+    filters, mixing = dense
+    assert isinstance(filters.weight, Tensor)
+    matrix, space = _whole(mixing).flatten(1), filters.weight.detach()[:, 0]
+    return torch.einsum("oi,i...->oi...", matrix, space)
+
+
+def _whole(layer: nn.Module) -> Tensor:
+    """A weight of shape (out, in, *kernel), with zeros between groups."""
+    assert isinstance(layer.weight, Tensor)
+    weight = layer.weight.detach()
+    groups = getattr(layer, "groups", 1)
+    if groups == 1:
+        return weight
+    out_channels, per_group = weight.shape[:2]
+    whole = weight.new_zeros(out_channels, per_group * groups, *weight.shape[2:])
+    rows = out_channels // groups
+    for group in range(groups):
+        columns = slice(group * per_group, (group + 1) * per_group)
+        whole[group * rows : (group + 1) * rows, columns] = weight[
+            group * rows : (group + 1) * rows
+        ]
+    return whole

@@ -1,0 +1,104 @@
+"""`seclcompress plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seclcompress.cli import options as o
+from seclcompress.cli.drawing import Drawing
+from seclcompress.cli.given import check_needs
+from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.errors import UsageError
+from seclcompress.settings.budget import FAMILIES
+
+_CHOSEN = (
+    "substitution",
+    "config",
+    "assign",
+    "cost_model",
+    "channels_last",
+    "runtime",
+    "objective",
+)
+
+
+@with_planning(leave_out=(*_CHOSEN, "plan"))
+def plan(
+    *,
+    context: typer.Context,
+    network: o.NetworkArgument,
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            metavar="LIMITS",
+            help="The most that the network may have, as parameters=100k,mult-adds=50M or bytes=400kB "
+            "(of float32 weights).",
+        ),
+    ],
+    families: Annotated[
+        str,
+        typer.Option(
+            "--families",
+            metavar="NAMES",
+            help="The families among which each layer's is chosen, with commas; a layer may also stay.",
+        ),
+    ] = ",".join(FAMILIES),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the plan as JSON, for convert --plan."
+        ),
+    ] = None,
+    weights: o.WeightsOption = None,
+    weights_key: o.WeightsKeyOption = None,
+    input_size: o.InputSizeOption = None,
+    num_classes: o.NumClassesOption = None,
+    asked: Asked,
+    factory: o.FactoryOption = None,
+    download: o.DownloadOption = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a plan that is there already.")
+    ] = False,
+    json: o.JsonOption = False,
+) -> None:
+    """Choose for each layer a family and its size, so that the network meets a budget and loses least.
+
+    With trained weights (of a folder, or by --weights) a layer's loss is what its fitted replacement
+    misses of them; without, it is the share of its parameters that is saved. Neither knows how well the
+    network trains afterwards.
+    """
+    if output is None:
+        check_needs(context, "--output", of=("overwrite",))
+    names = [name.strip() for name in families.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--families: name at least one, as acdc,separable.")
+    size = o.parse_input_size(input_size)
+    from rich.console import Console
+
+    from seclcompress import workflows
+    from seclcompress.report import budgets
+
+    found = workflows.plan(
+        network,
+        budget,
+        output,
+        families=names,
+        options=asked.options,
+        weights=weights,
+        weights_key=weights_key,
+        input_size=size,
+        num_classes=num_classes,
+        factory=factory,
+        download=download,
+        overwrite=overwrite,
+        observer=Drawing(),
+    )
+    if json:
+        typer.echo(budgets.plan_record(found).to_json())
+        return
+    console = Console(highlight=False, emoji=False)
+    console.print(budgets.plan_tables(found, console.width))

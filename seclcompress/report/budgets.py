@@ -1,0 +1,59 @@
+"""A plan for a budget: the tables of any plan, and what became of the budget in sentences."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from seclcompress.budget import Budgeted
+from seclcompress.report.counts import count_table, layers_table
+from seclcompress.report.records import PlanRecord
+
+
+def plan_tables(found: Budgeted, width: int) -> RenderableType:
+    """Makes the tables of a plan for a budget.
+
+    Args:
+        found: The plan.
+        width: The width of the terminal in characters.
+    """
+    return Group(
+        layers_table(found.count, width),
+        "",
+        count_table(found.label, found.count, found.plan, {}, width),
+        Text(budget_words(found)),
+    )
+
+
+def budget_words(found: Budgeted) -> str:
+    """What the budget allowed, what the plan has of it, and among how many candidates it was chosen."""
+    totals = found.count.columns["auto"]
+    held = found.budget.held(totals.parameters, totals.mult_adds)
+    reached = "; ".join(f"{one}, {one.most - one.has:,} left over" for one in held)
+    rewritten = len(found.plan.rewritten)
+    layers = "The one rewritten layer loses" if rewritten == 1 else f"{rewritten} layers lose"
+    average = "" if rewritten == 1 else " on average"
+    what = {
+        "weights": "of the trained weights' energy",
+        "shapes": "of the parameters (no weights were given)",
+    }[found.source]
+    return (
+        f"Within the budget: {reached}. {layers} {100 * found.loss / rewritten:.1f} % {what}{average}; "
+        f"no other choice among {found.candidates:,} candidates loses less by more than 0.001 %."
+    )
+
+
+def plan_record(found: Budgeted) -> PlanRecord:
+    """A plan for a budget as a record."""
+    return PlanRecord(
+        network=found.label,
+        budget=found.budget,
+        families=list(found.families),
+        source=found.source,
+        reachable=dict(found.reachable),
+        candidates=found.candidates,
+        loss=found.loss,
+        columns=found.count.columns,
+        plan=found.plan,
+        output=None if found.output is None else str(found.output),
+    )
