@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from seclcompress.artefact import weights_bytes
-from seclcompress.checkpoint import Progress, write_checkpoint
+from seclcompress.checkpoint import Progress, has_checkpoint, write_checkpoint
 from seclcompress.files import add_file
 from seclcompress.train.evaluation import Evaluation
 
@@ -159,5 +159,8 @@ class Record:
         if not history and not self.progress.step:
             return "No step had been finished."
         if not history:
-            return f"What was saved last is in {self.folder}."
+            saved = has_checkpoint(self.folder)
+            return (
+                f"What was saved last is in {self.folder}." if saved else "Nothing was saved yet."
+            )
         return f"The last good checkpoint is of epoch {len(history)}, in {self.folder}."

@@ -69,7 +69,7 @@ def test_the_result_is_data(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert config.network == named_spec("wrn10_1", 10)
     assert observer.words == [
         "Opening digits …",
-        "50 images a batch × 1 accumulated × 1 processes = 50 images a step; 150 training images, "
+        "50 images a batch × 1 accumulated × 1 process = 50 images a step; 150 training images, "
         "360 test images.",
     ]
     assert set(observer.left_out or ()) == {"alpha", "temperature", "beta", "taps"}
