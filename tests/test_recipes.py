@@ -114,7 +114,7 @@ PARTS = st.fixed_dictionaries(
         "factor_decay": st.sampled_from(["ratio", "fixed", "product", 0.0, 8.8e-6]),
         "factor_lr": st.none() | st.floats(1e-3, 10, allow_subnormal=False),
         "taps": st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)).map(tuple),
-        "mean": st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), max_size=3).map(tuple),
+        "mean": st.lists(st.floats(0, 1, allow_subnormal=False), max_size=3).map(tuple),
         "group_lr": st.dictionaries(
             st.sampled_from(["gains", "norms"]) | st.text("a.'\"é \n", min_size=1),
             st.floats(1e-6, 1e6, allow_subnormal=False),

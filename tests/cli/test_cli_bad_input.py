@@ -98,7 +98,7 @@ def nothing_is_left_behind(tmp_path: Path):
         (
             ["train", "wrn10_1", *TRAIN, "-o", "out", "--factor-decay", "x"],
             2,
-            "--factor-decay: Value error, it takes ratio, fixed, product or a number",
+            "--factor-decay: it takes ratio, fixed, product or a number",
         ),
         (
             ["train", "wrn10_1", *TRAIN, "-o", "out", "--num-classes", 7],

@@ -20,7 +20,7 @@ from seclcompress.kernel.library import has_onnxruntime_library
 from seclcompress.measure import Stopwatch, TorchClock
 from seclcompress.plan import PlanOptions
 from seclcompress.substitutions import CallSize, Site
-from seclcompress.timing import Timing
+from seclcompress.timing import REST, Timing
 from seclcompress.workflows.planning import plan_network
 
 ACDC = substitutions.get("acdc")
@@ -110,7 +110,7 @@ def test_it_runs(runtime: str, layer: nn.Module) -> None:
     assert (clock.runtime, clock.executions) == (runtime, ways)
     fast = runtime == "onnxruntime" and has_onnxruntime_library()
     assert ways == (("dense", "fast") if fast else ("dense",))
-    assert clock.about() == {"runtime": export.of_runtime(runtime).version()}
+    assert clock.about() == {"runtime": export.of_runtime(runtime).version(), "rest": REST}
     size = CallSize((4, 4), (4, 4)) if isinstance(layer, nn.Conv2d) else CallSize((5,), (5,))
     found = Stopwatch(clock=clock, originals=True).choose(Site(layer, {size: 1}), ACDC, CONFIG)
     assert (found.execution in ways, found.runtime) == (True, runtime)

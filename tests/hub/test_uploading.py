@@ -148,7 +148,7 @@ def test_a_folder_of_0_1_has_no_manifest_and_no_card(hub: Hub, invoke: Invoke) -
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["small", "small"], 2, "names no repository"),
+        (["small", "small"], 2, "names no owner"),
         (["small", "ann/small@v1", "--revision", "v2"], 2, "name two revisions"),
         (["small", "ann/small", "--revision", "../x"], 2, "after the @ stands a branch"),
         (["hf://ann/small", "ann/other"], 2, "is on the Hub already"),

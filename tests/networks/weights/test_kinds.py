@@ -98,7 +98,7 @@ def test_archives_that_torch_did_not_save(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="There is no weights file .*nowhere: No such file"):
+    with pytest.raises(WeightsError, match="There is no weights file .*nowhere\\."):
         read_weights(tmp_path / "nowhere")
     with pytest.raises(WeightsError, match="There is no weights file .*: embedded null"):
         read_weights(tmp_path / "a\0b")
