@@ -50,6 +50,30 @@ def convolution_parameters(
     return weight + (out_channels if bias else 0)
 
 
+def convolution_output_size(
+    sizes: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    around: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
+    """The spatial size of a convolution's output, by the formula of torch.nn.Conv2d.
+
+    Args:
+        sizes: The spatial size of the input, one number per dimension, as in all arguments.
+        kernel_size: Taps of the kernel.
+        stride: Steps of the kernel.
+        around: What is added before and behind, together.
+        dilation: Steps between the kernel's taps.
+    """
+    return [
+        (size + added - apart * (taps - 1) - 1) // step + 1
+        for size, taps, step, added, apart in zip(
+            sizes, kernel_size, stride, around, dilation, strict=True
+        )
+    ]
+
+
 def convolution_mult_adds(
     in_channels: int,
     out_channels: int,

@@ -11,7 +11,6 @@ import functools
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -23,8 +22,7 @@ from torch import Tensor, nn
 
 from seclcompress import kernel
 from seclcompress.cost import EXECUTIONS
-from seclcompress.errors import ArtefactError, SeclcompressWarning
-from seclcompress.files import write_file
+from seclcompress.files import Cache
 from seclcompress.fusing import FusedConv, FusedStack, fused_layer
 from seclcompress.kernel.layout import CHANNELS_LAST
 from seclcompress.plan import ORIGINAL, Choice
@@ -147,11 +145,11 @@ class Stopwatch:
     on_measure: Callable[[str], object] = str  # no effect
     measured: int = 0
     unsteady: int = 0
-    _known: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    _remembered: Cache[dict[str, list[float]]] = field(init=False, repr=False)
     _ahead: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._known = _read(self.cache)
+        self._remembered = Cache(self.cache, _sound, "Timings")
 
     def foresee(self, site: Site, substitution: Substitution, config: SubstitutionConfig) -> Choice:
         """Notes what `choose` will have to measure, so that it can say how much is left.
@@ -198,7 +196,7 @@ class Stopwatch:
         return [*([ORIGINAL] if self.originals else []), *self._executions(substitution)]
 
     def _is_known(self, case: _Case) -> bool:
-        known = self._known.get(self._key(case), {})
+        known = self._remembered.known.get(self._key(case), {})
         return known.keys() >= set(self._candidates(case.substitution))
 
     def _timings(self, case: _Case) -> dict[str, Timing]:
@@ -208,12 +206,14 @@ class Stopwatch:
             self.on_measure(f"{case}{place}")
             timings = self._measure(case)
             self.measured += 1
-            self._known[key] = {name: [t.median, t.spread] for name, t in timings.items()}
+            self._remembered.known[key] = {
+                name: [t.median, t.spread] for name, t in timings.items()
+            }
             if not any(t.is_unsteady for t in timings.values()):
-                self._write(key)
+                self._remembered.keep(key)
             else:
                 self.unsteady += 1
-        known = self._known[key]
+        known = self._remembered.known[key]
         return {name: Timing(*known[name]) for name in self._candidates(case.substitution)}
 
     def _measure(self, case: _Case) -> dict[str, Timing]:
@@ -252,31 +252,6 @@ class Stopwatch:
             "allocator": "settled",
         }
         return json.dumps(about, sort_keys=True)
-
-    def _write(self, key: str) -> None:
-        if self.cache is not None:
-            # Another process may have written meanwhile.
-            known = {**_read(self.cache), key: self._known[key]}
-            try:
-                write_file(self.cache, json.dumps(known, indent=0, sort_keys=True).encode())
-            except ArtefactError as error:  # the program works without its cache
-                warnings.warn(f"Timings are not remembered: {error}", SeclcompressWarning, 2)
-                self.cache = None
-
-
-def _read(path: Path | None) -> dict[str, dict[str, list[float]]]:
-    """Reads the results of earlier measurements. A damaged file counts as empty."""
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return (
-        {key: value for key, value in content.items() if _sound(value)}
-        if isinstance(content, dict)
-        else {}
-    )
 
 
 def _sound(value: object) -> bool:

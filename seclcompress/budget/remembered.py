@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -13,8 +12,7 @@ import torch
 from torch import Tensor
 
 from seclcompress.budget.candidates import Sensitivity
-from seclcompress.errors import ArtefactError, SeclcompressWarning
-from seclcompress.files import write_file
+from seclcompress.files import Cache
 from seclcompress.measure import default_cache
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
 
@@ -41,41 +39,22 @@ class Remembered:
     def __init__(self, sensitivity: Sensitivity, cache: Path) -> None:
         self.found = 0
         self._sensitivity = sensitivity
-        self._cache: Path | None = cache
-        self._known = _read(cache)
+        self._cache: Cache[float] = Cache(cache, _sound, "Fits")
 
     def __call__(self, site: Site, family: Substitution, config: SubstitutionConfig) -> float:
         """What the replacement loses; see `candidates.Sensitivity`."""
-        key = _key(site, family, config)
-        if key not in self._known:
+        key, known = _key(site, family, config), self._cache.known
+        if key not in known:
             before = time.perf_counter()
-            self._known[key] = self._sensitivity(site, family, config)
+            known[key] = self._sensitivity(site, family, config)
             self.found += 1
             if time.perf_counter() - before > _LONG:
-                self._write(key)
-        return self._known[key]
-
-    def _write(self, key: str) -> None:
-        if self._cache is None:
-            return
-        # Another process may have written meanwhile.
-        known = {**_read(self._cache), key: self._known[key]}
-        try:
-            write_file(self._cache, json.dumps(known, indent=0, sort_keys=True).encode())
-        except ArtefactError as error:  # the program works without it
-            warnings.warn(f"Fits are not remembered: {error}", SeclcompressWarning, 2)
-            self._cache = None
+                self._cache.keep(key)
+        return known[key]
 
 
-def _read(path: Path) -> dict[str, float]:
-    """Reads what is known. A damaged file counts as empty."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {key: v for key, v in content.items() if isinstance(v, float) and 0 <= v <= 1}
+def _sound(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value <= 1
 
 
 def _key(site: Site, family: Substitution, config: SubstitutionConfig) -> str:

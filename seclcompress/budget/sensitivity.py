@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
+from seclcompress.substitutions.fitting import ungrouped
 
 
 def by_dimensions(site: Site, family: Substitution, config: SubstitutionConfig) -> float:
@@ -72,16 +73,4 @@ def _product(dense: nn.Module) -> Tensor:
 def _whole(layer: nn.Module) -> Tensor:
     """A weight of shape (out, in, *kernel), with zeros between groups."""
     assert isinstance(layer.weight, Tensor)
-    weight = layer.weight.detach()
-    groups = getattr(layer, "groups", 1)
-    if groups == 1:
-        return weight
-    out_channels, per_group = weight.shape[:2]
-    whole = weight.new_zeros(out_channels, per_group * groups, *weight.shape[2:])
-    rows = out_channels // groups
-    for group in range(groups):
-        columns = slice(group * per_group, (group + 1) * per_group)
-        whole[group * rows : (group + 1) * rows, columns] = weight[
-            group * rows : (group + 1) * rows
-        ]
-    return whole
+    return ungrouped(layer.weight.detach(), getattr(layer, "groups", 1))

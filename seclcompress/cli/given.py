@@ -58,10 +58,8 @@ def check_needs(
     """
     flags = flags_given(context, of=of, but=but)
     if flags:
-        verb, them = ("does", "it") if len(flags) == 1 else ("do", "them")
-        raise UsageError(
-            f"{', '.join(flags)} {verb} nothing without {needed}: give that, or drop {them}."
-        )
+        do, them = _do_and_them(flags)
+        raise UsageError(f"{do} nothing without {needed}: give that, or drop {them}.")
 
 
 def check_idle(context: typer.Context, beside: str, why: str, *, of: Collection[str]) -> None:
@@ -78,7 +76,11 @@ def check_idle(context: typer.Context, beside: str, why: str, *, of: Collection[
     """
     flags = flags_given(context, of=of)
     if flags:
-        verb, them = ("does", "it") if len(flags) == 1 else ("do", "them")
-        raise UsageError(
-            f"{', '.join(flags)} {verb} nothing beside {beside} ({why}): drop {them}, or {beside}."
-        )
+        do, them = _do_and_them(flags)
+        raise UsageError(f"{do} nothing beside {beside} ({why}): drop {them}, or {beside}.")
+
+
+def _do_and_them(flags: list[str]) -> tuple[str, str]:
+    """Options with the verb of a sentence about them, and their pronoun."""
+    verb, them = ("does", "it") if len(flags) == 1 else ("do", "them")
+    return f"{', '.join(flags)} {verb}", them

@@ -13,16 +13,10 @@ from seclcompress.cli.given import check_needs
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
 from seclcompress.settings.budget import FAMILIES
+from seclcompress.settings.planning import LEFT_ALONE, PlanOptions
 
-_CHOSEN = (
-    "substitution",
-    "config",
-    "assign",
-    "cost_model",
-    "channels_last",
-    "runtime",
-    "objective",
-)
+#: What the command chooses itself.
+_CHOSEN = [name for name in PlanOptions.model_fields if name not in LEFT_ALONE]
 
 
 @with_planning(leave_out=(*_CHOSEN, "plan"))

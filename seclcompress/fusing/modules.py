@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress import kernel
-from seclcompress.kernel.convolve import output_sizes
+from seclcompress.cost import convolution_output_size
 from seclcompress.substitutions.shapes import SplitConv
 from seclcompress.substitutions.shapes.depthwise import plain_depthwise
 from seclcompress.torch_private import has_forward_hooks
@@ -62,8 +62,10 @@ class FusedConv(nn.Module):
         return self._convolve(x, residual, self.relu)
 
     def _output_shape(self, x: Tensor) -> tuple[int, ...]:
-        geometry = (self.kernel_size, self.stride, self.padding, self.dilation)
-        sizes = output_sizes(x.shape[-2:], *geometry)  # type: ignore[arg-type]  # as below
+        around = [2 * int(edge) for edge in self.padding]
+        sizes = convolution_output_size(
+            x.shape[-2:], self.kernel_size, self.stride, around, self.dilation
+        )
         return (*x.shape[:-3], self.out_channels, *sizes)
 
     def _convolve(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +23,8 @@ if UNWANTED:
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from seclcompress.kernel.convolve import Call
 
 #: The instruction set to use, None for the best one. Only tests and benchmarks change it.
 instruction_set: str | None = None
@@ -123,42 +124,30 @@ def matrix_gradients(grad: Tensor, a: Tensor, d: Tensor) -> tuple[Tensor, Tensor
     return a_grad.to(a_dtype), d_grad.to(d_dtype)
 
 
-def convolve(
-    x: Tensor,
-    filters: Tensor | None,
-    filter_bias: Tensor | None,
-    matrix: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    shape: tuple[int, ...],
-    relu: bool,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
+def convolve(call: Call, shape: tuple[int, ...]) -> Tensor:
     """Computes `kernel.convolve` for float32; operands and the output's shape have been checked."""
     assert _native is not None
     last = torch.channels_last
-    y = torch.empty(shape, dtype=x.dtype, memory_format=last)
+    y = torch.empty(shape, dtype=call.x.dtype, memory_format=last)
     if y.numel() == 0:
         return y
+    x, *parts, residual = call.tensors
     x = x.contiguous(memory_format=last)
     residual = None if residual is None else residual.contiguous(memory_format=last)
-    given = (filters, filter_bias, matrix, bias)
-    operands = (*(None if value is None else value.contiguous() for value in given), residual)
+    operands = (*(None if value is None else value.contiguous() for value in parts), residual)
     batch, channels, rows, columns = x.shape
     _native.convolve(
         instruction_set,
         torch.get_num_threads(),
         (batch, rows, columns, channels),
         (*shape[2:], shape[1]),
-        (1, 1) if filters is None else tuple(filters.shape[:2]),
-        tuple(stride),
-        tuple(padding),
-        tuple(dilation),
+        (1, 1) if call.filters is None else tuple(call.filters.shape[:2]),
+        tuple(call.stride),
+        tuple(call.padding),
+        tuple(call.dilation),
         x.data_ptr(),
         tuple(0 if value is None else value.data_ptr() for value in operands),
-        relu,
+        call.relu,
         y.data_ptr(),
     )
     return y

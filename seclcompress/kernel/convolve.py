@@ -8,21 +8,44 @@ the kernel, and where a derivative is wanted, torch's own convolutions compute t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from seclcompress.cost import convolution_output_size
 from seclcompress.kernel import by_native
 from seclcompress.kernel.checks import refuse
 from seclcompress.kernel.registration import register_for_inference
 from seclcompress.kernel.watched import beyond_backward, nobody_watches
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 #: Output channels in a block of a packed matrix, as in csrc/convolve.h.
 _BLOCK = 16
+
+
+_Part: TypeAlias = Tensor | None
+
+
+class Call(NamedTuple):
+    """What `convolve` is called with; see there."""
+
+    x: Tensor
+    filters: _Part
+    filter_bias: _Part
+    matrix: _Part
+    bias: _Part
+    residual: _Part
+    out_channels: int
+    relu: bool
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+
+    @property
+    def tensors(self) -> tuple[Tensor, _Part, _Part, _Part, _Part, _Part]:
+        """The operands that are tensors, in their order."""
+        return self[:6]
 
 
 def pack_matrix(matrix: Tensor) -> Tensor:
@@ -86,102 +109,70 @@ def convolve(
     Raises:
         ValueError: If shapes do not fit together.
     """
-    tensors = (x, filters, filter_bias, matrix, bias, residual)
-    rest = (out_channels, relu, stride, padding, dilation)
-    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    call = Call(
+        x,
+        filters,
+        filter_bias,
+        matrix,
+        bias,
+        residual,
+        out_channels,
+        relu,
+        stride,
+        padding,
+        dilation,
+    )
+    wanted = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in call.tensors
+    )
     if wanted or beyond_backward():
-        _output_shape(*tensors, *rest)
-        return _by_torch(*tensors, *rest)
-    if nobody_watches(*tensors):
-        return _forward(*tensors, *rest)
-    result: Tensor = torch.ops.seclcompress.convolve(*tensors, *rest)
+        _output_shape(call)
+        return _by_torch(call)
+    if nobody_watches(*call.tensors):
+        return _computed(call)
+    result: Tensor = torch.ops.seclcompress.convolve(*call)
     return result
 
 
-def _forward(
-    x: Tensor,
-    filters: Tensor | None,
-    filter_bias: Tensor | None,
-    matrix: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    out_channels: int,
-    relu: bool,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
-    tensors = (x, filters, filter_bias, matrix, bias, residual)
-    rest = (out_channels, relu, stride, padding, dilation)
-    shape = _output_shape(*tensors, *rest)
-    if residual is not None and residual.shape != shape:
-        residual = residual.expand(shape)
-    operands = (x, filters, filter_bias, matrix, bias, residual)
+def _computed(call: Call) -> Tensor:
+    shape = _output_shape(call)
+    if call.residual is not None and call.residual.shape != shape:
+        call = call._replace(residual=call.residual.expand(shape))
     if by_native.there() and all(
-        t is None or (t.dtype == torch.float32 and t.is_cpu) for t in operands
+        t is None or (t.dtype == torch.float32 and t.is_cpu) for t in call.tensors
     ):
-        return by_native.convolve(*operands, shape, relu, stride, padding, dilation)
-    return _by_torch(*operands, *rest)
+        return by_native.convolve(call, shape)
+    return _by_torch(call)
 
 
-def _by_torch(
-    x: Tensor,
-    filters: Tensor | None,
-    filter_bias: Tensor | None,
-    matrix: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    out_channels: int,
-    relu: bool,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
+def _by_torch(call: Call) -> Tensor:
     """Computes `convolve` by torch's own operations. Differentiable."""
-    step, edge = list(stride), list(padding)
-    if filters is not None:
-        weight = filters.permute(2, 0, 1).unsqueeze(1)
-        x = F.conv2d(x, weight, filter_bias, step, edge, list(dilation), x.shape[1])
+    x, step, edge = call.x, list(call.stride), list(call.padding)
+    if call.filters is not None:
+        weight = call.filters.permute(2, 0, 1).unsqueeze(1)
+        x = F.conv2d(x, weight, call.filter_bias, step, edge, list(call.dilation), x.shape[1])
         step, edge = [1, 1], [0, 0]
-    if matrix is not None:
-        weight = unpack_matrix(matrix, out_channels)[:, :, None, None]
-        x = F.conv2d(x, weight, bias, step, edge)
-    x = x if residual is None else x + residual
-    return (x.relu() if relu else x).contiguous(memory_format=torch.channels_last)
+    if call.matrix is not None:
+        weight = unpack_matrix(call.matrix, call.out_channels)[:, :, None, None]
+        x = F.conv2d(x, weight, call.bias, step, edge)
+    x = x if call.residual is None else x + call.residual
+    return (x.relu() if call.relu else x).contiguous(memory_format=torch.channels_last)
 
 
-def _fake(
-    x: Tensor,
-    filters: Tensor | None,
-    filter_bias: Tensor | None,
-    matrix: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    out_channels: int,
-    relu: bool,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
-    tensors = (x, filters, filter_bias, matrix, bias, residual)
-    shape = _output_shape(*tensors, out_channels, relu, stride, padding, dilation)
-    return x.new_empty(shape).contiguous(memory_format=torch.channels_last)
+def _forward(*operands: Any) -> Tensor:
+    return _computed(Call(*operands))
 
 
-def _output_shape(
-    x: Tensor,
-    filters: Tensor | None,
-    filter_bias: Tensor | None,
-    matrix: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    out_channels: int,
-    relu: bool,  # noqa: ARG001
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> tuple[int, ...]:
+def _fake(*operands: Any) -> Tensor:
+    call = Call(*operands)
+    shape = _output_shape(call)
+    return call.x.new_empty(shape).contiguous(memory_format=torch.channels_last)
+
+
+def _output_shape(call: Call) -> tuple[int, ...]:
     """The output's shape; raises ValueError unless the operands fit together."""
+    x, filters, filter_bias, matrix, bias, residual, out_channels, _, *geometry = call
+    stride, padding, dilation = geometry
     size = x.shape
     if len(size) != 4:
         raise refuse(
@@ -231,7 +222,8 @@ def _output_shape(
                 "padding must be at least 0, the others at least 1",
                 "Pass two numbers of each",
             )
-    sizes = output_sizes(size[2:], kernel, stride, padding, dilation)
+    around = [2 * edge for edge in padding]
+    sizes = convolution_output_size(size[2:], kernel, stride, around, dilation)
     if sizes[0] < 1 or sizes[1] < 1:
         raise refuse(
             f"x has {size[2]} × {size[3]} positions",
@@ -247,22 +239,6 @@ def _output_shape(
             "Pass a residual of the output's shape",
         )
     return shape
-
-
-def output_sizes(
-    sizes: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> list[int]:
-    """The rows and columns of a convolution's output, by the formula of torch.nn.Conv2d."""
-    return [
-        (size + 2 * edge - apart * (tap - 1) - 1) // step + 1
-        for size, tap, step, edge, apart in zip(
-            sizes, kernel, stride, padding, dilation, strict=True
-        )
-    ]
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:

@@ -18,6 +18,11 @@ TORCH = "torch"
 Convention = Literal["macs", "log"]
 
 
+#: The fields of `PlanOptions` that say which layers are left alone; the others say what
+#: becomes of the rest.
+LEFT_ALONE = ("keep", "only", "stem", "linear", "head", "min_channels")
+
+
 class Assignment(BaseModel):
     """Layers that are rewritten as a different family than the rest.
 

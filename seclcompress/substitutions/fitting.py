@@ -61,12 +61,28 @@ def split_kernel(conv: Convolution) -> tuple[Tensor, Tensor]:
     sign = torch.where(right[..., 0, :].sum(-1, keepdim=True) < 0, -1.0, 1.0)
     columns = left[..., 0] * first.sqrt() * sign  # (groups, in a group, out a group)
     filters = right[..., 0, :] * first.sqrt() * sign
-    matrix = weight.new_zeros(out_channels, conv.in_channels)
-    for group in range(groups):
-        rows = slice(group * (out_channels // groups), (group + 1) * (out_channels // groups))
-        matrix[rows, group * per_group : (group + 1) * per_group] = columns[group].mT
+    matrix = ungrouped(columns.mT.reshape(out_channels, per_group), groups)
     space = filters.reshape(conv.in_channels, 1, *conv.kernel_size)
     return space.to(conv.weight.dtype), matrix.to(conv.weight.dtype)
+
+
+def ungrouped(weight: Tensor, groups: int) -> Tensor:
+    """Puts zeros between the groups of a weight.
+
+    Args:
+        weight: Shape (out_channels, in_channels ÷ groups, …).
+        groups: The number of groups.
+
+    Returns:
+        Shape (out_channels, in_channels, …).
+    """
+    if groups == 1:
+        return weight
+    out_channels, per_group = weight.shape[:2]
+    whole = weight.new_zeros(out_channels, per_group * groups, *weight.shape[2:])
+    for group, rows in enumerate(torch.arange(out_channels).chunk(groups)):
+        whole[rows, group * per_group : (group + 1) * per_group] = weight[rows]
+    return whole
 
 
 def fit_factors(

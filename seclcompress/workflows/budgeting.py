@@ -24,10 +24,10 @@ from seclcompress.plan.given import is_plan
 from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.budget import FAMILIES, WORDS, Budget, Quantity, parse_budget
-from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings.planning import LEFT_ALONE, PlanOptions
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
 from seclcompress.trace import trace_network
-from seclcompress.workflows.locating import Network, find, tell_input_size, tell_weights
+from seclcompress.workflows.locating import Network, find_original, tell_input_size, tell_weights
 from seclcompress.workflows.output_files import check_file, write_one
 
 
@@ -82,8 +82,9 @@ def plan(
     path = None if output is None else Path(output)
     if path is not None:
         check_file(path, overwrite, replaces=is_plan)
-    located = find(
+    located = find_original(
         network,
+        "Plan",
         weights=weights,
         weights_key=weights_key,
         num_classes=num_classes,
@@ -91,10 +92,6 @@ def plan(
         factory=factory,
         download=download,
     )
-    if located.config is not None and located.config.plan is not None:
-        raise UsageError(
-            f"{located.label} is converted already. Plan the network it was made from."
-        )
     tell_input_size(located, observer)
     skeleton = located.skeleton()
     trace = trace_network(skeleton, located.input_size)
@@ -153,10 +150,9 @@ def _check(budget: Budget, families: Sequence[str], options: PlanOptions) -> Non
         raise UsageError("--families: name at least one family.")
     for name in families:
         substitutions.configured(name, {})
-    used = ("keep", "only", "stem", "linear", "head", "min_channels")
     idle = [
         name
-        for name in sorted(options.model_fields_set - set(used))
+        for name in sorted(options.model_fields_set - set(LEFT_ALONE))
         if getattr(options, name) not in ({}, ())  # which the command line always names
     ]
     if idle:

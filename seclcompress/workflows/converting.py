@@ -24,7 +24,7 @@ from seclcompress.substitutions import Fit
 from seclcompress.workflows.cards import card_of_conversion
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.hints import tell_hints
-from seclcompress.workflows.locating import Network, find, tell_weights
+from seclcompress.workflows.locating import Network, find_original, tell_weights
 from seclcompress.workflows.output_files import check_file, check_no_input, write_one
 from seclcompress.workflows.planning import plan_network
 
@@ -106,8 +106,9 @@ def convert(
         check_free(output_dir, overwrite)
     if write_plan is not None:
         check_file(write_plan, overwrite, replaces=is_plan)
-    located = find(
+    located = find_original(
         network,
+        "Convert",
         weights=weights,
         weights_key=weights_key,
         num_classes=num_classes,
@@ -115,10 +116,6 @@ def convert(
         factory=factory,
         download=download,
     )
-    if located.config is not None and located.config.plan is not None:
-        raise UsageError(
-            f"{located.label} is converted already. Convert the network it was made from."
-        )
     planned = plan_network(located, options=options, plan=plan, observer=observer)
     counted = count_network(planned.skeleton, planned.trace, planned.plan)
     tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from seclcompress.errors import UsageError
 from seclcompress.networks.weights import Loaded
@@ -67,6 +68,26 @@ def find(
         download=download,
     )
     return replace(located, label=str(network))
+
+
+def find_original(network: Network, verb: str, **options: Any) -> Located:
+    """Finds a network that is not converted yet.
+
+    Args:
+        network: As in `find`.
+        verb: What is to be done with it, as the first word of an advice: "Convert".
+        options: As in `find`.
+
+    Raises:
+        UsageError: If it is converted already, or as `find` does.
+        SeclcompressError: As `find` does.
+    """
+    located = find(network, **options)
+    if located.config is not None and located.config.plan is not None:
+        raise UsageError(
+            f"{located.label} is converted already. {verb} the network it was made from."
+        )
+    return located
 
 
 def typed(network: str | Path) -> str:

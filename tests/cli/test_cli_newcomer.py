@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Invoke
+from pictures import COLOURS, paint
 from PIL import Image
 
 HERE = Path(__file__).parents[1]
@@ -226,14 +227,8 @@ def test_piped_to_head(tmp_path: Path) -> None:
 
 def pictures(folder: str, classes: tuple[str, ...] = ("cat", "dog")) -> str:
     """A data set of a few pictures; returns the value of --data."""
-    for part in ("train", "val"):
-        for number, name in enumerate(classes):
-            place = Path(folder, part, name)
-            place.mkdir(parents=True)
-            for index in range(2):
-                colour = (80 * number, 40 * index, 90)
-                Image.new("RGB", (40 + index, 30), colour).save(place / f"{index}.png")
-    return f"imagefolder:{folder}"
+    colours = dict(zip(classes, COLOURS, strict=False))
+    return paint(Path(folder), colours, parts={"train": 2, "val": 2}, size=(30, 40))
 
 
 TRAIN = ("--epochs", 1, "--batch-size", 2)
@@ -251,7 +246,9 @@ def test_without_a_command_there_is_help(invoke: Invoke) -> None:
 
 def test_what_a_network_is_to_see_is_said(invoke: Invoke) -> None:
     """The size at which pictures of several sizes are seen is nobody's choice."""
-    words = said(invoke("train", "wrn10_1", "--data", pictures("set"), *TRAIN, "-o", "out"))
+    data = pictures("set")
+    Image.new("RGB", (41, 30)).save("set/train/cat/odd.png")
+    words = said(invoke("train", "wrn10_1", "--data", data, *TRAIN, "-o", "out"))
     assert (
         "The pictures of imagefolder:set are resized to 3x32x32, the usual size of wrn10_1."
         in words

@@ -16,6 +16,7 @@ from seclcompress.cost import (
     EXECUTIONS,
     LayerCost,
     convolution_mult_adds,
+    convolution_output_size,
     convolution_parameters,
 )
 from seclcompress.substitutions.shapes.convolve import convolve, paddings
@@ -74,11 +75,8 @@ def output_size(conv: TwoWayConv, sizes: Sequence[int]) -> list[int]:
         conv: Its geometry and kernel are read.
         sizes: The spatial size of the input.
     """
-    found = []
-    for axis, (size, sides) in enumerate(zip(sizes, paddings(conv, conv.kernel_size), strict=True)):
-        span = conv.dilation[axis] * (conv.kernel_size[axis] - 1)
-        found.append((size + sum(sides) - span - 1) // conv.stride[axis] + 1)
-    return found
+    around = [sum(sides) for sides in paddings(conv, conv.kernel_size)]
+    return convolution_output_size(sizes, conv.kernel_size, conv.stride, around, conv.dilation)
 
 
 @dataclass(frozen=True)
