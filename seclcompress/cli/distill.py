@@ -44,6 +44,7 @@ def distill(
     """
     size = o.parse_input_size(input_size)
     teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")
+    t.check_resume(resume=resume, overwrite=overwrite)
     settings = make_settings(recipe, given)
     from seclcompress.workflows.training import distill as run
 

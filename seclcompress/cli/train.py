@@ -34,6 +34,7 @@ def train(
     The number of classes and the input size come from the data unless they are given.
     """
     size = o.parse_input_size(input_size)
+    t.check_resume(resume=resume, overwrite=overwrite)
     settings = make_settings(recipe, given)
     from seclcompress.workflows.training import train as run
 

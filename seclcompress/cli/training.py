@@ -13,6 +13,7 @@ import typer
 
 from seclcompress import interrupt
 from seclcompress.cli.console import err_console
+from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
     from seclcompress.cli.progress import TrainingProgress
@@ -92,6 +93,18 @@ UntrainedTeacherOption = Annotated[
     typer.Option("--untrained-teacher", help="Go on with a teacher that is no better than chance."),
 ]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The folder to write.")]
+
+
+def check_resume(*, resume: bool, overwrite: bool) -> None:
+    """Refuses --resume beside --overwrite, which would replace a finished run by one begun anew.
+
+    Raises:
+        UsageError: If both are given.
+    """
+    if resume and overwrite:
+        raise UsageError(
+            "--resume goes on with an interrupted run, and --overwrite gives it up: say one of the two."
+        )
 
 
 def observing() -> TrainingProgress:

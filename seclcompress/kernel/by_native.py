@@ -133,7 +133,7 @@ def convolve(call: Call, shape: tuple[int, ...]) -> Tensor:
         return y
     x, *parts, residual = call.tensors
     x = x.contiguous(memory_format=last)
-    residual = None if residual is None else residual.contiguous(memory_format=last)
+    residual = None if residual is None else residual.expand(shape).contiguous(memory_format=last)
     operands = (*(None if value is None else value.contiguous() for value in parts), residual)
     batch, channels, rows, columns = x.shape
     _native.convolve(

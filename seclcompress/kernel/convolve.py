@@ -136,8 +136,6 @@ def convolve(
 
 def _computed(call: Call) -> Tensor:
     shape = _output_shape(call)
-    if call.residual is not None and call.residual.shape != shape:
-        call = call._replace(residual=call.residual.expand(shape))
     if by_native.there() and all(
         t is None or (t.dtype == torch.float32 and t.is_cpu) for t in call.tensors
     ):

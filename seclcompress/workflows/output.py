@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from seclcompress.errors import ArtefactError, UsageError
+from seclcompress.errors import ArtefactError
 from seclcompress.files import check_free, remove_ours
 from seclcompress.files.system import Taken, claim, is_claimed
 
@@ -38,14 +38,8 @@ class Output:
         """Checks, before any work, that the result may be written and no earlier run would be lost.
 
         Raises:
-            UsageError: If the run is to be resumed and given up.
             ArtefactError: If the output folder is taken, or it has an interrupted run.
         """
-        if self.resume and self.overwrite:
-            raise UsageError(
-                "--resume goes on with an interrupted run, and --overwrite gives it up: say one of "
-                "the two."
-            )
         check_free(self.folder, self.overwrite)
         if is_claimed(self.partial):
             raise self._taken()

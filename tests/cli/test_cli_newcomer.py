@@ -338,3 +338,9 @@ def test_help_begins_with_what_is_needed(
     words = invoke("distill", "--help").stdout
     places = [words.index(part) for part in ("STUDENT", "--teacher", "--data", "Settings: opt")]
     assert places == sorted(places)
+
+
+def test_to_go_on_and_to_give_up_exclude_each_other(invoke: Invoke) -> None:
+    run = ("--data", "digits", "-o", "out", "--resume", "--overwrite")
+    for command in (("train", "wrn10_1"), ("distill", "student", "--teacher", "teacher")):
+        assert "say one of the two" in said(invoke(*command, *run, code=2))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from runs import Silent
 
-from seclcompress.errors import ArtefactError, UsageError
+from seclcompress.errors import ArtefactError
 from seclcompress.files import system
 from seclcompress.files.system import Taken, claim, is_claimed, locked
 from seclcompress.settings.training import TrainingSettings
@@ -171,8 +171,3 @@ def test_a_name_that_would_become_too_long(tmp_path: Path) -> None:
             output.check()
     run(tmp_path / ("x" * 233))
     assert len([*tmp_path.iterdir()]) == 1
-
-
-def test_to_go_on_and_to_give_up_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="say one of the two"):
-        run(tmp_path / "out", resume=True, overwrite=True)
