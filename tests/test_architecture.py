@@ -31,6 +31,8 @@ def layers() -> list[list[str]]:
 def test_imports_go_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlinter.cli import lint_imports
 
+    # It configures logging, which would switch off every logger that is there, for later tests as well.
+    monkeypatch.setattr("logging.config.dictConfig", lambda _: None)
     monkeypatch.chdir(ROOT)
     assert lint_imports(no_cache=True) == 0
 
