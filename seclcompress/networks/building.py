@@ -9,6 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from seclcompress.errors import ArtefactError, NetworkError, short
+from seclcompress.narrowing import resize
 from seclcompress.networks import sources
 from seclcompress.networks.sources import NetworkSpec, Source
 
@@ -28,7 +29,9 @@ _LARGE = 2**16  # elements; builders may read the values of smaller tensors
 def build(
     spec: NetworkSpec, *, factory_name: str | None = None, skeleton: bool = False
 ) -> nn.Module:
-    """Builds a network with untrained weights, from torch's global random state.
+    """Builds a network with untrained weights, as wide as its spec says.
+
+    The values come from torch's global random state.
 
     Args:
         spec: The network to build.
@@ -41,6 +44,10 @@ def build(
         NetworkError: If the network cannot be built.
         ArtefactError: If the spec asks for a factory that the person did not name.
     """
+    return resize(_as_wide_as_ever(spec, factory_name, skeleton), spec.widths)
+
+
+def _as_wide_as_ever(spec: NetworkSpec, factory_name: str | None, skeleton: bool) -> nn.Module:
     source = sources.get(spec.source)
     if source.runs_foreign_code:
         if factory_name is None or not source.is_named(spec, factory_name):

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 from torch import Tensor, nn
 
 from seclcompress.errors import NetworkError
@@ -47,6 +56,7 @@ def _option(value: object, depth: int = 0) -> object:
 
 
 OptionName = Annotated[str, Field(max_length=50)]
+LayerName = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 #: An option of a builder: null, true, false, a number, a string, or a tuple of these.
 Option = Annotated[Any, PlainValidator(_option)]
 
@@ -59,6 +69,8 @@ class NetworkSpec(BaseModel):
         name: The source's name of the network: `resnet18`, `wrn40_2`, or `package.module:factory`.
         num_classes: Outputs of the classifier; None leaves the number to the source.
         options: Further options of the source's builder.
+        widths: Inputs and outputs of layers that are narrower than the source builds them, by the
+            layer's name. They are narrowed before anything is rewritten.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +79,15 @@ class NetworkSpec(BaseModel):
     name: str = Field(max_length=200)
     num_classes: int | None = Field(default=None, ge=1, le=10_000_000)
     options: dict[OptionName, Option] = Field(default={}, max_length=50)
+    widths: dict[LayerName, tuple[PositiveInt, PositiveInt]] = Field(default={}, max_length=20_000)
+
+    @model_serializer(mode="wrap")
+    def _without_empty_widths(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what most networks do not have, so that earlier versions read their folders."""
+        content: dict[str, Any] = dump(self)
+        if not self.widths:
+            content.pop("widths", None)
+        return content
 
     @field_validator("source")
     @classmethod

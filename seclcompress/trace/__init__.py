@@ -7,7 +7,7 @@ memory for them, whatever the network's size.
 from seclcompress.trace.copies import copied_network, whole_copy
 from seclcompress.trace.model import ModuleCall, Trace
 from seclcompress.trace.operations import FREE_OPERATIONS
-from seclcompress.trace.run import eval_mode, floating_dtype, trace_network
+from seclcompress.trace.run import eval_mode, floating_dtype, products_in_sight, trace_network
 
 __all__ = [
     "FREE_OPERATIONS",
@@ -16,6 +16,7 @@ __all__ = [
     "copied_network",
     "eval_mode",
     "floating_dtype",
+    "products_in_sight",
     "trace_network",
     "whole_copy",
 ]

@@ -71,7 +71,7 @@ def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) 
         _WATCHING,
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         shortened,
-        _products_in_sight(),
+        products_in_sight(),
         _watch(network, running, result),
         torch.no_grad(),
     ):
@@ -81,7 +81,7 @@ def _run(network: nn.Module, input_size: tuple[int, ...], device: torch.device) 
 
 
 @contextlib.contextmanager
-def _products_in_sight() -> Iterator[None]:
+def products_in_sight() -> Iterator[None]:
     """Switches off fused operations that hide their products: attention's fast path, and RNNs'."""
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -1,0 +1,59 @@
+"""Losing channels of groups: which positions each layer keeps, and doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from seclcompress.graph.groups import Group
+from seclcompress.narrowing import Kept, Widths, narrow, widths_of
+from seclcompress.torch_private import ConvNd
+
+
+def kept_by_layer(
+    network: nn.Module, groups: Sequence[Group], lost: Mapping[str, Sequence[int]]
+) -> dict[str, Kept]:
+    """What each layer keeps when groups lose atoms.
+
+    Args:
+        network: The network.
+        groups: Its groups.
+        lost: Numbers of the atoms that are lost, by the group's name; at least one atom must stay.
+
+    Returns:
+        What is kept, by the name of each layer that loses something.
+    """
+    gone: dict[str, dict[str, set[int]]] = {}
+    for group in groups:
+        for number in lost.get(group.name, ()):
+            for member, positions in zip(group.members, group.atoms[number], strict=True):
+                gone.setdefault(member.layer, {}).setdefault(member.side, set()).update(positions)
+    kept = {}
+    for name, sides in gone.items():
+        layer = network.get_submodule(name)
+        widths = widths_of(layer)
+        inputs, outputs = (
+            _without(width, sides.get(side, set()))
+            for width, side in zip(widths, ("inputs", "outputs"), strict=True)
+        )
+        one_side = not isinstance(layer, ConvNd | nn.Linear)  # a normalisation has outputs only
+        kept[name] = Kept(outputs if one_side else inputs, outputs)
+    return kept
+
+
+def _without(width: int, lost: set[int]) -> torch.Tensor:
+    return torch.tensor([position for position in range(width) if position not in lost])
+
+
+def narrow_network(network: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:
+    """Narrows a network's layers in place; returns the same network."""
+    for name, what in kept.items():
+        narrow(network.get_submodule(name), what)
+    return network
+
+
+def narrowed_widths(network: nn.Module, names: Mapping[str, object]) -> dict[str, Widths]:
+    """The widths of layers of a network, by name."""
+    return {name: widths_of(network.get_submodule(name)) for name in names}
