@@ -44,6 +44,15 @@ InputSizeOption = Annotated[
         "Default: the usual one.",
     ),
 ]
+BudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        metavar="LIMITS",
+        help="The most that the network may have, as parameters=100k,mult-adds=50M or bytes=400kB "
+        "(of float32 weights).",
+    ),
+]
 FactoryOption = Annotated[
     str | None,
     typer.Option(

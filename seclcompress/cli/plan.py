@@ -24,15 +24,7 @@ def plan(
     *,
     context: typer.Context,
     network: o.NetworkArgument,
-    budget: Annotated[
-        str,
-        typer.Option(
-            "--budget",
-            metavar="LIMITS",
-            help="The most that the network may have, as parameters=100k,mult-adds=50M or bytes=400kB "
-            "(of float32 weights).",
-        ),
-    ],
+    budget: o.BudgetOption,
     families: Annotated[
         str,
         typer.Option(

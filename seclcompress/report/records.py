@@ -21,6 +21,8 @@ from seclcompress.report.tuning import Trial
 from seclcompress.settings import Convention
 from seclcompress.settings.budget import Budget, Quantity
 from seclcompress.settings.planning import CostModel, Objective
+from seclcompress.settings.slimming import SlimOptions
+from seclcompress.slim import Figures, Width
 from seclcompress.substitutions.fitting import Fit
 from seclcompress.timing import Timing
 
@@ -90,6 +92,21 @@ class PlanRecord(Record):
     columns: dict[str, Totals]
     plan: Plan
     output: str | None
+
+
+class SlimRecord(Record):
+    """`slim`: the fields of `slim.Slimmed`; the folder is None if the choice was only shown."""
+
+    command: Literal["slim"] = "slim"
+    network: str
+    output_dir: str | None
+    budget: Budget
+    options: SlimOptions
+    before: Figures
+    after: Figures
+    smallest: Figures
+    groups: list[Width]
+    fixed: dict[str, str]
 
 
 class TrainingRecord(Record):
@@ -269,6 +286,7 @@ class RecipesRecord(Record):
 RECORDS: Mapping[str, tuple[type[Record], ...]] = {
     "count": (CountRecord,),
     "plan": (PlanRecord,),
+    "slim": (SlimRecord,),
     "convert": (ConvertRecord,),
     "train": (TrainingRecord,),
     "distill": (TrainingRecord,),

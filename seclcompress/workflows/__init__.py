@@ -13,6 +13,7 @@ from seclcompress import lazy
 if TYPE_CHECKING:
     from seclcompress.budget import Budgeted as Budgeted
     from seclcompress.export.result import Exported as Exported
+    from seclcompress.slim import Slimmed as Slimmed
     from seclcompress.survey import Surveyed as Surveyed
     from seclcompress.workflows.benching import Benched as Benched
     from seclcompress.workflows.benching import bench as bench
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from seclcompress.workflows.runs import TrainingResult as TrainingResult
     from seclcompress.workflows.sharing import Uploaded as Uploaded
     from seclcompress.workflows.sharing import upload as upload
+    from seclcompress.workflows.slimming import slim as slim
     from seclcompress.workflows.surveying import survey as survey
     from seclcompress.workflows.training import distill as distill
     from seclcompress.workflows.training import train as train
@@ -63,6 +65,8 @@ _PUBLIC = {
     "export": "exporting",
     "Reported": "reporting",
     "report": "reporting",
+    "Slimmed": "slimming",
+    "slim": "slimming",
     "Surveyed": "surveying",
     "Uploaded": "sharing",
     "upload": "sharing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from seclcompress.artefact import CARD, ArtefactConfig, library_versions
@@ -69,6 +70,29 @@ def card_of_import(
     return {CARD: card(facts, state, checkpoint=checkpoint.name).encode("utf-8")}
 
 
+def card_of_slimming(
+    located: Located, config: ArtefactConfig, before: int, tell: Callable[[str], object]
+) -> dict[str, bytes]:
+    """The card of a network that lost channels and was not trained since, by the name of its file.
+
+    Args:
+        located: The network with all its channels.
+        config: The configuration of the folder.
+        before: The parameters that it had.
+        tell: Receives a line if there is no card.
+    """
+    narrowed = replace(located, network=config.network, folder=None, config=None)
+    began = beginning(located)
+    whose = began["from_weights"] or began["from_folder"]
+    weights = "random values" if whose is None else f"the weights of {code(whose)}"
+    state = (
+        f"It is a network of {before:,} parameters that lost whole channels (`seclcompress slim`); "
+        f"those left have {weights}. **It was not trained since:** it is of little use before it has "
+        "been (`seclcompress distill`, `seclcompress train`)."
+    )
+    return _card_of_source(narrowed, config, state, tell)
+
+
 def card_of_run(
     source: Located, config: ArtefactConfig, tell: Callable[[str], object]
 ) -> dict[str, bytes]:
@@ -82,6 +106,12 @@ def card_of_run(
         config: The configuration of the folder.
         tell: Receives a line if there is no card.
     """
+    return _card_of_source(source, config, _state_of_run(config), tell)
+
+
+def _card_of_source(
+    source: Located, config: ArtefactConfig, state: str, tell: Callable[[str], object]
+) -> dict[str, bytes]:
     try:
         planned = plan_network(source, may_be_empty=True, observer=Observer())
         count = count_network(planned.skeleton, planned.trace, planned.plan)
@@ -89,7 +119,7 @@ def card_of_run(
         tell(f"No {CARD}, which says what the network costs: {error}")
         return {}
     facts = _facts(config, planned.plan, count, converted=planned.saved)
-    return {CARD: card(facts, _state_of_run(config)).encode("utf-8")}
+    return {CARD: card(facts, state).encode("utf-8")}
 
 
 def _facts(config: ArtefactConfig, plan: Plan, count: Count, *, converted: bool) -> Facts:

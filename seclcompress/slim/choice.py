@@ -1,0 +1,120 @@
+"""Losing as few channels as a budget allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seclcompress.graph import Group, kept_by_layer, narrow_network
+from seclcompress.settings.budget import Budget
+from seclcompress.settings.slimming import SlimOptions
+from seclcompress.trace import copied_network, trace_network
+
+#: Numbers of the atoms that each group loses, by the group's name.
+Lost = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a network has.
+
+    Attributes:
+        parameters: Trainable values.
+        mult_adds: Mult-Adds per image.
+    """
+
+    parameters: int
+    mult_adds: int
+
+
+def figures_of(
+    network: nn.Module, input_size: tuple[int, ...], groups: Sequence[Group], lost: Lost
+) -> Figures:
+    """What a network has without some of its channels; the network stays as it is.
+
+    Args:
+        network: The network, or its skeleton.
+        input_size: (channels, *spatial).
+        groups: Its groups of channels.
+        lost: What they lose.
+    """
+    copied = copied_network(network, torch.device("meta"))
+    narrow_network(copied, kept_by_layer(copied, groups, lost))
+    trace = trace_network(copied, input_size)
+    return Figures(sum(p.numel() for p in copied.parameters()), trace.total_mult_adds)
+
+
+def may_lose(group: Group, least: float) -> int:
+    """How many atoms a group can lose if a share of them stays."""
+    return len(group.atoms) - max(1, math.ceil(least * len(group.atoms)))
+
+
+def losses(
+    weighed: Sequence[tuple[Group, Tensor]], options: SlimOptions
+) -> tuple[int, Callable[[int], Lost]]:
+    """The ways to lose channels, from none to as many as may be lost.
+
+    Args:
+        weighed: The groups with the norms of their atoms.
+        options: How channels are chosen.
+
+    Returns:
+        The number of steps, and what is lost after some of them; a later step loses all that an earlier
+        one does.
+    """
+    orders = {
+        group.name: weights.argsort(stable=True).tolist()[: may_lose(group, options.least)]
+        for group, weights in weighed
+    }
+    if options.spread == "uniform":
+        steps = max((len(order) for order in orders.values()), default=0)
+        return steps, lambda step: {
+            name: order[: round(len(order) * step / max(steps, 1))]
+            for name, order in orders.items()
+        }
+    ranked = sorted(
+        (float(weights[number]), place, number)
+        for place, (group, weights) in enumerate(weighed)
+        for number in orders[group.name]
+    )
+    names = [group.name for group, _ in weighed]
+
+    def after(step: int) -> Lost:
+        lost: dict[str, list[int]] = {name: [] for name in names}
+        for _, place, number in ranked[:step]:
+            lost[names[place]].append(number)
+        return lost
+
+    return len(ranked), after
+
+
+def meets(figures: Figures, budget: Budget) -> bool:
+    """Whether a network has no more than a budget allows."""
+    return all(held.has <= held.most for held in budget.held(figures.parameters, figures.mult_adds))
+
+
+def fewest_lost(
+    steps: int, after: Callable[[int], Lost], measure: Callable[[Lost], Figures], budget: Budget
+) -> tuple[Lost, Figures]:
+    """Finds the first step after which a budget is met.
+
+    Both figures fall from step to step, so that halving finds it.
+
+    Args:
+        steps: The number of steps. After the last one the budget is met.
+        after: What is lost after some of them.
+        measure: What the network has then.
+        budget: The budget.
+    """
+    low, high = 0, steps
+    while low < high:
+        middle = (low + high) // 2
+        if meets(measure(after(middle)), budget):
+            high = middle
+        else:
+            low = middle + 1
+    return after(high), measure(after(high))

@@ -1,0 +1,54 @@
+"""What became of a network that lost channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from seclcompress.settings.budget import Budget
+from seclcompress.settings.slimming import SlimOptions
+from seclcompress.slim.choice import Figures
+
+
+@dataclass(frozen=True)
+class Width:
+    """A group of channels before and after.
+
+    Attributes:
+        name: The first layer that makes these channels.
+        layers: How many layers have them.
+        before: Channels of that layer before.
+        after: Channels after.
+    """
+
+    name: str
+    layers: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Slimmed:
+    """The result of `slim`.
+
+    Attributes:
+        label: The network as it was typed.
+        budget: The budget.
+        options: How channels were chosen.
+        before: The network's figures.
+        after: Its figures without the lost channels.
+        smallest: What it would have if every group had lost all that it may.
+        groups: The groups of channels, in running order.
+        fixed: Why other layers' outputs keep their width, by the layer's name.
+        output_dir: The folder that was written; None if nothing was.
+    """
+
+    label: str
+    budget: Budget
+    options: SlimOptions
+    before: Figures
+    after: Figures
+    smallest: Figures
+    groups: tuple[Width, ...]
+    fixed: dict[str, str]
+    output_dir: Path | None = None

@@ -1,0 +1,205 @@
+"""Narrows a network to a budget: its channels in groups, how much each weighs, and which are lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from seclcompress import artefact
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.errors import NetworkError, PlanError
+from seclcompress.files import check_free
+from seclcompress.graph import (
+    Channels,
+    channel_groups,
+    kept_by_layer,
+    narrow_network,
+    narrowed_widths,
+    why_not_together,
+)
+from seclcompress.networks.weights import check_finite
+from seclcompress.observer import Logging, Observer
+from seclcompress.resolve import Located
+from seclcompress.settings.budget import Budget, parse_budget
+from seclcompress.settings.slimming import SlimOptions
+from seclcompress.slim import (
+    Figures,
+    Lost,
+    Slimmed,
+    Width,
+    fewest_lost,
+    figures_of,
+    losses,
+    meets,
+    norms,
+)
+from seclcompress.workflows.cards import card_of_slimming
+from seclcompress.workflows.locating import Network, find_original, tell_input_size, tell_weights
+from seclcompress.workflows.output_files import check_no_input
+
+
+def slim(
+    network: Network,
+    budget: Budget | str,
+    output_dir: str | Path | None = None,
+    *,
+    options: SlimOptions | None = None,
+    weights: str | None = None,
+    weights_key: str | None = None,
+    input_size: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    factory: str | None = None,
+    download: bool = False,
+    overwrite: bool = False,
+    seed: int = 0,
+    observer: Observer | None = None,
+) -> Slimmed:
+    """Removes whole channels of a network until it meets a budget, those of the least norm first.
+
+    The rest keeps its weights, so that `distill` or `train` can go on from there, and `convert` can
+    rewrite what is left.
+
+    Args:
+        network: A network as on the command line, a saved folder, or a located network.
+        budget: The budget, or as on the command line: `parameters=100k,mult-adds=50M`.
+        output_dir: The folder to write; None to only choose.
+        options: How channels are chosen.
+        weights: A weights file, or torchvision's name of published weights.
+        weights_key: Where in the file the weights stand.
+        input_size: (channels, *spatial); by default the folder's, or the network's usual size.
+        num_classes: The number of outputs of the classifier.
+        factory: The factory to trust if a saved folder was built by it: its code will run.
+        download: Whether published weights, or a repository of the Hub, may be downloaded.
+        overwrite: Whether an existing output folder that this program wrote may be replaced.
+        seed: Seed of untrained weights.
+        observer: Receives reports of the work.
+
+    Raises:
+        UsageError: If an option is out of range, or the network is converted already: its new layers
+            have no channels that could be lost.
+        NetworkError: If the network is unknown, cannot run at this input size, or has no channels that
+            could be lost.
+        WeightsError: If the weights cannot be read, do not fit, or are not finite.
+        PlanError: If the budget cannot be met, or is met already.
+        ArtefactError: If the output folder is taken or cannot be written.
+    """
+    observer, options = observer or Logging(), options or SlimOptions()
+    asked = parse_budget(budget) if isinstance(budget, str) else budget
+    folder = None if output_dir is None else Path(output_dir)
+    if folder is not None:
+        check_no_input(folder, network)
+        check_free(folder, overwrite)
+    located = find_original(
+        network,
+        "Slim",
+        weights=weights,
+        weights_key=weights_key,
+        num_classes=num_classes,
+        input_size=input_size,
+        factory=factory,
+        download=download,
+    )
+    tell_input_size(located, observer)
+    skeleton = located.skeleton()
+    channels = _channels(located, skeleton, observer)
+    measure = partial(figures_of, skeleton, located.input_size, channels.groups)
+    before = measure({})
+    if meets(before, asked):
+        raise PlanError(
+            f"{located.label} meets the budget as it is ({asked}): nothing is to be lost."
+        )
+    built, loaded = located.load(seed=seed)
+    check_finite(built.state_dict(), located.label)
+    tell_weights(loaded, observer)
+    if located.folder is None and located.weights is None:
+        observer.message(
+            f"{located.label} has random weights: which of its channels are lost means nothing, only "
+            "how many. --weights, or a trained folder, gives it others."
+        )
+    steps, after = losses([(one, norms(built, one)) for one in channels.groups], options)
+    smallest = measure(after(steps))
+    if not meets(smallest, asked):
+        raise PlanError(_unreachable(located, asked, smallest, options))
+    with observer.working("Choosing channels …"):
+        lost, figures = fewest_lost(steps, after, measure, asked)
+    done = Slimmed(
+        located.label,
+        asked,
+        options,
+        before,
+        figures,
+        smallest,
+        _widths(channels, lost),
+        channels.fixed,
+    )
+    _check(skeleton, channels, lost)
+    if folder is None:
+        return done
+    kept = kept_by_layer(built, channels.groups, lost)
+    narrow_network(built, kept)
+    widths = {**located.network.widths, **narrowed_widths(built, kept)}
+    config = _config(located, widths, seed)
+    card = card_of_slimming(located, config, before.parameters, observer.message)
+    artefact.save(folder, built, config, extra=card, overwrite=overwrite)
+    observer.message(
+        f"Wrote {folder}. It has lost channels that it was used to: train it, or distill it from "
+        f"{located.label}, before it is used or converted."
+    )
+    return replace(done, output_dir=folder)
+
+
+def _channels(located: Located, skeleton: nn.Module, observer: Observer) -> Channels:
+    with observer.counting("Trying which channels can be lost", 1) as told:
+        found = channel_groups(skeleton, located.input_size, progress=told)
+    if not found.groups:
+        reasons = "; ".join(sorted(set(found.fixed.values()))[:3])
+        raise NetworkError(f"No channel of {located.label} can be lost: {reasons}.")
+    return found
+
+
+def _check(skeleton: nn.Module, channels: Channels, lost: Lost) -> None:
+    """Tries the whole choice once more; the trials were of single channels."""
+    reason = why_not_together(skeleton, channels.input_size, channels.groups, lost)
+    if reason is not None:
+        raise NetworkError(f"These channels cannot be lost together: {reason}.")
+
+
+def _unreachable(located: Located, budget: Budget, smallest: Figures, options: SlimOptions) -> str:
+    held = "; ".join(
+        str(one)
+        for one in budget.held(smallest.parameters, smallest.mult_adds)
+        if one.has > one.most
+    )
+    return (
+        f"{located.label} cannot meet the budget by losing channels: with a share of {options.least} of "
+        f"each group's it has {held}. Ask for less, or lower --least; `convert` what is left for more."
+    )
+
+
+def _widths(channels: Channels, lost: Lost) -> tuple[Width, ...]:
+    return tuple(
+        Width(
+            group.name,
+            len({member.layer for member in group.members}),
+            group.width,
+            group.width - group.step * len(lost.get(group.name, ())),
+        )
+        for group in channels.groups
+    )
+
+
+def _config(located: Located, widths: dict[str, tuple[int, int]], seed: int) -> ArtefactConfig:
+    """The configuration of a narrowed network's folder."""
+    before = located.config
+    metrics = before.metrics if before else {}
+    return ArtefactConfig(
+        network=located.network.model_copy(update={"widths": widths}),
+        input_size=located.input_size,
+        seed=seed,
+        classes=before.classes if before else None,
+        preprocessing=located.preprocessing,
+        metrics={"teacher_accuracy": metrics["accuracy"]} if "accuracy" in metrics else {},
+    )

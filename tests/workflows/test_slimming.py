@@ -1,0 +1,174 @@
+"""`slim`: the budget is held, what is left computes what it did, and a folder is a network."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from runs import Listening, Silent
+
+from seclcompress import artefact, workflows
+from seclcompress.errors import ArtefactError, NetworkError, PlanError, UsageError
+from seclcompress.graph import channel_groups, kept_by_layer, narrow_network
+from seclcompress.networks import build_untrained, named_spec
+from seclcompress.settings import PlanOptions, TrainingSettings
+from seclcompress.settings.slimming import SlimOptions
+
+SMALL = {"input_size": (3, 16, 16), "num_classes": 10}
+
+
+@pytest.mark.parametrize("spread", ["global", "uniform"])
+@pytest.mark.parametrize(
+    ("network", "budget"),
+    [
+        ("wrn10_2", "parameters=100k"),
+        ("mobilenet_v3_small", "mult-adds=100k,parameters=900k"),
+        ("resnext50_32x4d", "bytes=40MB"),
+        ("densenet121", "parameters=3M"),
+    ],
+)
+def test_a_folder_holds_the_budget(network: str, budget: str, spread: str, tmp_path: Path) -> None:
+    options = SlimOptions(spread=spread)  # type: ignore[arg-type]
+    size = (3, 32, 32)
+    done = workflows.slim(
+        network, budget, tmp_path / "out", options=options, num_classes=10, input_size=size
+    )
+    for held in done.budget.held(done.after.parameters, done.after.mult_adds):
+        assert held.has <= held.most
+    assert all(one.before >= one.after >= max(1, round(0.1 * one.before)) for one in done.groups)
+    made = artefact.load(tmp_path / "out")
+    assert sum(p.numel() for p in made.parameters()) == done.after.parameters
+    counted = workflows.count(tmp_path / "out").count.columns["original"]
+    assert (counted.parameters, counted.mult_adds) == (done.after.parameters, done.after.mult_adds)
+    with torch.no_grad():
+        assert made(torch.rand(2, *size)).shape == (2, 10)
+
+
+def test_what_is_left_keeps_its_weights(tmp_path: Path) -> None:
+    """Channels of zeros are lost first, and losing them changes no output."""
+    spec = named_spec("wrn10_1", 10)
+    network = build_untrained(spec)
+    channels = channel_groups(network, (3, 16, 16))
+    lost = {group.name: [*range(0, len(group.atoms), 2)] for group in channels.groups}
+    with torch.no_grad():
+        for group in channels.groups:
+            for member, *_ in zip(group.members, strict=True):
+                layer = network.get_submodule(member.layer)
+                positions = [
+                    place
+                    for number in lost[group.name]
+                    for place in group.atoms[number][group.members.index(member)]
+                ]
+                if layer.weight.dim() == 1:
+                    layer.weight[positions] = layer.bias[positions] = 0
+                elif member.side == "outputs":
+                    layer.weight[positions] = 0
+                else:
+                    layer.weight[:, positions] = 0
+    config = artefact.ArtefactConfig(network=spec, input_size=(3, 16, 16))
+    artefact.save(tmp_path / "whole", network, config)
+    expected = copy.deepcopy(network)
+    narrow_network(expected, kept_by_layer(network, channels.groups, lost))
+    size = sum(p.numel() for p in expected.parameters())
+    done = workflows.slim(
+        tmp_path / "whole",
+        f"parameters={size}",
+        tmp_path / "out",
+        options=SlimOptions(spread="uniform"),
+    )
+    assert done.after.parameters == size
+    images = torch.rand(2, 3, 16, 16)
+    made = artefact.load(tmp_path / "out")
+    with torch.no_grad():
+        assert torch.allclose(made(images), network.eval()(images), atol=1e-6)
+
+
+def test_twice_is_as_far_as_once(tmp_path: Path) -> None:
+    workflows.slim("wrn10_2", "parameters=200k", tmp_path / "a", **SMALL)
+    workflows.slim(tmp_path / "a", "parameters=50k", tmp_path / "b")
+    made = artefact.load(tmp_path / "b")
+    assert sum(p.numel() for p in made.parameters()) <= 50_000
+    assert artefact.read_config(tmp_path / "b").network.name == "wrn10_2"
+
+
+def test_then_it_is_converted_distilled_and_exported(tmp_path: Path) -> None:
+    settings = TrainingSettings(epochs=1, train_images=64, batch_size=32, workers=0)
+    data = {"data": "digits", "settings": settings, "observer": Silent()}
+    workflows.train("wrn10_1", output_dir=tmp_path / "whole", **data)
+    workflows.slim(tmp_path / "whole", "parameters=40k", tmp_path / "slim")
+    options = PlanOptions(substitution="separable", min_channels=8)
+    converted = workflows.convert(tmp_path / "slim", tmp_path / "both", options=options)
+    before = converted.count.columns["original"].parameters
+    assert before <= 40_000
+    for student in ("slim", "both"):
+        workflows.distill(
+            tmp_path / student,
+            teacher=tmp_path / "whole",
+            output_dir=tmp_path / f"{student}-distilled",
+            untrained_teacher=True,
+            **data,
+        )
+    learnt = artefact.load(tmp_path / "both-distilled")
+    assert sum(p.numel() for p in learnt.parameters()) == converted.count.columns["auto"].parameters
+    assert artefact.read_config(tmp_path / "slim-distilled").network.widths
+    pytest.importorskip("onnxruntime")
+    workflows.export(tmp_path / "slim-distilled", tmp_path / "slim.onnx")
+
+
+def test_the_folder_says_what_it_is(tmp_path: Path) -> None:
+    said = Listening()
+    workflows.slim("wrn10_1", "parameters=40k", tmp_path / "out", observer=said, **SMALL)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "lost whole channels" in card
+    assert "77,850 parameters" in card
+    assert any("random weights" in words for words in said.words)
+    assert any("before it is used or converted" in words for words in said.words)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    done = workflows.slim("wrn10_1", "parameters=40k", **SMALL)
+    assert done.output_dir is None
+    assert done.after.parameters <= 40_000 < done.before.parameters
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ("parameters=10M", "meets the budget as it is"),
+        ("parameters=100", "cannot meet the budget by losing channels: with a share of 0.1"),
+        ("mult-adds=10", "Mult-Adds"),
+    ],
+)
+def test_budgets_that_cannot_be(budget: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=words):
+        workflows.slim("wrn10_1", budget, tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_converted_network_is_refused(converted: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Slim the network it was made from"):
+        workflows.slim(converted, "parameters=1k", tmp_path / "out")
+
+
+def test_a_taken_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("")
+    with pytest.raises(ArtefactError, match="out"):
+        workflows.slim("wrn10_1", "parameters=1", tmp_path / "out")
+
+
+def test_a_network_without_channels_to_lose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "alone.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(48, 10))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        NetworkError, match=r"No channel of alone:make can be lost: it is an output"
+    ):
+        workflows.slim("alone:make", "parameters=10", input_size=(3, 4, 4))
