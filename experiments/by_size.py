@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from narrowed import FULL, WAYS
+
 from seclcompress import substitutions
 from seclcompress.count import count_network
 from seclcompress.errors import SeclcompressError
@@ -29,7 +31,8 @@ class Candidate:
     """A network and how it is converted.
 
     Attributes:
-        family: The family's name; `narrower` is a separable network of fewer channels.
+        family: The family's name; `narrower` is a separable network of fewer channels, `full` one that
+            is not rewritten, and `narrowed.WAYS` are the teacher with fewer channels.
         network: The network's name.
         options: The planning options.
         parameters: The parameters of the converted network.
@@ -46,8 +49,10 @@ class Candidate:
     def words(self) -> str:
         """The options in short: `depth=12`; `shortcuts` where those are rewritten, too."""
         parts = [f"{name}={value}" for name, value in self.options.config.items()]
-        if self.family == "narrower":
+        if self.family in ("narrower", FULL):
             parts.append(self.network)
+        if self.family == FULL or self.family in WAYS:
+            return ", ".join(parts)
         if not self.options.keep:
             parts.append("shortcuts too")
         return ", ".join(parts)
@@ -86,7 +91,10 @@ def settings_of(family: str) -> Iterator[dict[str, Any]]:
 
 
 def families() -> list[str]:
-    """All families, those that can be the whole kernel also as that, and `narrower`."""
+    """All families, those that can be the whole kernel also as that, and `narrower`.
+
+    By name there are also the `narrowed.WAYS` and `narrowed.FULL`.
+    """
     names = substitutions.names()
     whole = [name for name in names if "on" in substitutions.get(name).Config.model_fields]
     return [*names, *(name + KERNEL for name in whole), "narrower"]
@@ -108,6 +116,8 @@ def nearest(family: str, network: str, size: int) -> Candidate:
     Raises:
         SeclcompressError: If the family takes no layer of the network.
     """
+    if family in WAYS:  # made from the teacher's weights, when those are there
+        return Candidate(family, network, PlanOptions(), size, 0)
     best: Candidate | None = None
     for keep in ((_SHORTCUTS,), ()):
         found = _all(family, network, keep)
@@ -128,9 +138,11 @@ def _miss(one: Candidate, size: int) -> float:
 
 @cache
 def _all(family: str, network: str, keep: tuple[str, ...]) -> list[Candidate]:
-    if family == "narrower":
+    if family in ("narrower", FULL):
         stem, _, width = network.rpartition("_")
         names = [f"{stem}_{float(width) * step / 40:g}" for step in range(8, 61)]
+        if family == FULL:
+            return [_as_it_is(name) for name in names]
         plain = PlanOptions(substitution="separable", keep=keep)
         made = [_candidate(family, name, plain) for name in names]
     else:
@@ -140,6 +152,12 @@ def _all(family: str, network: str, keep: tuple[str, ...]) -> list[Candidate]:
         ]
         made = [_candidate(family, network, options) for options in every]
     return [one for one in made if one is not None]
+
+
+def _as_it_is(network: str) -> Candidate:
+    base = _skeleton(network)
+    totals = count_network(base.skeleton, base.trace, base.plan).column("original")
+    return Candidate(FULL, network, PlanOptions(), totals.parameters, totals.mult_adds)
 
 
 def _candidate(family: str, network: str, options: PlanOptions) -> Candidate | None:

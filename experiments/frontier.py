@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from by_size import TOLERANCE, Candidate, families, nearest
 from frontier_report import report
+from narrowed import FULL, WAYS, figures, make_student
 from pieces import Log, make
 
 from seclcompress.data import Data
@@ -99,7 +100,12 @@ def perform(
     with (work / f"{run.name}.log").open("a") as file:
         log = Log(file)
         candidate = run.candidate
-        if not student.exists():
+        found: dict[str, Any] = {}
+        if candidate.family in WAYS:
+            if not student.exists():
+                make_student(candidate.family, teacher, student, run.size, log)
+            found = figures(student, "auto" if "+" in candidate.family else "original")
+        elif candidate.family != FULL and not student.exists():
             source = candidate.network if candidate.family == "narrower" else teacher
             new = {"num_classes": 10, "input_size": INPUT_SIZE} if source != teacher else {}
             converting.convert(
@@ -110,12 +116,13 @@ def perform(
                 folder,
                 training.distill,
                 log,
-                student=student,
+                student=candidate.network if candidate.family == FULL else student,
                 teacher=teacher,
                 data=data,
                 settings=settings.model_copy(update={"seed": run.seed}),
                 untrained_teacher=True,  # this script has trained it; tests do so for a moment only
                 time_limit=until - time.time(),
+                input_size=INPUT_SIZE if candidate.family == FULL else None,
             )
         except training.InterruptedRunError as stopped:
             log.message(str(stopped))
@@ -125,6 +132,7 @@ def perform(
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = history[-1]
     return run.result(
+        **found,
         accuracy=last["accuracy"],
         best=max(record["accuracy"] for record in history),
         train_loss=last["train_loss"],

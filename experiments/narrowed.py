@@ -1,0 +1,64 @@
+"""Students that are the teacher with fewer channels, and such that are rewritten as well."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from seclcompress import workflows
+from seclcompress.errors import PlanError
+from seclcompress.observer import Observer
+from seclcompress.settings import PlanOptions
+from seclcompress.settings.budget import Budget
+from seclcompress.settings.slimming import SlimOptions
+
+#: Behind `slim/`: how channels are chosen, and, after a plus, what the rest is rewritten as.
+SLIM = "slim/"
+WAYS = ("slim/global", "slim/uniform", "slim/uniform+separable", "slim/uniform+acdc")
+#: The teacher's kind of network with fewer channels, not rewritten, from random weights.
+FULL = "full"
+
+
+def make_student(way: str, teacher: Path, student: Path, size: int, observer: Observer) -> None:
+    """Writes a student that has at most so many parameters, and nearly so many.
+
+    Args:
+        way: One of `WAYS`.
+        teacher: The teacher's folder.
+        student: The folder to write.
+        size: The parameters to meet.
+        observer: Receives reports.
+    """
+    spread, _, family = way.removeprefix(SLIM).partition("+")
+    options = SlimOptions(spread=spread)  # type: ignore[arg-type]
+    if not family:
+        workflows.slim(
+            teacher, Budget(parameters=size), student, options=options, observer=observer
+        )
+        return
+    rewritten = PlanOptions(substitution=family, keep=("*.shortcut",))
+    with tempfile.TemporaryDirectory() as folder:
+        low, high = size, figures(teacher, "original")["parameters"]
+        best: Path | None = None
+        for step in range(9):
+            middle = (low + high) // 2
+            narrowed = Path(folder) / str(step)
+            try:
+                workflows.slim(teacher, Budget(parameters=middle), narrowed, options=options)
+                has = (
+                    workflows.convert(narrowed, options=rewritten).count.columns["auto"].parameters
+                )
+            except PlanError:  # nothing to lose, or too narrow to be rewritten
+                has = 0 if best is None else size + 1
+            if has <= size:
+                low, best = middle, narrowed
+            else:
+                high = middle
+        assert best is not None
+        workflows.convert(best, student, options=rewritten, observer=observer)
+
+
+def figures(student: str | Path, column: str) -> dict[str, int]:
+    """Parameters and Mult-Adds of a student as it will be trained."""
+    totals = workflows.count(student, input_size=(3, 32, 32)).count.columns[column]
+    return {"parameters": totals.parameters, "mult_adds": totals.mult_adds}
