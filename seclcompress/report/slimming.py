@@ -52,7 +52,9 @@ def slim_words(done: Slimmed) -> str:
     """What became of the network, in sentences."""
     before, after = done.before, done.after
     narrowed = sum(one.after < one.before for one in done.groups)
-    fixed = f" {len(done.fixed)} layers keep their width." if done.fixed else ""
+    fixed = {0: "", 1: " One layer keeps its width."}.get(
+        len(done.fixed), f" {len(done.fixed)} layers keep their width."
+    )
     return (
         f"{done.label}: {before.parameters:,} parameters became {after.parameters:,} "
         f"({before.parameters / after.parameters:.2f} times smaller), {before.mult_adds:,} Mult-Adds "

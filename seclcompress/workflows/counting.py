@@ -13,6 +13,7 @@ from seclcompress.plan import Plan
 from seclcompress.settings import Convention, PlanOptions
 from seclcompress.workflows.hints import tell_hints
 from seclcompress.workflows.locating import Network
+from seclcompress.workflows.narrowed import tell_narrowed
 from seclcompress.workflows.planning import Planned, plan_network
 
 
@@ -98,6 +99,7 @@ def count(
         observer=observer,
     )
     counted = count_network(planned.skeleton, planned.trace, planned.plan)
+    tell_narrowed(planned.located, observer or Logging())
     tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer or Logging())
     verified: dict[str, int] = {}
     if verify:

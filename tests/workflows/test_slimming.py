@@ -172,3 +172,10 @@ def test_a_network_without_channels_to_lose(
         NetworkError, match=r"No channel of alone:make can be lost: it is an output"
     ):
         workflows.slim("alone:make", "parameters=10", input_size=(3, 4, 4))
+
+
+def test_count_says_what_it_was_before(tmp_path: Path) -> None:
+    workflows.slim("wrn10_1", "parameters=40k", tmp_path / "slim", num_classes=10)
+    said = Listening()
+    workflows.count(tmp_path / "slim", observer=said)
+    assert any("wrn10_1 itself has 77,850 parameters" in words for words in said.words)
