@@ -42,6 +42,7 @@ def runtimes_table(
             c: f"{original / row[c].median:.2f}" if c in row and not unsteady else "–"
             for c in titles
         }
+    notes = [*([UNSTEADY] if disturbed else []), *clock_notes(plan), *slower_notes(found)]
     versions = ", ".join(found.versions.values())
     table = figures_table(figures, titles, width)
     return Group(
@@ -49,8 +50,31 @@ def runtimes_table(
         Text(machine, style="dim"),
         Text(versions, style="dim"),
         table,
-        *[Text(note) for note in [*([UNSTEADY] if disturbed else []), *clock_notes(plan)]],
+        *map(Text, notes),
     )
+
+
+def slower_notes(found: Runtimes) -> list[str]:
+    """Says in which runtimes the chosen executions are slower together than everything dense.
+
+    A layer that is faster by itself may make the network slower: its inputs and outputs have to be laid
+    out anew, and it is not fused with what is beside it.
+
+    Args:
+        found: The timings.
+    """
+    notes = []
+    for runtime, row in found.timings.items():
+        if not row.keys() >= {"dense", "auto"} or any(one.is_unsteady for one in row.values()):
+            continue
+        dense, chosen = row["dense"], row["auto"]
+        if chosen.median - dense.median > max(chosen.spread, dense.spread):
+            notes.append(
+                f"In {runtime} the chosen executions are slower together than everything dense, by "
+                f"{1e3 * (chosen.median - dense.median):.2f} ms, whatever each layer takes by itself: "
+                "run it dense there (export does by default)."
+            )
+    return notes
 
 
 def runtimes_record(heading: str, machine: str, found: Runtimes) -> RuntimesRecord:
