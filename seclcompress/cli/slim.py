@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from seclcompress.cli import options as o
-from seclcompress.cli.drawing import Drawing
-from seclcompress.cli.given import check_idle
+from seclcompress.cli import training as t
+from seclcompress.cli.console import err_console
+from seclcompress.cli.given import check_idle, check_needs
+from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.errors import UsageError
 from seclcompress.settings.slimming import SlimOptions, Spread
+from seclcompress.settings.training import EVALUATION
 
 _DEFAULTS = SlimOptions()
+#: The options that do something without `--data`.
+_WITHOUT_DATA = (
+    *("network", "budget", "output_dir", "dry_run", "spread", "least", "weights", "weights_key"),
+    *("input_size", "num_classes", "factory", "download", "seed", "overwrite", "json"),
+)
 
 
+@with_settings(only=EVALUATION)
 def slim(
-    *,
     context: typer.Context,
+    given: dict[str, Any],
     network: o.NetworkArgument,
     budget: o.BudgetOption,
     output_dir: Annotated[
@@ -41,10 +50,20 @@ def slim(
             help=SlimOptions.model_fields["least"].description,
         ),
     ] = _DEFAULTS.least,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME",
+            help="Measure the accuracy before and after on this data set, and estimate batch norm's "
+            "statistics anew from its training images.",
+        ),
+    ] = None,
     weights: o.WeightsOption = None,
     weights_key: o.WeightsKeyOption = None,
     input_size: o.InputSizeOption = None,
     num_classes: o.NumClassesOption = None,
+    data_dir: t.DataDirOption = None,
     factory: o.FactoryOption = None,
     download: o.DownloadOption = False,
     seed: o.SeedOption = 0,
@@ -62,10 +81,14 @@ def slim(
         )
     if dry_run:
         check_idle(context, "--dry-run", "no network is made", of=("output_dir", "overwrite"))
+    if data is None:
+        check_needs(context, "--data", but=_WITHOUT_DATA)
+    settings = make_settings(None, given)
     size = o.parse_input_size(input_size)
     from rich.console import Console
 
     from seclcompress import workflows
+    from seclcompress.cli.progress import DrawingImages
     from seclcompress.report import slimming
 
     done = workflows.slim(
@@ -73,6 +96,9 @@ def slim(
         budget,
         None if dry_run else output_dir,
         options=SlimOptions(spread=spread, least=least),
+        data=data,
+        settings=settings,
+        data_dir=data_dir,
         weights=weights,
         weights_key=weights_key,
         input_size=size,
@@ -81,7 +107,7 @@ def slim(
         download=download,
         overwrite=overwrite,
         seed=seed,
-        observer=Drawing(),
+        observer=DrawingImages(err_console),
     )
     if json:
         typer.echo(slimming.slim_record(done).to_json())

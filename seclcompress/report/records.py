@@ -107,6 +107,8 @@ class SlimRecord(Record):
     smallest: Figures
     groups: list[Width]
     fixed: dict[str, str]
+    accuracy_before: float | None
+    accuracy_after: float | None
 
 
 class TrainingRecord(Record):

@@ -60,8 +60,17 @@ def slim_words(done: Slimmed) -> str:
         f"({before.parameters / after.parameters:.2f} times smaller), {before.mult_adds:,} Mult-Adds "
         f"{after.mult_adds:,} ({before.mult_adds / after.mult_adds:.2f} times fewer). {narrowed} of "
         f"{len(done.groups)} groups of channels were narrowed.{fixed} The smallest it could have is "
-        f"{done.smallest.parameters:,} parameters."
+        f"{done.smallest.parameters:,} parameters.{_accuracy_words(done)}"
     )
+
+
+def _accuracy_words(done: Slimmed) -> str:
+    if done.accuracy_before is None:
+        return ""
+    words = f" Accuracy: {done.accuracy_before:.2f} %"
+    if done.accuracy_after is None:
+        return f"{words} before."
+    return f"{words} before, {done.accuracy_after:.2f} % after, not trained yet."
 
 
 def slim_record(done: Slimmed) -> SlimRecord:
@@ -76,4 +85,6 @@ def slim_record(done: Slimmed) -> SlimRecord:
         smallest=done.smallest,
         groups=list(done.groups),
         fixed=done.fixed,
+        accuracy_before=done.accuracy_before,
+        accuracy_after=done.accuracy_after,
     )

@@ -41,6 +41,9 @@ class Slimmed:
         groups: The groups of channels, in running order.
         fixed: Why other layers' outputs keep their width, by the layer's name.
         output_dir: The folder that was written; None if nothing was.
+        accuracy_before: Accuracy in percent of the test images; None without data.
+        accuracy_after: That without the lost channels, with batch norm's statistics estimated anew; None
+            without data, or if no folder was written.
     """
 
     label: str
@@ -52,3 +55,5 @@ class Slimmed:
     groups: tuple[Width, ...]
     fixed: dict[str, str]
     output_dir: Path | None = None
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None

@@ -120,6 +120,25 @@ def evaluate(
     return Evaluation(100 * first / count, top5, total / count, int(count), answers)
 
 
+def estimate_from_training_images(
+    network: nn.Module, data: Data, batch_size: int, *, device: str, workers: int = 0
+) -> None:
+    """Estimates batch norm's statistics anew, from batches spread over the training images.
+
+    Args:
+        network: The network, on the device; its statistics are changed.
+        data: The data set. Its training images are shown without augmentation.
+        batch_size: Images per batch.
+        device: The network's device.
+        workers: Processes that load images.
+    """
+    order = in_order(data.train, batch_size)
+    order = [batch for batch in order if len(batch) > 1]  # one image has no variance
+    spread = order[:: max(1, len(order) // _BATCHES)][:_BATCHES]
+    presentation = Presentation(data.input_size, data.preprocessing, device=device, workers=workers)
+    estimate_anew(network, data.train, presentation, spread)
+
+
 def accuracy_before(
     network: nn.Module,
     data: Data,
@@ -145,13 +164,7 @@ def accuracy_before(
     """
     student, device = whole_copy(network), processes.device
     if estimate_batch_norm:
-        order = in_order(data.train, batch_size)
-        order = [batch for batch in order if len(batch) > 1]  # one image has no variance
-        spread = order[:: max(1, len(order) // _BATCHES)][:_BATCHES]
-        presentation = Presentation(
-            data.input_size, data.preprocessing, device=device, workers=workers
-        )
-        estimate_anew(student, data.train, presentation, spread)
+        estimate_from_training_images(student, data, batch_size, device=device, workers=workers)
     return evaluate(
         student,
         data,

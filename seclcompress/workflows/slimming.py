@@ -25,6 +25,7 @@ from seclcompress.observer import Logging, Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.budget import Budget, parse_budget
 from seclcompress.settings.slimming import SlimOptions
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import (
     Figures,
     Lost,
@@ -37,8 +38,16 @@ from seclcompress.slim import (
     norms,
 )
 from seclcompress.workflows.cards import card_of_slimming
-from seclcompress.workflows.locating import Network, find_original, tell_input_size, tell_weights
+from seclcompress.workflows.locating import (
+    Network,
+    find_original,
+    tell_input_size,
+    tell_weights,
+    typed,
+)
+from seclcompress.workflows.looking import look
 from seclcompress.workflows.output_files import check_no_input
+from seclcompress.workflows.sizing import choose_input_size
 
 
 def slim(
@@ -47,6 +56,9 @@ def slim(
     output_dir: str | Path | None = None,
     *,
     options: SlimOptions | None = None,
+    data: str | None = None,
+    settings: TrainingSettings | None = None,
+    data_dir: Path | None = None,
     weights: str | None = None,
     weights_key: str | None = None,
     input_size: tuple[int, ...] | None = None,
@@ -67,6 +79,10 @@ def slim(
         budget: The budget, or as on the command line: `parameters=100k,mult-adds=50M`.
         output_dir: The folder to write; None to only choose.
         options: How channels are chosen.
+        data: A data set to measure the accuracy on before and after, and to estimate batch norm's
+            statistics anew from; None for neither.
+        settings: Of the training settings, those in `settings.training.EVALUATION` are used with data.
+        data_dir: The folder of torchvision's data sets.
         weights: A weights file, or torchvision's name of published weights.
         weights_key: Where in the file the weights stand.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
@@ -92,6 +108,16 @@ def slim(
     if folder is not None:
         check_no_input(folder, network)
         check_free(folder, overwrite)
+    if data is not None and not isinstance(network, Located):
+        input_size = choose_input_size(
+            typed(network),
+            data,
+            input_size,
+            weights=weights,
+            validation=(settings or TrainingSettings()).validation,
+            train=False,
+            observer=observer,
+        )
     located = find_original(
         network,
         "Slim",
@@ -119,6 +145,17 @@ def slim(
             f"{located.label} has random weights: which of its channels are lost means nothing, only "
             "how many. --weights, or a trained folder, gives it others."
         )
+    looking = None
+    if data is not None:
+        looking = look(
+            located,
+            built,
+            data,
+            settings or TrainingSettings(),
+            data_dir=data_dir,
+            download=download,
+            observer=observer,
+        )
     steps, after = losses([(one, norms(built, one)) for one in channels.groups], options)
     smallest = measure(after(steps))
     if not meets(smallest, asked):
@@ -134,14 +171,19 @@ def slim(
         smallest,
         _widths(channels, lost),
         channels.fixed,
+        accuracy_before=None if looking is None else looking.accuracy(built),
     )
     _check(skeleton, channels, lost)
     if folder is None:
         return done
     kept = kept_by_layer(built, channels.groups, lost)
     narrow_network(built, kept)
+    if looking is not None:
+        looking.estimate_batch_norm(built)
+        done = replace(done, accuracy_after=looking.accuracy(built))
+        built.cpu().eval()
     widths = {**located.network.widths, **narrowed_widths(built, kept)}
-    config = _config(located, widths, seed)
+    config = _config(located, widths, seed, done)
     card = card_of_slimming(located, config, before.parameters, observer.message)
     artefact.save(folder, built, config, extra=card, overwrite=overwrite)
     observer.message(
@@ -191,15 +233,20 @@ def _widths(channels: Channels, lost: Lost) -> tuple[Width, ...]:
     )
 
 
-def _config(located: Located, widths: dict[str, tuple[int, int]], seed: int) -> ArtefactConfig:
+def _config(
+    located: Located, widths: dict[str, tuple[int, int]], seed: int, done: Slimmed
+) -> ArtefactConfig:
     """The configuration of a narrowed network's folder."""
     before = located.config
-    metrics = before.metrics if before else {}
+    known = done.accuracy_before
+    if known is None and before is not None:
+        known = before.metrics.get("accuracy")
+    figures = {"accuracy": done.accuracy_after, "teacher_accuracy": known}
     return ArtefactConfig(
         network=located.network.model_copy(update={"widths": widths}),
         input_size=located.input_size,
         seed=seed,
         classes=before.classes if before else None,
         preprocessing=located.preprocessing,
-        metrics={"teacher_accuracy": metrics["accuracy"]} if "accuracy" in metrics else {},
+        metrics={name: value for name, value in figures.items() if value is not None},
     )

@@ -60,3 +60,10 @@ def test_mistakes(invoke: Invoke, options: tuple[str, ...], code: int, words: st
     said = invoke(*COMMAND, *options, code=code)
     assert words in " ".join(said.stderr.split())
     assert not Path("x").exists()
+
+
+def test_options_of_images_need_data(invoke: Invoke) -> None:
+    run = (*COMMAND, "--budget", "parameters=40k", "--dry-run")
+    assert "--data" in invoke(*run, "--batch-size", 10, code=2).stderr
+    said = invoke("slim", "wrn10_1", *run[2:], "--num-classes", 10, "--data", "digits")
+    assert "Accuracy:" in said.stdout

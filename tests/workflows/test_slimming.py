@@ -179,3 +179,31 @@ def test_count_says_what_it_was_before(tmp_path: Path) -> None:
     said = Listening()
     workflows.count(tmp_path / "slim", observer=said)
     assert any("wrn10_1 itself has 77,850 parameters" in words for words in said.words)
+
+
+def test_with_data_the_accuracy_before_and_after_is_measured(tmp_path: Path) -> None:
+    settings = TrainingSettings(epochs=2, train_images=400, batch_size=40, lr=0.05, workers=0)
+    workflows.train(
+        "wrn10_1",
+        data="digits",
+        output_dir=tmp_path / "whole",
+        settings=settings,
+        observer=Silent(),
+    )
+    whole = artefact.read_config(tmp_path / "whole").metrics["accuracy"]
+    done = workflows.slim(
+        tmp_path / "whole", "parameters=60k", tmp_path / "slim", data="digits", observer=Silent()
+    )
+    assert done.accuracy_before == pytest.approx(whole)
+    measured = workflows.evaluate(tmp_path / "slim", data="digits", observer=Silent())
+    assert done.accuracy_after == pytest.approx(measured.accuracy)
+    metrics = artefact.read_config(tmp_path / "slim").metrics
+    assert metrics == {"accuracy": done.accuracy_after, "teacher_accuracy": done.accuracy_before}
+    # Statistics are those of the narrower network, not what was left of the whole one's.
+    plain = workflows.slim(tmp_path / "whole", "parameters=60k", tmp_path / "plain")
+    assert plain.accuracy_after is None
+    old, new = (
+        artefact.load(tmp_path / name).state_dict()["group3.0.bn2.running_mean"]
+        for name in ("plain", "slim")
+    )
+    assert not torch.equal(old, new)

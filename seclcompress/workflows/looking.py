@@ -1,0 +1,105 @@
+"""A network looked at on a data set, before and after something is done to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from seclcompress.data import Data
+from seclcompress.networks import check_image_classification
+from seclcompress.observer import Observer
+from seclcompress.processes import check_device
+from seclcompress.resolve import Located
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.train import evaluate
+from seclcompress.train.evaluation import estimate_from_training_images
+from seclcompress.train.outputs import OutputReader, read_outputs
+from seclcompress.workflows.held_out import share_of, with_share
+from seclcompress.workflows.opening import open_data
+
+
+@dataclass(frozen=True)
+class Looking:
+    """Images to look at a network with.
+
+    Attributes:
+        name: The data set's name.
+        images: The images.
+        read: Finds class scores in the network's outputs.
+        settings: Those in `settings.training.EVALUATION` are used.
+        observer: Receives the progress.
+    """
+
+    name: str
+    images: Data
+    read: OutputReader
+    settings: TrainingSettings
+    observer: Observer
+
+    def accuracy(self, network: nn.Module) -> float:
+        """A network's accuracy in percent of the test images."""
+        settings = self.settings
+        with self.observer.counting(f"Evaluating on {self.name}", len(self.images.test)) as told:
+            found = evaluate(
+                network.to(settings.device),
+                self.images,
+                read=self.read,
+                batch_size=settings.batch_size,
+                device=settings.device,
+                workers=settings.workers,
+                on_batch=told,
+            )
+        return found.accuracy
+
+    def estimate_batch_norm(self, network: nn.Module) -> None:
+        """Estimates batch norm's statistics anew from training images; the network is changed."""
+        with self.observer.working("Estimating batch norm's statistics anew …"):
+            estimate_from_training_images(
+                network,
+                self.images,
+                self.settings.batch_size,
+                device=self.settings.device,
+                workers=self.settings.workers,
+            )
+
+
+def look(
+    located: Located,
+    network: nn.Module,
+    data: str,
+    settings: TrainingSettings,
+    *,
+    data_dir: Path | None,
+    download: bool,
+    observer: Observer,
+) -> Looking:
+    """Opens the images of a data set for a network that has its weights.
+
+    Args:
+        located: Where the network comes from.
+        network: The network.
+        data: The data set's name.
+        settings: Those about images are used.
+        data_dir: The folder of torchvision's data sets.
+        download: Whether missing data may be downloaded.
+        observer: Receives reports.
+
+    Raises:
+        SeclcompressError: If the data cannot be opened, or the network is no image classifier.
+    """
+    check_device(settings.device)
+    settings = with_share(settings, located.label, share_of(located.config), data, observer)
+    check_image_classification(located.network, "slim --data")
+    images = open_data(
+        data,
+        located,
+        settings,
+        trained=True,
+        data_dir=data_dir,
+        download=download,
+        observer=observer,
+    )
+    read = read_outputs(network, images, located.label, observer)
+    return Looking(data, images, read, settings, observer)
