@@ -21,7 +21,8 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE|NAME",
-        help="A file of safetensors or torch.save, or torchvision's name (IMAGENET1K_V2, DEFAULT).",
+        help="A file of safetensors or torch.save, or torchvision's name (IMAGENET1K_V2, DEFAULT). "
+        "(In export, this is --weights-file.)",
     ),
 ]
 WeightsKeyOption = Annotated[

@@ -13,7 +13,7 @@ import typer
 
 from seclcompress import interrupt
 from seclcompress.cli.console import err_console
-from seclcompress.errors import UsageError
+from seclcompress.errors import SeclcompressError, UsageError
 
 if TYPE_CHECKING:
     from seclcompress.cli.progress import TrainingProgress
@@ -90,7 +90,11 @@ TeacherInputSizeOption = Annotated[
 ]
 UntrainedTeacherOption = Annotated[
     bool,
-    typer.Option("--untrained-teacher", help="Go on with a teacher that is no better than chance."),
+    typer.Option(
+        "--untrained-teacher",
+        help="Go on with a teacher that is no better than chance; one that is named needs "
+        "--teacher-weights all the same.",
+    ),
 ]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The folder to write.")]
 
@@ -151,24 +155,32 @@ def stopping_softly(stop: Callable[[], None]) -> Iterator[None]:
 
     The like are SIGTERM, a closed terminal (SIGHUP), and the warnings of schedulers (SIGUSR1,
     SIGXCPU). A signal that is ignored, as SIGHUP under nohup, stays ignored. A second Ctrl-C stops the
-    run at once.
+    run at once. A failure after a signal is an interruption, as `interrupt` has it.
 
     Args:
         stop: Asks the run to save and stop.
+
+    Raises:
+        KeyboardInterrupt: In place of an unexpected exception after a signal.
     """
     from seclcompress.processes import rank
 
     if interrupt.has_arrived():  # an earlier Ctrl-C was swallowed by a library
         raise KeyboardInterrupt
-    before = signal.getsignal(signal.SIGINT)
+    before, came = signal.getsignal(signal.SIGINT), False
 
     def handle(number: int, frame: Any) -> None:
         del frame
+        nonlocal came
+        came = True
         stop()
         if number == signal.SIGINT:
-            if rank() == 0:
-                err_console.print("Stopping after this step; Ctrl-C again does not wait.")
             signal.signal(signal.SIGINT, before)
+            # The signal may come while a line is drawn, or deep in a recursion. Words are no reason to
+            # lose the state.
+            with contextlib.suppress(Exception):
+                if rank() == 0:
+                    err_console.print("Stopping after this step; Ctrl-C again does not wait.")
 
     handled = [
         number
@@ -182,6 +194,12 @@ def stopping_softly(stop: Callable[[], None]) -> Iterator[None]:
         return
     try:
         yield
+    except SeclcompressError:
+        raise
+    except Exception as error:  # a library may fail in any way when it is interrupted
+        if came:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)

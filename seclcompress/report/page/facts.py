@@ -113,6 +113,13 @@ class Facts:
         return None
 
     @property
+    def test_images(self) -> int | None:
+        """The number of images behind the accuracies of the training run; None if it is not known."""
+        value = self.config.training.get("test_images")
+        known = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63
+        return value if known else None
+
+    @property
     def teacher_parameters(self) -> int | None:
         """The parameters of the teacher; None where the folder does not say them."""
         value = self.config.training.get("teacher_parameters")
