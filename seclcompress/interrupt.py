@@ -121,7 +121,10 @@ def _note(number: int, frame: Any) -> None:
     del frame
     global _arrived
     _arrived = _arrived or number
-    if any(map(_being_imported, _SWALLOWING)):
+    importing = False
+    with contextlib.suppress(RecursionError):  # the signal came where hardly a call is left
+        importing = any(map(_being_imported, _SWALLOWING))
+    if importing:
         _say()
         os._exit(exit_code())
     raise KeyboardInterrupt

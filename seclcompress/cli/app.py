@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from importlib import metadata
 from typing import Annotated, Any
@@ -52,12 +53,14 @@ class _Group(Adaptive, TyperGroup):
                 warnings.showwarning = _show_warning  # type: ignore[assignment]
                 return super().invoke(ctx)
         except SeclcompressError as error:
-            if ctx.params.get("debug"):
-                raise
+            if ctx.params.get("debug"):  # it shows where, and changes no exit code
+                traceback.print_exc()
             stopped = error.exit_code == interrupt.EXIT_CODE
             _say(*(("Stopped", "yellow") if stopped else ("Error", "red")), str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
             raise _interrupted() from None
         except BrokenPipeError:
             # The reader has closed the pipe, as in `seclcompress … | head`. That is no error of ours.

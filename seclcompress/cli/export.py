@@ -68,7 +68,8 @@ def export(
         Weights,
         typer.Option(
             "--weights",
-            help="Multiplied out, or as factors that the runtime multiplies out at load.",
+            help="How weights are written: multiplied out, or as factors that the runtime multiplies "
+            "out at load. (A file of weights, --weights elsewhere, is --weights-file here.)",
         ),
     ] = Weights.dense,
     dtype: Annotated[

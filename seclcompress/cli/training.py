@@ -90,7 +90,11 @@ TeacherInputSizeOption = Annotated[
 ]
 UntrainedTeacherOption = Annotated[
     bool,
-    typer.Option("--untrained-teacher", help="Go on with a teacher that is no better than chance."),
+    typer.Option(
+        "--untrained-teacher",
+        help="Go on with a teacher that is no better than chance; one that is named needs "
+        "--teacher-weights all the same.",
+    ),
 ]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The folder to write.")]
 
@@ -166,9 +170,12 @@ def stopping_softly(stop: Callable[[], None]) -> Iterator[None]:
         del frame
         stop()
         if number == signal.SIGINT:
-            if rank() == 0:
-                err_console.print("Stopping after this step; Ctrl-C again does not wait.")
             signal.signal(signal.SIGINT, before)
+            # The signal may come while a line is drawn, or deep in a recursion. Words are no reason to
+            # lose the state.
+            with contextlib.suppress(Exception):
+                if rank() == 0:
+                    err_console.print("Stopping after this step; Ctrl-C again does not wait.")
 
     handled = [
         number

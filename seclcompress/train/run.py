@@ -221,6 +221,11 @@ class Trainer:
         theirs = self._evaluate(teacher.network, teacher.read)
         if self.settings.asks_teacher and not self._untrained_teacher:
             check_teacher(theirs, self.data)
+        if self._new_layers:
+            self.observer.message(
+                "The student's accuracy before the first step is that with batch norm's statistics "
+                "estimated anew from training images, which evaluate does not do."
+            )
         mine = accuracy_before(
             self.network,
             self.data,

@@ -18,7 +18,7 @@ from seclcompress.train import evaluate as run
 from seclcompress.train.outputs import read_outputs, reader_of
 from seclcompress.workflows.exported import ExportedFile, check_runs_as_it_is, evaluated, find_file
 from seclcompress.workflows.held_out import share_of, with_share
-from seclcompress.workflows.locating import tell_weights, typed
+from seclcompress.workflows.locating import tell_random, tell_weights, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.sizing import choose_input_size
 
@@ -108,6 +108,7 @@ def evaluate(
     )
     built, loaded = source.load()
     tell_weights(loaded, observer)
+    tell_random(source, observer)
     read = read_outputs(built, images, source.label, observer)
     set_execution(built, execution)
     with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:

@@ -31,7 +31,7 @@ from seclcompress.train.outputs import read_outputs
 from seclcompress.wording import without_path
 from seclcompress.workflows.exported import RunsFile, evaluated
 from seclcompress.workflows.held_out import share_of, with_share
-from seclcompress.workflows.locating import Network, find, tell_weights, typed
+from seclcompress.workflows.locating import Network, find, tell_random, tell_weights, typed
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output_files import check_file, write_one
 from seclcompress.workflows.sizing import choose_input_size
@@ -149,6 +149,7 @@ def export(
         settings = with_share(settings, label, share_of(located.config), data, observer)
     original, loaded = located.load()
     tell_weights(loaded, observer)
+    tell_random(located, observer)
     _check_task(original, located)
     images = None
     if data is not None:

@@ -84,6 +84,7 @@ def import_secl(
     rewrite_network(built, plan)
     load_weights(built, _state(found, built), source)
     config = config_of(located, plan, 0)
+    config = config.model_copy(update={"training": {"from_weights": Path(checkpoint).name}})
     about = card_of_import(Path(checkpoint), config, plan, counted)
     artefact.save(output_dir, built.eval(), config, extra=about, overwrite=overwrite)
     observer.message(

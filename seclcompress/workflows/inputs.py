@@ -62,7 +62,7 @@ def find_for_training(
         download=download,
         observer=observer,
     )
-    _check_classes(images)
+    _check_classes(images, observer)
     if named and num_classes is None:
         source = locate(
             network,
@@ -123,16 +123,27 @@ def find_for_distilling(
         download=download,
         observer=observer,
     )
-    _check_classes(images)
-    if found.config is not None and found.config.plan is None:
+    _check_classes(images, observer)
+    if settings.alpha == 0 and settings.beta == 0:
+        observer.message(
+            "--alpha 0 and --beta 0: nothing is learnt from the teacher; the student learns from the "
+            "labels alone, as by train."
+        )
+    if found.config is not None and found.config.plan is None and not found.network.widths:
         observer.message(
             f"{found.label} is not converted: it is trained as it is. `convert` makes it smaller first."
         )
     return found, guide, images
 
 
-def _check_classes(images: Data) -> None:
-    """Refuses data from which no network can learn to tell anything apart."""
+def _check_classes(images: Data, observer: Observer) -> None:
+    """Refuses data from which no network can learn to tell anything apart, and says what is scarce."""
+    number, classes = len(images.train), len(images.classes)
+    if number < classes:
+        observer.message(
+            f"{images.name} has {number:,} training images for {classes:,} classes: some classes have "
+            "none, and cannot be learnt."
+        )
     if len(images.classes) < 2:
         raise DataError(
             f"{images.name} has one class, {images.classes[0]}: there is nothing to tell apart. "

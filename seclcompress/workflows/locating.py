@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seclcompress.errors import UsageError
+from seclcompress.networks import sources
 from seclcompress.networks.weights import Loaded
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, is_weights_file, locate
@@ -134,3 +135,25 @@ def tell_weights(loaded: Loaded, observer: Observer) -> None:
     words = loaded.words()
     if words:
         observer.message(words)
+
+
+def tell_random(source: Located, observer: Observer) -> None:
+    """Reports weights that nobody has trained, whose outputs and accuracy mean nothing.
+
+    A factory's function may load weights of its own, so nothing is said of it.
+    """
+    config = source.config
+    if source.weights is not None:
+        return
+    if source.folder is None and not sources.get(source.network.source).runs_foreign_code:
+        observer.message(
+            f"{source.label} has random weights, as none are given with {source.weights_option}: what "
+            "it answers means nothing."
+        )
+    elif config is not None and config.plan is not None and not config.training:
+        observer.message(
+            f"{source.label} was converted and never trained: its new layers have their first values, "
+            "so what it answers means little. distill trains it."
+        )
+    elif config is not None and source.network.widths and not config.training:
+        observer.message(f"{source.label} lost channels and was never trained since.")

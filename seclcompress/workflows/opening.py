@@ -103,6 +103,12 @@ def open_data(
             f"--randaugment {settings.randaugment}: it changes colours, and {network.label} takes "
             f"{network.input_size[0]} channels. Drop it."
         )
+    side = min(network.input_size[1:])
+    if settings.cutout > side:
+        raise UsageError(
+            f"--cutout {settings.cutout}: the square is larger than the images, whose shorter side is "
+            f"{side} pixels, so that little or nothing of them would be seen. Give at most {side}."
+        )
     for located in (network, teacher):
         _check_published_order(located, data, settings.classes_by_order)
     data, aligned = align_classes(

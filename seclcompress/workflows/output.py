@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from seclcompress.errors import ArtefactError
+from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.files import check_free, remove_ours
 from seclcompress.files.system import Taken, claim, is_claimed
+from seclcompress.train import METRICS
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,15 @@ class Output:
         """Checks, before any work, that the result may be written and no earlier run would be lost.
 
         Raises:
+            UsageError: If the run to resume is finished.
             ArtefactError: If the output folder is taken, or it has an interrupted run.
         """
+        if self.resume and not self.overwrite and (self.folder / METRICS).is_file():
+            raise UsageError(
+                f"The run into {self.folder} is finished, so there is nothing for --resume to go on "
+                f"with. Its network is in {self.folder}: look at it by evaluate or report. To train "
+                "anew, drop --resume and choose another -o, or replace the folder with --overwrite."
+            )
         check_free(self.folder, self.overwrite)
         if is_claimed(self.partial):
             raise self._taken()

@@ -262,6 +262,7 @@ def _save(
                 "processes": trainer.processes.size,
                 **job.config.training,
                 **settings,
+                "test_images": len(data.test),
                 "factor_decay_applied": trainer.factor_decay,
             },
             "classes": data.classes,

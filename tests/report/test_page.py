@@ -54,6 +54,13 @@ def test_the_sentence_that_a_person_would_repeat(facts: Facts) -> None:
     assert "without a loss of accuracy on digits: 90.00 % as before" in with_metrics(
         accuracy=90, teacher_accuracy=90.001
     )
+    training = {**facts.config.training, "test_images": 12}
+    few = replace(facts, config=facts.config.model_copy(update={"training": training}))
+    assert headline(few).endswith("92.75 % (12 test images; one of them is 8.3 points).")
+    equal = few.config.model_copy(update={"metrics": {"accuracy": 90, "teacher_accuracy": 90}})
+    words = headline(replace(few, config=equal))
+    assert "as accurate as before: 90.00 % (12 test images; one of them is 8.3 points)" in words
+    assert "without a loss" not in words
     assert with_metrics(accuracy=91).endswith(
         "It names 91.00 % of the test images of digits right."
     )

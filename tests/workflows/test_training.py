@@ -119,7 +119,7 @@ def test_distilled(tmp_path: Path, teacher: Path, student: Path) -> None:
     parameters = sum(parameter.numel() for parameter in artefact.load(teacher).parameters())
     assert training["teacher_parameters"] == parameters
     assert observer.left_out == ()
-    assert observer.words[-1].startswith("Weight decay of the structured factors: ")
+    assert observer.words[-2].startswith("Weight decay of the structured factors: ")
     assert artefact.read_config(result.folder).training["taps"] == ["group1", "group2", "group3"]
 
 

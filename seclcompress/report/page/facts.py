@@ -113,6 +113,15 @@ class Facts:
         return None
 
     @property
+    def test_images(self) -> int | None:
+        """The number of images behind `accuracy`; None if it is not known."""
+        if self._metric("accuracy") is None:
+            return None if self.evaluation is None else self.evaluation.images
+        value = self.config.training.get("test_images")
+        known = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63
+        return value if known else None
+
+    @property
     def teacher_parameters(self) -> int | None:
         """The parameters of the teacher; None where the folder does not say them."""
         value = self.config.training.get("teacher_parameters")

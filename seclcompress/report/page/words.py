@@ -7,6 +7,7 @@ from seclcompress.report.page.facts import Facts
 from seclcompress.wording import printable
 
 _LONGEST = 60  # characters of a stranger's name in a sentence
+_MANY = 1000  # test images, of which one is 0.1 points
 _SHOWN = 0.005  # points of accuracy; less is not seen in two decimals
 
 
@@ -55,14 +56,27 @@ def _loss(facts: Facts) -> str:
             f". It names {facts.accuracy:.2f} % of the test images{_of(facts)} right, and its teacher, "
             f"{name(facts.teacher or '')}, {facts.accuracy_before:.2f} %."
         )
-    lost = facts.accuracy_before - facts.accuracy
+    lost, few = facts.accuracy_before - facts.accuracy, _few(facts)
     if abs(lost) < _SHOWN:
+        if few:
+            return (
+                f". On these images{_of(facts)} it is as accurate as before: {facts.accuracy:.2f} %"
+                f"{few}."
+            )
         return f", without a loss of accuracy{_on(facts)}: {facts.accuracy:.2f} % as before."
     change = "a loss" if lost >= 0 else "a gain"
     return (
         f", for {change} of {abs(lost):.2f} points of accuracy{_on(facts)}: "
-        f"{facts.accuracy:.2f} % instead of {facts.accuracy_before:.2f} %."
+        f"{facts.accuracy:.2f} % instead of {facts.accuracy_before:.2f} %{few}."
     )
+
+
+def _few(facts: Facts) -> str:
+    """What one image counts, where the test images are few; else nothing."""
+    number = facts.test_images
+    if number is None or number >= _MANY:
+        return ""
+    return f" ({number} test images; one of them is {100 / number:.2g} points)"
 
 
 def _on(facts: Facts) -> str:
