@@ -82,6 +82,31 @@ def card_of_run(
         config: The configuration of the folder.
         tell: Receives a line if there is no card.
     """
+    return _card(source, config, _state_of_run(config), tell)
+
+
+def card_of_recovery(
+    source: Located, config: ArtefactConfig, tell: Callable[[str], object]
+) -> dict[str, bytes]:
+    """The card of a network that was recovered from its teacher, by the name of its file.
+
+    Args:
+        source: The student, as it was located.
+        config: The configuration of the folder.
+        tell: Receives a line if there is no card.
+    """
+    pictures = config.training["recovered"]["pictures"]
+    state = (
+        "Its rewritten layers took over the outputs of the teacher's, one after another, on "
+        f"{pictures:,} pictures (`seclcompress recover`). It was not trained: `seclcompress distill` "
+        "makes it better. The error of each layer is in `config.json`."
+    )
+    return _card(source, config, state, tell)
+
+
+def _card(
+    source: Located, config: ArtefactConfig, state: str, tell: Callable[[str], object]
+) -> dict[str, bytes]:
     try:
         planned = plan_network(source, may_be_empty=True, observer=Observer())
         count = count_network(planned.skeleton, planned.trace, planned.plan)
@@ -89,7 +114,7 @@ def card_of_run(
         tell(f"No {CARD}, which says what the network costs: {error}")
         return {}
     facts = _facts(config, planned.plan, count, converted=planned.saved)
-    return {CARD: card(facts, _state_of_run(config)).encode("utf-8")}
+    return {CARD: card(facts, state).encode("utf-8")}
 
 
 def _facts(config: ArtefactConfig, plan: Plan, count: Count, *, converted: bool) -> Facts:
