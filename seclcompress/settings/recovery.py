@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class RecoverySettings(BaseModel):
     """How a converted network takes over its teacher. Every field is an option of `recover`.
 
-    The defaults are what docs/recovery.md found best.
+    The defaults are those that docs/recovery.md measured; it says what was not compared.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
