@@ -17,6 +17,7 @@ from seclcompress.count import Row, Totals
 from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
 from seclcompress.plan import Plan
+from seclcompress.recover.result import LayerRecovery
 from seclcompress.report.tuning import Trial
 from seclcompress.settings import Convention
 from seclcompress.settings.budget import Budget, Quantity
@@ -119,6 +120,17 @@ class TrainingRecord(Record):
     before: dict[str, float]
     epochs: list[dict[str, Any]]
     metrics: dict[str, Any]
+
+
+class RecoverRecord(Record):
+    """`recover`: the relative error of each layer before and after, and accuracies in percent."""
+
+    command: Literal["recover"] = "recover"
+    output_dir: str
+    pictures: int
+    layers: list[LayerRecovery]
+    left_out: dict[str, str]
+    metrics: dict[str, float]
 
 
 class EvaluateRecord(Record):
@@ -293,6 +305,7 @@ RECORDS: Mapping[str, tuple[type[Record], ...]] = {
     "train": (TrainingRecord,),
     "distill": (TrainingRecord,),
     "tune": (TuneRecord,),
+    "recover": (RecoverRecord,),
     "evaluate": (EvaluateRecord,),
     "export": (ExportRecord,),
     "bench": (BenchRecord, RuntimesRecord, BenchFileRecord),

@@ -4,6 +4,15 @@ These modules do not import torch, so that the command line can show its help at
 """
 
 from seclcompress.settings.planning import Assignment, Convention, PlanOptions
+from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import GROUPS, INCIDENTAL, TrainingSettings
 
-__all__ = ["GROUPS", "INCIDENTAL", "Assignment", "Convention", "PlanOptions", "TrainingSettings"]
+__all__ = [
+    "GROUPS",
+    "INCIDENTAL",
+    "Assignment",
+    "Convention",
+    "PlanOptions",
+    "RecoverySettings",
+    "TrainingSettings",
+]

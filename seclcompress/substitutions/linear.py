@@ -47,6 +47,14 @@ class StructuredLinear(StructuredLayer):
         y: Tensor = self.convolution(positions[None])
         return y[0].mT.reshape(shape)
 
+    def whole_weight(self) -> tuple[Tensor, Tensor | None, int] | None:
+        """The convolution's weight as that of a Linear, shape (out_features, in_features)."""
+        whole = self.convolution.whole_weight()
+        if whole is None:
+            return None
+        weight, bias, groups = whole
+        return weight.flatten(1), bias, groups
+
     def fused(self, dtype: torch.dtype) -> bool:
         """Whether the convolution inside runs in the fused kernel."""
         return self.convolution.fused(dtype)

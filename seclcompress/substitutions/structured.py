@@ -125,6 +125,14 @@ class StructuredLayer(nn.Module, ABC):
         """
         return None
 
+    def whole_weight(self) -> tuple[Tensor, Tensor | None, int] | None:
+        """The one convolution that computes the same, or Linear, differentiable.
+
+        Returns:
+            Its weight, its bias, and its groups; None by default, where the layer has no such weight.
+        """
+        return None
+
     def products(self) -> list[Tensor]:
         """The tensors that are made from factors, differentiable; none in a layer without factors.
 

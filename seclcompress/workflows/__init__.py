@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.importing import import_secl as import_secl
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
+    from seclcompress.workflows.recovering import Recovered as Recovered
+    from seclcompress.workflows.recovering import recover as recover
     from seclcompress.workflows.reporting import Reported as Reported
     from seclcompress.workflows.reporting import report as report
     from seclcompress.workflows.runs import InterruptedRunError as InterruptedRunError
@@ -58,6 +60,8 @@ _PUBLIC = {
     "distill": "training",
     "tune": "tuning",
     "Tuned": "tuning",
+    "Recovered": "recovering",
+    "recover": "recovering",
     "TrainingResult": "runs",
     "InterruptedRunError": "runs",
     "Evaluation": "evaluating",

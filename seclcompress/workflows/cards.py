@@ -90,7 +90,7 @@ def card_of_slimming(
         f"those left have {weights}. **It was not trained since:** it is of little use before it has "
         "been (`seclcompress distill`, `seclcompress train`)."
     )
-    return _card_of_source(narrowed, config, state, tell)
+    return _card(narrowed, config, state, tell)
 
 
 def card_of_run(
@@ -106,10 +106,29 @@ def card_of_run(
         config: The configuration of the folder.
         tell: Receives a line if there is no card.
     """
-    return _card_of_source(source, config, _state_of_run(config), tell)
+    return _card(source, config, _state_of_run(config), tell)
 
 
-def _card_of_source(
+def card_of_recovery(
+    source: Located, config: ArtefactConfig, tell: Callable[[str], object]
+) -> dict[str, bytes]:
+    """The card of a network that was recovered from its teacher, by the name of its file.
+
+    Args:
+        source: The student, as it was located.
+        config: The configuration of the folder.
+        tell: Receives a line if there is no card.
+    """
+    pictures = config.training["recovered"]["pictures"]
+    state = (
+        "Its rewritten layers took over the outputs of the teacher's, one after another, on "
+        f"{pictures:,} pictures (`seclcompress recover`). It was not trained: `seclcompress distill` "
+        "makes it better. The error of each layer is in `config.json`."
+    )
+    return _card(source, config, state, tell)
+
+
+def _card(
     source: Located, config: ArtefactConfig, state: str, tell: Callable[[str], object]
 ) -> dict[str, bytes]:
     try:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from seclcompress.errors import UsageError
 from seclcompress.networks import sources
 from seclcompress.networks.weights import Loaded
@@ -113,6 +115,17 @@ def beginning(source: Located) -> dict[str, str | None]:
         "from_folder": None if fresh else source.folder_name,
         "from_weights": weights_name(source.weights),
         "from_weights_key": source.weights_key,
+    }
+
+
+def taught(teacher: Located, built: nn.Module) -> dict[str, str | int | None]:
+    """The teacher of a run, for `ArtefactConfig.training`: names without their paths."""
+    return {
+        "teacher_folder": teacher.folder_name,
+        "teacher_network": teacher.network.name,
+        "teacher_weights": weights_name(teacher.weights),
+        "teacher_weights_key": teacher.weights_key,
+        "teacher_parameters": sum(parameter.numel() for parameter in built.parameters()),
     }
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from torch import nn
-
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
-from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
-from seclcompress.workflows.locating import beginning, tell_weights, typed, weights_name
+from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.runs import (
@@ -125,17 +122,6 @@ def train(
         )
 
 
-def _taught(teacher: Located, built: nn.Module) -> dict[str, str | int | None]:
-    """The teacher of a run, for `ArtefactConfig.training`: names without their paths."""
-    return {
-        "teacher_folder": teacher.folder_name,
-        "teacher_network": teacher.network.name,
-        "teacher_weights": weights_name(teacher.weights),
-        "teacher_weights_key": teacher.weights_key,
-        "teacher_parameters": sum(parameter.numel() for parameter in built.parameters()),
-    }
-
-
 def _claimed(output: Output, processes: Processes) -> contextlib.AbstractContextManager[None]:
     """The claim of a run on its output; processes that train together share that of the first one."""
     return output.claimed() if processes.first else contextlib.nullcontext()
@@ -238,7 +224,7 @@ def distill(
             plan=earlier.plan if earlier else None,
             input_size=found.input_size,
             seed=earlier.seed if earlier else settings.seed,
-            training={**beginning(found), **_taught(guide, master)},
+            training={**beginning(found), **taught(guide, master)},
         )
         job = Job(
             found,

@@ -6,11 +6,12 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from seclcompress import hub
 from seclcompress.report.page.facts import Facts
 from seclcompress.report.page.words import name
+from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import DISTILLATION, TrainingSettings, in_pairs
 from seclcompress.wording import printable, shape
 
@@ -56,12 +57,15 @@ def making(facts: Facts, *, fitted: bool = False, checkpoint: str | None = None)
         fitted: Whether its rewritten layers started from the original's weights, which no folder says.
         checkpoint: The file of the SECL authors that it was made from, which no folder says either.
     """
-    training = read_settings(facts)
+    training, recovered = read_settings(facts), _recovered(facts)
     made: list[Step] = []
     if checkpoint is not None:
         made = [_take_over(facts, checkpoint)]
     elif facts.converted and _named(facts, "from_folder") is None:  # that one is converted already
-        made = [_take_plan(facts), _convert(facts, last=training is None, fitted=fitted)]
+        last = training is None and recovered is None
+        made = [_take_plan(facts), _convert(facts, last=last, fitted=fitted)]
+    if recovered is not None:
+        made.append(_recover(facts, *recovered))
     if training is not None:
         made.append(_train(facts, training))
     return made
@@ -82,7 +86,7 @@ def read_settings(facts: Facts) -> TrainingSettings | None:
     """The settings of the folder's training run; None if there was none, or a stranger wrote others."""
     known = TrainingSettings.model_fields
     given = {key: value for key, value in facts.config.training.items() if key in known}
-    if not given or facts.trained_on is None:
+    if "epochs" not in given or facts.trained_on is None:
         return None
     try:
         return TrainingSettings.model_validate(given)
@@ -90,7 +94,7 @@ def read_settings(facts: Facts) -> TrainingSettings | None:
         return None
 
 
-def flags(settings: TrainingSettings, leave_out: tuple[str, ...] = ()) -> list[str]:
+def flags(settings: BaseModel, leave_out: tuple[str, ...] = ()) -> list[str]:
     """Spells the settings that are not the defaults as on the command line."""
     words: list[str] = []
     for key in settings.model_dump(exclude_defaults=True, exclude=set(leave_out)):
@@ -154,6 +158,32 @@ def _convert(facts: Facts, *, last: bool, fitted: bool) -> Step:
         )
     words = ["convert", *network, "--plan", "plan.json", *seed, *start, "-o", output]
     return Step(why, _line("seclcompress", *words))
+
+
+def _recovered(facts: Facts) -> tuple[RecoverySettings, int] | None:
+    """The settings and the seed of the folder's recovery; None if there was none, or a stranger's."""
+    record = facts.config.training.get("recovered")
+    if not isinstance(record, dict) or facts.trained_on is None:
+        return None
+    seed = record.get("seed")
+    try:
+        given = {key: record[key] for key in RecoverySettings.model_fields if key in record}
+        known = seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0
+        return RecoverySettings.model_validate(given), known
+    except ValidationError:
+        return None
+
+
+def _recover(facts: Facts, settings: RecoverySettings, seed: int) -> Step:
+    folder = _named(facts, "from_folder")
+    student = "student" if folder is None else _place(folder)
+    teacher, _ = _teacher(facts)
+    options = ["--data", facts.trained_on or "", *flags(settings)]
+    options += ["--seed", str(seed)] if seed else []
+    return Step(
+        "Recover it from its original with the settings of this folder's recovery.",
+        _line("seclcompress", "recover", student, *teacher, *options, "-o", "again"),
+    )
 
 
 def _train(facts: Facts, settings: TrainingSettings) -> Step:

@@ -53,6 +53,10 @@ class FullConv(Factored, StructuredConv):
         """The parameters that W is made from, as the group `factors`."""
         return {"factors": self.factors()}
 
+    def whole_weight(self) -> tuple[Tensor, Tensor | None, int]:
+        """W, the bias, and the groups."""
+        return self.make_weight(), self.bias, self.groups
+
     def products(self) -> list[Tensor]:
         """W, differentiable: that of the last pass if it was kept, or a new one."""
         return [self.product()]

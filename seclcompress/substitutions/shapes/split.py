@@ -125,6 +125,17 @@ class SplitConv(StructuredConv):
             made[name] = Making(pointwise, shape, pointwise.output_scale)
         return made
 
+    def whole_weight(self) -> tuple[Tensor, Tensor | None, int]:
+        """The product of the filters and the pointwise matrix, of one group."""
+        matrix = self.pointwise.scaled(self.pointwise.make_weight())
+        ones = [1] * len(self.kernel_size)
+        whole = matrix.reshape(*matrix.shape, *ones)
+        if self.depthwise is not None:
+            part = self.depthwise
+            space = part.make_weight() if isinstance(part, FactoredDepthwise) else part.weight
+            whole = whole * space.reshape(1, self.in_channels, *self.kernel_size)
+        return whole, self.pointwise.bias, 1
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The factors of both parts, as the group `factors`."""
         factors = self.pointwise.factors()

@@ -15,6 +15,7 @@ from promises.replacement import EVERY_WAY, ReplacementPromises
 from seclcompress import substitutions
 from seclcompress.cost import EXECUTIONS
 from seclcompress.substitutions import CallSize, Site
+from seclcompress.substitutions.shapes.convolve import convolve
 from seclcompress.substitutions.site import CONVOLUTIONS
 from seclcompress.trace import trace_network
 
@@ -47,6 +48,10 @@ class AffinePromises(ReplacementPromises):
         with torch.no_grad():
             results["to_dense"] = dense(x)
             results["to_plain"] = built.to_plain()(x)
+            whole = built.whole_weight()
+            if whole is not None:
+                weight, bias, groups = whole
+                results["whole_weight"] = convolve(x, weight, bias, built, groups)
         reference = results["to_dense"]
         scale = max(1.0, float(reference.abs().max()))
         for how, y in results.items():

@@ -1,0 +1,140 @@
+"""How much of its teacher's accuracy a student has back after `recover`, by family and by setting.
+
+    python experiments/recovery.py --teacher FOLDER --data imagefolder:PATH --work FOLDER
+    python experiments/recovery.py --report FOLDER/families.jsonl FOLDER/settings.jsonl
+
+Each finished line stands in families.jsonl or settings.jsonl and is not repeated. A student starts from
+the original's weights (`convert --start original`) unless its line says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pieces import Cells, Log
+
+from seclcompress import artefact
+from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings.recovery import RecoverySettings
+from seclcompress.timing import describe_machine
+from seclcompress.workflows.converting import convert
+from seclcompress.workflows.recovering import recover
+
+#: Families with their options; `start` is that of the conversion.
+FAMILIES: tuple[dict[str, Any], ...] = (
+    {"family": "separable"},
+    {"family": "low_rank"},
+    {"family": "monarch"},
+    {"family": "acdc", "depth": 12},
+    {"family": "acdc", "depth": 4},
+    {"family": "acdc", "depth": 1},
+    {"family": "separable", "start": "random"},
+    {"family": "acdc", "depth": 12, "start": "random"},
+)
+#: Settings other than the defaults, each measured on separable.
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"batch_norm": "never"},
+    {"batch_norm": "end"},
+    {"kept": False},
+    {"inputs": "student"},
+    {"inputs": "teacher"},
+    {"pictures": 100},
+    {"pictures": 2000},
+)
+
+
+def measure(
+    cell: dict[str, Any], settings: dict[str, Any], chosen: argparse.Namespace, log: Log
+) -> dict[str, Any]:
+    """Converts the teacher, recovers the student, and gives its figures."""
+    options = {name: value for name, value in cell.items() if name not in ("family", "start")}
+    name = "-".join(f"{k}={v}" for k, v in {**cell, **settings}.items())
+    student, folder = chosen.work / f"{name}.student", chosen.work / name
+    planned = PlanOptions(substitution=cell["family"], config=options)
+    began = time.monotonic()
+    start = cell.get("start", "original")
+    convert(chosen.teacher, student, options=planned, start=start, overwrite=True, observer=log)
+    converting = time.monotonic() - began
+    found = recover(
+        student,
+        teacher=chosen.teacher,
+        data=chosen.data,
+        output_dir=folder,
+        settings=RecoverySettings(**settings),
+        overwrite=True,
+        observer=log,
+    )
+    network = artefact.load(folder)
+    new = [layer for layer in found.layers if layer.rewritten]
+    return {
+        **found.metrics,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "converting_seconds": round(converting, 1),
+        "error_before": sum(layer.before for layer in new) / len(new),
+        "error_after": sum(layer.after for layer in new) / len(new),
+        "machine": f"{describe_machine()}, {torch.get_num_threads()} thread(s)",
+    }
+
+
+def report(files: list[Path]) -> str:
+    """The lines of such files as Markdown tables, and the machines that they were measured on."""
+    lines, machines = [], set()
+    for file in files:
+        lines += [
+            "",
+            "| student | parameters | start % | recovered % | mean error of new layers | seconds |",
+            "|---|---|---|---|---|---|",
+        ]
+        for cell, found in Cells(file).finished:
+            words = ", ".join(v if k == "family" else f"{k}={v}" for k, v in cell.items())
+            errors = f"{100 * found['error_before']:.0f} → {100 * found['error_after']:.0f} %"
+            lines.append(
+                f"| {words} | {found['parameters']:,} | {found['start_accuracy']:.2f} | "
+                f"{found['accuracy']:.2f} | {errors} | {found['recovery_seconds']:.0f} |"
+            )
+            machines.add(f"{found['machine']}; teacher {found['teacher_accuracy']:.2f} %")
+    return "\n".join([*lines, "", *sorted(machines)])
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--data")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--only", choices=["families", "settings"])
+    parser.add_argument("--family", help="the lines of this family alone")
+    parser.add_argument("--report", type=Path, nargs="+")
+    chosen = parser.parse_args()
+    if chosen.report:
+        print(report(chosen.report))
+        return
+    if not (chosen.teacher and chosen.data and chosen.work):
+        parser.error("--teacher, --data and --work are needed, or --report")
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    log, files = Log(), []
+    parts: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
+        "families": [(cell, {}) for cell in FAMILIES],
+        "settings": [({"family": "separable"}, settings) for settings in SETTINGS],
+    }
+    for part, cells in parts.items():
+        if chosen.only not in (None, part):
+            continue
+        files.append(chosen.work / f"{part}.jsonl")
+        done = Cells(files[-1])
+        for cell, settings in cells:
+            if chosen.family not in (None, cell["family"]):
+                continue
+            done.fill(
+                {**cell, **settings},
+                lambda cell=cell, settings=settings: measure(cell, settings, chosen, log),
+            )
+    print(report(files))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Recovering through Python and on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import Invoke
+
+from seclcompress import artefact
+from seclcompress.errors import ArtefactError, UsageError
+from seclcompress.observer import Observer
+from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings.recovery import RecoverySettings
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.workflows.converting import convert
+from seclcompress.workflows.counting import count
+from seclcompress.workflows.recovering import Recovered, recover
+from seclcompress.workflows.training import distill, train
+
+FEW = RecoverySettings(pictures=100, iterations=20)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("taught") / "teacher"
+    settings = TrainingSettings(epochs=4, batch_size=64)
+    train("wrn10_1", data="digits", output_dir=folder, settings=settings)
+    return folder
+
+
+def student_of(teacher: Path, folder: Path, family: str, **options: Any) -> Path:
+    start = options.pop("start", "original")
+    planned = PlanOptions(substitution=family, config=options)
+    convert(teacher, folder, options=planned, start=start)
+    return folder
+
+
+def recovered(student: Path, teacher: Path, output: Path, **others: Any) -> Recovered:
+    given = {"settings": FEW, "data": "digits", **others}
+    return recover(student, teacher=teacher, output_dir=output, **given)
+
+
+@pytest.mark.parametrize("family", ["separable", "monarch"])
+def test_each_layer_comes_nearer_and_most_of_the_accuracy_is_back(
+    teacher: Path, tmp_path: Path, family: str
+) -> None:
+    student = student_of(teacher, tmp_path / "student", family, start="random")
+    found = recovered(student, teacher, tmp_path / "recovered")
+    new = [layer for layer in found.layers if layer.rewritten]
+    plan = artefact.read_config(student).plan
+    assert plan is not None
+    assert [layer.name for layer in new] == [layer.name for layer in plan.rewritten]
+    assert all(layer.after < 0.9 * layer.before for layer in new)
+    accuracy, start = found.metrics["accuracy"], found.metrics["start_accuracy"]
+    assert start < 40 < accuracy - start
+    assert found.pictures == 100
+
+    config = artefact.read_config(tmp_path / "recovered")
+    assert config.metrics == found.metrics
+    assert not config.distilled
+    record = config.training["recovered"]
+    assert (record["pictures"], record["seed"], record["iterations"]) == (100, 0, 20)
+    assert [layer["after"] for layer in record["layers"]] == [one.after for one in found.layers]
+    assert config.training["teacher_folder"] == "teacher"
+    card = (tmp_path / "recovered" / artefact.CARD).read_text(encoding="utf-8")
+    assert "on 100 pictures (`seclcompress recover`)" in card
+    assert count(tmp_path / "recovered").accuracies["auto"] == accuracy
+
+
+def test_the_same_seed_gives_the_same_weights(teacher: Path, tmp_path: Path) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    weights = []
+    short = RecoverySettings(pictures=50, iterations=3, inputs="student")
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        training = TrainingSettings(seed=seed)
+        recovered(student, teacher, tmp_path / name, settings=short, training=training)
+        weights.append((tmp_path / name / artefact.WEIGHTS).read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_only_new_layers_change_without_kept(teacher: Path, tmp_path: Path) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    settings = FEW.model_copy(update={"kept": False, "batch_norm": "never", "iterations": 5})
+    found = recovered(student, teacher, tmp_path / "out", settings=settings)
+    assert all(layer.rewritten for layer in found.layers)
+    names = tuple(layer.name for layer in found.layers)
+    before, after = (
+        safetensors.torch.load_file(folder / artefact.WEIGHTS)
+        for folder in (student, tmp_path / "out")
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith(names) for name in changed)
+
+
+@pytest.mark.parametrize("inputs", ["teacher", "student"])
+def test_either_kind_of_inputs(teacher: Path, tmp_path: Path, inputs: str) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    settings = FEW.model_copy(update={"inputs": inputs})
+    found = recovered(student, teacher, tmp_path / "out", settings=settings)
+    assert found.metrics["accuracy"] > found.metrics["start_accuracy"] + 10
+    assert any(not layer.rewritten for layer in found.layers) == (inputs == "student")
+
+
+def test_distillation_goes_on_from_it(teacher: Path, tmp_path: Path) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    short = RecoverySettings(pictures=50, iterations=5, inputs="student")
+    recovered(student, teacher, tmp_path / "out", settings=short)
+    settings = TrainingSettings(epochs=1, train_images=150, lr=0.01)
+    done = distill(
+        tmp_path / "out",
+        teacher=teacher,
+        data="digits",
+        output_dir=tmp_path / "d",
+        settings=settings,
+    )
+    assert done.before["before"] == artefact.read_config(tmp_path / "out").metrics["accuracy"]
+
+
+def test_errors_are_in_words(teacher: Path, tmp_path: Path) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="has no rewritten layer, so there is nothing to recover"):
+        recovered(teacher, teacher, out)
+    with pytest.raises(UsageError, match="conv1 is rewritten in --teacher .*student as well"):
+        recovered(student, student, out)
+    other = tmp_path / "other"
+    settings = TrainingSettings(epochs=1, train_images=150)
+    train("wrn10_2", data="digits", output_dir=other, settings=settings)
+    with pytest.raises(
+        UsageError, match=r"has out_channels \d+ in the student and \d+ in --teacher"
+    ):
+        recovered(student, other, out)
+    block = student_of(teacher, tmp_path / "block", "bottleneck", start="random")
+    with pytest.raises(UsageError, match="None of the rewritten layers .* not one convolution"):
+        recovered(block, teacher, out)
+    with pytest.raises(ArtefactError, match="is read by this command"):
+        recovered(student, teacher, student, overwrite=True)
+    assert not out.exists()
+
+
+class Stopping(Observer):
+    """Behaves like Ctrl-C after the second layer."""
+
+    def message(self, words: str) -> None:
+        if words.startswith("group2"):
+            raise KeyboardInterrupt
+
+
+def test_an_interruption_leaves_nothing(teacher: Path, tmp_path: Path) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    there = sorted(tmp_path.rglob("*"))
+    with pytest.raises(KeyboardInterrupt):
+        recovered(student, teacher, tmp_path / "out", observer=Stopping())
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_the_command(teacher: Path, tmp_path: Path, invoke: Invoke) -> None:
+    student, out = student_of(teacher, tmp_path / "student", "separable"), tmp_path / "out"
+    words = ["recover", str(student), "--teacher", str(teacher), "--data", "digits", "-o", str(out)]
+    few = ("--pictures", 100, "--iterations", 20, "--inputs", "student")
+    done = invoke(*words, *few)
+    assert f"Wrote {out}: " in done.stdout.replace("\n", " ")
+    assert "of the test images right. Before: " in done.stdout
+    assert "Error of each layer's outputs" in done.stderr
+    record = artefact.read_config(out).training["recovered"]
+    assert (record["pictures"], record["iterations"], record["inputs"]) == (100, 20, "student")
+    assert "--overwrite" in invoke(*words, code=1).stderr
+    assert (
+        "--ridge: it takes a number above 0, not 0" in invoke(*words, "--ridge", 0, code=2).stderr
+    )
+    invoke(*words, "--pictures", 1, code=2)
+    found = json.loads(invoke(*words, *few, "--overwrite", "--json").stdout)
+    assert found["metrics"]["accuracy"] == artefact.read_config(out).metrics["accuracy"]
+    assert [layer["name"] for layer in found["layers"]] == [one["name"] for one in record["layers"]]
+    lost = invoke("recover", "nowhere/at/all", *words[2:-1], tmp_path / "new", code=1)
+    assert "nowhere/at/all" in lost.stderr
