@@ -3,7 +3,7 @@
     python experiments/recovery.py --teacher FOLDER --data imagefolder:PATH --work FOLDER
     python experiments/recovery.py --report FOLDER/families.jsonl FOLDER/settings.jsonl
 
-Each finished line stands in families.jsonl or settings.jsonl and is not repeated. A student starts from
+Each finished line stands in families.jsonl, settings.jsonl or distilled.jsonl and is not repeated. A student starts from
 the original's weights (`convert --start original`) unless its line says otherwise.
 """
 
@@ -20,9 +20,11 @@ from pieces import Cells, Log
 from seclcompress import artefact
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.recovery import RecoverySettings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.timing import describe_machine
 from seclcompress.workflows.converting import convert
 from seclcompress.workflows.recovering import recover
+from seclcompress.workflows.training import distill
 
 #: Families with their options; `start` is that of the conversion.
 FAMILIES: tuple[dict[str, Any], ...] = (
@@ -44,6 +46,13 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"inputs": "teacher"},
     {"pictures": 100},
     {"pictures": 2000},
+)
+
+#: Students of the families above that are distilled, after a recovery or from random weights.
+DISTILLED: tuple[dict[str, Any], ...] = tuple(
+    {**family, "from": start, "epochs": epochs}
+    for family in ({"family": "acdc", "depth": 12}, {"family": "separable"})
+    for start, epochs in (("random", 4), ("recovered", 2), ("recovered", 4))
 )
 
 
@@ -80,10 +89,53 @@ def measure(
     }
 
 
+def measure_distilled(cell: dict[str, Any], chosen: argparse.Namespace, log: Log) -> dict[str, Any]:
+    """Distils a student after a recovery, or from random weights, and gives its figures."""
+    family = {name: value for name, value in cell.items() if name not in ("epochs", "from")}
+    name = "-".join(f"{k}={v}" for k, v in family.items())
+    student = chosen.work / name  # what `measure` has recovered
+    if cell["from"] == "random":
+        student = chosen.work / f"{name}.random"
+        options = {key: value for key, value in family.items() if key != "family"}
+        planned = PlanOptions(substitution=cell["family"], config=options)
+        convert(chosen.teacher, student, options=planned, overwrite=True, observer=log)
+    folder = chosen.work / f"{name}-{cell['from']}-{cell['epochs']}"
+    settings = TrainingSettings(
+        epochs=cell["epochs"], train_images=8000, batch_size=128, cache_images="always"
+    )
+    found = distill(
+        student,
+        teacher=chosen.teacher,
+        data=chosen.data,
+        output_dir=folder,
+        settings=settings,
+        overwrite=True,
+        observer=log,
+    )
+    seconds = sum(record["seconds"] for record in found.history)
+    return {"accuracy": found.metrics["accuracy"], "seconds": seconds}
+
+
+def report_distilled(file: Path) -> list[str]:
+    """The lines of distilled students as a Markdown table."""
+    lines = ["", "| student | from | epochs | accuracy % | seconds |", "|---|---|---|---|---|"]
+    for cell, found in Cells(file).finished:
+        family = {k: v for k, v in cell.items() if k not in ("epochs", "from")}
+        words = ", ".join(v if k == "family" else f"{k}={v}" for k, v in family.items())
+        lines.append(
+            f"| {words} | {cell['from']} | {cell['epochs']} | {found['accuracy']:.2f} | "
+            f"{found['seconds']:.0f} |"
+        )
+    return lines
+
+
 def report(files: list[Path]) -> str:
     """The lines of such files as Markdown tables, and the machines that they were measured on."""
     lines, machines = [], set()
     for file in files:
+        if "distilled" in file.name:
+            lines += report_distilled(file)
+            continue
         lines += [
             "",
             "| student | parameters | start % | recovered % | mean error of new layers | seconds |",
@@ -106,7 +158,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--data")
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--only", choices=["families", "settings"])
+    parser.add_argument("--only", choices=["families", "settings", "distilled"])
     parser.add_argument("--family", help="the lines of this family alone")
     parser.add_argument("--report", type=Path, nargs="+")
     chosen = parser.parse_args()
@@ -133,6 +185,12 @@ def main() -> None:
                 {**cell, **settings},
                 lambda cell=cell, settings=settings: measure(cell, settings, chosen, log),
             )
+    if chosen.only in (None, "distilled"):
+        files.append(chosen.work / "distilled.jsonl")
+        done = Cells(files[-1])
+        for cell in DISTILLED:
+            if chosen.family in (None, cell["family"]):
+                done.fill(cell, lambda cell=cell: measure_distilled(cell, chosen, log))
     print(report(files))
 
 
