@@ -3,8 +3,8 @@
     python experiments/recovery.py --teacher FOLDER --data imagefolder:PATH --work FOLDER
     python experiments/recovery.py --report FOLDER/families.jsonl FOLDER/settings.jsonl
 
-Each finished line stands in families.jsonl, settings.jsonl or distilled.jsonl and is not repeated. A student starts from
-the original's weights (`convert --start original`) unless its line says otherwise.
+Each finished line stands in families.jsonl, settings.jsonl or distilled.jsonl and is not repeated. A
+student starts from the original's weights (`convert --start original`) unless its line says otherwise.
 """
 
 from __future__ import annotations
