@@ -168,8 +168,8 @@ def _recovered(facts: Facts) -> tuple[RecoverySettings, int] | None:
     seed = record.get("seed")
     try:
         given = {key: record[key] for key in RecoverySettings.model_fields if key in record}
-        known = isinstance(seed, int) and 0 <= seed < 2**32
-        return RecoverySettings.model_validate(given), seed if known else 0
+        seed = seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0
+        return RecoverySettings.model_validate(given), seed
     except ValidationError:
         return None
 
