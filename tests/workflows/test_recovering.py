@@ -180,3 +180,20 @@ def test_the_command(teacher: Path, tmp_path: Path, invoke: Invoke) -> None:
     assert [layer["name"] for layer in found["layers"]] == [one["name"] for one in record["layers"]]
     lost = invoke("recover", "nowhere/at/all", *words[2:-1], tmp_path / "new", code=1)
     assert "nowhere/at/all" in lost.stderr
+
+
+@pytest.mark.parametrize("when", ["never", "end", "each"])
+def test_when_batch_norm_is_estimated(teacher: Path, tmp_path: Path, when: str) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    settings = RecoverySettings(pictures=60, iterations=3, batch_norm=when)  # type: ignore[arg-type]
+    recovered(student, teacher, tmp_path / "out", settings=settings)
+    before, after = (
+        {
+            name: value
+            for name, value in artefact.load(folder).state_dict().items()
+            if name.endswith("running_mean")
+        }
+        for folder in (student, tmp_path / "out")
+    )
+    same = [torch.equal(before[name], after[name]) for name in before]
+    assert all(same) if when == "never" else not any(same[1:])
