@@ -48,11 +48,19 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"pictures": 2000},
 )
 
+_OF_THE_RUN = ("epochs", "from", "lr")
 #: Students of the families above that are distilled, after a recovery or from random weights.
 DISTILLED: tuple[dict[str, Any], ...] = tuple(
-    {**family, "from": start, "epochs": epochs}
+    {**family, "from": start, "epochs": epochs, **({} if lr is None else {"lr": lr})}
     for family in ({"family": "acdc", "depth": 12}, {"family": "separable"})
-    for start, epochs in (("random", 4), ("recovered", 2), ("recovered", 4))
+    for start, epochs, lr in (
+        ("random", 4, None),
+        ("recovered", 2, None),
+        ("recovered", 2, 0.01),
+        ("recovered", 2, 0.003),
+        ("recovered", 2, 0.001),
+        ("recovered", 4, 0.01),
+    )
 )
 
 
@@ -91,7 +99,7 @@ def measure(
 
 def measure_distilled(cell: dict[str, Any], chosen: argparse.Namespace, log: Log) -> dict[str, Any]:
     """Distils a student after a recovery, or from random weights, and gives its figures."""
-    family = {name: value for name, value in cell.items() if name not in ("epochs", "from")}
+    family = {name: value for name, value in cell.items() if name not in _OF_THE_RUN}
     name = "-".join(f"{k}={v}" for k, v in family.items())
     student = chosen.work / name  # what `measure` has recovered
     if cell["from"] == "random":
@@ -99,9 +107,13 @@ def measure_distilled(cell: dict[str, Any], chosen: argparse.Namespace, log: Log
         options = {key: value for key, value in family.items() if key != "family"}
         planned = PlanOptions(substitution=cell["family"], config=options)
         convert(chosen.teacher, student, options=planned, overwrite=True, observer=log)
-    folder = chosen.work / f"{name}-{cell['from']}-{cell['epochs']}"
+    folder = chosen.work / f"{name}-{cell['from']}-{cell['epochs']}-{cell.get('lr', 'default')}"
     settings = TrainingSettings(
-        epochs=cell["epochs"], train_images=8000, batch_size=128, cache_images="always"
+        epochs=cell["epochs"],
+        train_images=8000,
+        batch_size=128,
+        cache_images="always",
+        **({"lr": cell["lr"]} if "lr" in cell else {}),
     )
     found = distill(
         student,
@@ -118,13 +130,17 @@ def measure_distilled(cell: dict[str, Any], chosen: argparse.Namespace, log: Log
 
 def report_distilled(file: Path) -> list[str]:
     """The lines of distilled students as a Markdown table."""
-    lines = ["", "| student | from | epochs | accuracy % | seconds |", "|---|---|---|---|---|"]
+    lines = [
+        "",
+        "| student | from | epochs | lr | accuracy % | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
     for cell, found in Cells(file).finished:
-        family = {k: v for k, v in cell.items() if k not in ("epochs", "from")}
+        family = {k: v for k, v in cell.items() if k not in _OF_THE_RUN}
         words = ", ".join(v if k == "family" else f"{k}={v}" for k, v in family.items())
         lines.append(
-            f"| {words} | {cell['from']} | {cell['epochs']} | {found['accuracy']:.2f} | "
-            f"{found['seconds']:.0f} |"
+            f"| {words} | {cell['from']} | {cell['epochs']} | {cell.get('lr', TrainingSettings().lr)} | "
+            f"{found['accuracy']:.2f} | {found['seconds']:.0f} |"
         )
     return lines
 
