@@ -17,6 +17,9 @@ from seclcompress.trace import trace_network
 from seclcompress.train.view import View
 from seclcompress.wording import numbers, shape
 
+#: The learning rate of a student that `recover` wrote, where none is chosen.
+AFTER_RECOVERY = 0.01
+
 
 def locate_teacher(
     teacher: str,
@@ -61,6 +64,26 @@ def locate_teacher(
             "--teacher-weights."
         )
     return replace(guide, weights_option="--teacher-weights", key_option="--teacher-weights-key")
+
+
+def gently(settings: TrainingSettings, student: Located, observer: Observer) -> TrainingSettings:
+    """Settings whose learning rate leaves a recovered student what it has; others stay as they are.
+
+    The usual rate undoes a recovery within some steps: docs/recovery.md has the figures.
+
+    Args:
+        settings: The settings; a learning rate that was chosen stays.
+        student: The student.
+        observer: Receives what was decided.
+    """
+    recovered = student.config is not None and "recovered" in student.config.training
+    if not recovered or "lr" in settings.model_fields_set:
+        return settings
+    observer.message(
+        f"{student.label} was recovered: --lr is {AFTER_RECOVERY:g} and not {settings.lr:g}, which "
+        "would undo that."
+    )
+    return settings.model_copy(update={"lr": AFTER_RECOVERY})
 
 
 def view_of(teacher: Located, data: Data, *, by_order: bool, observer: Observer) -> View | None:

@@ -23,7 +23,7 @@ from seclcompress.workflows.runs import (
     carry_out,
     parameters_of_original,
 )
-from seclcompress.workflows.teaching import view_of, with_taps
+from seclcompress.workflows.teaching import gently, view_of, with_taps
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -217,7 +217,7 @@ def distill(
             )
         outputs = read_outputs(learner, images, found.label, observer)
         teacher_outputs = read_outputs(master, images, guide.label, observer, guide.input_size)
-        settings = with_taps(settings, learner, found, guide)
+        settings = with_taps(gently(settings, found, observer), learner, found, guide)
         earlier = found.config
         config = ArtefactConfig(
             network=found.network,

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import Invoke
+from runs import Listening
 
 from seclcompress import artefact
 from seclcompress.errors import ArtefactError, UsageError
@@ -197,3 +198,20 @@ def test_when_batch_norm_is_estimated(teacher: Path, tmp_path: Path, when: str) 
     )
     same = [torch.equal(before[name], after[name]) for name in before]
     assert all(same) if when == "never" else not any(same[1:])
+
+
+@pytest.mark.parametrize(("chosen", "rate"), [({}, 0.01), ({"lr": 0.05}, 0.05)])
+def test_what_was_recovered_is_not_undone(
+    teacher: Path, tmp_path: Path, chosen: dict[str, float], rate: float
+) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    few = RecoverySettings(pictures=60, iterations=3)
+    recovered(student, teacher, tmp_path / "recovered", settings=few)
+    settings = TrainingSettings(epochs=1, batch_size=64, train_images=128, **chosen)  # type: ignore[arg-type]
+    said = Listening()
+    run = {"teacher": teacher, "data": "digits", "settings": settings, "observer": said}
+    distill(tmp_path / "recovered", output_dir=tmp_path / "out", **run)
+    training = artefact.read_config(tmp_path / "out").training
+    assert training["lr"] == rate
+    assert any("which would undo that" in words for words in said.words) == (not chosen)
+    assert "recovered" not in training  # a second run is as any other
