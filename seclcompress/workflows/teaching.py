@@ -19,6 +19,8 @@ from seclcompress.wording import numbers, shape
 
 #: The learning rate of a student that `recover` wrote, where none is chosen.
 AFTER_RECOVERY = 0.01
+#: Times that rate: more is said to be dangerous. (Ten times is known to be; between, nothing was tried.)
+_HIGH = 2
 
 
 def locate_teacher(
@@ -77,7 +79,14 @@ def gently(settings: TrainingSettings, student: Located, observer: Observer) -> 
         observer: Receives what was decided.
     """
     recovered = student.config is not None and "recovered" in student.config.training
-    if not recovered or "lr" in settings.model_fields_set:
+    if not recovered:
+        return settings
+    if "lr" in settings.model_fields_set:
+        if settings.lr > _HIGH * AFTER_RECOVERY:
+            observer.message(
+                f"{student.label} was recovered: --lr {settings.lr:g} may undo that, where "
+                f"{AFTER_RECOVERY:g} did not."
+            )
         return settings
     observer.message(
         f"{student.label} was recovered: --lr is {AFTER_RECOVERY:g} and not {settings.lr:g}, which "

@@ -214,4 +214,5 @@ def test_what_was_recovered_is_not_undone(
     training = artefact.read_config(tmp_path / "out").training
     assert training["lr"] == rate
     assert any("which would undo that" in words for words in said.words) == (not chosen)
+    assert any("--lr 0.05 may undo that" in words for words in said.words) == bool(chosen)
     assert "recovered" not in training  # a second run is as any other
