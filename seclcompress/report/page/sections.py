@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -271,11 +271,22 @@ def settings_rows(training: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """Name, value and whether it differs from the default, for every setting of a run."""
     fields = TrainingSettings.model_fields
     rows = []
-    for key, value in training.items():
+    for key, value in _opened(training):
         shown = name(_value(value), 300)
         changed = key in fields and shown != name(_value(fields[key].default), 300)
         rows.append((name(key), shown, changed))
     return rows
+
+
+def _opened(training: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values, those of a record within (a recovery's) one by one, its lists by their length."""
+    for key, value in training.items():
+        if not isinstance(value, Mapping) or key in TrainingSettings.model_fields:
+            yield key, value
+            continue
+        for inner, one in value.items():
+            long = isinstance(one, (list, tuple, Mapping))
+            yield f"{key}.{inner}", f"{len(one)} in config.json" if long else one
 
 
 def _value(value: Any) -> str:
