@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pages import EVIL, QUOTED, write_folder
 
@@ -191,6 +191,7 @@ def shown(value: Any) -> Any:
 
 
 @given(st.dictionaries(st.sampled_from(["one", "two", "three"]), _VALUES, min_size=1))
+@example({"one": dict.fromkeys(["off", "on", "yes", "no", "true", "false", "null"], "")})
 def test_yaml_reads_back_as_it_was(value: dict[str, Any]) -> None:
     assert pytest.importorskip("yaml").safe_load(yaml(value)) == shown(value)
 

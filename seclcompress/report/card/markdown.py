@@ -40,6 +40,10 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, aligned, *rows))
 
 
+#: What YAML 1.1 takes for a truth value or for nothing, and not for a text, where it is not quoted.
+_NO_TEXTS = frozenset("y n yes no on off true false null".split())
+
+
 def yaml(value: Any, indent: int = 0) -> str:
     """Mappings and lists in YAML's block style; texts and numbers as JSON, which YAML takes as it is."""
     space = " " * indent
@@ -48,9 +52,9 @@ def yaml(value: Any, indent: int = 0) -> str:
         for key, item in value.items():
             nested = isinstance(item, Mapping | list)
             lines.append(
-                f"{space}{key}:\n{yaml(item, indent + 2)}"
+                f"{space}{_key(key)}:\n{yaml(item, indent + 2)}"
                 if nested
-                else f"{space}{key}: {yaml(item)}"
+                else f"{space}{_key(key)}: {yaml(item)}"
             )
         return "\n".join(lines)
     if isinstance(value, list):
@@ -59,6 +63,10 @@ def yaml(value: Any, indent: int = 0) -> str:
     if isinstance(value, float) and "." not in text:  # YAML 1.1 takes 1e-05 for a text
         text = text.replace("e", ".0e")
     return text
+
+
+def _key(name: str) -> str:
+    return json.dumps(name) if name.lower() in _NO_TEXTS else name
 
 
 def _line(text: str) -> str:
