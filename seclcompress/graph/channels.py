@@ -113,7 +113,7 @@ def _groups(network: nn.Module, followed: Followed) -> tuple[list[Group], dict[s
                 reason = atoms.reason(root)
                 if reason is not None:
                     if side == "outputs":
-                        fixed.setdefault(name, reason_of(atoms, outputs.tolist(), reason))
+                        fixed.setdefault(name, _most_telling(atoms, outputs.tolist(), reason))
                     continue
                 places.setdefault(root, {}).setdefault(Member(name, side), []).append(position)
     alike: dict[tuple[tuple[Member, int], ...], list[dict[Member, list[int]]]] = {}
@@ -138,7 +138,7 @@ def _group(atoms: list[dict[Member, list[int]]]) -> Group:
     )
 
 
-def reason_of(atoms: Atoms, labels: list[int], first: str) -> str:
+def _most_telling(atoms: Atoms, labels: list[int], first: str) -> str:
     """The most telling reason why one of these channels stays: one that is of its own."""
     for label in labels:
         reason = atoms.reason(label)

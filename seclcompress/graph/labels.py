@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from seclcompress.graph.atoms import Atoms
-from seclcompress.torch_private import operator_name
+from seclcompress.torch_private import operator_name, tree_leaves
 
 #: Operations that rearrange elements, or copy them.
 _REARRANGE = frozenset(
@@ -74,11 +74,11 @@ class Labels:
 
         An operation that is not known to leave channels as they are fixes them.
         """
-        tensors = [one for one in _flat((*args, *kwargs.values())) if isinstance(one, Tensor)]
+        tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         name = operator_name(operator).removeprefix("aten::")
         if name in _MAKE or all(self.of(one) is None for one in tensors):
             return
-        results = [one for one in _flat((result,)) if isinstance(one, Tensor)]
+        results = [one for one in tree_leaves(result) if isinstance(one, Tensor)]
         if name in _REARRANGE:
             self._rearranged(operator, name, args, kwargs, results)
         elif name in _POINTWISE or torch.Tag.pointwise in operator.tags:
@@ -132,9 +132,11 @@ class Labels:
             try:
                 new = operator(*own, **kwargs)
             except (RuntimeError, NotImplementedError):  # not for integers, or it needs values
-                self._fixed([one for one in _flat(args) if isinstance(one, Tensor)], name, results)
+                self._fixed(
+                    [one for one in tree_leaves(args) if isinstance(one, Tensor)], name, results
+                )
                 return
-        for one, labels in zip(results, [*_flat((new,))], strict=True):
+        for one, labels in zip(results, tree_leaves(new), strict=True):
             self.put(one, labels)
 
     def _pointwise(self, name: str, tensors: Sequence[Tensor], results: Sequence[Tensor]) -> None:
@@ -207,13 +209,6 @@ class Labels:
             return
         for one in results:
             self.put(one, labels)
-
-
-def _flat(values: Sequence[Any]) -> list[Any]:
-    flat: list[Any] = []
-    for value in values:
-        flat += _flat(value) if isinstance(value, list | tuple) else [value]
-    return flat
 
 
 def _varies(labels: Tensor, dimension: int) -> bool:

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from seclcompress.narrowing import groups_of
 from seclcompress.substitutions.shapes.convolve import convolve
 from seclcompress.substitutions.site import Convolution
 
@@ -99,11 +100,6 @@ def patch_width(old: Convolution | nn.Linear) -> int:
     if isinstance(old, nn.Linear):
         return old.in_features
     return old.in_channels * math.prod(old.kernel_size)
-
-
-def groups_of(old: Convolution | nn.Linear) -> int:
-    """The groups of a convolution; 1 for a Linear."""
-    return 1 if isinstance(old, nn.Linear) else old.groups
 
 
 def weight_with_bias(weight: Tensor, bias: Tensor | None, groups: int = 1) -> Tensor:

@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from seclcompress.recover.moments import Moments, groups_of, weight_with_bias
+from seclcompress.narrowing import groups_of
+from seclcompress.recover.moments import Moments, weight_with_bias
 from seclcompress.substitutions import StructuredLayer
 from seclcompress.substitutions.site import Convolution
 

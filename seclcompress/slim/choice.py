@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -110,11 +111,12 @@ def fewest_lost(
         measure: What the network has then.
         budget: The budget.
     """
+    figures = cache(lambda step: measure(after(step)))
     low, high = 0, steps
     while low < high:
         middle = (low + high) // 2
-        if meets(measure(after(middle)), budget):
+        if meets(figures(middle), budget):
             high = middle
         else:
             low = middle + 1
-    return after(high), measure(after(high))
+    return after(high), figures(high)

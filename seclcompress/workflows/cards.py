@@ -42,8 +42,7 @@ def card_of_conversion(
         else "have random values"
     )
     kept = "those that were kept have no trained weights either"
-    began = beginning(located)
-    whose = began["from_weights"] or began["from_folder"]
+    whose = _whose_weights(located)
     if whose is not None:
         kept = f"those that were kept have the weights of {code(whose)}"
     facts = _facts(config, plan, count, converted=True)
@@ -82,8 +81,7 @@ def card_of_slimming(
         tell: Receives a line if there is no card.
     """
     narrowed = replace(located, network=config.network, folder=None, config=None)
-    began = beginning(located)
-    whose = began["from_weights"] or began["from_folder"]
+    whose = _whose_weights(located)
     weights = "random values" if whose is None else f"the weights of {code(whose)}"
     state = (
         f"It is a network of {before:,} parameters that lost whole channels (`seclcompress slim`); "
@@ -126,6 +124,12 @@ def card_of_recovery(
         "makes it better. The error of each layer is in `config.json`."
     )
     return _card(source, config, state, tell)
+
+
+def _whose_weights(located: Located) -> str | None:
+    """The file, or else the folder, that a network's weights come from; None if they are random."""
+    began = beginning(located)
+    return began["from_weights"] or began["from_folder"]
 
 
 def _card(

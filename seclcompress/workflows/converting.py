@@ -188,8 +188,8 @@ def _rewrite(
     return fits
 
 
-def config_of(located: Located, plan: Plan, seed: int) -> artefact.ArtefactConfig:
-    """The configuration of a converted network's folder."""
+def config_of(located: Located, plan: Plan | None, seed: int) -> artefact.ArtefactConfig:
+    """The configuration of the folder of a network that was converted, or else made smaller."""
     before = located.config
     metrics = before.metrics if before else {}
     return artefact.ArtefactConfig(
@@ -199,6 +199,6 @@ def config_of(located: Located, plan: Plan, seed: int) -> artefact.ArtefactConfi
         seed=seed,
         classes=before.classes if before else None,
         preprocessing=located.preprocessing,
-        # The accuracy of the converted network is unknown; the original's becomes its teacher's.
+        # The accuracy of the new network is unknown; the original's becomes its teacher's.
         metrics={"teacher_accuracy": metrics["accuracy"]} if "accuracy" in metrics else {},
     )

@@ -14,11 +14,11 @@ from seclcompress.resolve import locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import set_execution
 from seclcompress.train import Evaluation
-from seclcompress.train import evaluate as run
 from seclcompress.train.outputs import read_outputs, reader_of
-from seclcompress.workflows.exported import ExportedFile, check_runs_as_it_is, evaluated, find_file
+from seclcompress.workflows.exported import ExportedFile, check_runs_as_it_is, find_file
 from seclcompress.workflows.held_out import share_of, with_share
 from seclcompress.workflows.locating import tell_random, tell_weights, typed
+from seclcompress.workflows.looking import evaluated
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.sizing import choose_input_size
 
@@ -111,17 +111,8 @@ def evaluate(
     tell_random(source, observer)
     read = read_outputs(built, images, source.label, observer)
     set_execution(built, execution)
-    with observer.counting(f"Evaluating on {data}", len(images.test)) as on_batch:
-        return run(
-            built.to(settings.device),
-            images,
-            read=read,
-            batch_size=settings.batch_size,
-            device=settings.device,
-            workers=settings.workers,
-            by_class=by_class,
-            on_batch=on_batch,
-        )
+    built.to(settings.device)
+    return evaluated(built, images, read, settings, f"on {data}", observer, by_class=by_class)
 
 
 def _evaluate_file(

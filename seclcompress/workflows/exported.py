@@ -11,17 +11,11 @@ from torch import Tensor, nn
 
 from seclcompress import export as formats
 from seclcompress import hub
-from seclcompress.data import Data
 from seclcompress.errors import ArtefactError, UsageError
 from seclcompress.export.content import Content
 from seclcompress.export.contract import Format, Runner
 from seclcompress.export.verify import run_in_batches
-from seclcompress.observer import Observer
 from seclcompress.preprocessing import Preprocessing
-from seclcompress.settings.training import TrainingSettings
-from seclcompress.train import Evaluation
-from seclcompress.train import evaluate as run_evaluation
-from seclcompress.train.outputs import OutputReader
 from seclcompress.workflows.held_out import Share
 
 
@@ -131,27 +125,4 @@ def check_runs_as_it_is(file: ExportedFile, flags: Sequence[str]) -> None:
     if flags:
         raise UsageError(
             f"{file.label} is an exported file, which is run as it is: drop {', '.join(flags)}."
-        )
-
-
-def evaluated(
-    network: nn.Module,
-    data: Data,
-    read: OutputReader,
-    settings: TrainingSettings,
-    whose: str,
-    observer: Observer,
-    *,
-    by_class: bool = False,
-) -> Evaluation:
-    """Accuracy and loss on a data set's test images, in torch or in a file's runtime, on the CPU."""
-    with observer.counting(f"Evaluating {whose}", len(data.test)) as on_batch:
-        return run_evaluation(
-            network,
-            data,
-            read=read,
-            batch_size=settings.batch_size,
-            workers=settings.workers,
-            by_class=by_class,
-            on_batch=on_batch,
         )

@@ -29,9 +29,10 @@ from seclcompress.substitutions import structured_layers
 from seclcompress.train import Evaluation
 from seclcompress.train.outputs import read_outputs
 from seclcompress.wording import without_path
-from seclcompress.workflows.exported import RunsFile, evaluated
+from seclcompress.workflows.exported import RunsFile
 from seclcompress.workflows.held_out import share_of, with_share
 from seclcompress.workflows.locating import Network, find, tell_random, tell_weights, typed
+from seclcompress.workflows.looking import evaluated
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.output_files import check_file, write_one
 from seclcompress.workflows.sizing import choose_input_size

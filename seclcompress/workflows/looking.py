@@ -1,4 +1,4 @@
-"""A network looked at on a data set, before and after something is done to it."""
+"""Looking at a network on a data set, once, or before and after something is done to it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,46 @@ from seclcompress.observer import Observer
 from seclcompress.processes import check_device
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.train import evaluate
+from seclcompress.train import Evaluation
+from seclcompress.train import evaluate as run_evaluation
 from seclcompress.train.evaluation import estimate_from_training_images
 from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.workflows.held_out import share_of, with_share
 from seclcompress.workflows.opening import open_data
+
+
+def evaluated(
+    network: nn.Module,
+    data: Data,
+    read: OutputReader,
+    settings: TrainingSettings,
+    whose: str,
+    observer: Observer,
+    *,
+    by_class: bool = False,
+) -> Evaluation:
+    """Accuracy and loss on a data set's test images, in torch or in a file's runtime.
+
+    Args:
+        network: The network, on the device of the settings.
+        data: The data set.
+        read: Finds class scores in the network's outputs.
+        settings: Batch size, device and workers are used.
+        whose: What is evaluated, for the progress: "the teacher", "on digits".
+        observer: Receives the progress.
+        by_class: Whether to record which class was answered for images of which class.
+    """
+    with observer.counting(f"Evaluating {whose}", len(data.test)) as on_batch:
+        return run_evaluation(
+            network,
+            data,
+            read=read,
+            batch_size=settings.batch_size,
+            device=settings.device,
+            workers=settings.workers,
+            by_class=by_class,
+            on_batch=on_batch,
+        )
 
 
 @dataclass(frozen=True)
@@ -40,18 +75,11 @@ class Looking:
 
     def accuracy(self, network: nn.Module) -> float:
         """A network's accuracy in percent of the test images."""
-        settings = self.settings
-        with self.observer.counting(f"Evaluating on {self.name}", len(self.images.test)) as told:
-            found = evaluate(
-                network.to(settings.device),
-                self.images,
-                read=self.read,
-                batch_size=settings.batch_size,
-                device=settings.device,
-                workers=settings.workers,
-                on_batch=told,
-            )
-        return found.accuracy
+        network.to(self.settings.device)
+        whose = f"on {self.name}"
+        return evaluated(
+            network, self.images, self.read, self.settings, whose, self.observer
+        ).accuracy
 
     def estimate_batch_norm(self, network: nn.Module) -> None:
         """Estimates batch norm's statistics anew from training images; the network is changed."""

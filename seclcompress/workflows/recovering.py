@@ -31,12 +31,12 @@ from seclcompress.resolve import Located
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.trace import floating_dtype, whole_copy
-from seclcompress.train import evaluate
-from seclcompress.train.outputs import OutputReader, read_outputs
+from seclcompress.train.outputs import read_outputs
 from seclcompress.wording import listed, shape
 from seclcompress.workflows.cards import card_of_recovery
 from seclcompress.workflows.inputs import find_for_distilling
 from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
+from seclcompress.workflows.looking import evaluated
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.teaching import view_of
 
@@ -160,19 +160,10 @@ def recover(
             f"None of the rewritten layers of {found.label} can be recovered layer by layer: "
             f"{next(iter(refused.values()))}. Distil it instead: seclcompress distill."
         )
-    before = {
-        "teacher_accuracy": _accuracy(
-            "the teacher", master, images, read_teacher, training, observer
-        ),
-        "start_accuracy": _accuracy(
-            "the student as it is",
-            _with_batch_norm(learner, pictures),
-            images,
-            read,
-            training,
-            observer,
-        ),
-    }
+    theirs = evaluated(master, images, read_teacher, training, "the teacher", observer)
+    start = _with_batch_norm(learner, pictures)
+    mine = evaluated(start, images, read, training, "the student as it is", observer)
+    before = {"teacher_accuracy": theirs.accuracy, "start_accuracy": mine.accuracy}
     observer.message(
         f"Before: teacher {before['teacher_accuracy']:.2f} %, student {before['start_accuracy']:.2f} %."
     )
@@ -180,7 +171,7 @@ def recover(
     layers = _recover(learner, master, pairs, pictures, settings, training.seed, observer)
     seconds = time.monotonic() - began
     check_finite(learner.state_dict(), "The recovered network")
-    accuracy = _accuracy("the student", learner, images, read, training, observer)
+    accuracy = evaluated(learner, images, read, training, "the student", observer).accuracy
     metrics = {**before, "accuracy": accuracy, "recovery_seconds": round(seconds, 3)}
     count = sum(len(batch) for batch in pictures.order)
     config = _config(found, images, metrics, about, settings, training, count, layers, refused)
@@ -249,26 +240,6 @@ def _recover(
             )
 
         return recover_layers(student, teacher, pairs, pictures, settings, seed, on_layer)
-
-
-def _accuracy(
-    what: str,
-    network: nn.Module,
-    data: Data,
-    read: OutputReader,
-    training: TrainingSettings,
-    observer: Observer,
-) -> float:
-    with observer.counting(f"Evaluating {what}", len(data.test)) as on_batch:
-        return evaluate(
-            network,
-            data,
-            read=read,
-            batch_size=training.batch_size,
-            device=training.device,
-            workers=training.workers,
-            on_batch=on_batch,
-        ).accuracy
 
 
 def _config(

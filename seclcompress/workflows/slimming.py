@@ -38,10 +38,12 @@ from seclcompress.slim import (
     norms,
 )
 from seclcompress.workflows.cards import card_of_slimming
+from seclcompress.workflows.converting import config_of
 from seclcompress.workflows.locating import (
     Network,
     find_original,
     tell_input_size,
+    tell_random,
     tell_weights,
     typed,
 )
@@ -140,11 +142,7 @@ def slim(
     built, loaded = located.load(seed=seed)
     check_finite(built.state_dict(), located.label)
     tell_weights(loaded, observer)
-    if located.folder is None and located.weights is None:
-        observer.message(
-            f"{located.label} has random weights: which of its channels are lost means nothing, only "
-            "how many. --weights, or a trained folder, gives it others."
-        )
+    tell_random(located, observer)
     looking = None
     if data is not None:
         looking = look(
@@ -237,16 +235,12 @@ def _config(
     located: Located, widths: dict[str, tuple[int, int]], seed: int, done: Slimmed
 ) -> ArtefactConfig:
     """The configuration of a narrowed network's folder."""
-    before = located.config
-    known = done.accuracy_before
-    if known is None and before is not None:
-        known = before.metrics.get("accuracy")
-    figures = {"accuracy": done.accuracy_after, "teacher_accuracy": known}
-    return ArtefactConfig(
-        network=located.network.model_copy(update={"widths": widths}),
-        input_size=located.input_size,
-        seed=seed,
-        classes=before.classes if before else None,
-        preprocessing=located.preprocessing,
-        metrics={name: value for name, value in figures.items() if value is not None},
+    config = config_of(located, None, seed)
+    figures = {"accuracy": done.accuracy_after, "teacher_accuracy": done.accuracy_before}
+    measured = {name: value for name, value in figures.items() if value is not None}
+    return config.model_copy(
+        update={
+            "network": located.network.model_copy(update={"widths": widths}),
+            "metrics": {**config.metrics, **measured},
+        }
     )
