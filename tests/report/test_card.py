@@ -197,6 +197,8 @@ def test_yaml_reads_back_as_it_was(value: dict[str, Any]) -> None:
 
 
 @given(st.text(st.characters(blacklist_categories=("Cs",)), min_size=1))
+@example(":_0_:")
+@example("a __b__ _c_")
 def test_text_and_code_show_what_they_were_given(text: str) -> None:
     parsed = markdown_it.MarkdownIt("commonmark").parseInline("x" + plain("x" + text + "x"))[0]
     assert {one.type for one in parsed.children} <= {"text", "text_special"}

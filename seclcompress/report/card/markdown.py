@@ -9,8 +9,9 @@ from typing import Any
 
 from seclcompress.wording import printable
 
-#: What could begin a link, a picture, a tag, code or a cell of a table.
-_SPECIAL = re.compile(r"([\\`*\[\]<>|&$])")
+#: What could begin a link, a picture, a tag, code, emphasis or a cell of a table. An underline between
+#: letters or digits, as in `wrn10_1`, begins nothing.
+_SPECIAL = re.compile(r"([\\`*\[\]<>|&$]|(?<![^\W_])_|_(?![^\W_]))")
 
 
 def plain(text: str) -> str:
