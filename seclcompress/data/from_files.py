@@ -83,12 +83,12 @@ class Files(Images):
                 images, labels, indices, unreadable = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:  # raised if a worker was killed
-                if "DataLoader worker" not in str(error):
+            except (RuntimeError, OSError, EOFError) as error:
+                if not _tells_of_death(error):
                     raise
+                first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
                 raise DataError(
-                    f"A process that loads images died: {str(error).splitlines()[0]} Out of memory? "
-                    "Try fewer --workers."
+                    f"A process that loads images died: {first}. Out of memory? Try fewer --workers."
                 ) from error
             for words in unreadable:
                 if not self._skip:
@@ -99,6 +99,20 @@ class Files(Images):
             images = images.to(presentation.device, non_blocking=True)
             images = finish(images, presentation, None if rows is None else rows[indices])
             yield Batch(images, labels.to(presentation.device, non_blocking=True), indices)
+
+
+def _tells_of_death(error: Exception) -> bool:
+    """Whether an exception of the loader means that a worker was killed, and not that it raised one.
+
+    The loader notices a death by its signal (a RuntimeError), or earlier, while it fetches a batch: the
+    worker's socket is gone or closes.
+    """
+    words = str(error)
+    if words.startswith("Caught "):  # what a worker raised is raised again under these words
+        return False
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in words
+    return isinstance(error, ConnectionError | FileNotFoundError | EOFError)
 
 
 class _Chosen:

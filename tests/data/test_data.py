@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
 import warnings
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from torch import Tensor
 from seclcompress.data import (
     Augmentation,
     Presentation,
-    folders,
     load_data,
     split_into_steps,
 )
@@ -324,27 +321,6 @@ class TestFolders:
             match=r"^An image cannot be read: [^\n]*cat/2.jpg: it is empty, damaged",
         ):
             list(data.train.read([torch.arange(8)], presentation(96, workers=1)))
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("victim", [0, 6])
-    def test_a_worker_that_is_killed(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int
-    ) -> None:
-        """A worker is killed, as by a system without memory, at the first image or at a later one."""
-        write_noise(tmp_path, ["cat", "dog"], 4, 96, "jpg")
-        data = load_data(f"imagefolder:{tmp_path}", (3, 96, 96), reading=Reading("never"))
-
-        def die(path: str, channels: int) -> Tensor:
-            if torch.utils.data.get_worker_info() is not None and path == paths[victim]:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return decode(path, channels)
-
-        paths, decode = data.train.decode.paths, folders.decode
-        monkeypatch.setattr(folders, "decode", die)
-        order = [torch.tensor([index]) for index in range(8)]
-        with pytest.raises(DataError, match=r"A process that loads images died: .*fewer --workers"):
-            list(data.train.read(order, presentation(96, workers=2)))
-        assert len(list(data.train.read(order, presentation(96)))) == 8
 
     def test_an_image_that_would_fill_the_memory(self, tmp_path: Path, monkeypatch) -> None:
         write_noise(tmp_path, ["cat"], 2, 96, "png")
