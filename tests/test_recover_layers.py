@@ -79,6 +79,35 @@ def test_the_error_is_that_of_the_outputs(name: str, own: bool) -> None:
     assert after < 0.95 * before
 
 
+@pytest.mark.parametrize("name", ["plain", "stride", "groups", "1d", "3d"])
+@pytest.mark.parametrize("own", [False, True])
+def test_filters_and_matrix_apart_are_a_short_way_to_the_same_end(
+    name: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer that hides its two parts is solved by its whole weight; the end is the same."""
+    torch.manual_seed(0)
+    make, size = LAYERS[name]
+    old = make().double()
+    theirs = inputs(size, 0).double()
+    mine = theirs + 0.5 * inputs(size, 1).double() if own else None
+    found = moments_of(old, theirs, mine)
+    apart, whole = replaced(old, "separable"), replaced(old, "separable")
+    assert apart.split_weight() is not None
+    first = solve(apart, old, found, 40)
+    monkeypatch.setattr(type(whole), "split_weight", lambda _self: None)
+    monkeypatch.setattr(type(whole), "whole_weight", lambda self: _multiplied(self))
+    second = solve(whole, old, found, 40)
+    assert first == pytest.approx(second, rel=1e-6)
+    for name_, value in whole.state_dict().items():
+        torch.testing.assert_close(apart.state_dict()[name_], value, rtol=1e-3, atol=1e-4)
+
+
+def _multiplied(layer: StructuredLayer) -> tuple[Tensor, Tensor | None, int]:
+    filters, matrix = layer.depthwise.weight, layer.pointwise.make_weight()
+    whole = matrix.reshape(*matrix.shape, *[1] * (filters.dim() - 2)) * filters.transpose(0, 1)
+    return whole, layer.pointwise.bias, 1
+
+
 def test_a_full_rank_replacement_becomes_exact_and_stays_it() -> None:
     torch.manual_seed(0)
     old = nn.Conv2d(6, 8, 3, padding=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,8 @@ def solve(
     if before == 0 or not moments.energy:
         return before, before
     began = copy.deepcopy(new.state_dict())
-    inputs, lacking = (part.to(first.dtype) for part in _normalised(moments))
+    make = _split_objective if new.split_weight() is not None else _objective
+    objective = make(new, old, moments)
     optimizer = torch.optim.LBFGS(
         parameters,
         max_iter=iterations,
@@ -69,9 +71,7 @@ def solve(
 
     def closure() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        far = distance(new, old)
-        assert far is not None
-        loss = ((far @ inputs) * far).sum() - 2 * (far * lacking).sum()
+        loss = objective()
         loss.backward()
         return loss.detach()
 
@@ -127,5 +127,76 @@ def correct(
     return before, moments.error(last)
 
 
-def _normalised(moments: Moments) -> tuple[Tensor, Tensor]:
-    return moments.inputs / moments.energy, moments.lacking / moments.energy
+def _objective(
+    new: StructuredLayer, old: Convolution | nn.Linear, moments: Moments
+) -> Callable[[], Tensor]:
+    """The squared error of a replacement ÷ energy, less a constant, as a function of its parameters now.
+
+    With E its weights less the teacher's: `⟨E C, E⟩ − 2 ⟨E, G⟩`, in the notation of `moments`.
+    """
+    dtype = next(new.parameters()).dtype
+    inputs = (moments.inputs / moments.energy).to(dtype)
+    lacking = (moments.lacking / moments.energy).to(dtype)
+
+    def value() -> Tensor:
+        far = distance(new, old)
+        assert far is not None
+        return ((far @ inputs) * far).sum() - 2 * (far * lacking).sum()
+
+    return value
+
+
+def _split_objective(
+    new: StructuredLayer, old: Convolution | nn.Linear, moments: Moments
+) -> Callable[[], Tensor]:
+    """The same, another constant less, for a layer that filters each channel and then mixes them.
+
+    Its weights are P D, where D takes a patch to one number a channel by the filters. So the error is
+    `⟨P (D C Dᵀ), P⟩ − 2 ⟨P, (W C + G) Dᵀ⟩` for the teacher's weights W. Both brackets cost about as many
+    products as C has elements; E C costs that × the output channels. The bias stands behind P, and the 1
+    at the end of each patch is a channel of its own.
+    """
+    theirs = weight_with_bias(old.weight, old.bias, groups_of(old)).detach().double()
+    inputs = moments.inputs / moments.energy
+    aims = theirs @ inputs + moments.lacking / moments.energy
+    split = new.split_weight()
+    assert split is not None
+    channels, size = split[2].shape
+    patch = channels * size
+    sums, count = inputs[:patch, patch].reshape(channels, size), inputs[patch, patch]
+    shifts, aims = aims[:, patch], aims[:, :patch].reshape(-1, channels, size)
+    # Places of the kernel come first, so that sums over them run along whole matrices of channels.
+    aims = aims.permute(2, 0, 1).contiguous()
+    pairs = inputs[:patch, :patch].reshape(channels, size, channels, size)
+    pairs = pairs.permute(1, 3, 0, 2).to(split[0].dtype).contiguous()
+
+    def mix(filters: Tensor) -> Tensor:
+        """D C Dᵀ, (channels, channels), of filters (channels, size)."""
+        # It is Σ_k f_k[i] T_k[i, j] with T_k[i, j] = Σ_l C[k, l, i, j] f_l[j]. As C is symmetric, and so
+        # is what this is multiplied by, both f have the same gradient: together twice that with T held.
+        columns = filters.detach().T.to(pairs.dtype)
+        held = pairs[:, 0] * columns[0]
+        for place in range(1, size):
+            held.addcmul_(pairs[:, place], columns[place])
+        once = (held.double() * filters.T[:, :, None]).sum(0)
+        return 2 * once - once.detach()
+
+    def value() -> Tensor:
+        parts = new.split_weight()
+        assert parts is not None
+        matrix, bias, filters = parts
+        matrix, filters = matrix.double(), filters.double()
+        loss = ((matrix @ mix(filters)) * matrix).sum()
+        loss = loss - 2 * ((aims * filters.T[:, None]).sum(0) * matrix).sum()
+        if bias is None:
+            return loss
+        bias = bias.double()
+        means = matrix @ (sums * filters).sum(1)
+        return (
+            loss
+            + 2 * (means * bias).sum()
+            + count * bias.square().sum()
+            - 2 * (shifts * bias).sum()
+        )
+
+    return value

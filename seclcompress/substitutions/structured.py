@@ -133,6 +133,15 @@ class StructuredLayer(nn.Module, ABC):
         """
         return None
 
+    def split_weight(self) -> tuple[Tensor, Tensor | None, Tensor] | None:
+        """The parts whose product is `whole_weight`, where channels are filtered and then mixed.
+
+        Returns:
+            The matrix that mixes, (out_channels, in_channels), the bias, and the filters, (in_channels,
+            kernel's size), all differentiable; None by default, where there are no such parts.
+        """
+        return None
+
     def products(self) -> list[Tensor]:
         """The tensors that are made from factors, differentiable; none in a layer without factors.
 

@@ -127,14 +127,21 @@ class SplitConv(StructuredConv):
 
     def whole_weight(self) -> tuple[Tensor, Tensor | None, int]:
         """The product of the filters and the pointwise matrix, of one group."""
-        matrix = self.pointwise.scaled(self.pointwise.make_weight())
-        ones = [1] * len(self.kernel_size)
-        whole = matrix.reshape(*matrix.shape, *ones)
-        if self.depthwise is not None:
-            part = self.depthwise
-            space = part.make_weight() if isinstance(part, FactoredDepthwise) else part.weight
-            whole = whole * space.reshape(1, self.in_channels, *self.kernel_size)
-        return whole, self.pointwise.bias, 1
+        split = self.split_weight()
+        whole = self._matrix() if split is None else split[0][:, :, None] * split[2]
+        shape = (self.out_channels, self.in_channels, *self.kernel_size)
+        return whole.reshape(shape), self.pointwise.bias, 1
+
+    def split_weight(self) -> tuple[Tensor, Tensor | None, Tensor] | None:
+        """The pointwise matrix, its bias and the filters; None for a 1×1 layer, which has no filters."""
+        part = self.depthwise
+        if part is None:
+            return None
+        filters = part.make_weight() if isinstance(part, FactoredDepthwise) else part.weight
+        return self._matrix(), self.pointwise.bias, filters.reshape(self.in_channels, -1)
+
+    def _matrix(self) -> Tensor:
+        return self.pointwise.scaled(self.pointwise.make_weight())
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The factors of both parts, as the group `factors`."""
