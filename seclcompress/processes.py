@@ -39,6 +39,13 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def share_state(self, network: nn.Module) -> None:
+        """Copies parameters and buffers from process 0 to all others."""
+        if self.size > 1:
+            for parameter in network.parameters():
+                dist.broadcast(parameter.data, 0)
+            self.share_buffers(network)
+
     def share_buffers(self, network: nn.Module) -> None:
         """Copies buffers, such as batch norm's running statistics, from process 0 to all others."""
         if self.size > 1:

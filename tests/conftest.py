@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,11 @@ settings.register_profile(
 settings.load_profile("seclcompress")
 # `make test` runs one process a core; more threads than cores would wait for each other.
 torch.set_num_threads(1)
+# Programs inherit signals that are ignored, as nohup and a shell's `&` make the tests ignore them.
+for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, usual)
 # On a GPU machine, `SECLCOMPRESS_TEST_DEVICE=cuda` keeps the promises of layers to its GPU, too.
 if device := os.environ.get("SECLCOMPRESS_TEST_DEVICE"):
     torch.set_default_device(device)

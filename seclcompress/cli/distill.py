@@ -9,6 +9,8 @@ import typer
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.errors import UsageError
+from seclcompress.settings.recovery import RecoverySettings
 
 
 @with_settings()
@@ -22,6 +24,21 @@ def distill(
     ],
     data: t.DataOption,
     output_dir: t.OutputDirOption,
+    recover: Annotated[
+        bool,
+        typer.Option(
+            "--recover",
+            help="First let the new layers take over the teacher's outputs, as `recover` does.",
+        ),
+    ] = False,
+    pictures: Annotated[
+        int | None,
+        typer.Option(
+            "--pictures",
+            min=2,
+            help="Training images that --recover learns from.  [default: 500]",
+        ),
+    ] = None,
     teacher_weights: t.TeacherWeightsOption = None,
     teacher_weights_key: t.TeacherWeightsKeyOption = None,
     input_size: o.InputSizeOption = None,
@@ -45,6 +62,9 @@ def distill(
     size = o.parse_input_size(input_size)
     teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")
     t.check_resume(resume=resume, overwrite=overwrite)
+    if pictures is not None and not recover:
+        raise UsageError("--pictures is for --recover: say both, or neither.")
+    recovery = RecoverySettings.model_validate({} if pictures is None else {"pictures": pictures})
     settings = make_settings(recipe, given)
     from seclcompress.workflows.training import distill as run
 
@@ -55,6 +75,7 @@ def distill(
             data=data,
             output_dir=output_dir,
             settings=settings,
+            recovery=recovery if recover else None,
             teacher_weights=teacher_weights,
             teacher_weights_key=teacher_weights_key,
             input_size=size,

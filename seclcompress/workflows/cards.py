@@ -157,6 +157,12 @@ def _state_of_run(config: ArtefactConfig) -> str:
         if config.distilled
         else "was trained without a teacher"
     )
+    recovered = config.training.get("recovered")
+    if recovered:
+        how = (
+            f"first took over the outputs of its teacher's layers, on {recovered['pictures']:,} "
+            f"pictures, and then {how}"
+        )
     return (
         f"It {how} (epochs: {epochs}). All settings are in `config.json`, and the figures of each epoch "
         "in `metrics.jsonl`. `best.safetensors` has the weights of the best epoch, "

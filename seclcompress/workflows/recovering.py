@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
 from seclcompress import artefact
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.data import Data, Presentation
-from seclcompress.data.order import shuffled
-from seclcompress.errors import UsageError
+from seclcompress.data import Data
 from seclcompress.files import check_free
-from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Logging, Observer
 from seclcompress.processes import check_device
-from seclcompress.recover import (
-    LayerRecovery,
-    Pair,
-    Pictures,
-    left_out,
-    pairs_of,
-    recover_layers,
-)
+from seclcompress.recover import LayerRecovery, Pictures
 from seclcompress.resolve import Located
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.trace import floating_dtype, whole_copy
+from seclcompress.trace import whole_copy
 from seclcompress.train.outputs import read_outputs
-from seclcompress.wording import listed, shape
 from seclcompress.workflows.cards import card_of_recovery
 from seclcompress.workflows.inputs import find_for_distilling
 from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
 from seclcompress.workflows.looking import evaluated
 from seclcompress.workflows.output_files import check_no_input
+from seclcompress.workflows.taking_over import (
+    check_classifier,
+    check_sizes,
+    prepare,
+    take_over,
+)
 from seclcompress.workflows.teaching import view_of
-
-#: Pictures at once: the patches of a batch are held at a time.
-_BATCH = 25
 
 
 @dataclass(frozen=True)
@@ -128,84 +118,37 @@ def recover(
         download=download,
         observer=observer,
     )
-    if found.input_size != guide.input_size:
-        raise UsageError(
-            f"{found.label} sees images of {shape(found.input_size)} and --teacher {guide.label} of "
-            f"{shape(guide.input_size)}, so their layers' outputs cannot be compared. Give both one "
-            "--input-size."
-        )
+    check_sizes(found, guide)
     view = view_of(guide, images, by_order=training.classes_by_order, observer=observer)
     learner, _ = found.load(seed=training.seed)
     master, loaded = guide.load(seed=training.seed)
     tell_weights(loaded, observer)
-    if loaded.untrained and settings.kept:
-        raise UsageError(
-            f"--teacher {teacher}: {', '.join(loaded.untrained)} are untrained, for another number of "
-            f"classes than its weights were published with. Train it on {data} first, or recover the "
-            "rewritten layers only, with --no-kept."
-        )
+    check_classifier(guide, loaded.untrained, images, settings)
     about = taught(guide, master)
     read = read_outputs(learner, images, found.label, observer)
     read_teacher = read_outputs(master, images, guide.label, observer)
     learner, master = learner.to(training.device), master.to(training.device)
     if view is not None:
         view.attach(master)
-    pictures = _pictures(images, settings, training, observer)
-    example = next(pictures.read(floating_dtype(master)))[:1]
-    pairs = pairs_of(learner, master, example, guide.label)
-    refused = _left_out(pairs, observer)
-    pairs = [pair for pair in pairs if pair.name not in refused and left_out(pair) is None]
-    if not any(pair.rewritten for pair in pairs):
-        raise UsageError(
-            f"None of the rewritten layers of {found.label} can be recovered layer by layer: "
-            f"{next(iter(refused.values()))}. Distil it instead: seclcompress distill."
-        )
+    labels = (found.label, guide.label)
+    work = prepare(learner, master, images, labels, settings, training, observer)
     theirs = evaluated(master, images, read_teacher, training, "the teacher", observer)
-    start = _with_batch_norm(learner, pictures)
+    start = _with_batch_norm(learner, work.pictures)
     mine = evaluated(start, images, read, training, "the student as it is", observer)
     before = {"teacher_accuracy": theirs.accuracy, "start_accuracy": mine.accuracy}
     observer.message(
         f"Before: teacher {before['teacher_accuracy']:.2f} %, student {before['start_accuracy']:.2f} %."
     )
-    began = time.monotonic()
-    layers = _recover(learner, master, pairs, pictures, settings, training.seed, observer)
-    seconds = time.monotonic() - began
-    check_finite(learner.state_dict(), "The recovered network")
+    done = take_over(work, observer)
     accuracy = evaluated(learner, images, read, training, "the student", observer).accuracy
-    metrics = {**before, "accuracy": accuracy, "recovery_seconds": round(seconds, 3)}
-    count = sum(len(batch) for batch in pictures.order)
-    config = _config(found, images, metrics, about, settings, training, count, layers, refused)
+    metrics = {**before, "accuracy": accuracy, "recovery_seconds": round(done.seconds, 3)}
+    config = _config(found, images, metrics, about, training, done.record)
     extra = card_of_recovery(found, config, observer.message)
     artefact.save(output, learner.cpu(), config, extra=extra, overwrite=overwrite)
-    observer.message(f"After: {accuracy:.2f} %, in {seconds:.0f} s from {count:,} pictures.")
-    return Recovered(layers, refused, metrics, count, output)
-
-
-def _pictures(
-    data: Data, settings: RecoverySettings, training: TrainingSettings, observer: Observer
-) -> Pictures:
-    order = shuffled(len(data.train), training.seed, 0)[: settings.pictures]
-    if len(order) < settings.pictures:
-        observer.message(
-            f"{data.name} has {len(order):,} training images, fewer than --pictures "
-            f"{settings.pictures:,}: all of them are used."
-        )
-    presentation = Presentation(
-        data.input_size,
-        data.preprocessing,
-        device=training.device,
-        workers=training.workers,
+    observer.message(
+        f"After: {accuracy:.2f} %, in {done.seconds:.0f} s from {work.count:,} pictures."
     )
-    return Pictures(data.train, order.split(_BATCH), presentation)
-
-
-def _left_out(pairs: Sequence[Pair], observer: Observer) -> dict[str, str]:
-    """Why rewritten layers cannot be recovered, by name; it is told once for each reason."""
-    refused = {pair.name: why for pair in pairs if pair.rewritten and (why := left_out(pair))}
-    for why in dict.fromkeys(refused.values()):
-        names = [name for name, other in refused.items() if other == why]
-        observer.message(f"Left as they start, because {why}: {listed(names, 5)}.")
-    return refused
+    return Recovered(done.layers, work.left_out, metrics, work.count, output)
 
 
 def _with_batch_norm(student: nn.Module, pictures: Pictures) -> nn.Module:
@@ -215,57 +158,19 @@ def _with_batch_norm(student: nn.Module, pictures: Pictures) -> nn.Module:
     return copied
 
 
-def _recover(
-    student: nn.Module,
-    teacher: nn.Module,
-    pairs: Sequence[Pair],
-    pictures: Pictures,
-    settings: RecoverySettings,
-    seed: int,
-    observer: Observer,
-) -> list[LayerRecovery]:
-    total = sum(
-        pair.rewritten or (settings.kept and settings.inputs != "teacher") for pair in pairs
-    )
-    done = 0
-    with observer.counting("Recovering layers", total) as tell:
-
-        def on_layer(layer: LayerRecovery) -> None:
-            nonlocal done
-            done += 1
-            tell(done, total)
-            kind = "" if layer.rewritten else " (kept)"
-            observer.message(
-                f"{layer.name}{kind}: error {100 * layer.before:.1f} % to {100 * layer.after:.1f} %"
-            )
-
-        return recover_layers(student, teacher, pairs, pictures, settings, seed, on_layer)
-
-
 def _config(
     found: Located,
     data: Data,
     metrics: dict[str, float],
     about: dict[str, str | int | None],
-    settings: RecoverySettings,
     training: TrainingSettings,
-    pictures: int,
-    layers: Sequence[LayerRecovery],
-    refused: dict[str, str],
+    record: dict[str, Any],
 ) -> ArtefactConfig:
     """The configuration of the folder, with a record of what was done."""
     earlier = found.config
     assert earlier is not None
     # Of a folder without test images, these were the test.
     held = {} if training.validation is None else {"validation": training.validation}
-    recovered = {
-        "seed": training.seed,
-        **settings.model_dump(),
-        "pictures": pictures,
-        "layers": [asdict(layer) for layer in layers],
-        "left_out": refused,
-        "torch": torch.__version__,
-    }
     return ArtefactConfig(
         network=found.network,
         plan=earlier.plan,
@@ -274,5 +179,5 @@ def _config(
         classes=list(data.classes),
         preprocessing=data.preprocessing,
         metrics=metrics,
-        training={"data": data.name, **held, **beginning(found), **about, "recovered": recovered},
+        training={"data": data.name, **held, **beginning(found), **about, "recovered": record},
     )

@@ -32,6 +32,7 @@ from seclcompress.train.view import View
 from seclcompress.workflows.cards import card_of_run
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.output import Output
+from seclcompress.workflows.recovered_start import RecoveredStart
 
 #: A function that receives the function that asks a run to stop; it returns a context manager, which is
 #: open while the run lasts.
@@ -80,6 +81,7 @@ class Job:
         view: How the teacher sees the student's images; None for as the student does.
         untrained_teacher: Whether the teacher may be no better than chance.
         new_layers: Whether the network has untrained layers, made by `convert`.
+        start: The recovery that the network comes from, to be kept for a resumed run; None without one.
     """
 
     source: Located
@@ -95,6 +97,7 @@ class Job:
     view: View | None = None
     untrained_teacher: bool = False
     new_layers: bool = False
+    start: RecoveredStart | None = None
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -163,6 +166,8 @@ def carry_out(
         )
         if processes.first:
             output.give_up_earlier()  # last, when nothing else can refuse this run
+            if job.start is not None:
+                job.start.keep(output.partial)
         if trainer.factor_decay is not None:
             observer.message(f"Weight decay of the structured factors: {trainer.factor_decay:.3g}.")
         processes.wait()

@@ -68,7 +68,9 @@ def locate_teacher(
     return replace(guide, weights_option="--teacher-weights", key_option="--teacher-weights-key")
 
 
-def gently(settings: TrainingSettings, student: Located, observer: Observer) -> TrainingSettings:
+def gently(
+    settings: TrainingSettings, student: Located, observer: Observer, *, recovers: bool = False
+) -> TrainingSettings:
     """Settings whose learning rate leaves a recovered student what it has; others stay as they are.
 
     The usual rate undoes a recovery within some steps: docs/recovery.md has the figures.
@@ -77,20 +79,20 @@ def gently(settings: TrainingSettings, student: Located, observer: Observer) -> 
         settings: The settings; a learning rate that was chosen stays.
         student: The student.
         observer: Receives what was decided.
+        recovers: Whether the student is recovered at the start of this run.
     """
     recovered = student.config is not None and "recovered" in student.config.training
-    if not recovered:
+    if not recovered and not recovers:
         return settings
+    what = f"{student.label} {'is' if recovers else 'was'} recovered"
     if "lr" in settings.model_fields_set:
         if settings.lr > _HIGH * AFTER_RECOVERY:
             observer.message(
-                f"{student.label} was recovered: --lr {settings.lr:g} may undo that, where "
-                f"{AFTER_RECOVERY:g} did not."
+                f"{what}: --lr {settings.lr:g} may undo that, where {AFTER_RECOVERY:g} did not."
             )
         return settings
     observer.message(
-        f"{student.label} was recovered: --lr is {AFTER_RECOVERY:g} and not {settings.lr:g}, which "
-        "would undo that."
+        f"{what}: --lr is {AFTER_RECOVERY:g} and not {settings.lr:g}, which would undo that."
     )
     return settings.model_copy(update={"lr": AFTER_RECOVERY})
 

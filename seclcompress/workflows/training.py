@@ -9,12 +9,14 @@ from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
+from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.outputs import read_outputs
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
 from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.output_files import check_no_input
+from seclcompress.workflows.recovered_start import recovered_start
 from seclcompress.workflows.runs import (
     InterruptedRunError,
     Job,
@@ -23,6 +25,7 @@ from seclcompress.workflows.runs import (
     carry_out,
     parameters_of_original,
 )
+from seclcompress.workflows.taking_over import check_classifier, check_sizes
 from seclcompress.workflows.teaching import gently, view_of, with_taps
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
@@ -134,6 +137,7 @@ def distill(
     data: str,
     output_dir: str | Path,
     settings: TrainingSettings | None = None,
+    recovery: RecoverySettings | None = None,
     teacher_weights: str | None = None,
     teacher_weights_key: str | None = None,
     input_size: tuple[int, ...] | None = None,
@@ -162,6 +166,9 @@ def distill(
         output_dir: The folder to write; it appears as a whole at the end.
         settings: The training settings; the defaults are what the study in docs/training.md found best.
             If `taps` are not given, attention is compared at the ends of the resolution groups.
+        recovery: How the student's layers first take over the teacher's outputs, as `recover` does; None
+            to train it as it is. The learning rate is then 0.01, unless `settings` name one. A resumed
+            run does not recover again. `time_limit` counts the training only.
         teacher_weights: The weights of a named teacher: a file, or torchvision's name of published
             weights.
         teacher_weights_key: Where in that file the weights stand, such as `model_ema`; None to look for
@@ -217,14 +224,32 @@ def distill(
             )
         outputs = read_outputs(learner, images, found.label, observer)
         teacher_outputs = read_outputs(master, images, guide.label, observer, guide.input_size)
-        settings = with_taps(gently(settings, found, observer), learner, found, guide)
+        settings = gently(settings, found, observer, recovers=recovery is not None)
+        settings = with_taps(settings, learner, found, guide)
+        start, recovered = None, {}
+        if recovery is not None:
+            check_sizes(found, guide)
+            check_classifier(guide, loaded.untrained, images, recovery)
+            start = recovered_start(
+                learner,
+                master,
+                images,
+                (found.label, guide.label),
+                recovery,
+                settings,
+                view,
+                output.partial if output.resume else None,
+                processes,
+                observer,
+            )
+            recovered = {"recovered": start.record}
         earlier = found.config
         config = ArtefactConfig(
             network=found.network,
             plan=earlier.plan if earlier else None,
             input_size=found.input_size,
             seed=earlier.seed if earlier else settings.seed,
-            training={**beginning(found), **taught(guide, master)},
+            training={**beginning(found), **taught(guide, master), **recovered},
         )
         job = Job(
             found,
@@ -239,7 +264,8 @@ def distill(
             teacher_outputs=teacher_outputs,
             view=view,
             untrained_teacher=untrained_teacher or bool(loaded.untrained),
-            new_layers=earlier is None or not earlier.training,
+            new_layers=start is None and (earlier is None or not earlier.training),
+            start=start,
         )
         return carry_out(
             job,

@@ -465,11 +465,14 @@ def test_ctrl_c_in_a_real_run(tmp_path: Path) -> None:
     command += ["--epochs", "500", "-o", "out"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "out.partial/checkpoint.safetensors").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, words = process.communicate(timeout=60)
+    try:
+        while not (tmp_path / "out.partial/checkpoint.safetensors").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "--resume goes on" in words
     assert "Traceback" not in words

@@ -27,7 +27,6 @@ TRAIN = "train wrn10_1 --data digits --epochs 500 --batch-size 50 --train-images
 def start(*arguments: str, folder: Path, code: str = "") -> subprocess.Popen[str]:
     program = f"""
 import os, signal, sys, time
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 from seclcompress.__main__ import main
 {code}
 sys.argv = ["seclcompress", *{arguments!r}]
@@ -118,7 +117,6 @@ def test_a_run_in_a_terminal_that_is_closed_saves_its_state(tmp_path: Path) -> N
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         os.execve(sys.executable, [sys.executable, "-m", "seclcompress", *TRAIN], ENVIRONMENT)
     file = tmp_path / "out.partial" / "checkpoint.safetensors"
     os.set_blocking(terminal, False)

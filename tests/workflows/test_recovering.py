@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.converting import convert
 from seclcompress.workflows.counting import count
 from seclcompress.workflows.recovering import Recovered, recover
-from seclcompress.workflows.training import distill, train
+from seclcompress.workflows.training import InterruptedRunError, distill, train
 
 FEW = RecoverySettings(pictures=100, iterations=20)
 
@@ -143,6 +144,62 @@ def test_errors_are_in_words(teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="is read by this command"):
         recovered(student, teacher, student, overwrite=True)
     assert not out.exists()
+
+
+def test_distilling_can_begin_with_it(teacher: Path, tmp_path: Path) -> None:
+    """The two steps as one; a stopped run goes on with the weights that it had recovered."""
+    student, said = student_of(teacher, tmp_path / "student", "separable"), Listening()
+    short = RecoverySettings(pictures=50, iterations=5, inputs="student")
+    settings = TrainingSettings(epochs=2, train_images=150)
+    recovered(student, teacher, tmp_path / "recovered", settings=short, training=settings)
+    given: dict[str, Any] = {"teacher": teacher, "data": "digits", "settings": settings}
+    apart = distill(tmp_path / "recovered", output_dir=tmp_path / "apart", **given)
+    with pytest.raises(InterruptedRunError):
+        distill(student, output_dir=tmp_path / "one", recovery=short, time_limit=0, **given)
+    kept = tmp_path / "one.partial" / "recovered.safetensors"
+    assert kept.is_file()
+    together = distill(
+        student, output_dir=tmp_path / "one", recovery=short, resume=True, observer=said, **given
+    )
+    assert "Begins with the weights that the interrupted run had recovered." in said.words
+    assert not kept.parent.exists()
+    assert together.before == apart.before
+    for name in (artefact.WEIGHTS, "best.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "apart" / name).read_bytes()
+    training = artefact.read_config(tmp_path / "one").training
+    assert training["lr"] == 0.01
+    first = artefact.read_config(tmp_path / "recovered").training["recovered"]
+    assert training["recovered"] == first
+    card = (tmp_path / "one" / artefact.CARD).read_text(encoding="utf-8")
+    assert "first took over the outputs of its teacher's layers, on 50 pictures" in card
+    assert "recover ./student" in card or "recover student" in card  # other settings: two commands
+
+    other = TrainingSettings(epochs=2, train_images=150, seed=3)
+    damaged = tmp_path / "two.partial"
+    with pytest.raises(InterruptedRunError):
+        distill(
+            student,
+            output_dir=tmp_path / "two",
+            recovery=short,
+            time_limit=0,
+            **{**given, "settings": other},
+        )
+    kept = damaged / "recovered.safetensors"
+    kept.write_bytes(kept.read_bytes()[:-7])
+    again = {**given, "settings": other, "resume": True, "observer": said}
+    distill(student, output_dir=tmp_path / "two", recovery=short, **again)
+    assert said.words.count("Begins with the weights that the interrupted run had recovered.") == 1
+
+
+def test_the_command_begins_with_it(teacher: Path, tmp_path: Path, invoke: Invoke) -> None:
+    student, out = student_of(teacher, tmp_path / "student", "separable"), tmp_path / "out"
+    words = ["distill", str(student), "--teacher", str(teacher), "--data", "digits", "-o", str(out)]
+    short = ("--train-images", 100, "--epochs", 1, "--pictures", 40)
+    assert "--pictures is for --recover" in invoke(*words, *short, code=2).stderr
+    done = invoke(*words, *short, "--recover").stderr
+    assert re.search(r"Recovered \d+ layers from 40 pictures in", done.replace("\n", " "))
+    card = (out / artefact.CARD).read_text(encoding="utf-8")
+    assert "--recover --pictures 40" in card
 
 
 class Stopping(Observer):

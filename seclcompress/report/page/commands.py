@@ -64,10 +64,10 @@ def making(facts: Facts, *, fitted: bool = False, checkpoint: str | None = None)
     elif facts.converted and _named(facts, "from_folder") is None:  # that one is converted already
         last = training is None and recovered is None
         made = [_take_plan(facts), _convert(facts, last=last, fitted=fitted)]
-    if recovered is not None:
-        made.append(_recover(facts, *recovered))
     if training is not None:
-        made.append(_train(facts, training))
+        made += _train(facts, training, None if recovered is None else recovered[0])
+    elif recovered is not None:
+        made.append(_recover(facts, *recovered))
     return made
 
 
@@ -174,7 +174,7 @@ def _recovered(facts: Facts) -> tuple[RecoverySettings, int] | None:
         return None
 
 
-def _recover(facts: Facts, settings: RecoverySettings, seed: int) -> Step:
+def _recover(facts: Facts, settings: RecoverySettings, seed: int, output: str = "again") -> Step:
     folder = _named(facts, "from_folder")
     student = "student" if folder is None else _place(folder)
     teacher, _ = _teacher(facts)
@@ -182,11 +182,13 @@ def _recover(facts: Facts, settings: RecoverySettings, seed: int) -> Step:
     options += ["--seed", str(seed)] if seed else []
     return Step(
         "Recover it from its original with the settings of this folder's recovery.",
-        _line("seclcompress", "recover", student, *teacher, *options, "-o", "again"),
+        _line("seclcompress", "recover", student, *teacher, *options, "-o", output),
     )
 
 
-def _train(facts: Facts, settings: TrainingSettings) -> Step:
+def _train(
+    facts: Facts, settings: TrainingSettings, recovery: RecoverySettings | None
+) -> list[Step]:
     size = ["--input-size", shape(facts.config.input_size)]
     network = ["student"] if facts.converted else [facts.network, *size]
     folder, weights = _named(facts, "from_folder"), _named(facts, "from_weights")
@@ -196,6 +198,14 @@ def _train(facts: Facts, settings: TrainingSettings) -> Step:
         key = _named(facts, "from_weights_key")
         network += [f"--weights={weights}", *([] if key is None else [f"--weights-key={key}"])]
     unused: tuple[str, ...] = ()
+    first: list[Step] = []
+    more: list[str] = []
+    if recovery is not None:
+        if set(recovery.model_dump(exclude_defaults=True)) <= {"pictures"}:
+            more = ["--recover", *flags(recovery)]
+        else:  # `distill` takes no other settings of a recovery
+            first = [_recover(facts, recovery, settings.seed, "recovered")]
+            network = ["recovered"]
     if facts.config.distilled:
         what, (teacher, who) = "distill", _teacher(facts)
         why = f"Distil it with the settings of this folder's run. {who}"
@@ -203,8 +213,9 @@ def _train(facts: Facts, settings: TrainingSettings) -> Step:
         what, teacher, unused = "train", [], DISTILLATION
         why = "Train it with the settings of this folder's run."
     why += _beginning(facts, folder, weights)
-    options = ["--data", facts.trained_on or "", *flags(settings, unused)]
-    return Step(why, _line(*_program(facts), what, *network, *teacher, *options, "-o", "again"))
+    options = ["--data", facts.trained_on or "", *more, *flags(settings, unused)]
+    line = _line(*_program(facts), what, *network, *teacher, *options, "-o", "again")
+    return [*first, Step(why, line)]
 
 
 def _teacher(facts: Facts) -> tuple[list[str], str]:
