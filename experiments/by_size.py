@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,8 @@ RATIOS = tuple(round(2 ** (-step / 8), 4) for step in range(60))
 TOLERANCE = 0.1
 #: Behind a family's name: the structure is the whole kernel's (`on=kernel`), without a depthwise part.
 KERNEL = "/kernel"
+#: Before a family's name: the student starts from a recovery and not from random weights.
+RECOVERED = "recovered/"
 _LARGEST_SHARE = 0.75
 _SHORTCUTS = "*.shortcut"
 
@@ -31,8 +33,9 @@ class Candidate:
     """A network and how it is converted.
 
     Attributes:
-        family: The family's name; `narrower` is a separable network of fewer channels, `full` one that
-            is not rewritten, and `narrowed.WAYS` are the teacher with fewer channels.
+        family: The family's name, perhaps behind `RECOVERED`; `narrower` is a separable network of
+            fewer channels, `full` one that is not rewritten, and `narrowed.WAYS` are the teacher with
+            fewer channels.
         network: The network's name.
         options: The planning options.
         parameters: The parameters of the converted network.
@@ -93,7 +96,8 @@ def settings_of(family: str) -> Iterator[dict[str, Any]]:
 def families() -> list[str]:
     """All families, those that can be the whole kernel also as that, and `narrower`.
 
-    By name there are also the `narrowed.WAYS` and `narrowed.FULL`.
+    By name there are also the `narrowed.WAYS`, `narrowed.FULL`, and each family of the contract behind
+    `RECOVERED`.
     """
     names = substitutions.names()
     whole = [name for name in names if "on" in substitutions.get(name).Config.model_fields]
@@ -106,7 +110,7 @@ def nearest(family: str, network: str, size: int) -> Candidate:
     Shortcuts are kept where the family meets the number so, and rewritten otherwise.
 
     Args:
-        family: One of `families`.
+        family: One of `families`, or another name that it speaks of.
         network: The teacher, a name such as `wrn10_2`.
         size: The parameters to meet.
 
@@ -116,6 +120,8 @@ def nearest(family: str, network: str, size: int) -> Candidate:
     Raises:
         SeclcompressError: If the family takes no layer of the network.
     """
+    if family.startswith(RECOVERED):
+        return replace(nearest(family.removeprefix(RECOVERED), network, size), family=family)
     if family in WAYS:  # made from the teacher's weights, when those are there
         return Candidate(family, network, PlanOptions(), size, 0)
     best: Candidate | None = None

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from by_size import TOLERANCE, Candidate, families, nearest
+from by_size import RECOVERED, TOLERANCE, Candidate, families, nearest
 from frontier_report import report
 from narrowed import FULL, WAYS, figures, make_student
 from pieces import Log, make
@@ -32,6 +32,7 @@ from pieces import Log, make
 from seclcompress.data import Data
 from seclcompress.errors import SeclcompressError
 from seclcompress.settings import TrainingSettings
+from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.timing import describe_machine
 
 UNFINISHED = 3
@@ -100,6 +101,7 @@ def perform(
     with (work / f"{run.name}.log").open("a") as file:
         log = Log(file)
         candidate = run.candidate
+        recovers = candidate.family.startswith(RECOVERED)
         found: dict[str, Any] = {}
         if candidate.family in WAYS:
             if not student.exists():
@@ -107,7 +109,9 @@ def perform(
             found = figures(student, "auto" if "+" in candidate.family else "original")
         elif candidate.family != FULL and not student.exists():
             source = candidate.network if candidate.family == "narrower" else teacher
-            new = {"num_classes": 10, "input_size": INPUT_SIZE} if source != teacher else {}
+            new: dict[str, Any] = {"start": "original"} if recovers else {}
+            if source != teacher:
+                new = {"num_classes": 10, "input_size": INPUT_SIZE}
             converting.convert(
                 source, student, options=candidate.options, seed=run.seed, observer=log, **new
             )
@@ -120,6 +124,7 @@ def perform(
                 teacher=teacher,
                 data=data,
                 settings=settings.model_copy(update={"seed": run.seed}),
+                recovery=RecoverySettings() if recovers else None,
                 untrained_teacher=True,  # this script has trained it; tests do so for a moment only
                 time_limit=until - time.time(),
                 input_size=INPUT_SIZE if candidate.family == FULL else None,
@@ -131,6 +136,11 @@ def perform(
             return run.result(failed=str(error))
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = history[-1]
+    if recovers:
+        config = json.loads((folder / "config.json").read_text())
+        found = {"start": config["metrics"]["before_accuracy"]}
+    if "lr" in settings.model_fields_set:
+        found["lr"] = settings.lr
     return run.result(
         **found,
         accuracy=last["accuracy"],
@@ -230,6 +240,7 @@ def main() -> None:
     parser.add_argument("--teacher-epochs", type=int, default=9)
     parser.add_argument("--train-images", type=int, default=12000)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--lr", type=float, help="The students'; by default that of distill.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", default="off")
     parser.add_argument("--report", type=Path, nargs="+", metavar="RESULTS")
@@ -245,7 +256,10 @@ def main() -> None:
     shared = {name: getattr(chosen, name) for name in ("batch_size", "device", "amp")}
     shared["cache_images"] = "always"
     mine = TrainingSettings(**shared, epochs=chosen.teacher_epochs)
-    budget = TrainingSettings(**shared, epochs=chosen.epochs, train_images=chosen.train_images)
+    rate = {} if chosen.lr is None else {"lr": chosen.lr}
+    budget = TrainingSettings(
+        **shared, **rate, epochs=chosen.epochs, train_images=chosen.train_images
+    )
     threads = max(1, (os.cpu_count() or 1) // chosen.jobs)
     # Forks share the decoded images. OpenMP threads do not survive a fork, so none are started here.
     torch.set_num_threads(1)

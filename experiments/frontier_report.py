@@ -27,8 +27,13 @@ def report(results: Sequence[Result], left_out: Sequence[str], picture: Path | N
             first = group[0]
             seeds = " / ".join(_percent(one) for one in group)
             loss = f"{first['train_loss']:.3f}" if "train_loss" in first else "–"
+            options = first["options"]
+            if "lr" in first:
+                options = ", ".join(part for part in (options, f"lr={first['lr']:g}") if part)
+            if "start" in first:
+                options += f", from {first['start']:.1f} %"
             print(
-                f"| {first['family']} | {first['options']} | {first['parameters']:,} | "
+                f"| {first['family']} | {options} | {first['parameters']:,} | "
                 f"{first['mult_adds']:,} | {_accuracy(group):.2f} | {seeds} | {loss} |"
             )
     for sentence in left_out:
