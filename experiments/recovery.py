@@ -44,6 +44,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"kept": False},
     {"inputs": "student"},
     {"inputs": "teacher"},
+    {"iterations": 50},
     {"pictures": 100},
     {"pictures": 2000},
 )

@@ -83,6 +83,18 @@ SeedOption = Annotated[
 _MOST_COLOURS = 4
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Parses the names of `--families`, with commas between them.
+
+    Raises:
+        UsageError: If there are none.
+    """
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--families: name at least one, as acdc,separable.")
+    return names
+
+
 def parse_input_size(text: str | None, option: str = "--input-size") -> tuple[int, ...] | None:
     """Parses an input size: `224` is (3, 224, 224), `128x224` (height, width) is (3, 128, 224).
 

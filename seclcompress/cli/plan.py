@@ -11,7 +11,6 @@ from seclcompress.cli import options as o
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.planning import Asked, with_planning
-from seclcompress.errors import UsageError
 from seclcompress.settings.budget import FAMILIES
 from seclcompress.settings.planning import LEFT_ALONE, PlanOptions
 
@@ -59,9 +58,7 @@ def plan(
     """
     if output is None:
         check_needs(context, "--output", of=("overwrite",))
-    names = [name.strip() for name in families.split(",") if name.strip()]
-    if not names:
-        raise UsageError("--families: name at least one, as acdc,separable.")
+    names = o.parse_names(families)
     size = o.parse_input_size(input_size)
     from rich.console import Console
 

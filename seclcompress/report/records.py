@@ -18,6 +18,7 @@ from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
 from seclcompress.plan import Plan
 from seclcompress.recover.result import LayerRecovery
+from seclcompress.report.searching import Contender
 from seclcompress.report.tuning import Trial
 from seclcompress.settings import Convention
 from seclcompress.settings.budget import Budget, Quantity
@@ -131,6 +132,18 @@ class RecoverRecord(Record):
     layers: list[LayerRecovery]
     left_out: dict[str, str]
     metrics: dict[str, float]
+
+
+class SearchRecord(Record):
+    """`search`: all students size by size with their rounds, and the one that was chosen."""
+
+    command: Literal["search"] = "search"
+    output_dir: str
+    network: str
+    parameters: int
+    teacher_accuracy: float
+    best: Contender
+    contenders: list[Contender]
 
 
 class EvaluateRecord(Record):
@@ -306,6 +319,7 @@ RECORDS: Mapping[str, tuple[type[Record], ...]] = {
     "distill": (TrainingRecord,),
     "tune": (TuneRecord,),
     "recover": (RecoverRecord,),
+    "search": (SearchRecord,),
     "evaluate": (EvaluateRecord,),
     "export": (ExportRecord,),
     "bench": (BenchRecord, RuntimesRecord, BenchFileRecord),

@@ -82,12 +82,13 @@ class Budget(BaseModel):
             "mult_adds": (WORDS["mult_adds"], mult_adds),
             "bytes": ("float32 bytes", _BYTES * parameters),
         }
-        return [Held(*has[name], most) for name, most in self._given().items()]
+        return [Held(*has[name], most) for name, most in self.given().items()]
 
     def __str__(self) -> str:
-        return ", ".join(f"{_flag(name)}={number:,}" for name, number in self._given().items())
+        return ", ".join(f"{_flag(name)}={number:,}" for name, number in self.given().items())
 
-    def _given(self) -> dict[str, int]:
+    def given(self) -> dict[str, int]:
+        """The limits as they were asked for, by their names."""
         return {name: n for name, n in self.model_dump().items() if n is not None}
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.reporting import report as report
     from seclcompress.workflows.runs import InterruptedRunError as InterruptedRunError
     from seclcompress.workflows.runs import TrainingResult as TrainingResult
+    from seclcompress.workflows.searching import Searched as Searched
+    from seclcompress.workflows.searching import search as search
     from seclcompress.workflows.sharing import Uploaded as Uploaded
     from seclcompress.workflows.sharing import upload as upload
     from seclcompress.workflows.slimming import slim as slim
@@ -69,6 +71,8 @@ _PUBLIC = {
     "export": "exporting",
     "Reported": "reporting",
     "report": "reporting",
+    "Searched": "searching",
+    "search": "searching",
     "Slimmed": "slimming",
     "slim": "slimming",
     "Surveyed": "surveying",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from seclcompress.data import Data
+from seclcompress.data import Data, Images
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.processes import check_device
@@ -29,6 +29,7 @@ def evaluated(
     whose: str,
     observer: Observer,
     *,
+    images: Images | None = None,
     by_class: bool = False,
 ) -> Evaluation:
     """Accuracy and loss on a data set's test images, in torch or in a file's runtime.
@@ -40,12 +41,15 @@ def evaluated(
         settings: Batch size, device and workers are used.
         whose: What is evaluated, for the progress: "the teacher", "on digits".
         observer: Receives the progress.
+        images: Others of its images, such as held-out ones; None for the test images.
         by_class: Whether to record which class was answered for images of which class.
     """
-    with observer.counting(f"Evaluating {whose}", len(data.test)) as on_batch:
+    shown = data.test if images is None else images
+    with observer.counting(f"Evaluating {whose}", len(shown)) as on_batch:
         return run_evaluation(
             network,
             data,
+            images=images,
             read=read,
             batch_size=settings.batch_size,
             device=settings.device,

@@ -42,7 +42,8 @@ class Recovered:
         layers: What became of each layer, in running order.
         left_out: Why a rewritten layer was not recovered, by its name.
         metrics: Accuracies in percent on the test images: `teacher_accuracy`, `start_accuracy` (the
-            student before, with batch norm estimated anew), `accuracy`; and `recovery_seconds`.
+            student before, with batch norm estimated anew), `accuracy`; `validation_accuracy` if images
+            are held out; and `recovery_seconds`.
         pictures: The number of pictures that were learnt from.
         folder: The folder that was written.
     """
@@ -141,6 +142,11 @@ def recover(
     )
     done = take_over(work, observer)
     accuracy = evaluated(learner, images, read, training, "the student", observer).accuracy
+    if images.validation is not None:
+        held = evaluated(
+            learner, images, read, training, "held-out images", observer, images=images.validation
+        )
+        before["validation_accuracy"] = held.accuracy
     metrics = {**before, "accuracy": accuracy, "recovery_seconds": round(done.seconds, 3)}
     config = _config(found, images, metrics, about, training, done.record)
     extra = card_of_recovery(found, config, observer.message)

@@ -1,0 +1,48 @@
+"""The choices of a search: which students compete, at which sizes, and how long each learns."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: A contender that is no family: the network with fewer channels.
+SLIM = "slim"
+#: Those that are tried where none are named: on two processors and two networks, the ones worth trying
+#: (docs/frontier.md), plain separable, a mix by energy, and fewer channels.
+CONTENDERS = ("separable", "acdc", "acdc+separable", "kronecker", "monarch", "low_rank", SLIM)
+
+
+class Tournament(BaseModel):
+    """How students compete. Every field is an option of `search`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    families: tuple[str, ...] = Field(
+        default=CONTENDERS,
+        min_length=1,
+        description="What competes, separated by commas: families, several with a plus for a plan that "
+        f"mixes them, and {SLIM} for the network with fewer channels.",
+    )
+    sizes: int = Field(
+        default=4,
+        ge=1,
+        description="With --max-loss: sizes to try, each half as large as the one before; the first is "
+        "that of the plain separable network.",
+    )
+    keep: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="Share of the contenders that stays after each round, at least one.",
+    )
+    pictures: int = Field(
+        default=500, ge=2, description="Training images that a recovery learns from."
+    )
+
+    def rounds(self, epochs: int) -> tuple[int, ...]:
+        """The epochs of each round of distillation after the recovery.
+
+        Args:
+            epochs: Those of the last round.
+        """
+        first = max(1, epochs // 4)
+        return (first, epochs) if first < epochs else (epochs,)
