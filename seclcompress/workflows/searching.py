@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from seclcompress import artefact, substitutions
 from seclcompress.budget.choice import need_solver
-from seclcompress.errors import ArtefactError, PlanError, UsageError
-from seclcompress.files import check_free, note, remove_ours, write_file
-from seclcompress.files.system import Taken, claim, is_claimed
-from seclcompress.files.write import write_folder
+from seclcompress.errors import PlanError, UsageError
+from seclcompress.files import check_free
 from seclcompress.observer import Logging, Observer
 from seclcompress.report.searching import (
     BEST,
@@ -35,11 +32,10 @@ from seclcompress.workflows.contenders import Quiet, Workshop
 from seclcompress.workflows.converting import convert
 from seclcompress.workflows.inputs import find_for_distilling
 from seclcompress.workflows.locating import typed
-from seclcompress.workflows.output import Output
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.runs import InterruptedRunError, Stopping
+from seclcompress.workflows.search_folder import begin, claimed, named, work_of, write_best
 
-CANDIDATES, _ABOUT = "candidates.csv", "search.json"
 #: The share of the training images on which students are compared, where none is chosen.
 VALIDATION = 0.1
 
@@ -159,10 +155,10 @@ def search(
         teacher_weights_key=weights_key,
         teacher_input_size=None,
     )
-    work = _work_of(folder)
+    work = work_of(folder)
     until = math.inf if time_limit is None else time.monotonic() + time_limit
     about = {
-        "network": _named(network, weights),
+        "network": named(network, weights),
         "data": data,
         "budget": str(asked),
         "max_loss": max_loss,
@@ -170,8 +166,8 @@ def search(
         **{name: str(value) for name, value in given.items() if name != "download"},
         "settings": json.loads(settings.model_dump_json(exclude=set(INCIDENTAL))),
     }
-    with _claimed(work):
-        _begin(work, about, overwrite)
+    with claimed(work):
+        begin(work, about, overwrite)
         workshop = Workshop(
             network,
             data,
@@ -198,7 +194,7 @@ def search(
     if best is None or best.folder is None:
         raise PlanError(_none(done, label, max_loss, work))
     config = artefact.read_config(Path(best.folder))
-    _write(folder, Path(best.folder), search_csv(done), overwrite)
+    write_best(folder, Path(best.folder), search_csv(done), overwrite)
     observer.message(f"All students are in {work}; remove it when you do not need them.")
     return Searched(
         label, parameters, config.metrics["teacher_accuracy"], tuple(done), best, folder, work
@@ -231,65 +227,6 @@ def _check(budget: Budget | None, max_loss: float | None, tournament: Tournament
     for name in tournament.families:
         for family in () if name == SLIM else name.split("+"):
             substitutions.configured(family, {})
-
-
-def _work_of(folder: Path) -> Path:
-    partial = Output(folder).partial
-    return partial.with_name(partial.name.removesuffix(".partial") + ".search")
-
-
-def _named(network: str | Path, weights: str | None) -> str:
-    """A network as a search knows it: a folder or a file by its bytes, anything else as it is typed."""
-    for path in (weights, Path(network) / artefact.WEIGHTS):
-        if path is not None and Path(path).is_file():
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-            return f"{'' if weights is None else f'{network} '}the weights {digest}"
-    return f"{typed(network)} {weights}"
-
-
-@contextlib.contextmanager
-def _claimed(work: Path) -> Iterator[None]:
-    try:
-        with claim(work):
-            yield
-    except Taken:
-        raise ArtefactError(
-            f"Another search is at work in {work} just now. Wait for its end, stop it, or choose "
-            "another place."
-        ) from None
-
-
-def _begin(work: Path, about: Mapping[str, Any], overwrite: bool) -> None:
-    """Begins a search in a folder, or goes on with one that was begun with the same settings."""
-    file = work / _ABOUT
-    if overwrite:
-        for place in sorted(work.iterdir()):
-            if place.is_dir():
-                if is_claimed(place):
-                    raise ArtefactError(
-                        f"Another run is writing to {place} just now. Stop it first."
-                    )
-                remove_ours(place)
-        remove_ours(work, keep_folder=True)
-    if file.is_file():
-        try:
-            earlier = json.loads(file.read_bytes())
-        except ValueError as error:
-            raise ArtefactError(
-                f"{file} is damaged, so that nobody knows what was searched there. Begin anew with "
-                "--overwrite."
-            ) from error
-        different = [name for name in about if earlier.get(name) != about[name]]
-        if different:
-            raise UsageError(
-                f"The search in {work} was begun with another {', '.join(different)}. Give it up with "
-                "--overwrite, or choose another -o."
-            )
-        return
-    if any(work.iterdir()):
-        raise ArtefactError(f"{work} exists and was not made by a search. Choose another -o.")
-    note(work, _ABOUT)
-    write_file(file, json.dumps(about, indent=2).encode())
 
 
 def _sizes(
@@ -373,13 +310,3 @@ def _none(done: Sequence[Contender], label: str, max_loss: float | None, work: P
         f"{first.parameters:,} parameters, has {first.last.accuracy:.2f} % of the test images right. "
         f"Allow more, give it more --epochs, or a larger --budget. All students are in {work}."
     )
-
-
-def _write(folder: Path, best: Path, candidates: str, overwrite: bool) -> None:
-    """Writes the best student's files and the candidates."""
-    files = {
-        path.name: path.read_bytes()
-        for path in sorted(best.iterdir())
-        if path.is_file() and path.name != "manifest.json"
-    }
-    write_folder(folder, {**files, CANDIDATES: candidates.encode()}, overwrite)
