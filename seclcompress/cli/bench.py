@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import flags_given
 from seclcompress.cli.planning import Asked, with_planning
@@ -53,7 +54,8 @@ def bench(
     A file that `export` wrote is timed in its runtime as it is.
     """
     size = o.parse_input_size(input_size)
-    from seclcompress.workflows.exported import check_runs_as_it_is, find_file
+    with loading():
+        from seclcompress.workflows.exported import check_runs_as_it_is, find_file
 
     file = find_file(network, "bench")
     if file is not None:
@@ -63,11 +65,11 @@ def bench(
         return
     from rich.console import Console
 
-    from seclcompress import workflows
     from seclcompress.report.bench import bench_record, bench_table
     from seclcompress.report.runtimes import runtimes_record, runtimes_table
+    from seclcompress.workflows.benching import bench as run
 
-    found = workflows.bench(
+    found = run(
         network,
         options=asked.options,
         plan=asked.plan,

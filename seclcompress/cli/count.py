@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import UsageError
@@ -51,11 +52,12 @@ def count(
     size = o.parse_input_size(input_size)
     from rich.console import Console
 
-    from seclcompress import workflows
-    from seclcompress.report import counts
+    with loading():
+        from seclcompress.report import counts
+        from seclcompress.workflows.counting import count as run
 
     drawing = Drawing()
-    found = workflows.count(
+    found = run(
         network,
         options=asked.options,
         plan=asked.plan,

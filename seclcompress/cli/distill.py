@@ -8,6 +8,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
+from seclcompress.cli.console import loading
 from seclcompress.cli.settings import make_settings, with_settings
 
 
@@ -46,7 +47,8 @@ def distill(
     teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")
     t.check_resume(resume=resume, overwrite=overwrite)
     settings = make_settings(recipe, given)
-    from seclcompress.workflows.training import distill as run
+    with loading():
+        from seclcompress.workflows.training import distill as run
 
     with t.observing() as observer:
         result = run(

@@ -8,7 +8,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import EVALUATION
 
@@ -33,9 +33,10 @@ def evaluate(
     """Measure accuracy and loss on the test images."""
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report.records import EvaluateRecord
-    from seclcompress.workflows.evaluating import evaluate as run
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report.records import EvaluateRecord
+        from seclcompress.workflows.evaluating import evaluate as run
 
     found = run(
         network,

@@ -10,7 +10,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import EVALUATION
@@ -132,9 +132,10 @@ def export(
             check_needs(context, "--data or --weights-file", of=("download",))
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report.export import export_lines, export_record
-    from seclcompress.workflows.exporting import export as run
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report.export import export_lines, export_record
+        from seclcompress.workflows.exporting import export as run
 
     found = run(
         network,

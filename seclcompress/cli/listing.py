@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.errors import NetworkError, UsageError
 
 
@@ -19,8 +20,8 @@ def networks(
     """List the names of networks, one per line."""
     from fnmatch import fnmatchcase
 
-    from seclcompress import networks as known
-
+    with loading():
+        from seclcompress import networks as known
     found = [name for name in known.names() if fnmatchcase(name, pattern)]
     if not found:
         raise NetworkError(f"None of the {len(known.names())} networks matches '{pattern}'.")
@@ -40,7 +41,8 @@ def substitutions(json: o.JsonOption = False) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from seclcompress import substitutions as known
+    with loading():
+        from seclcompress import substitutions as known
 
     if json:
         _substitutions_as_json()
@@ -64,8 +66,9 @@ def _values(annotation: Any) -> list[str]:
 
 
 def _substitutions_as_json() -> None:
-    from seclcompress import substitutions as known
-    from seclcompress.report.records import Family, FamilyOption, SubstitutionsRecord
+    with loading():
+        from seclcompress import substitutions as known
+        from seclcompress.report.records import Family, FamilyOption, SubstitutionsRecord
 
     families = [
         Family(
@@ -93,7 +96,8 @@ def recipes(json: o.JsonOption = False) -> None:
     from seclcompress import recipes as known
 
     if json:
-        from seclcompress.report.records import Recipe, RecipesRecord
+        with loading():
+            from seclcompress.report.records import Recipe, RecipesRecord
 
         found = [
             Recipe(name=name, about=known.describe(name), settings=dict(known.read_recipe(name)))
@@ -118,7 +122,8 @@ def schema(
     """Print the JSON Schema of what a command prints with `--json`."""
     from json import dumps
 
-    from seclcompress.report.records import RECORDS, json_schema
+    with loading():
+        from seclcompress.report.records import RECORDS, json_schema
 
     if command is not None and command not in RECORDS:
         raise UsageError(f"{command} prints no JSON. These do: {', '.join(sorted(RECORDS))}.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.planning import Asked, with_planning
@@ -65,10 +66,11 @@ def plan(
     size = o.parse_input_size(input_size)
     from rich.console import Console
 
-    from seclcompress import workflows
-    from seclcompress.report import budgets
+    with loading():
+        from seclcompress.report import budgets
+        from seclcompress.workflows.budgeting import plan as run
 
-    found = workflows.plan(
+    found = run(
         network,
         budget,
         output,

@@ -8,7 +8,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.settings import (
     field_option,
     flag_of,
@@ -74,10 +74,11 @@ def recover(
     """
     size = o.parse_input_size(input_size)
     training = make_settings(None, given)
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report.records import RecoverRecord
-    from seclcompress.report.recovery import recovery_table
-    from seclcompress.workflows.recovering import recover as run
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report.records import RecoverRecord
+        from seclcompress.report.recovery import recovery_table
+        from seclcompress.workflows.recovering import recover as run
 
     found = run(
         student,

@@ -9,7 +9,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import EVALUATION
@@ -59,8 +59,9 @@ def report(
     if data is None:
         check_needs(context, "--data", but=("output", "bench", "factory", "overwrite", "json"))
     settings = make_settings(None, given)
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.workflows.reporting import report as run
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.workflows.reporting import report as run
 
     found = run(
         folders,

@@ -9,7 +9,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_idle, check_needs
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.errors import UsageError
@@ -87,11 +87,12 @@ def slim(
     size = o.parse_input_size(input_size)
     from rich.console import Console
 
-    from seclcompress import workflows
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report import slimming
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report import slimming
+        from seclcompress.workflows.slimming import slim as run
 
-    done = workflows.slim(
+    done = run(
         network,
         budget,
         None if dry_run else output_dir,

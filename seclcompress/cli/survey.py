@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.errors import NetworkError, UsageError
@@ -30,13 +31,13 @@ def survey(
     """Say what a rewrite would do to all of torchvision's networks, one line each."""
     if json and csv:
         raise UsageError("--json and --csv exclude each other.")
-    from seclcompress import workflows
-
+    with loading():
+        from seclcompress.workflows.surveying import survey as run
     options = asked.options or PlanOptions()
     # On a terminal the lines themselves show how far the work is, if it does not measure.
     quick = options.cost_model == "paper"
     observer = None if quick and on_terminal() else Drawing()
-    lines = workflows.survey(pattern, options=options, observer=observer)
+    lines = run(pattern, options=options, observer=observer)
     heading, show = _shown([options.substitution], csv=csv, json=json)
     typer.echo(heading, nl=False)
     failed, walked = [], 0

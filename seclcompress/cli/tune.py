@@ -8,7 +8,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import DISTILLATION
@@ -81,9 +81,10 @@ def tune(
     settings = make_settings(recipe, given)
     from rich.console import Console
 
-    from seclcompress.report.tuning import trials_table
-    from seclcompress.workflows.tuning import RECIPE
-    from seclcompress.workflows.tuning import tune as run
+    with loading():
+        from seclcompress.report.tuning import trials_table
+        from seclcompress.workflows.tuning import RECIPE
+        from seclcompress.workflows.tuning import tune as run
 
     with t.observing() as observer:
         found = run(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.wording import printable
 
@@ -50,9 +51,9 @@ def upload(
 
     Only files that this program wrote are sent. It uses the token of `hf auth login`, or HF_TOKEN.
     """
-    from seclcompress import workflows
-
-    found = workflows.upload(
+    with loading():
+        from seclcompress.workflows.sharing import upload as run
+    found = run(
         folder,
         repository,
         create=create,
