@@ -20,6 +20,7 @@ from seclcompress.data.layout import Parts, find_parts, fingerprint, has_test_fo
 from seclcompress.data.layout import hold_out as hold_out_files
 from seclcompress.data.published import PUBLISHED, open_digits, open_published
 from seclcompress.errors import DataError, UsageError
+from seclcompress.files import missing_folder
 from seclcompress.preprocessing import IMAGENET, Preprocessing
 
 NAMES = (
@@ -161,8 +162,9 @@ def _parts(name: str, validation: float | None) -> Parts | None:
 
 def _imagenet(folder: Path) -> Parts:
     """Reads a folder for torchvision's ImageNet: train/ and val/ by WordNet id, and meta.bin."""
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.")
+    missing = missing_folder(folder)
+    if missing is not None:
+        raise DataError(missing)
     for part, there in (("train", Path.is_dir), ("val", Path.is_dir), ("meta.bin", Path.is_file)):
         if not there(folder / part):
             raise DataError(

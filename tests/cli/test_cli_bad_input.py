@@ -134,7 +134,7 @@ def nothing_is_left_behind(tmp_path: Path):
             1,
             "cannot train on 1 images",
         ),
-        (["distill", "no/", "--teacher", "no", *TRAIN, "-o", "out"], 1, "There is no folder no/"),
+        (["distill", "no/", "--teacher", "no", *TRAIN, "-o", "out"], 1, "There is no folder no."),
         (["nothing"], 2, "No such command 'nothing'"),
     ],
 )

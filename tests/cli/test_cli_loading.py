@@ -10,28 +10,13 @@ from pathlib import Path
 
 import pytest
 from conftest import Invoke
+from every_command import LISTING, ON_A_NETWORK
 
 from seclcompress.cli import console
 
-#: What each command needs on its command line so that it comes to its imports.
 COMMANDS = {
-    "count": "x",
-    "train": "x --data digits -o out",
-    "plan": "x --budget parameters=1k",
-    "slim": "x --budget parameters=1k -o out",
-    "convert": "x -o out",
-    "recover": "x --teacher y --data digits -o out",
-    "distill": "x --teacher y --data digits -o out",
-    "tune": "x --data digits --search lr=0.1,0.2 -o out",
-    "evaluate": "x --data digits",
-    "export": "x -o out.onnx",
-    "bench": "x",
-    "report": "x -o out.html",
-    "survey": "x",
-    "upload": "x owner/name",
-    "networks": "",
-    "substitutions": "--json",
-    "recipes": "--json",
+    **{command: f"x {rest}" for command, rest in ON_A_NETWORK.items()},
+    **dict.fromkeys(LISTING, "--json"),
     "schema": "",
 }
 
