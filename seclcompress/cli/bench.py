@@ -11,6 +11,7 @@ from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import flags_given
 from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.cli.streams import write_result
 
 if TYPE_CHECKING:
     from seclcompress.workflows.exported import ExportedFile
@@ -88,14 +89,14 @@ def bench(
     if found.runtimes is not None:
         plan = next(iter(found.plans.values()))
         if json:
-            typer.echo(runtimes_record(heading, found.machine, found.runtimes).to_json())
+            write_result(runtimes_record(heading, found.machine, found.runtimes).to_json())
             return
         console = Console(highlight=False, emoji=False)
         console.print(runtimes_table(heading, found.machine, found.runtimes, plan, console.width))
         return
     if json:
         record = bench_record(heading, found.machine, found.measured, found.plans)
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     console = Console(highlight=False, emoji=False)
     console.print(bench_table(heading, found.machine, found.measured, found.plans, console.width))
@@ -116,7 +117,7 @@ def _bench_file(
             median=timing.median,
             spread=timing.spread,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     typer.echo(
         f"{file.label}, batch {batch_size}, in {file.format.version()}: "

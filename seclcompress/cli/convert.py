@@ -14,6 +14,7 @@ from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import check_idle, flags_given
 from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _show(network: str, converted: Converted, *, json: bool) -> None:
         untrained=list(converted.untrained),
         fits=dict(converted.fits),
     )
-    typer.echo(record.to_json())
+    write_result(record.to_json())
 
 
 def _extra_riffle(asked: Asked, given: list[str]) -> bool | None:

@@ -10,6 +10,7 @@ from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.settings.training import EVALUATION
 
 
@@ -61,7 +62,7 @@ def evaluate(
             loss=found.loss,
             images=found.images,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     top5 = "" if found.top5_accuracy is None else f"top-5 {found.top5_accuracy:.2f} %, "
     typer.echo(

@@ -13,6 +13,7 @@ from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.settings.training import EVALUATION
 
 #: Files are made and run on the CPU.
@@ -157,4 +158,4 @@ def export(
         overwrite=overwrite,
         observer=DrawingImages(err_console),
     )
-    typer.echo(export_record(found).to_json() if json else export_lines(found))
+    write_result(export_record(found).to_json() if json else export_lines(found))

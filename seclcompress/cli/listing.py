@@ -7,7 +7,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from seclcompress.cli import options as o
-from seclcompress.cli.console import loading
+from seclcompress.cli.console import err_console, loading
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import NetworkError, UsageError
 
 
@@ -28,12 +29,12 @@ def networks(
     if json:
         from seclcompress.report.records import NetworksRecord
 
-        typer.echo(NetworksRecord(networks=found).to_json())
+        write_result(NetworksRecord(networks=found).to_json())
         return
     for name in found:
         typer.echo(name)
     for sentence in filter(None, (source.also for source in known.sources.registered())):
-        typer.echo(sentence, err=True)
+        err_console.print(sentence, markup=False)
 
 
 def substitutions(json: o.JsonOption = False) -> None:
@@ -86,7 +87,7 @@ def _substitutions_as_json() -> None:
         )
         for name in known.names()
     ]
-    typer.echo(SubstitutionsRecord(substitutions=families).to_json())
+    write_result(SubstitutionsRecord(substitutions=families).to_json())
 
 
 def recipes(json: o.JsonOption = False) -> None:
@@ -103,7 +104,7 @@ def recipes(json: o.JsonOption = False) -> None:
             Recipe(name=name, about=known.describe(name), settings=dict(known.read_recipe(name)))
             for name in known.names()
         ]
-        typer.echo(RecipesRecord(recipes=found).to_json())
+        write_result(RecipesRecord(recipes=found).to_json())
         return
     console = Console(highlight=False, emoji=False)
     for name in known.names():

@@ -12,6 +12,7 @@ from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 from seclcompress.settings.budget import FAMILIES
 from seclcompress.settings.planning import LEFT_ALONE, PlanOptions
@@ -86,7 +87,7 @@ def plan(
         observer=Drawing(),
     )
     if json:
-        typer.echo(budgets.plan_record(found).to_json())
+        write_result(budgets.plan_record(found).to_json())
         return
     console = Console(highlight=False, emoji=False)
     console.print(budgets.plan_tables(found, console.width))

@@ -16,6 +16,7 @@ from seclcompress.cli.settings import (
     with_parameters,
     with_settings,
 )
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import EVALUATION
@@ -104,7 +105,7 @@ def recover(
             left_out=found.left_out,
             metrics=found.metrics,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     err_console.print(recovery_table(found.layers))
     typer.echo(

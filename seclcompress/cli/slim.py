@@ -12,6 +12,7 @@ from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_idle, check_needs
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 from seclcompress.settings.slimming import SlimOptions, Spread
 from seclcompress.settings.training import EVALUATION
@@ -111,7 +112,7 @@ def slim(
         observer=DrawingImages(err_console),
     )
     if json:
-        typer.echo(slimming.slim_record(done).to_json())
+        write_result(slimming.slim_record(done).to_json())
         return
     console = Console(highlight=False, emoji=False)
     console.print(slimming.slim_tables(done, console.width))

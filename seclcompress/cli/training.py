@@ -13,6 +13,7 @@ import typer
 
 from seclcompress import interrupt
 from seclcompress.cli.console import err_console
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def show_result(
             epochs=result.history,
             metrics=result.metrics,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from seclcompress.cli import training as t
 from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.settings.training import DISTILLATION
 
 
@@ -124,7 +125,7 @@ def tune(
             trials=found.trials,
             importance=dict(found.importance),
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
     else:
         console = Console(highlight=False, emoji=False)
         console.print(trials_table(found.trials, console.width))

@@ -9,6 +9,7 @@ import typer
 from seclcompress.cli import options as o
 from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
+from seclcompress.cli.streams import write_result
 from seclcompress.wording import printable
 
 
@@ -75,7 +76,7 @@ def upload(
             commit=found.commit,
             created=found.created,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     width = max(map(len, found.files))
     for name, size in found.files.items():
