@@ -23,7 +23,7 @@ from seclcompress.workflows.runs import (
     carry_out,
     parameters_of_original,
 )
-from seclcompress.workflows.teaching import gently, view_of, with_taps
+from seclcompress.workflows.teaching import check_differs, gently, view_of, with_taps
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -208,6 +208,8 @@ def distill(
         view = view_of(guide, images, by_order=settings.classes_by_order, observer=observer)
         learner, _ = found.load(seed=settings.seed)
         master, loaded = guide.load(seed=settings.seed)
+        if view is None:  # else the teacher sees the images in another way
+            check_differs(found, learner, guide, master)
         tell_weights(loaded, observer)
         if loaded.untrained and settings.alpha > 0:
             raise UsageError(
