@@ -146,6 +146,7 @@ def show_result(
             before=result.before,
             epochs=result.history,
             metrics=result.metrics,
+            left_out=list(result.left_out),
         )
         write_result(record.to_json())
 

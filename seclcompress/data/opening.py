@@ -112,7 +112,7 @@ def load_data(
         hint = f"Did you mean imagefolder:{name}? " if Path(name).expanduser().is_dir() else ""
         raise UsageError(f"Unknown data '{name}'. {hint}There are: {', '.join(NAMES)}.")
     wanted = (preprocessing or data.preprocessing).for_channels(input_size[0])
-    data = replace(data, preprocessing=wanted)
+    data = replace(data, preprocessing=wanted, unreadable=reading.unreadable)
     if train_images is not None:
         data = replace(data, open_train=functools.partial(_share_of, data, train_images))
     return data

@@ -113,13 +113,14 @@ class SlimRecord(Record):
 
 
 class TrainingRecord(Record):
-    """`train` and `distill`: before the first step, each epoch, and the last figures."""
+    """`train` and `distill`: before the first step, each epoch, the last figures, images left out."""
 
     command: Literal["train", "distill"]
     output_dir: str
     before: dict[str, float]
     epochs: list[dict[str, Any]]
     metrics: dict[str, Any]
+    left_out: list[str]
 
 
 class RecoverRecord(Record):

@@ -17,7 +17,7 @@ from seclcompress.data.order import shuffled
 from seclcompress.errors import UsageError
 from seclcompress.files import check_free
 from seclcompress.networks.weights import check_finite
-from seclcompress.observer import Logging, Observer
+from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.processes import check_device
 from seclcompress.recover import (
     LayerRecovery,
@@ -37,6 +37,7 @@ from seclcompress.workflows.cards import card_of_recovery
 from seclcompress.workflows.inputs import find_for_distilling
 from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
 from seclcompress.workflows.looking import evaluated
+from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.teaching import view_of
 
@@ -114,39 +115,40 @@ def recover(
     check_no_input(output, student, teacher)
     check_free(output, overwrite)
     check_device(training.device)
-    found, guide, images = find_for_distilling(
-        typed(student),
-        typed(teacher),
-        data,
-        training,
-        teacher_weights=teacher_weights,
-        teacher_weights_key=teacher_weights_key,
-        input_size=input_size,
-        teacher_input_size=input_size,
-        data_dir=data_dir,
-        factory=factory,
-        download=download,
-        observer=observer,
-    )
-    if found.input_size != guide.input_size:
-        raise UsageError(
-            f"{found.label} sees images of {shape(found.input_size)} and --teacher {guide.label} of "
-            f"{shape(guide.input_size)}, so their layers' outputs cannot be compared. Give both one "
-            "--input-size."
+    with after_checks(observer) as checked:
+        found, guide, images = find_for_distilling(
+            typed(student),
+            typed(teacher),
+            data,
+            training,
+            teacher_weights=teacher_weights,
+            teacher_weights_key=teacher_weights_key,
+            input_size=input_size,
+            teacher_input_size=input_size,
+            data_dir=data_dir,
+            factory=factory,
+            download=download,
+            observer=checked,
         )
-    view = view_of(guide, images, by_order=training.classes_by_order, observer=observer)
-    learner, _ = found.load(seed=training.seed)
-    master, loaded = guide.load(seed=training.seed)
-    tell_weights(loaded, observer)
-    if loaded.untrained and settings.kept:
-        raise UsageError(
-            f"--teacher {teacher}: {', '.join(loaded.untrained)} are untrained, for another number of "
-            f"classes than its weights were published with. Train it on {data} first, or recover the "
-            "rewritten layers only, with --no-kept."
-        )
-    about = taught(guide, master)
-    read = read_outputs(learner, images, found.label, observer)
-    read_teacher = read_outputs(master, images, guide.label, observer)
+        if found.input_size != guide.input_size:
+            raise UsageError(
+                f"{found.label} sees images of {shape(found.input_size)} and --teacher {guide.label} of "
+                f"{shape(guide.input_size)}, so their layers' outputs cannot be compared. Give both one "
+                "--input-size."
+            )
+        view = view_of(guide, images, by_order=training.classes_by_order, observer=checked)
+        learner, _ = found.load(seed=training.seed)
+        master, loaded = guide.load(seed=training.seed)
+        tell_weights(loaded, checked)
+        if loaded.untrained and settings.kept:
+            raise UsageError(
+                f"--teacher {teacher}: {', '.join(loaded.untrained)} are untrained, for another number "
+                f"of classes than its weights were published with. Train it on {data} first, or recover "
+                "the rewritten layers only, with --no-kept."
+            )
+        about = taught(guide, master)
+        read = read_outputs(learner, images, found.label, checked)
+        read_teacher = read_outputs(master, images, guide.label, checked)
     learner, master = learner.to(training.device), master.to(training.device)
     if view is not None:
         view.attach(master)
@@ -178,6 +180,7 @@ def recover(
     extra = card_of_recovery(found, config, observer.message)
     artefact.save(output, learner.cpu(), config, extra=extra, overwrite=overwrite)
     observer.message(f"After: {accuracy:.2f} %, in {seconds:.0f} s from {count:,} pictures.")
+    tell_left_out(images)
     return Recovered(layers, refused, metrics, count, output)
 
 

@@ -31,6 +31,7 @@ from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.train.view import View
 from seclcompress.workflows.cards import card_of_run
 from seclcompress.workflows.frozen import tell_frozen
+from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output import Output
 
 #: A function that receives the function that asks a run to stop; it returns a context manager, which is
@@ -53,12 +54,14 @@ class TrainingResult:
         before: Accuracies in percent from before the first step, by name; empty without a teacher.
         metrics: The metrics in the folder's config.json, such as `accuracy` in percent.
         folder: The folder of the trained network.
+        left_out: The images that could not be read and were left out, each with its path and the reason.
     """
 
     history: list[dict[str, Any]]
     before: dict[str, float]
     metrics: dict[str, float]
     folder: Path
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,8 @@ def carry_out(
             observer.message(
                 f"Left in {output.partial}, as seclcompress did not write it: {', '.join(left)}."
             )
-    return TrainingResult(history, before, metrics, output.folder)
+        tell_left_out(data)
+    return TrainingResult(history, before, metrics, output.folder, tuple(data.unreadable.reasons))
 
 
 def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> str:

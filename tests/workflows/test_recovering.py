@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,9 @@ def test_errors_are_in_words(teacher: Path, tmp_path: Path) -> None:
     student = student_of(teacher, tmp_path / "student", "separable")
     out = tmp_path / "out"
     with pytest.raises(UsageError, match="has no rewritten layer, so there is nothing to recover"):
-        recovered(teacher, teacher, out)
-    with pytest.raises(UsageError, match="conv1 is rewritten in --teacher .*student as well"):
-        recovered(student, student, out)
+        recovered(teacher, shutil.copytree(teacher, tmp_path / "copy"), out)
+    with pytest.raises(UsageError, match="conv1 is rewritten in --teacher .*again as well"):
+        recovered(student, shutil.copytree(student, tmp_path / "again"), out)
     other = tmp_path / "other"
     settings = TrainingSettings(epochs=1, train_images=150)
     train("wrn10_2", data="digits", output_dir=other, settings=settings)
