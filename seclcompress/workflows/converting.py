@@ -24,7 +24,7 @@ from seclcompress.substitutions import Fit
 from seclcompress.workflows.cards import card_of_conversion
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.hints import tell_hints
-from seclcompress.workflows.locating import Network, find_original, tell_weights
+from seclcompress.workflows.locating import Network, find_original, name_factory, tell_weights
 from seclcompress.workflows.output_files import check_file, check_no_input, write_one
 from seclcompress.workflows.planning import plan_network
 
@@ -133,7 +133,10 @@ def convert(
             located, config, planned.plan, counted, fitted=start == "original"
         )
         artefact.save(output_dir, built, config, extra=about, overwrite=overwrite)
-        observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
+        observer.message(
+            f"Wrote {output_dir}. Its new layers are untrained: distill it next."
+            + name_factory(located)
+        )
         done = Converted(planned.plan, counted, output_dir, loaded.untrained, fits)
     if write_plan is not None:
         write_one(write_plan, planned.plan.to_json().encode())

@@ -42,6 +42,7 @@ from seclcompress.workflows.converting import config_of
 from seclcompress.workflows.locating import (
     Network,
     find_original,
+    name_factory,
     tell_input_size,
     tell_random,
     tell_weights,
@@ -191,7 +192,7 @@ def slim(
     artefact.save(folder, built, config, extra=card, overwrite=overwrite)
     observer.message(
         f"Wrote {folder}. It has lost channels that it was used to: train it, or distill it from "
-        f"{located.label}, before it is used or converted."
+        f"{located.label}, before it is used or converted.{name_factory(located)}"
     )
     return replace(done, output_dir=folder)
 

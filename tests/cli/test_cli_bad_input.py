@@ -164,6 +164,17 @@ def test_weights_that_do_not_fit(invoke: Invoke) -> None:
     assert "and 30 more" in words
 
 
+def test_weights_of_another_network(invoke: Invoke) -> None:
+    state = networks.build(networks.named_spec("resnet20_cifar")).state_dict()
+    safetensors.torch.save_file(state, "w.safetensors")
+    words = invoke("convert", "wrn10_1", "--weights", "w.safetensors", "-o", "out", code=1).stderr
+    assert (
+        "w.safetensors does not fit the network: missing group1.0.bn1.weight, group1.0.bn1.bias, "
+        "group1.0.bn1.running_mean and 35 more; unexpected bn1.bias, bn1.running_mean, bn1.running_var "
+        "and 112 more." in words
+    )
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x80\x04."])
 def test_a_damaged_weights_file(invoke: Invoke, content: bytes) -> None:
     Path("w.pth").write_bytes(content)
