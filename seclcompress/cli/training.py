@@ -147,6 +147,7 @@ def show_result(
             epochs=result.history,
             metrics=result.metrics,
             left_out=list(result.left_out),
+            settings=dict(result.settings),
         )
         write_result(record.to_json())
 

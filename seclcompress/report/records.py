@@ -113,7 +113,7 @@ class SlimRecord(Record):
 
 
 class TrainingRecord(Record):
-    """`train` and `distill`: before the first step, each epoch, the last figures, images left out."""
+    """`train` and `distill`: accuracies, each epoch, images that were left out, all settings."""
 
     command: Literal["train", "distill"]
     output_dir: str
@@ -121,6 +121,7 @@ class TrainingRecord(Record):
     epochs: list[dict[str, Any]]
     metrics: dict[str, Any]
     left_out: list[str]
+    settings: dict[str, Any]
 
 
 class RecoverRecord(Record):
