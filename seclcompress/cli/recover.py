@@ -75,6 +75,8 @@ def recover(
     """
     size = o.parse_input_size(input_size)
     training = make_settings(None, given)
+    from rich.console import Console
+
     with loading():
         from seclcompress.cli.progress import DrawingImages
         from seclcompress.report.records import RecoverRecord
@@ -107,7 +109,8 @@ def recover(
         )
         write_result(record.to_json())
         return
-    err_console.print(recovery_table(found.layers))
+    console = Console(highlight=False, emoji=False)
+    console.print(recovery_table(found.layers, console.width))
     typer.echo(
         f"Wrote {found.folder}: {found.metrics['accuracy']:.2f} % of the test images right. Before: "
         f"{found.metrics['start_accuracy']:.2f} %, teacher {found.metrics['teacher_accuracy']:.2f} %."
