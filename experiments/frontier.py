@@ -109,7 +109,9 @@ def perform(
             found = figures(student, "auto" if "+" in candidate.family else "original")
         elif candidate.family != FULL and not student.exists():
             source = candidate.network if candidate.family == "narrower" else teacher
-            new: dict[str, Any] = {"start": "original"} if recovers else {}
+            # The fit of a stack to weights takes minutes, and a recovery is as good without it.
+            fits = recovers and "acdc" not in candidate.family
+            new: dict[str, Any] = {"start": "original"} if fits else {}
             if source != teacher:
                 new = {"num_classes": 10, "input_size": INPUT_SIZE}
             converting.convert(

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from seclcompress import hub, networks
 from seclcompress.errors import ArtefactError, WeightsError, describe_validation_error, short
-from seclcompress.files import check_free, write_folder
+from seclcompress.files import check_free, missing_folder, write_folder
 from seclcompress.networks import NetworkSpec
 from seclcompress.networks.weights import (
     FLOATING,
@@ -184,6 +184,9 @@ def read_config(folder: Path) -> ArtefactConfig:
     """
     path = folder / CONFIG
     try:
+        missing = missing_folder(folder)
+        if missing is not None:
+            raise ArtefactError(missing)
         if not path.is_file():
             raise ArtefactError(f"{folder} has no {CONFIG}, so it is not a folder of seclcompress.")
         check_inside(path, folder)

@@ -163,6 +163,45 @@ class Several(Observer):
             observer.epoch(record)
 
 
+class _AfterChecks(Several):
+    """Holds facts back until it is released."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(observer)
+        self._held: list[str] | None = []
+
+    def message(self, words: str) -> None:
+        """Keeps the fact, or passes it on after the release."""
+        if self._held is None:
+            super().message(words)
+        else:
+            self._held.append(words)
+
+    def release(self) -> None:
+        """Passes on what was held back, and from now on everything at once."""
+        held, self._held = self._held or [], None
+        for words in held:
+            super().message(words)
+
+
+@contextlib.contextmanager
+def after_checks(observer: Observer) -> Iterator[Observer]:
+    """Holds facts back while a block checks what was asked for; all other reports are passed on at once.
+
+    An error in the block drops them. It would make them false ("The pictures of X are resized …", and
+    there is no X), or bury itself among them.
+
+    Args:
+        observer: The observer that is told at the end of the block.
+
+    Yields:
+        The observer for the block.
+    """
+    held = _AfterChecks(observer)
+    yield held
+    held.release()
+
+
 class Logging(Observer):
     """Writes what a person would read to the logger `seclcompress`; nothing is shown without a handler.
 

@@ -13,7 +13,7 @@ from torch import nn
 from seclcompress import artefact, hub, networks
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import ArtefactError, NetworkError, UsageError, WeightsError
-from seclcompress.files import set_aside
+from seclcompress.files import missing_folder, set_aside
 from seclcompress.networks import NetworkSpec, PublishedWeights, Source, sources
 from seclcompress.networks.secl_checkpoints import looks_like_secl
 from seclcompress.networks.weights import (
@@ -169,8 +169,9 @@ def locate(
     _check_weights(weights, weights_key)
     if is_folder(typed):
         folder = artefact.place(typed, download=download)
-        if not _is_dir(folder):
-            raise ArtefactError(f"There is no folder {typed}.{_where_it_went(folder)}")
+        missing = missing_folder(folder)
+        if missing is not None:
+            raise ArtefactError(missing)
         if num_classes is not None:
             raise UsageError(f"{typed} has its number of classes already; drop --num-classes.")
         config = artefact.read_config(folder)
@@ -190,7 +191,7 @@ def locate(
     name = str(typed)
     if _is_file(Path(name)) and sources.that_knows(name) is None:
         raise NetworkError(_no_file(name))
-    network = networks.named_spec(name, num_classes)
+    network = _named(name, num_classes)
     source = sources.get(network.source)
     size, preprocessing = source.input_size(network), None
     if weights is not None and source.publishes_weights and not is_weights_file(weights):
@@ -209,6 +210,18 @@ def locate(
         new_head=num_classes is not None,
         size_is_assumed=input_size is None and not source.knows_input_size,
     )
+
+
+def _named(name: str, num_classes: int | None) -> NetworkSpec:
+    """The spec of a network by its name; where no source knows it, a folder may have been meant."""
+    try:
+        return networks.named_spec(name, num_classes)
+    except NetworkError as error:
+        missing = missing_folder(Path(name))
+        said = [one for one in sources.registered() if one.refusal(name)]
+        if missing is None or said or sources.that_knows(name) is not None:
+            raise
+        raise NetworkError(f"{error} {missing}") from error
 
 
 def _repository(typed: str | Path, folder: Path) -> hub.Reference | None:
@@ -255,15 +268,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
-
-
-def _where_it_went(folder: Path) -> str:
-    aside = set_aside(folder)
-    if aside is None:
-        return ""
-    return (
-        f" It was being replaced when a run was stopped; what it was is in {aside}: move it back."
-    )
 
 
 def is_weights_file(weights: str) -> bool:

@@ -106,7 +106,7 @@ def test_no_images_one_image_and_one_in_training(rewritten: nn.Module, execution
 
 
 def test_images_of_one_pixel(invoke: Invoke) -> None:
-    invoke("convert", "wrn10_1", "--depth", 2, "--input-size", 1, "-o", "out")
+    invoke("convert", "wrn10_1", "--depth", 2, "--input-size", "3x1x1", "-o", "out")
     network = artefact.load(Path("out"))
     for execution in ("dense", "fast"):
         seclcompress.set_execution(network, execution)

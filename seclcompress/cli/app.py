@@ -30,7 +30,7 @@ from seclcompress.cli import (
     tune,
     upload,
 )
-from seclcompress.cli.console import LogLevel, alarm_console, err_console, log_to_stderr
+from seclcompress.cli.console import LogLevel, alarm_console, err_console, loading, log_to_stderr
 from seclcompress.cli.help import Adaptive, Command
 from seclcompress.cli.memory import is_want_of_memory
 from seclcompress.cli.streams import OutputError, check_stdout, drop_stdout
@@ -110,7 +110,8 @@ def _show_warning(message: Any, *details: Any) -> None:
 
 def _show_version(value: bool) -> None:
     if value:
-        from seclcompress import kernel
+        with loading():
+            from seclcompress import kernel
 
         typer.echo(f"seclcompress {metadata.version('seclcompress')}")
         libraries = (f"{name} {metadata.version(name)}" for name in ("torch", "torchvision"))

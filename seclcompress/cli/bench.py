@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import flags_given
 from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.cli.streams import write_result
 
 if TYPE_CHECKING:
     from seclcompress.workflows.exported import ExportedFile
@@ -53,7 +55,8 @@ def bench(
     A file that `export` wrote is timed in its runtime as it is.
     """
     size = o.parse_input_size(input_size)
-    from seclcompress.workflows.exported import check_runs_as_it_is, find_file
+    with loading():
+        from seclcompress.workflows.exported import check_runs_as_it_is, find_file
 
     file = find_file(network, "bench")
     if file is not None:
@@ -63,11 +66,11 @@ def bench(
         return
     from rich.console import Console
 
-    from seclcompress import workflows
     from seclcompress.report.bench import bench_record, bench_table
     from seclcompress.report.runtimes import runtimes_record, runtimes_table
+    from seclcompress.workflows.benching import bench as run
 
-    found = workflows.bench(
+    found = run(
         network,
         options=asked.options,
         plan=asked.plan,
@@ -86,14 +89,14 @@ def bench(
     if found.runtimes is not None:
         plan = next(iter(found.plans.values()))
         if json:
-            typer.echo(runtimes_record(heading, found.machine, found.runtimes).to_json())
+            write_result(runtimes_record(heading, found.machine, found.runtimes).to_json())
             return
         console = Console(highlight=False, emoji=False)
         console.print(runtimes_table(heading, found.machine, found.runtimes, plan, console.width))
         return
     if json:
         record = bench_record(heading, found.machine, found.measured, found.plans)
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     console = Console(highlight=False, emoji=False)
     console.print(bench_table(heading, found.machine, found.measured, found.plans, console.width))
@@ -114,7 +117,7 @@ def _bench_file(
             median=timing.median,
             spread=timing.spread,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     typer.echo(
         f"{file.label}, batch {batch_size}, in {file.format.version()}: "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from enum import Enum
 from typing import IO, Any
 
@@ -29,6 +31,29 @@ class _Console(Console):
 err_console = _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 #: For warnings and errors, which are always shown.
 alarm_console = _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+_LOADING = "Loading torch …"
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Shows a line on a terminal while the block imports torch, which takes seconds.
+
+    It is a plain line without a spinner: Ctrl-C during the import ends the process at once,
+    and a spinner would leave the terminal without its cursor.
+    """
+    shown = err_console.is_terminal and not err_console.quiet
+    file = err_console.file
+    if shown:
+        file.write(f"{_LOADING}\r")
+        file.flush()
+    try:
+        yield
+    finally:
+        if shown:
+            file.write(" " * len(_LOADING) + "\r")
+            file.flush()
 
 
 class LogLevel(str, Enum):

@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import check_idle, flags_given
 from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,12 +88,14 @@ def convert(
             "Where to? Give a folder with --output-dir/-o, or only plan with --dry-run."
         )
     size = o.parse_input_size(input_size)
-    from seclcompress import workflows
+    with loading():
+        from seclcompress.workflows.converting import convert as run
+        from seclcompress.workflows.importing import import_secl
 
     if from_secl is not None:
         extra_riffle = _extra_riffle(asked, flags_given(context, but=_BESIDE_A_CHECKPOINT))
         assert output_dir is not None
-        converted = workflows.import_secl(
+        converted = import_secl(
             network,
             from_secl,
             output_dir,
@@ -104,7 +108,7 @@ def convert(
         return
     if dry_run:
         check_idle(context, "--dry-run", "no network is made", of=_OF_THE_NETWORK)
-    converted = workflows.convert(
+    converted = run(
         network,
         None if dry_run else output_dir,
         options=asked.options,
@@ -139,7 +143,7 @@ def _show(network: str, converted: Converted, *, json: bool) -> None:
         untrained=list(converted.untrained),
         fits=dict(converted.fits),
     )
-    typer.echo(record.to_json())
+    write_result(record.to_json())
 
 
 def _extra_riffle(asked: Asked, given: list[str]) -> bool | None:

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 from seclcompress.settings import Convention
 
@@ -51,11 +53,12 @@ def count(
     size = o.parse_input_size(input_size)
     from rich.console import Console
 
-    from seclcompress import workflows
-    from seclcompress.report import counts
+    with loading():
+        from seclcompress.report import counts
+        from seclcompress.workflows.counting import count as run
 
     drawing = Drawing()
-    found = workflows.count(
+    found = run(
         network,
         options=asked.options,
         plan=asked.plan,
@@ -71,10 +74,10 @@ def count(
         drawing.message(f"fvcore agrees on '{column}': {mult_adds:,} Mult-Adds.")
     figures = (network, found.count, found.plan, found.accuracies)
     if json:
-        typer.echo(counts.count_record(*figures, found.dense_parameters).to_json())
+        write_result(counts.count_record(*figures, found.dense_parameters).to_json())
         return
     if csv:
-        typer.echo(counts.count_csv(found.count), nl=False)
+        write_result(counts.count_csv(found.count), end="")
         return
     console = Console(highlight=False, emoji=False)
     if per_layer:

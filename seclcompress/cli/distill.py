@@ -8,6 +8,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
+from seclcompress.cli.console import loading
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.errors import UsageError
 from seclcompress.settings.recovery import RecoverySettings
@@ -66,7 +67,8 @@ def distill(
         raise UsageError("--pictures is for --recover: say both, or neither.")
     recovery = RecoverySettings.model_validate({} if pictures is None else {"pictures": pictures})
     settings = make_settings(recipe, given)
-    from seclcompress.workflows.training import distill as run
+    with loading():
+        from seclcompress.workflows.training import distill as run
 
     with t.observing() as observer:
         result = run(

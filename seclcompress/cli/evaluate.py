@@ -8,8 +8,9 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.settings.training import EVALUATION
 
 
@@ -33,9 +34,10 @@ def evaluate(
     """Measure accuracy and loss on the test images."""
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report.records import EvaluateRecord
-    from seclcompress.workflows.evaluating import evaluate as run
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report.records import EvaluateRecord
+        from seclcompress.workflows.evaluating import evaluate as run
 
     found = run(
         network,
@@ -60,7 +62,7 @@ def evaluate(
             loss=found.loss,
             images=found.images,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     top5 = "" if found.top5_accuracy is None else f"top-5 {found.top5_accuracy:.2f} %, "
     typer.echo(

@@ -10,9 +10,10 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.settings.training import EVALUATION
 
 #: Files are made and run on the CPU.
@@ -132,9 +133,10 @@ def export(
             check_needs(context, "--data or --weights-file", of=("download",))
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report.export import export_lines, export_record
-    from seclcompress.workflows.exporting import export as run
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report.export import export_lines, export_record
+        from seclcompress.workflows.exporting import export as run
 
     found = run(
         network,
@@ -156,4 +158,4 @@ def export(
         overwrite=overwrite,
         observer=DrawingImages(err_console),
     )
-    typer.echo(export_record(found).to_json() if json else export_lines(found))
+    write_result(export_record(found).to_json() if json else export_lines(found))

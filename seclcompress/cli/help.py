@@ -1,4 +1,4 @@
-"""`--help` on narrow terminals: plain lines, where Typer's boxes would cut the names of options."""
+"""What all commands share: `--help` that fits narrow terminals, and an output that programs can read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import shutil
 from typing import Any
 
 from typer.core import TyperCommand
+
+from seclcompress.cli.streams import results_alone
 
 #: Columns that Typer's boxes need for the longest options. Narrower terminals get plain lines.
 _BOXES_FROM = 100
@@ -48,6 +50,13 @@ class Adaptive:
 
 class Command(Adaptive, TyperCommand):
     """A command whose help shows every option's whole name at any width."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; with --json or --csv, standard output is kept for the figures."""
+        if ctx.params.get("json") or ctx.params.get("csv"):
+            with results_alone():
+                return super().invoke(ctx)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes arguments and options in the sections that the boxes would have."""

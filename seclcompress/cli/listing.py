@@ -7,6 +7,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import err_console, loading
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import NetworkError, UsageError
 
 
@@ -19,20 +21,20 @@ def networks(
     """List the names of networks, one per line."""
     from fnmatch import fnmatchcase
 
-    from seclcompress import networks as known
-
+    with loading():
+        from seclcompress import networks as known
     found = [name for name in known.names() if fnmatchcase(name, pattern)]
     if not found:
         raise NetworkError(f"None of the {len(known.names())} networks matches '{pattern}'.")
     if json:
         from seclcompress.report.records import NetworksRecord
 
-        typer.echo(NetworksRecord(networks=found).to_json())
+        write_result(NetworksRecord(networks=found).to_json())
         return
     for name in found:
         typer.echo(name)
     for sentence in filter(None, (source.also for source in known.sources.registered())):
-        typer.echo(sentence, err=True)
+        err_console.print(sentence, markup=False)
 
 
 def substitutions(json: o.JsonOption = False) -> None:
@@ -40,7 +42,8 @@ def substitutions(json: o.JsonOption = False) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from seclcompress import substitutions as known
+    with loading():
+        from seclcompress import substitutions as known
 
     if json:
         _substitutions_as_json()
@@ -64,8 +67,9 @@ def _values(annotation: Any) -> list[str]:
 
 
 def _substitutions_as_json() -> None:
-    from seclcompress import substitutions as known
-    from seclcompress.report.records import Family, FamilyOption, SubstitutionsRecord
+    with loading():
+        from seclcompress import substitutions as known
+        from seclcompress.report.records import Family, FamilyOption, SubstitutionsRecord
 
     families = [
         Family(
@@ -83,7 +87,7 @@ def _substitutions_as_json() -> None:
         )
         for name in known.names()
     ]
-    typer.echo(SubstitutionsRecord(substitutions=families).to_json())
+    write_result(SubstitutionsRecord(substitutions=families).to_json())
 
 
 def recipes(json: o.JsonOption = False) -> None:
@@ -93,13 +97,14 @@ def recipes(json: o.JsonOption = False) -> None:
     from seclcompress import recipes as known
 
     if json:
-        from seclcompress.report.records import Recipe, RecipesRecord
+        with loading():
+            from seclcompress.report.records import Recipe, RecipesRecord
 
         found = [
             Recipe(name=name, about=known.describe(name), settings=dict(known.read_recipe(name)))
             for name in known.names()
         ]
-        typer.echo(RecipesRecord(recipes=found).to_json())
+        write_result(RecipesRecord(recipes=found).to_json())
         return
     console = Console(highlight=False, emoji=False)
     for name in known.names():
@@ -118,7 +123,8 @@ def schema(
     """Print the JSON Schema of what a command prints with `--json`."""
     from json import dumps
 
-    from seclcompress.report.records import RECORDS, json_schema
+    with loading():
+        from seclcompress.report.records import RECORDS, json_schema
 
     if command is not None and command not in RECORDS:
         raise UsageError(f"{command} prints no JSON. These do: {', '.join(sorted(RECORDS))}.")

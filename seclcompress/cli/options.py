@@ -112,12 +112,15 @@ def parse_input_size(text: str | None, option: str = "--input-size") -> tuple[in
     if text is None:
         return None
     parts = re.split(r"[x×,]", text.strip().lower())
+    forms = "a side (224), height x width (128x224), or a shape with the channels (3x128x224)"
     if not all(part.isascii() and part.isdigit() and 0 < int(part) < 2**20 for part in parts):
-        raise UsageError(
-            f"{option} {text}: it takes a side (224), height x width (128x224), or a shape with the "
-            "channels (3x128x224)."
-        )
+        raise UsageError(f"{option} {text}: it takes {forms}.")
     sizes = tuple(int(part) for part in parts)
+    if len(sizes) == 1 and sizes[0] <= _MOST_COLOURS:
+        raise UsageError(
+            f"{option} {text}: that would be images of {sizes[0]}x{sizes[0]} pixels. It takes {forms}; "
+            f"for so small images, 3x{sizes[0]}x{sizes[0]}."
+        )
     if len(sizes) == 1:
         return (3, sizes[0], sizes[0])
     if len(sizes) == 2 and sizes[0] <= _MOST_COLOURS:

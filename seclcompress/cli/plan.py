@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.cli.streams import write_result
 from seclcompress.settings.budget import FAMILIES
 from seclcompress.settings.planning import LEFT_ALONE, PlanOptions
 
@@ -62,10 +64,11 @@ def plan(
     size = o.parse_input_size(input_size)
     from rich.console import Console
 
-    from seclcompress import workflows
-    from seclcompress.report import budgets
+    with loading():
+        from seclcompress.report import budgets
+        from seclcompress.workflows.budgeting import plan as run
 
-    found = workflows.plan(
+    found = run(
         network,
         budget,
         output,
@@ -81,7 +84,7 @@ def plan(
         observer=Drawing(),
     )
     if json:
-        typer.echo(budgets.plan_record(found).to_json())
+        write_result(budgets.plan_record(found).to_json())
         return
     console = Console(highlight=False, emoji=False)
     console.print(budgets.plan_tables(found, console.width))

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from seclcompress.cli.drawing import Drawing
-from seclcompress.report.training import BEFORE, settings_table
+from seclcompress.report.training import BEFORE, settings_shown
 from seclcompress.settings.training import TrainingSettings
 
 _SMOOTHING = 0.9  # the weight of earlier steps in the displayed images/s
@@ -88,8 +88,8 @@ class TrainingProgress(DrawingImages):
         super().decoding(data, done, total)
 
     def run_begins(self, settings: TrainingSettings, leave_out: Collection[str]) -> None:
-        """Prints the settings."""
-        self._console.print(settings_table(settings, self._console.width, leave_out))
+        """Prints the settings that are not the defaults."""
+        self._console.print(settings_shown(settings, self._console.width, leave_out))
 
     def start(self, epochs: int, steps: int, finished: int) -> None:
         """Shows the bar, at the step from which the run continues."""

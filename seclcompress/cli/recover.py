@@ -8,7 +8,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.settings import (
     field_option,
     flag_of,
@@ -16,6 +16,7 @@ from seclcompress.cli.settings import (
     with_parameters,
     with_settings,
 )
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import EVALUATION
@@ -74,10 +75,13 @@ def recover(
     """
     size = o.parse_input_size(input_size)
     training = make_settings(None, given)
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report.records import RecoverRecord
-    from seclcompress.report.recovery import recovery_table
-    from seclcompress.workflows.recovering import recover as run
+    from rich.console import Console
+
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report.records import RecoverRecord
+        from seclcompress.report.recovery import recovery_table
+        from seclcompress.workflows.recovering import recover as run
 
     found = run(
         student,
@@ -103,9 +107,10 @@ def recover(
             left_out=found.left_out,
             metrics=found.metrics,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
-    err_console.print(recovery_table(found.layers))
+    console = Console(highlight=False, emoji=False)
+    console.print(recovery_table(found.layers, console.width))
     typer.echo(
         f"Wrote {found.folder}: {found.metrics['accuracy']:.2f} % of the test images right. Before: "
         f"{found.metrics['start_accuracy']:.2f} %, teacher {found.metrics['teacher_accuracy']:.2f} %."

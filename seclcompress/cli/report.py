@@ -9,9 +9,10 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.settings.training import EVALUATION
 from seclcompress.wording import printable
 
@@ -59,8 +60,9 @@ def report(
     if data is None:
         check_needs(context, "--data", but=("output", "bench", "factory", "overwrite", "json"))
     settings = make_settings(None, given)
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.workflows.reporting import report as run
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.workflows.reporting import report as run
 
     found = run(
         folders,
@@ -78,7 +80,7 @@ def report(
         from seclcompress.report.records import ReportRecord
 
         said = dict(zip(folders, found.headlines, strict=True))
-        typer.echo(ReportRecord(output=str(found.output), headlines=said).to_json())
+        write_result(ReportRecord(output=str(found.output), headlines=said).to_json())
         return
     typer.echo(printable(f"Wrote {found.output}."))
     for folder, sentence in zip(folders, found.headlines, strict=True):

@@ -9,6 +9,7 @@ import typer
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 from seclcompress.settings.tournament import CONTENDERS, Tournament
 
@@ -112,7 +113,7 @@ def search(
             best=found.best,
             contenders=list(found.contenders),
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     console = Console(highlight=False, emoji=False)
     console.print(search_table(found.contenders, console.width))

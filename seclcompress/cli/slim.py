@@ -9,9 +9,10 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_idle, check_needs
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 from seclcompress.settings.slimming import SlimOptions, Spread
 from seclcompress.settings.training import EVALUATION
@@ -87,11 +88,12 @@ def slim(
     size = o.parse_input_size(input_size)
     from rich.console import Console
 
-    from seclcompress import workflows
-    from seclcompress.cli.progress import DrawingImages
-    from seclcompress.report import slimming
+    with loading():
+        from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report import slimming
+        from seclcompress.workflows.slimming import slim as run
 
-    done = workflows.slim(
+    done = run(
         network,
         budget,
         None if dry_run else output_dir,
@@ -110,7 +112,7 @@ def slim(
         observer=DrawingImages(err_console),
     )
     if json:
-        typer.echo(slimming.slim_record(done).to_json())
+        write_result(slimming.slim_record(done).to_json())
         return
     console = Console(highlight=False, emoji=False)
     console.print(slimming.slim_tables(done, console.width))

@@ -6,7 +6,10 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import typer
 
 from seclcompress.errors import SeclcompressError
 
@@ -78,6 +81,35 @@ class LenientFile:
         """Hands what was written to the system, if it takes it."""
         with contextlib.suppress(OSError):
             self._stream.flush()
+
+
+_results: TextIO | None = None
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """While the block runs, standard output gets what `write_result` writes, and nothing else.
+
+    Whatever else is printed, as by a factory of the user, goes to standard error. So `--json` and
+    `--csv` stay readable for programs.
+    """
+    global _results
+    _results = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results = None
+
+
+def results() -> TextIO:
+    """Standard output as it was before `results_alone`."""
+    return sys.stdout if _results is None else _results
+
+
+def write_result(text: str, end: str = "\n") -> None:
+    """Writes a text to standard output, also where only results may go there."""
+    typer.echo(text + end, file=results(), nl=False)
 
 
 def check_stdout() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
 from seclcompress.cli.planning import Asked, with_planning
+from seclcompress.cli.streams import results, write_result
 from seclcompress.errors import NetworkError, UsageError
 from seclcompress.settings.planning import PlanOptions
 
@@ -30,19 +31,19 @@ def survey(
     """Say what a rewrite would do to all of torchvision's networks, one line each."""
     if json and csv:
         raise UsageError("--json and --csv exclude each other.")
-    from seclcompress import workflows
-
+    with loading():
+        from seclcompress.workflows.surveying import survey as run
     options = asked.options or PlanOptions()
     # On a terminal the lines themselves show how far the work is, if it does not measure.
     quick = options.cost_model == "paper"
     observer = None if quick and on_terminal() else Drawing()
-    lines = workflows.survey(pattern, options=options, observer=observer)
+    lines = run(pattern, options=options, observer=observer)
     heading, show = _shown([options.substitution], csv=csv, json=json)
-    typer.echo(heading, nl=False)
+    write_result(heading, end="")
     failed, walked = [], 0
     for surveyed in lines:
         walked += 1
-        typer.echo(show(surveyed), nl=False)
+        write_result(show(surveyed), end="")
         if surveyed.refused is not None and not surveyed.expected:
             failed.append(surveyed.network)
     if failed:
@@ -66,4 +67,4 @@ def _shown(families: list[str], *, csv: bool, json: bool) -> tuple[str, Callable
 
 def on_terminal() -> bool:
     """Whether standard output is a terminal, where lines must not be wider than it."""
-    return sys.stdout.isatty()
+    return results().isatty()

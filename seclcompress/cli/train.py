@@ -6,6 +6,7 @@ from typing import Any
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
+from seclcompress.cli.console import loading
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.settings.training import DISTILLATION
 
@@ -36,7 +37,8 @@ def train(
     size = o.parse_input_size(input_size)
     t.check_resume(resume=resume, overwrite=overwrite)
     settings = make_settings(recipe, given)
-    from seclcompress.workflows.training import train as run
+    with loading():
+        from seclcompress.workflows.training import train as run
 
     with t.observing() as observer:
         result = run(

@@ -13,6 +13,7 @@ import typer
 
 from seclcompress import interrupt
 from seclcompress.cli.console import err_console
+from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 
 if TYPE_CHECKING:
@@ -145,8 +146,10 @@ def show_result(
             before=result.before,
             epochs=result.history,
             metrics=result.metrics,
+            left_out=list(result.left_out),
+            settings=dict(result.settings),
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
 
 
 @contextlib.contextmanager

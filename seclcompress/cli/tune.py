@@ -8,9 +8,10 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
-from seclcompress.cli.console import err_console
+from seclcompress.cli.console import err_console, loading
 from seclcompress.cli.given import check_needs
 from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.streams import write_result
 from seclcompress.settings.training import DISTILLATION
 
 
@@ -81,9 +82,10 @@ def tune(
     settings = make_settings(recipe, given)
     from rich.console import Console
 
-    from seclcompress.report.tuning import trials_table
-    from seclcompress.workflows.tuning import RECIPE
-    from seclcompress.workflows.tuning import tune as run
+    with loading():
+        from seclcompress.report.tuning import trials_table
+        from seclcompress.workflows.tuning import RECIPE
+        from seclcompress.workflows.tuning import tune as run
 
     with t.observing() as observer:
         found = run(
@@ -123,7 +125,7 @@ def tune(
             trials=found.trials,
             importance=dict(found.importance),
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
     else:
         console = Console(highlight=False, emoji=False)
         console.print(trials_table(found.trials, console.width))

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from seclcompress.cli import options as o
+from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
+from seclcompress.cli.streams import write_result
 from seclcompress.wording import printable
 
 
@@ -50,9 +52,9 @@ def upload(
 
     Only files that this program wrote are sent. It uses the token of `hf auth login`, or HF_TOKEN.
     """
-    from seclcompress import workflows
-
-    found = workflows.upload(
+    with loading():
+        from seclcompress.workflows.sharing import upload as run
+    found = run(
         folder,
         repository,
         create=create,
@@ -74,7 +76,7 @@ def upload(
             commit=found.commit,
             created=found.created,
         )
-        typer.echo(record.to_json())
+        write_result(record.to_json())
         return
     width = max(map(len, found.files))
     for name, size in found.files.items():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from seclcompress.data.decoding import Unreadable
 from seclcompress.data.images import Images
 from seclcompress.errors import DataError
 from seclcompress.preprocessing import Preprocessing
@@ -30,6 +31,7 @@ class Data:
         files: A fingerprint of the names of the files, part by part; empty if there are none.
         open_validation: Opens the validation images, which are held out of the training images; None if
             none are.
+        unreadable: Images that were left out because they cannot be read, as far as they were met.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Data:
     notes: tuple[str, ...] = ()
     files: str = ""
     open_validation: Callable[[], Images] | None = None
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
     @cached_property
     def train(self) -> Images:

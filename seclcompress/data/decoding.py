@@ -6,6 +6,7 @@ import math
 import os
 import stat
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from seclcompress.data.finding import ARRAY
-from seclcompress.errors import DataError
+from seclcompress.errors import DataError, SeclcompressWarning
 
 #: PIL's name of the pixels that a network with so many input channels takes.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -26,6 +27,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _FORMATS = (*("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"),)
 #: Formats whose grey pictures of more than 8 bits PIL may open as 32-bit numbers.
 _OF_16_BITS = ("PNG", "PPM")
+_UNREAD = "An image cannot be read: "
 _SKIP = "--bad-images skip leaves such images out."
 #: The exceptions that PIL and NumPy raise for files that are damaged, are not images, or are far too
 #: large.
@@ -87,13 +89,57 @@ def decode(path: str, channels: int = 3) -> Tensor:
                 return _from_image(image, channels)
     except UnidentifiedImageError as error:  # whose message names a file object
         raise DataError(
-            f"An image cannot be read: {path}: it is empty, damaged or no image of a known format. "
-            f"{_SKIP}"
+            f"{_UNREAD}{path}: it is empty, damaged or no image of a known format. {_SKIP}"
         ) from error
     except _UNREADABLE as error:
         words = str(error) or type(error).__name__
         words = words if str(path) in words else f"{path}: {words}"
-        raise DataError(f"An image cannot be read: {words}. {_SKIP}") from error
+        raise DataError(f"{_UNREAD}{words}. {_SKIP}") from error
+
+
+class Unreadable:
+    """Images that were left out because they cannot be read, each once however often it is met.
+
+    The first one is a warning at once; all of them are a summary at the end.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, None] = {}
+
+    @property
+    def reasons(self) -> list[str]:
+        """Each image's path and why it cannot be read, in the order in which they were met."""
+        return list(self._reasons)
+
+    def add(self, words: str) -> None:
+        """Notes an image.
+
+        Args:
+            words: The message of the error.
+        """
+        reason = words.removeprefix(_UNREAD).removesuffix(_SKIP).strip().removesuffix(".")
+        if not self._reasons:
+            warnings.warn(
+                f"Left out. {_UNREAD}{reason}. What else is left out is said at the end.",
+                SeclcompressWarning,
+                stacklevel=2,
+            )
+        self._reasons[reason] = None
+
+    def summary(self, data: str, most: int = 3) -> str | None:
+        """One sentence on how many images were left out, and on the first of them; None if none were.
+
+        Args:
+            data: The name of the data set.
+            most: How many are named.
+        """
+        if not self._reasons:
+            return None
+        count = len(self._reasons)
+        some = "; ".join(self.reasons[:most])
+        more = f"; and {count - most:,} more" if count > most else ""
+        images = "1 image" if count == 1 else f"{count:,} images"
+        return f"{images} of {data} left out (--bad-images skip): {some}{more}."
 
 
 def size_of(path: str) -> tuple[int, int] | None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from seclcompress.data.decoding import decode, size_of
+from seclcompress.data.decoding import Unreadable, decode, size_of
 from seclcompress.data.finding import ARRAY
 from seclcompress.data.from_files import Files
 from seclcompress.data.images import Images
 from seclcompress.data.in_memory import Decoded
-from seclcompress.errors import DataError, SeclcompressWarning
+from seclcompress.errors import DataError
 
 #: Images that all have one size, with sides up to this one, are kept in memory as one tensor and
 #: processed in whole batches.
@@ -35,14 +34,16 @@ class Reading:
     Attributes:
         cache: Whether decoded images of various sizes are kept in memory: `auto` (if they fit well),
             `always` or `never`.
-        skip: Whether images that cannot be read are left out, with a warning. Otherwise they raise.
+        skip: Whether images that cannot be read are left out. Otherwise they raise.
         on_progress: Is called with the number of decoded images and the total. The last call always
             has the total as its number, even if decoding ended with an error.
+        unreadable: Gets those that are left out.
     """
 
     cache: str = "auto"
     skip: bool = False
     on_progress: Callable[[int, int], None] | None = None
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
 
 class FileDecoder:
@@ -123,7 +124,7 @@ def open_folder(
     if small is not None:
         return _in_one_tensor(paths, labels, small, reading, channels)
     decoder = FileDecoder(paths, channels)
-    files = Files(decoder, labels, skip=reading.skip, on_skip=_say_skipped)
+    files = Files(decoder, labels, skip=reading.skip, on_skip=reading.unreadable.add)
     if reading.cache == "never" or (reading.cache == "auto" and not _fits(paths, channels)):
         return files
     decoder.kept = {
@@ -205,13 +206,9 @@ def _decode_all(
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             for index, found in enumerate(pool.map(one, paths)):
                 if isinstance(found, DataError):
-                    _say_skipped(str(found))
+                    reading.unreadable.add(str(found))
                 yield index, None if isinstance(found, DataError) else found
                 if index % 1000 == 999:
                     tell(index + 1, len(paths))
     finally:  # also after an unreadable image or Ctrl-C
         tell(len(paths), len(paths))
-
-
-def _say_skipped(words: str) -> None:
-    warnings.warn(f"Left out. {words}", SeclcompressWarning, stacklevel=2)

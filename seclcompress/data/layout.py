@@ -11,6 +11,7 @@ from pathlib import Path
 from seclcompress.data.finding import Found, class_folders, find_images
 from seclcompress.data.held_out import how_many
 from seclcompress.errors import DataError
+from seclcompress.files import missing_folder
 from seclcompress.wording import listed
 
 _TRAINING = ("train", "training")
@@ -76,12 +77,10 @@ def has_test_folder(folder: Path) -> bool:
 
 def _named_parts(folder: Path) -> tuple[list[str], str | None, str | None]:
     """The folders in a data folder; of them, those of the training images and of the test images."""
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is a file. Name the folder that holds the images' folders."
-            if folder.exists()
-            else f"There is no folder {folder}."
-        )
+    missing = missing_folder(folder)
+    if missing is not None:
+        hint = " Name the folder that holds the images' folders." if folder.exists() else ""
+        raise DataError(missing + hint)
     names = class_folders(folder)
     test = _one(folder, names, _VALIDATION) or _one(folder, names, _TEST)
     return names, _one(folder, names, _TRAINING), test

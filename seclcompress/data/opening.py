@@ -20,6 +20,7 @@ from seclcompress.data.layout import Parts, find_parts, fingerprint, has_test_fo
 from seclcompress.data.layout import hold_out as hold_out_files
 from seclcompress.data.published import PUBLISHED, open_digits, open_published
 from seclcompress.errors import DataError, UsageError
+from seclcompress.files import missing_folder
 from seclcompress.preprocessing import IMAGENET, Preprocessing
 
 NAMES = (
@@ -111,7 +112,7 @@ def load_data(
         hint = f"Did you mean imagefolder:{name}? " if Path(name).expanduser().is_dir() else ""
         raise UsageError(f"Unknown data '{name}'. {hint}There are: {', '.join(NAMES)}.")
     wanted = (preprocessing or data.preprocessing).for_channels(input_size[0])
-    data = replace(data, preprocessing=wanted)
+    data = replace(data, preprocessing=wanted, unreadable=reading.unreadable)
     if train_images is not None:
         data = replace(data, open_train=functools.partial(_share_of, data, train_images))
     return data
@@ -161,8 +162,9 @@ def _parts(name: str, validation: float | None) -> Parts | None:
 
 def _imagenet(folder: Path) -> Parts:
     """Reads a folder for torchvision's ImageNet: train/ and val/ by WordNet id, and meta.bin."""
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.")
+    missing = missing_folder(folder)
+    if missing is not None:
+        raise DataError(missing)
     for part, there in (("train", Path.is_dir), ("val", Path.is_dir), ("meta.bin", Path.is_file)):
         if not there(folder / part):
             raise DataError(

@@ -2,7 +2,14 @@
 
 from seclcompress.files.cache import Cache
 from seclcompress.files.manifest import MANIFEST, ManifestError
-from seclcompress.files.place import check_free, is_ours, our_files, remove_ours, set_aside
+from seclcompress.files.place import (
+    check_free,
+    is_ours,
+    missing_folder,
+    our_files,
+    remove_ours,
+    set_aside,
+)
 from seclcompress.files.write import add_file, give_second_name, note, write_file, write_folder
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "check_free",
     "give_second_name",
     "is_ours",
+    "missing_folder",
     "note",
     "our_files",
     "remove_ours",

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import stat
 from pathlib import Path
 
 from seclcompress.errors import ArtefactError, short
@@ -192,6 +193,33 @@ def neighbours(path: Path, kind: str) -> list[Path]:
     if not parent.is_dir():
         return []
     return sorted(near for near in parent.iterdir() if pattern.fullmatch(near.name))
+
+
+def missing_folder(folder: Path) -> str | None:
+    """Says in one sentence that a folder is not there; None if it is, or may not be looked for.
+
+    Args:
+        folder: The folder that a person named.
+    """
+    try:
+        if stat.S_ISDIR(folder.stat().st_mode):
+            return None
+        return f"{folder} is a file, not a folder."
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        ValueError,
+    ):  # the last: no file can have the name
+        pass
+    except OSError:  # no permission, or a name that is too long: reading it says so
+        return None
+    aside = set_aside(folder)
+    if aside is None:
+        return f"There is no folder {folder}."
+    return (
+        f"There is no folder {folder}. It was being replaced when a run was stopped; what it was is in "
+        f"{aside}: move it back."
+    )
 
 
 def set_aside(path: Path) -> Path | None:

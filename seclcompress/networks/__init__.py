@@ -67,7 +67,7 @@ def named_spec(
     hint = f"Did you mean {', '.join(near)}? " if near else ""
     raise NetworkError(
         f"Unknown network '{name}'. {hint}`seclcompress networks` lists all {len(names())}; "
-        "a folder or package.module:factory will do as well."
+        "package.module:factory will do as well."
     )
 
 

@@ -172,7 +172,9 @@ def layers_table(counted: Count, width: int) -> RenderableType:
 def _layer_paragraph(row: Row) -> Text:
     text = Text(f"{_name(row)}: {_fate(row)}\n", style="" if row.substitution else "dim")
     for title, quantity in (("parameters", "parameters"), ("Mult-Adds", "mult_adds")):
-        text.append(f"  {title} {', '.join(_changes(row, quantity))}\n")
+        changes = _changes(row, quantity)
+        between = " " if len(changes) == 2 else ", "  # of one execution: before → after
+        text.append(f"  {title} {between.join(changes)}\n")
     return text.append(f"  {row.reason}")
 
 

@@ -114,13 +114,15 @@ class SlimRecord(Record):
 
 
 class TrainingRecord(Record):
-    """`train` and `distill`: before the first step, each epoch, and the last figures."""
+    """`train` and `distill`: accuracies, each epoch, images that were left out, all settings."""
 
     command: Literal["train", "distill"]
     output_dir: str
     before: dict[str, float]
     epochs: list[dict[str, Any]]
     metrics: dict[str, Any]
+    left_out: list[str]
+    settings: dict[str, Any]
 
 
 class RecoverRecord(Record):

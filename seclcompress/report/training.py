@@ -6,7 +6,9 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from seclcompress.settings.training import TrainingSettings, in_pairs
 from seclcompress.train.record import best_of
@@ -15,17 +17,31 @@ from seclcompress.train.record import best_of
 BEFORE = {"teacher": "teacher", "before": "student before"}
 
 
-def settings_table(
+def settings_shown(
     settings: TrainingSettings, width: int, leave_out: Collection[str] = ()
-) -> Table:
-    """Makes a table of a run's settings, with as many columns as fit into the terminal, at most three.
+) -> RenderableType:
+    """The settings of a run that are not the defaults as a table, and how many others there are.
+
+    The table has as many columns as fit into the terminal, at most three.
 
     Args:
         settings: The settings of the run.
         width: The width of the terminal in characters.
         leave_out: Names of settings that this run does not use.
     """
-    pairs = [(name, _shown(value)) for name, value in settings if name not in leave_out]
+    used = {name: value for name, value in settings if name not in leave_out}
+    defaults = dict(TrainingSettings())
+    pairs = [(name, _shown(value)) for name, value in used.items() if value != defaults[name]]
+    usual = len(used) - len(pairs)
+    if not pairs:
+        return Text(f"Settings: all {usual} have their defaults (--help).")
+    others = f"{usual} other settings have their defaults (--help)."
+    if usual < 2:
+        others = "The other one has its default (--help)." if usual else ""
+    return Group(_table(pairs, width), Text(others))
+
+
+def _table(pairs: Sequence[tuple[str, str]], width: int) -> Table:
     columns = next(n for n in (3, 2, 1) if n == 1 or _needed(pairs, n) <= width)
     rows = -(-len(pairs) // columns)
     table = Table.grid(padding=(0, 2))

@@ -14,7 +14,7 @@ from seclcompress.count import Count, check_rewritten, count_network
 from seclcompress.errors import UsageError
 from seclcompress.files import check_free
 from seclcompress.networks.weights import Loaded, check_finite
-from seclcompress.observer import Logging, Observer
+from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.plan import Plan
 from seclcompress.plan.given import is_plan
 from seclcompress.resolve import Located, is_weights_file
@@ -24,7 +24,7 @@ from seclcompress.substitutions import Fit
 from seclcompress.workflows.cards import card_of_conversion
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.hints import tell_hints
-from seclcompress.workflows.locating import Network, find_original, tell_weights
+from seclcompress.workflows.locating import Network, find_original, name_factory, tell_weights
 from seclcompress.workflows.output_files import check_file, check_no_input, write_one
 from seclcompress.workflows.planning import plan_network
 
@@ -106,21 +106,22 @@ def convert(
         check_free(output_dir, overwrite)
     if write_plan is not None:
         check_file(write_plan, overwrite, replaces=is_plan)
-    located = find_original(
-        network,
-        "Convert",
-        weights=weights,
-        weights_key=weights_key,
-        num_classes=num_classes,
-        input_size=input_size,
-        factory=factory,
-        download=download,
-    )
-    planned = plan_network(located, options=options, plan=plan, observer=observer)
-    counted = count_network(planned.skeleton, planned.trace, planned.plan)
-    tell_hints(planned.skeleton, planned.trace, planned.plan, counted, observer)
-    check_rewritten(rewrite_network(planned.skeleton, planned.plan, seed=seed), counted)
-    built, loaded = _load(located, seed, observer, write=output_dir is not None)
+    with after_checks(observer) as checked:
+        located = find_original(
+            network,
+            "Convert",
+            weights=weights,
+            weights_key=weights_key,
+            num_classes=num_classes,
+            input_size=input_size,
+            factory=factory,
+            download=download,
+        )
+        planned = plan_network(located, options=options, plan=plan, observer=checked)
+        counted = count_network(planned.skeleton, planned.trace, planned.plan)
+        tell_hints(planned.skeleton, planned.trace, planned.plan, counted, checked)
+        check_rewritten(rewrite_network(planned.skeleton, planned.plan, seed=seed), counted)
+        built, loaded = _load(located, seed, checked, write=output_dir is not None)
     observer.decided(located.label, planned.plan, counted)
     _tell_without_kernel(planned.plan, observer)
     done = Converted(planned.plan, counted)
@@ -132,7 +133,10 @@ def convert(
             located, config, planned.plan, counted, fitted=start == "original"
         )
         artefact.save(output_dir, built, config, extra=about, overwrite=overwrite)
-        observer.message(f"Wrote {output_dir}. Its new layers are untrained: distill it next.")
+        observer.message(
+            f"Wrote {output_dir}. Its new layers are untrained: distill it next."
+            + name_factory(located)
+        )
         done = Converted(planned.plan, counted, output_dir, loaded.untrained, fits)
     if write_plan is not None:
         write_one(write_plan, planned.plan.to_json().encode())

@@ -8,7 +8,7 @@ from typing import Literal
 
 from seclcompress.export.plain import example
 from seclcompress.networks import check_image_classification
-from seclcompress.observer import Logging, Observer
+from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.processes import check_device
 from seclcompress.resolve import locate
 from seclcompress.settings.training import TrainingSettings
@@ -19,7 +19,7 @@ from seclcompress.workflows.exported import ExportedFile, check_runs_as_it_is, f
 from seclcompress.workflows.held_out import share_of, with_share
 from seclcompress.workflows.locating import tell_random, tell_weights, typed
 from seclcompress.workflows.looking import evaluated
-from seclcompress.workflows.opening import open_data
+from seclcompress.workflows.opening import open_data, tell_left_out
 from seclcompress.workflows.sizing import choose_input_size
 
 __all__ = ["Evaluation", "evaluate"]
@@ -77,42 +77,45 @@ def evaluate(
             file, data, settings, given, data_dir, download, observer, by_class=by_class
         )
     check_device(settings.device)
-    input_size = choose_input_size(
-        typed(network),
-        data,
-        input_size,
-        weights=weights,
-        validation=settings.validation,
-        train=False,
-        observer=observer,
-    )
-    source = locate(
-        typed(network),
-        weights=weights,
-        weights_key=weights_key,
-        num_classes=num_classes,
-        input_size=input_size,
-        factory_name=factory,
-        download=download,
-    )
-    settings = with_share(settings, network, share_of(source.config), data, observer)
-    check_image_classification(source.network, "evaluate")
-    images = open_data(
-        data,
-        source,
-        settings,
-        trained=True,
-        data_dir=data_dir,
-        download=download,
-        observer=observer,
-    )
-    built, loaded = source.load()
-    tell_weights(loaded, observer)
-    tell_random(source, observer)
-    read = read_outputs(built, images, source.label, observer)
+    with after_checks(observer) as checked:
+        input_size = choose_input_size(
+            typed(network),
+            data,
+            input_size,
+            weights=weights,
+            validation=settings.validation,
+            train=False,
+            observer=checked,
+        )
+        source = locate(
+            typed(network),
+            weights=weights,
+            weights_key=weights_key,
+            num_classes=num_classes,
+            input_size=input_size,
+            factory_name=factory,
+            download=download,
+        )
+        settings = with_share(settings, network, share_of(source.config), data, checked)
+        check_image_classification(source.network, "evaluate")
+        images = open_data(
+            data,
+            source,
+            settings,
+            trained=True,
+            data_dir=data_dir,
+            download=download,
+            observer=checked,
+        )
+        built, loaded = source.load()
+        tell_weights(loaded, checked)
+        tell_random(source, checked)
+        read = read_outputs(built, images, source.label, checked)
     set_execution(built, execution)
     built.to(settings.device)
-    return evaluated(built, images, read, settings, f"on {data}", observer, by_class=by_class)
+    found = evaluated(built, images, read, settings, f"on {data}", observer, by_class=by_class)
+    tell_left_out(images)
+    return found
 
 
 def _evaluate_file(
@@ -138,4 +141,6 @@ def _evaluate_file(
     network = file.load()
     observer.message(f"{file.label} runs in {file.format.version()}.")
     read = reader_of(network(example(network, file.input_size, 2)), len(images.classes))
-    return evaluated(network, images, read, settings, f"on {data}", observer, by_class=by_class)
+    found = evaluated(network, images, read, settings, f"on {data}", observer, by_class=by_class)
+    tell_left_out(images)
+    return found

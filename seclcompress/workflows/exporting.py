@@ -22,7 +22,7 @@ from seclcompress.export.result import Exported
 from seclcompress.export.verify import TOLERANCE, Verified, verified_words, verify
 from seclcompress.networks import check_image_classification
 from seclcompress.networks.tasks import Task, task_of
-from seclcompress.observer import Logging, Observer
+from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.substitutions import structured_layers
@@ -33,7 +33,7 @@ from seclcompress.workflows.exported import RunsFile
 from seclcompress.workflows.held_out import share_of, with_share
 from seclcompress.workflows.locating import Network, find, tell_random, tell_weights, typed
 from seclcompress.workflows.looking import evaluated
-from seclcompress.workflows.opening import open_data
+from seclcompress.workflows.opening import open_data, tell_left_out
 from seclcompress.workflows.output_files import check_file, write_one
 from seclcompress.workflows.sizing import choose_input_size
 
@@ -124,51 +124,54 @@ def export(
         )
     path = _named(Path(output), chosen)
     _check_free(path, chosen, overwrite)
-    if data is not None and not isinstance(network, Located):
-        input_size = choose_input_size(
-            typed(network),
-            data,
-            input_size,
+    with after_checks(observer) as checked:
+        if data is not None and not isinstance(network, Located):
+            input_size = choose_input_size(
+                typed(network),
+                data,
+                input_size,
+                weights=weights_file,
+                validation=settings.validation,
+                train=False,
+                observer=checked,
+            )
+        located = find(
+            network,
             weights=weights_file,
-            validation=settings.validation,
-            train=False,
-            observer=observer,
-        )
-    located = find(
-        network,
-        weights=weights_file,
-        weights_key=weights_key,
-        num_classes=num_classes,
-        input_size=input_size,
-        factory=factory,
-        download=download,
-    )
-    if not isinstance(network, Located):
-        located = replace(located, weights_option="--weights-file")
-    if data is not None:
-        label = network.label if isinstance(network, Located) else network
-        settings = with_share(settings, label, share_of(located.config), data, observer)
-    original, loaded = located.load()
-    tell_weights(loaded, observer)
-    tell_random(located, observer)
-    _check_task(original, located)
-    images = None
-    if data is not None:
-        check_image_classification(located.network, "export --data")
-        images = open_data(
-            data,
-            located,
-            settings,
-            trained=True,
-            data_dir=data_dir,
+            weights_key=weights_key,
+            num_classes=num_classes,
+            input_size=input_size,
+            factory=factory,
             download=download,
-            observer=observer,
         )
+        if not isinstance(network, Located):
+            located = replace(located, weights_option="--weights-file")
+        if data is not None:
+            label = network.label if isinstance(network, Located) else network
+            settings = with_share(settings, label, share_of(located.config), data, checked)
+        original, loaded = located.load()
+        tell_weights(loaded, checked)
+        tell_random(located, checked)
+        _check_task(original, located)
+        images = None
+        if data is not None:
+            check_image_classification(located.network, "export --data")
+            images = open_data(
+                data,
+                located,
+                settings,
+                trained=True,
+                data_dir=data_dir,
+                download=download,
+                observer=checked,
+            )
     job = _job(original, located, images, chosen, weights, dtype, execution, observer)
     written = _written(chosen, job, observer)
     found, before, after = _checked(
         path, chosen, job, written, original, located.label, images, settings, tolerance, observer
     )
+    if images is not None:
+        tell_left_out(images)
     _check_free(path, chosen, overwrite)  # files may have come in the meantime
     for ending, content in reversed(list(written.files.items())):  # what is named comes last
         write_one(path.with_suffix(ending), content)

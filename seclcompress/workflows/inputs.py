@@ -12,7 +12,7 @@ from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.sizing import choose_input_size
-from seclcompress.workflows.teaching import locate_teacher
+from seclcompress.workflows.teaching import check_teaches, locate_teacher
 
 
 def find_for_training(
@@ -113,6 +113,7 @@ def find_for_distilling(
         factory=factory,
         download=download,
     )
+    check_teaches(found, guide)
     images = open_data(
         data,
         found,

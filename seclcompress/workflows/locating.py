@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,16 @@ def taught(teacher: Located, built: nn.Module) -> dict[str, str | int | None]:
 def weights_name(weights: str | None) -> str | None:
     """`--weights` as typed, a file without the place where it lies."""
     return weights if weights is None or not is_weights_file(weights) else Path(weights).name
+
+
+def name_factory(network: Located) -> str:
+    """A sentence on what commands need that take a folder with this network; empty if nothing."""
+    if not sources.get(network.network.source).runs_foreign_code:
+        return ""
+    factory = shlex.quote(network.network.name)
+    return (
+        f" It is built by your own code, so every command that takes it needs --factory {factory}."
+    )
 
 
 def tell_input_size(network: Located, observer: Observer) -> None:

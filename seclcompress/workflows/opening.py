@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Protocol
 from seclcompress.data import DEFAULT_ROOT, Data, align_classes, load_data
 from seclcompress.data.folders import Reading
 from seclcompress.data.published import PUBLISHED
-from seclcompress.errors import DataError, UsageError
+from seclcompress.errors import DataError, SeclcompressWarning, UsageError
 from seclcompress.observer import Observer
 from seclcompress.preprocessing import IMAGENET, Preprocessing
 from seclcompress.settings.training import TrainingSettings
@@ -120,6 +121,13 @@ def open_data(
         if said is not None:
             observer.message(said)
     return data
+
+
+def tell_left_out(data: Data) -> None:
+    """Warns at the end of the work of images that were left out, in one sentence."""
+    words = data.unreadable.summary(data.name)
+    if words is not None:
+        warnings.warn(words, SeclcompressWarning, stacklevel=2)
 
 
 def _classes(network: Viewer, teacher: Viewer | None) -> tuple[list[str] | None, str]:

@@ -12,7 +12,7 @@ from seclcompress import artefact
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.data import Data
 from seclcompress.files import check_free
-from seclcompress.observer import Logging, Observer
+from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.processes import check_device
 from seclcompress.recover import LayerRecovery, Pictures
 from seclcompress.resolve import Located
@@ -24,6 +24,7 @@ from seclcompress.workflows.cards import card_of_recovery
 from seclcompress.workflows.inputs import find_for_distilling
 from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
 from seclcompress.workflows.looking import evaluated
+from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.taking_over import (
     check_classifier,
@@ -105,29 +106,30 @@ def recover(
     check_no_input(output, student, teacher)
     check_free(output, overwrite)
     check_device(training.device)
-    found, guide, images = find_for_distilling(
-        typed(student),
-        typed(teacher),
-        data,
-        training,
-        teacher_weights=teacher_weights,
-        teacher_weights_key=teacher_weights_key,
-        input_size=input_size,
-        teacher_input_size=input_size,
-        data_dir=data_dir,
-        factory=factory,
-        download=download,
-        observer=observer,
-    )
-    check_sizes(found, guide)
-    view = view_of(guide, images, by_order=training.classes_by_order, observer=observer)
-    learner, _ = found.load(seed=training.seed)
-    master, loaded = guide.load(seed=training.seed)
-    tell_weights(loaded, observer)
-    check_classifier(guide, loaded.untrained, images, settings)
-    about = taught(guide, master)
-    read = read_outputs(learner, images, found.label, observer)
-    read_teacher = read_outputs(master, images, guide.label, observer)
+    with after_checks(observer) as checked:
+        found, guide, images = find_for_distilling(
+            typed(student),
+            typed(teacher),
+            data,
+            training,
+            teacher_weights=teacher_weights,
+            teacher_weights_key=teacher_weights_key,
+            input_size=input_size,
+            teacher_input_size=input_size,
+            data_dir=data_dir,
+            factory=factory,
+            download=download,
+            observer=checked,
+        )
+        check_sizes(found, guide)
+        view = view_of(guide, images, by_order=training.classes_by_order, observer=checked)
+        learner, _ = found.load(seed=training.seed)
+        master, loaded = guide.load(seed=training.seed)
+        tell_weights(loaded, checked)
+        check_classifier(guide, loaded.untrained, images, settings)
+        about = taught(guide, master)
+        read = read_outputs(learner, images, found.label, checked)
+        read_teacher = read_outputs(master, images, guide.label, checked)
     learner, master = learner.to(training.device), master.to(training.device)
     if view is not None:
         view.attach(master)
@@ -154,6 +156,7 @@ def recover(
     observer.message(
         f"After: {accuracy:.2f} %, in {done.seconds:.0f} s from {work.count:,} pictures."
     )
+    tell_left_out(images)
     return Recovered(done.layers, work.left_out, metrics, work.count, output)
 
 

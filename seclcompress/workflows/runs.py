@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +31,7 @@ from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.train.view import View
 from seclcompress.workflows.cards import card_of_run
 from seclcompress.workflows.frozen import tell_frozen
+from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.recovered_start import RecoveredStart
 
@@ -54,12 +55,16 @@ class TrainingResult:
         before: Accuracies in percent from before the first step, by name; empty without a teacher.
         metrics: The metrics in the folder's config.json, such as `accuracy` in percent.
         folder: The folder of the trained network.
+        left_out: The images that could not be read and were left out, each with its path and the reason.
+        settings: All settings that the run used, by name; as in the folder's config.json.
     """
 
     history: list[dict[str, Any]]
     before: dict[str, float]
     metrics: dict[str, float]
     folder: Path
+    left_out: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,14 +181,17 @@ def carry_out(
         _run(trainer, output, time_limit, stopping)
     history, before = trainer.history, trainer.progress.before
     metrics = {**job.config.metrics, **_metrics(history, before)}
+    chosen = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
     if processes.first:
-        _save(job, trainer, output, metrics, observer.message)
+        _save(job, trainer, output, chosen, metrics, observer.message)
         left = remove_ours(output.partial)
         if left:
             observer.message(
                 f"Left in {output.partial}, as seclcompress did not write it: {', '.join(left)}."
             )
-    return TrainingResult(history, before, metrics, output.folder)
+        tell_left_out(data)
+    left_out = tuple(data.unreadable.reasons)
+    return TrainingResult(history, before, metrics, output.folder, left_out, chosen)
 
 
 def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> str:
@@ -252,12 +260,12 @@ def _save(
     job: Job,
     trainer: Trainer,
     output: Output,
+    settings: dict[str, Any],
     metrics: dict[str, float],
     tell: Callable[[str], object],
 ) -> None:
     """Writes the output folder: the network, its configuration, and the files of the run."""
     network, data, partial = job.network, job.data, output.partial
-    settings = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
     config = job.config.model_copy(
         update={
             "metrics": metrics,

@@ -30,7 +30,7 @@ from seclcompress.settings.tournament import SLIM, Tournament
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 from seclcompress.workflows.contenders import Quiet, Workshop
 from seclcompress.workflows.converting import convert
-from seclcompress.workflows.inputs import find_for_distilling
+from seclcompress.workflows.inputs import find_for_training
 from seclcompress.workflows.locating import typed
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.runs import InterruptedRunError, Stopping
@@ -133,27 +133,22 @@ def search(
     need_solver("search")
     check_no_input(folder, network)
     check_free(folder, overwrite)
-    given = {
+    given: dict[str, Any] = {
         "num_classes": num_classes,
         "input_size": input_size,
         "factory": factory,
         "download": download,
     }
-    of_weights = {"weights": weights, "weights_key": weights_key}
+    of_weights: dict[str, Any] = {"weights": weights, "weights_key": weights_key}
     # A typing error ends here, before anything is made or given up.
-    found, _, _ = find_for_distilling(
-        typed(network),
+    found, _ = find_for_training(
         typed(network),
         data,
         settings,
-        input_size=input_size,
+        **given,
+        **of_weights,
         data_dir=data_dir,
-        factory=factory,
-        download=download,
         observer=Observer(),
-        teacher_weights=weights,
-        teacher_weights_key=weights_key,
-        teacher_input_size=None,
     )
     work = work_of(folder)
     until = math.inf if time_limit is None else time.monotonic() + time_limit

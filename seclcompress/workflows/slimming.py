@@ -21,7 +21,7 @@ from seclcompress.graph import (
     why_not_together,
 )
 from seclcompress.networks.weights import check_finite
-from seclcompress.observer import Logging, Observer
+from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.resolve import Located
 from seclcompress.settings.budget import Budget, parse_budget
 from seclcompress.settings.slimming import SlimOptions
@@ -42,12 +42,14 @@ from seclcompress.workflows.converting import config_of
 from seclcompress.workflows.locating import (
     Network,
     find_original,
+    name_factory,
     tell_input_size,
     tell_random,
     tell_weights,
     typed,
 )
 from seclcompress.workflows.looking import look
+from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.sizing import choose_input_size
 
@@ -110,50 +112,51 @@ def slim(
     if folder is not None:
         check_no_input(folder, network)
         check_free(folder, overwrite)
-    if data is not None and not isinstance(network, Located):
-        input_size = choose_input_size(
-            typed(network),
-            data,
-            input_size,
+    with after_checks(observer) as checked:
+        if data is not None and not isinstance(network, Located):
+            input_size = choose_input_size(
+                typed(network),
+                data,
+                input_size,
+                weights=weights,
+                validation=(settings or TrainingSettings()).validation,
+                train=False,
+                observer=checked,
+            )
+        located = find_original(
+            network,
+            "Slim",
             weights=weights,
-            validation=(settings or TrainingSettings()).validation,
-            train=False,
-            observer=observer,
-        )
-    located = find_original(
-        network,
-        "Slim",
-        weights=weights,
-        weights_key=weights_key,
-        num_classes=num_classes,
-        input_size=input_size,
-        factory=factory,
-        download=download,
-    )
-    tell_input_size(located, observer)
-    skeleton = located.skeleton()
-    channels = _channels(located, skeleton, observer)
-    measure = partial(figures_of, skeleton, located.input_size, channels.groups)
-    before = measure({})
-    if meets(before, asked):
-        raise PlanError(
-            f"{located.label} meets the budget as it is ({asked}): nothing is to be lost."
-        )
-    built, loaded = located.load(seed=seed)
-    check_finite(built.state_dict(), located.label)
-    tell_weights(loaded, observer)
-    tell_random(located, observer)
-    looking = None
-    if data is not None:
-        looking = look(
-            located,
-            built,
-            data,
-            settings or TrainingSettings(),
-            data_dir=data_dir,
+            weights_key=weights_key,
+            num_classes=num_classes,
+            input_size=input_size,
+            factory=factory,
             download=download,
-            observer=observer,
         )
+        tell_input_size(located, checked)
+        skeleton = located.skeleton()
+        channels = _channels(located, skeleton, checked)
+        measure = partial(figures_of, skeleton, located.input_size, channels.groups)
+        before = measure({})
+        if meets(before, asked):
+            raise PlanError(
+                f"{located.label} meets the budget as it is ({asked}): nothing is to be lost."
+            )
+        built, loaded = located.load(seed=seed)
+        check_finite(built.state_dict(), located.label)
+        tell_weights(loaded, checked)
+        tell_random(located, checked)
+        looking = None
+        if data is not None:
+            looking = look(
+                located,
+                built,
+                data,
+                settings or TrainingSettings(),
+                data_dir=data_dir,
+                download=download,
+                observer=checked,
+            )
     steps, after = losses([(one, norms(built, one)) for one in channels.groups], options)
     smallest = measure(after(steps))
     if not meets(smallest, asked):
@@ -173,12 +176,15 @@ def slim(
     )
     _check(skeleton, channels, lost)
     if folder is None:
+        if looking is not None:
+            tell_left_out(looking.images)
         return done
     kept = kept_by_layer(built, channels.groups, lost)
     narrow_network(built, kept)
     if looking is not None:
         looking.estimate_batch_norm(built)
         done = replace(done, accuracy_after=looking.accuracy(built))
+        tell_left_out(looking.images)
         built.cpu().eval()
     widths = {**located.network.widths, **narrowed_widths(built, kept)}
     config = _config(located, widths, seed, done)
@@ -186,7 +192,7 @@ def slim(
     artefact.save(folder, built, config, extra=card, overwrite=overwrite)
     observer.message(
         f"Wrote {folder}. It has lost channels that it was used to: train it, or distill it from "
-        f"{located.label}, before it is used or converted."
+        f"{located.label}, before it is used or converted.{name_factory(located)}"
     )
     return replace(done, output_dir=folder)
 

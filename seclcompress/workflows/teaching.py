@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from seclcompress.data import Data, permutation
@@ -21,6 +22,10 @@ from seclcompress.wording import numbers, shape
 AFTER_RECOVERY = 0.01
 #: Times that rate: more is said to be dangerous. (Ten times is known to be; between, nothing was tried.)
 _HIGH = 2
+_WHO_TEACHES = (
+    "It would learn nothing. The teacher is the network that the student was converted from; `convert` "
+    "makes a student of it."
+)
 
 
 def locate_teacher(
@@ -66,6 +71,42 @@ def locate_teacher(
             "--teacher-weights."
         )
     return replace(guide, weights_option="--teacher-weights", key_option="--teacher-weights-key")
+
+
+def check_teaches(student: Located, teacher: Located) -> None:
+    """Refuses a student that is its own teacher.
+
+    Raises:
+        UsageError: If both are one saved folder.
+    """
+    folders = [one.folder.resolve() for one in (student, teacher) if one.folder is not None]
+    if len(folders) == 2 and folders[0] == folders[1] and teacher.weights is None:
+        raise UsageError(f"{student.label} is the student and its own --teacher. {_WHO_TEACHES}")
+
+
+def check_differs(
+    student: Located, learner: nn.Module, teacher: Located, master: nn.Module
+) -> None:
+    """Refuses a student with the weights of its teacher, from which it has nothing to learn.
+
+    Args:
+        student: The student, for messages.
+        learner: It, with its weights.
+        teacher: The teacher, for messages.
+        master: It, with its weights.
+
+    Raises:
+        UsageError: If both have the same tensors.
+    """
+    mine, theirs = learner.state_dict(), master.state_dict()
+    if mine.keys() == theirs.keys() and all(
+        value.dtype == theirs[name].dtype and torch.equal(value, theirs[name])
+        for name, value in mine.items()
+    ):
+        raise UsageError(
+            f"{student.label} and --teacher {teacher.label} are one network with the same weights. "
+            f"{_WHO_TEACHES}"
+        )
 
 
 def gently(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.errors import UsageError
-from seclcompress.observer import Observer
+from seclcompress.observer import Observer, after_checks
 from seclcompress.processes import Processes, check_device, join
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
@@ -26,7 +26,7 @@ from seclcompress.workflows.runs import (
     parameters_of_original,
 )
 from seclcompress.workflows.taking_over import check_classifier, check_sizes
-from seclcompress.workflows.teaching import gently, view_of, with_taps
+from seclcompress.workflows.teaching import check_differs, gently, view_of, with_taps
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -89,22 +89,23 @@ def train(
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
-        source, images = find_for_training(
-            typed(network),
-            data,
-            settings,
-            weights=weights,
-            weights_key=weights_key,
-            num_classes=num_classes,
-            input_size=input_size,
-            data_dir=data_dir,
-            factory=factory,
-            download=download,
-            observer=observer,
-        )
-        built, loaded = source.load(seed=settings.seed)
-        outputs = read_outputs(built, images, source.label, observer)
-        tell_weights(loaded, observer)
+        with after_checks(observer) as checked:
+            source, images = find_for_training(
+                typed(network),
+                data,
+                settings,
+                weights=weights,
+                weights_key=weights_key,
+                num_classes=num_classes,
+                input_size=input_size,
+                data_dir=data_dir,
+                factory=factory,
+                download=download,
+                observer=checked,
+            )
+            built, loaded = source.load(seed=settings.seed)
+            outputs = read_outputs(built, images, source.label, checked)
+            tell_weights(loaded, checked)
         earlier = source.config
         config = ArtefactConfig(
             network=source.network,
@@ -198,38 +199,42 @@ def distill(
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
-        found, guide, images = find_for_distilling(
-            typed(student),
-            typed(teacher),
-            data,
-            settings,
-            teacher_weights=teacher_weights,
-            teacher_weights_key=teacher_weights_key,
-            input_size=input_size,
-            teacher_input_size=teacher_input_size,
-            data_dir=data_dir,
-            factory=factory,
-            download=download,
-            observer=observer,
-        )
-        view = view_of(guide, images, by_order=settings.classes_by_order, observer=observer)
-        learner, _ = found.load(seed=settings.seed)
-        master, loaded = guide.load(seed=settings.seed)
-        tell_weights(loaded, observer)
-        if loaded.untrained and settings.alpha > 0:
-            raise UsageError(
-                f"--teacher {teacher}: {', '.join(loaded.untrained)} are untrained, for another number "
-                "of classes than its weights were published with, so its scores teach nothing. Train "
-                f"it on {data} first, or only compare attention with --alpha 0."
+        with after_checks(observer) as checked:
+            found, guide, images = find_for_distilling(
+                typed(student),
+                typed(teacher),
+                data,
+                settings,
+                teacher_weights=teacher_weights,
+                teacher_weights_key=teacher_weights_key,
+                input_size=input_size,
+                teacher_input_size=teacher_input_size,
+                data_dir=data_dir,
+                factory=factory,
+                download=download,
+                observer=checked,
             )
-        outputs = read_outputs(learner, images, found.label, observer)
-        teacher_outputs = read_outputs(master, images, guide.label, observer, guide.input_size)
+            view = view_of(guide, images, by_order=settings.classes_by_order, observer=checked)
+            learner, _ = found.load(seed=settings.seed)
+            master, loaded = guide.load(seed=settings.seed)
+            if view is None:  # else the teacher sees the images in another way
+                check_differs(found, learner, guide, master)
+            if recovery is not None:
+                check_sizes(found, guide)
+                check_classifier(guide, loaded.untrained, images, recovery)
+            tell_weights(loaded, checked)
+            if loaded.untrained and settings.alpha > 0:
+                raise UsageError(
+                    f"--teacher {teacher}: {', '.join(loaded.untrained)} are untrained, for another "
+                    "number of classes than its weights were published with, so its scores teach "
+                    f"nothing. Train it on {data} first, or only compare attention with --alpha 0."
+                )
+            outputs = read_outputs(learner, images, found.label, checked)
+            teacher_outputs = read_outputs(master, images, guide.label, checked, guide.input_size)
         settings = gently(settings, found, observer, recovers=recovery is not None)
         settings = with_taps(settings, learner, found, guide)
         start, recovered = None, {}
         if recovery is not None:
-            check_sizes(found, guide)
-            check_classifier(guide, loaded.untrained, images, recovery)
             start = recovered_start(
                 learner,
                 master,

@@ -147,7 +147,8 @@ def tune(
     """
     import_optuna()
     folder, observer = Path(output_dir), observer or Logging()
-    settings = _with_validation(settings or TrainingSettings(), observer)
+    asked = settings or TrainingSettings()
+    settings = _with_validation(asked)
     space = parse_space(search, distils=teacher is not None)
     hyperband = Hyperband(settings.epochs, least_epochs, reduction_factor)
     _check(hyperband, trials)
@@ -182,6 +183,11 @@ def tune(
         taught = {**taught, "teacher": teacher, "untrained_teacher": untrained_teacher}
         perform = partial(distill, network, **taught)
     make_way(folder, overwrite)
+    if asked.validation is None:
+        observer.message(
+            f"Trials are compared on {VALIDATION:g} of the training images, which are held out "
+            "(--validation)."
+        )
     options = {**alone, **taught}
     about = {
         "network": _named(network, download),
@@ -223,13 +229,9 @@ def tune(
     return found
 
 
-def _with_validation(settings: TrainingSettings, observer: Observer) -> TrainingSettings:
+def _with_validation(settings: TrainingSettings) -> TrainingSettings:
     if settings.validation is not None:
         return settings
-    observer.message(
-        f"Trials are compared on {VALIDATION:g} of the training images, which are held out "
-        "(--validation)."
-    )
     return settings.model_copy(update={"validation": VALIDATION})
 
 

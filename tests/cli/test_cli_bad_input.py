@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,17 @@ def nothing_is_left_behind(tmp_path: Path):
         (["count", "resnet18", "--input-size", "big"], 2, "it takes a side (224), height"),
         (["count", "resnet18", "--input-size", "3x224"], 2, "With the channels, please"),
         (["count", "resnet18", "--input-size", "0"], 2, "it takes a side"),
+        (
+            ["count", "resnet18", "--input-size", "3"],
+            2,
+            "images of 3x3 pixels. It takes a side (224), height x width (128x224), or a shape with the "
+            "channels (3x128x224); for so small images, 3x3x3.",
+        ),
+        (
+            ["distill", "no", "--teacher", "no", *TRAIN, "-o", "out", "--teacher-input-size", 1],
+            2,
+            "--teacher-input-size 1: that would be images of 1x1 pixels. It takes a side (224)",
+        ),
         (["count", "resnet18", "--input-size", "4x32x32"], 1, "cannot run at an input of 4×32×32"),
         (["count", "alexnet", "--input-size", "8"], 1, "cannot run at an input of 3×8×8"),
         (["count", "resnet18", "--json", "--csv"], 2, "exclude each other"),
@@ -134,7 +146,7 @@ def nothing_is_left_behind(tmp_path: Path):
             1,
             "cannot train on 1 images",
         ),
-        (["distill", "no/", "--teacher", "no", *TRAIN, "-o", "out"], 1, "There is no folder no/"),
+        (["distill", "no/", "--teacher", "no", *TRAIN, "-o", "out"], 1, "There is no folder no."),
         (["nothing"], 2, "No such command 'nothing'"),
     ],
 )
@@ -150,6 +162,17 @@ def test_weights_that_do_not_fit(invoke: Invoke) -> None:
     assert "does not fit the network: unexpected group1.0.shortcut.weight; " in words
     assert "group1.0.conv1.weight has shape 32×16×3×3 instead of 16×16×3×3" in words
     assert "and 30 more" in words
+
+
+def test_weights_of_another_network(invoke: Invoke) -> None:
+    state = networks.build(networks.named_spec("resnet20_cifar")).state_dict()
+    safetensors.torch.save_file(state, "w.safetensors")
+    words = invoke("convert", "wrn10_1", "--weights", "w.safetensors", "-o", "out", code=1).stderr
+    assert (
+        "w.safetensors does not fit the network: missing group1.0.bn1.weight, group1.0.bn1.bias, "
+        "group1.0.bn1.running_mean and 35 more; unexpected bn1.bias, bn1.running_mean, bn1.running_var "
+        "and 112 more." in words
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x80\x04."])
@@ -196,12 +219,33 @@ def test_a_plan_for_another_network(invoke: Invoke) -> None:
     assert "layers.1.execution: Input should be 'dense' or 'fast' (got 'quick')" in words
 
 
+def other_teacher(invoke: Invoke) -> None:
+    invoke("convert", "wrn10_1", "--depth", 1, "-o", "other")
+
+
 def test_a_damaged_folder(invoke: Invoke) -> None:
+    other_teacher(invoke)
     invoke("convert", "wrn10_1", "--depth", 2, "-o", "student")
     weights = Path("student/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1])
-    command = ["distill", "student", "--teacher", "student", *TRAIN, "-o", "out"]
+    command = ["distill", "student", "--teacher", "other", *TRAIN, "-o", "out"]
     assert "not a readable safetensors file" in invoke(*command, code=1).stderr
+
+
+@pytest.mark.parametrize("command", ["distill", "recover"])
+def test_its_own_teacher(invoke: Invoke, converted: Path, command: str) -> None:
+    Path("link").symlink_to(converted)
+    rest = ("--data", "digits", "-o", "out")
+    for teacher in (converted, "link", f"{converted}/"):
+        words = invoke(command, converted, "--teacher", teacher, *rest, code=2).stderr
+        assert f"{converted} is the student and its own --teacher. It would learn nothing." in words
+
+
+def test_a_teacher_with_the_students_weights(invoke: Invoke, converted: Path) -> None:
+    shutil.copytree(converted, "copy")
+    flags = ("--teacher", "copy", "--untrained-teacher", *TRAIN, "-o", "out")
+    words = invoke("distill", converted, *flags, code=2).stderr
+    assert f"{converted} and --teacher copy are one network with the same weights." in words
 
 
 def test_data_with_other_classes(invoke: Invoke) -> None:
@@ -209,15 +253,17 @@ def test_data_with_other_classes(invoke: Invoke) -> None:
         for name in ("cat", "dog"):
             Path("data", split, name).mkdir(parents=True)
             Image.new("RGB", (32, 32)).save(Path("data", split, name, "1.png"))
+    other_teacher(invoke)
     invoke("convert", "wrn10_1", "--depth", 2, "-o", "student")
-    command = ["distill", "student", "--teacher", "student", "--data", "imagefolder:data"]
+    command = ["distill", "student", "--teacher", "other", "--data", "imagefolder:data"]
     words = invoke(*command, "-o", "out", code=1).stderr
     assert "imagefolder:data has 2 classes, but student has 10 outputs" in words
 
 
 def test_taps_that_are_not_there(invoke: Invoke) -> None:
+    other_teacher(invoke)
     invoke("convert", "wrn10_1", "--depth", 2, "-o", "student")
-    command = ["distill", "student", "--teacher", "student", *TRAIN, "-o", "out"]
+    command = ["distill", "student", "--teacher", "other", *TRAIN, "-o", "out"]
     for taps, words in [
         ("layer9", "There is no module 'layer9' to tap in the student"),
         ("fc", "'fc' gives (1, 10): no map"),

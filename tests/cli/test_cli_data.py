@@ -119,6 +119,31 @@ def test_what_is_not_read_is_said(invoke: Invoke) -> None:
     assert "16×16 pixels; they are shown at 3x32x32, the usual size of wrn10_1" in words
 
 
+@pytest.mark.parametrize("cache", ["auto", "never"])
+def test_images_that_were_left_out_are_summed_up_at_the_end(invoke: Invoke, cache: str) -> None:
+    paint(Path("data"), RGB, parts={"train": 8, "val": 4})
+    for number in range(5):
+        Path(f"data/train/red/{number}.png").write_bytes(b"no image")
+    Path("data/val/red/0.png").write_bytes(b"")
+    reading = ("--bad-images", "skip", "--cache-images", cache)
+    flags = ("--data", "imagefolder:data", *reading)
+    trained = invoke("-q", "train", "wrn10_1", *flags, "--epochs", 2, "-o", "out", "--json")
+    first, summary = trained.stderr.splitlines()
+    why = "it is empty, damaged or no image of a known format"
+    assert first.startswith("Warning: Left out. An image cannot be read: data/")
+    assert first.endswith("What else is left out is said at the end.")
+    assert summary.startswith(
+        "Warning: 6 images of imagefolder:data left out (--bad-images skip): "
+    )
+    assert summary.count(why) == 3
+    assert summary.endswith("; and 3 more.")
+    left = json.loads(trained.stdout)["left_out"]
+    assert len(left) == 6
+    assert f"data/val/red/0.png: {why}" in left
+    seen = invoke("evaluate", "out", *flags).stderr
+    assert f"Warning: 1 image of imagefolder:data left out (--bad-images skip): {left[-1]}." in seen
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 @pytest.mark.parametrize("more", [(), ("--bad-images", "skip")])
 def test_a_named_pipe_does_not_hang(invoke: Invoke, more: tuple[str, ...]) -> None:
@@ -178,8 +203,9 @@ class TestChosen:
 
     def test_an_untrained_teacher(self, invoke: Invoke) -> None:
         Path("sizes.py").write_text(FACTORY)
+        Path("wider.py").write_text(FACTORY.replace("8", "9"))
         paint(Path("data"), RGB)
-        command = ("distill", "sizes:net", "--teacher", "sizes:net", "--data", "imagefolder:data")
+        command = ("distill", "sizes:net", "--teacher", "wider:net", "--data", "imagefolder:data")
         command += ("--beta", 0, "--epochs", 1, "-o", "out")
         words = flat(invoke(*command, code=1).stderr)
         assert "chance among 3 classes is 33.33 %" in words

@@ -78,6 +78,10 @@ def test_a_line_for_each_network(invoke: Invoke) -> None:
 def test_from_training_to_a_file(invoke: Invoke) -> None:
     trained = check("train", invoke("train", "wrn10_1", *SMALL, "-o", "t", "--json").stdout)
     assert trained["epochs"][-1]["accuracy"] == trained["metrics"]["accuracy"]
+    saved = json.loads(Path("t/config.json").read_text())["training"]
+    assert trained["settings"]["train_images"] == 100
+    assert trained["settings"].items() <= saved.items()
+    assert "lr" in trained["settings"]  # a default
     converted = check("convert", invoke("convert", "t", "-o", "s", "--json").stdout)
     assert converted["output_dir"] == "s"
     assert {layer["action"] for layer in converted["plan"]["layers"]} == {"keep", "rewrite"}

@@ -261,7 +261,8 @@ def test_mistakes_with_data(invoke: Invoke) -> None:
     assert "has one class, cat: there is nothing to tell apart" in said(invoke(*train, one, code=1))
     assert "There is no folder nowhere." in said(invoke(*train, "imagefolder:nowhere", code=1))
     file = "two/train/cat/0.png"
-    assert f"{file} is a file." in said(invoke(*train, f"imagefolder:{file}", code=1))
+    words = said(invoke(*train, f"imagefolder:{file}", code=1))
+    assert f"{file} is a file, not a folder. Name the folder that holds" in words
     Path("empty").mkdir()
     words = said(invoke(*train, "imagefolder:empty", code=1))
     assert "It holds no folders. Class folders alone will do with --validation 0.2." in words

@@ -325,7 +325,9 @@ class TestRefused:
             save(nobody / "hidden", overwrite=True)
         assert names(nobody) == ["hidden", "ours"]
         assert (nobody / "ours/config.json").read_text() == CONFIG
-        with pytest.raises(ArtefactError, match="There is no folder"):
+        with pytest.raises(
+            ArtefactError, match=r"Cannot read .*hidden/net/config.json: Permission"
+        ):
             resolve.locate(str(nobody / "hidden" / "net"))
         with pytest.raises(ArtefactError, match=r"Cannot read .*: Permission denied"):
             resolve.locate(str(nobody / "hidden"))

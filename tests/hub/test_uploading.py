@@ -152,8 +152,8 @@ def test_a_folder_of_0_1_has_no_manifest_and_no_card(hub: Hub, invoke: Invoke) -
         (["small", "ann/small@v1", "--revision", "v2"], 2, "name two revisions"),
         (["small", "ann/small", "--revision", "../x"], 2, "after the @ stands a branch"),
         (["hf://ann/small", "ann/other"], 2, "is on the Hub already"),
-        (["nowhere", "ann/small"], 1, "nowhere has no config.json"),
-        (["resnet18", "ann/small"], 1, "resnet18 has no config.json"),
+        (["nowhere", "ann/small"], 1, "There is no folder nowhere."),
+        (["resnet18", "ann/small"], 1, "There is no folder resnet18."),
     ],
 )
 def test_what_cannot_be_meant(

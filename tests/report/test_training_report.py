@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from seclcompress.report.training import curves_png, settings_table, training_table
+from seclcompress.report.training import curves_png, settings_shown, training_table
 from seclcompress.settings.training import TrainingSettings
 
 HISTORY = [
@@ -25,16 +25,39 @@ def printed(table: object, width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
-def test_every_setting_is_shown_at_any_width(width: int) -> None:
-    settings = TrainingSettings(taps=("layer1", "layer2"), lr=0.025, group_lr={"gains": 3})
-    words = printed(settings_table(settings, width), width)
-    for name in TrainingSettings.model_fields:
-        assert name in words
-    assert "layer1,layer2" in words
-    assert "0.025" in words
-    assert "gains=0" in words
-    assert "gains=3" in words
+def test_what_differs_from_the_defaults_is_shown_at_any_width(width: int) -> None:
+    settings = TrainingSettings(taps=("layer1", "layer2"), lr=0.025, group_lr={"gains": 3}, seed=7)
+    words = " ".join(printed(settings_shown(settings, width), width).split())
+    for name, value in (("taps", "layer1,layer2"), ("lr", "0.025"), ("group_lr", "gains=3")):
+        assert f"{name} {value}" in words
+    assert "seed 7" in words
+    others = len(TrainingSettings.model_fields) - 4
+    assert words.endswith(f"{others} other settings have their defaults (--help).")
+    assert "epochs" not in words
     assert "…" not in words
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_no_setting_is_cut_where_all_differ(width: int) -> None:
+    changed = {
+        name: {bool: not value, int: 17, float: 0.375}.get(type(value), value)
+        for name, value in TrainingSettings()
+    }
+    settings = TrainingSettings.model_construct(**changed)
+    differ = [name for name, value in TrainingSettings() if changed[name] != value]
+    words = printed(settings_shown(settings, width), width)
+    assert len(differ) > 20
+    assert [name for name in differ if name not in words] == []
+    assert "…" not in words
+    assert max(map(len, words.splitlines())) <= width
+
+
+def test_settings_that_are_all_defaults() -> None:
+    count = len(TrainingSettings.model_fields)
+    words = printed(settings_shown(TrainingSettings(), 80), 80)
+    assert words == f"Settings: all {count} have their defaults (--help).\n"
+    fewer = printed(settings_shown(TrainingSettings(), 80, ("taps", "alpha")), 80)
+    assert fewer.startswith(f"Settings: all {count - 2} ")
 
 
 def test_the_end_of_a_run() -> None:

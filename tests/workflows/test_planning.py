@@ -107,7 +107,7 @@ def test_a_path_is_a_folder_whatever_networks_are_called(
     found = plan_network(Path("wrn10_1"))
     assert found.saved
     assert found.located.label == "wrn10_1"
-    with pytest.raises(ArtefactError, match=r"There is no folder \./resnet18"):
+    with pytest.raises(ArtefactError, match=r"There is no folder resnet18"):
         plan_network(Path("resnet18"))
 
 

@@ -8,7 +8,7 @@ and where that does not decide, the person has to.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,14 +193,19 @@ def _no_tensors(content: Mapping[Any, Any], source: str) -> str:
 
 def _misfit(own: Mapping[str, Tensor], nearest: Match, source: str, new_head: bool) -> str:
     """A message that tells why the nearest match does not fit."""
-    complaints = [f"missing {name}{_instead(name, nearest)}" for name in nearest.missing]
-    complaints += [f"unexpected {name}" for name in nearest.unexpected]
-    complaints += [
-        f"{name} has shape {_shape(nearest.tensors[name])} instead of {_shape(own[name])}"
-        for name in nearest.odd
+    complaints = [
+        _some("missing ", [f"{name}{_instead(name, nearest)}" for name in nearest.missing]),
+        # Batch norm's counters come last: they say the least.
+        _some("unexpected ", sorted(nearest.unexpected, key=lambda n: n.endswith("_tracked"))),
+        _some(
+            "",
+            [
+                f"{name} has shape {_shape(nearest.tensors[name])} instead of {_shape(own[name])}"
+                for name in nearest.odd
+            ],
+        ),
     ]
-    listed = "; ".join(short(words, 300) for words in complaints[:4])
-    more = f"; and {len(complaints) - 4} more" if len(complaints) > 4 else ""
+    listed = "; ".join(filter(None, complaints))
     where = f" under '{short(nearest.name, 200)}'" if nearest.name else ""
     hint = ""
     heads = nearest.odd and nearest.has_all and not new_head
@@ -210,7 +215,16 @@ def _misfit(own: Mapping[str, Tensor], nearest: Match, source: str, new_head: bo
             f" Only the number of classes differs: --num-classes {classes} takes all of it; with "
             "another number, said by --num-classes, the classifier starts anew."
         )
-    return f"{source} does not fit the network{where}: {listed}{more}.{hint}"
+    return f"{source} does not fit the network{where}: {listed}.{hint}"
+
+
+def _some(kind: str, complaints: Sequence[str], most: int = 3) -> str:
+    """The first complaints of a kind, and the number of the others."""
+    if not complaints:
+        return ""
+    shown = ", ".join(short(words, 300) for words in complaints[:most])
+    more = f" and {len(complaints) - most:,} more" if len(complaints) > most else ""
+    return f"{kind}{shown}{more}"
 
 
 def _instead(name: str, match: Match) -> str:

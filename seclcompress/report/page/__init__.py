@@ -82,7 +82,7 @@ def _shown(facts: Facts, place: int) -> dict[str, Any]:
         "all_classes": 0 if answers is None else len(answers.classes),
         "confusions": None if answers is None else sections.confusions(answers),
         "worst": [] if answers is None else sections.worst_confusions(answers),
-        "evaluate_command": report_command(facts.folder, facts.trained_on, "report.html"),
+        "evaluate_command": report_command(facts, facts.folder, facts.trained_on, "report.html"),
         "sizes": sections.size_rows(facts),
         "machine": None if facts.timed is None else facts.timed.machine,
         "times": [] if facts.timed is None else sections.time_rows(facts.timed),

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from seclcompress import hub
+from seclcompress.networks import sources
 from seclcompress.report.page.facts import Facts
 from seclcompress.report.page.words import name
 from seclcompress.settings.recovery import RecoverySettings
@@ -43,9 +44,9 @@ def steps(facts: Facts) -> list[Step]:
         return []
     data = facts.trained_on or facts.data
     if data is not None:
-        again = _line("seclcompress", "evaluate", "again", "--data", data)
+        again = _line("seclcompress", "evaluate", "again", "--data", data, *_trust(facts))
         made.append(Step("Evaluate what came out.", again))
-    made.append(Step("Write its page.", report_command("again", data, "again.html")))
+    made.append(Step("Write its page.", report_command(facts, "again", data, "again.html")))
     return made
 
 
@@ -71,15 +72,23 @@ def making(facts: Facts, *, fitted: bool = False, checkpoint: str | None = None)
     return made
 
 
-def report_command(folder: str, data: str | None, output: str) -> str:
+def report_command(facts: Facts, folder: str, data: str | None, output: str) -> str:
     """The command that writes a page with everything that data can tell.
 
     Args:
+        facts: What is known of the folder.
         folder: The folder.
         data: A data set's name; None for a placeholder.
         output: The file to write.
     """
-    return _line("seclcompress", "report", folder, "--data", data or "NAME", "-o", output)
+    words = ["--data", data or "NAME", *_trust(facts), "-o", output]
+    return _line("seclcompress", "report", folder, *words)
+
+
+def _trust(facts: Facts) -> list[str]:
+    """The option that a folder needs whose network is built by a person's own code."""
+    network = facts.config.network
+    return ["--factory", network.name] if sources.get(network.source).runs_foreign_code else []
 
 
 def read_settings(facts: Facts) -> TrainingSettings | None:
@@ -151,7 +160,7 @@ def _convert(facts: Facts, *, last: bool, fitted: bool) -> Step:
         output = "again"
         why = "Convert the original with it. For its trained layers add --weights, or name its folder."
     else:
-        network, output = ["ORIGINAL"], "student"
+        network, output = ["ORIGINAL", *_trust(facts)], "student"
         why = (
             "Convert the original with it. ORIGINAL is the folder of the trained original, which this "
             "folder does not name."
@@ -182,7 +191,7 @@ def _recover(facts: Facts, settings: RecoverySettings, seed: int, output: str = 
     options += ["--seed", str(seed)] if seed else []
     return Step(
         "Recover it from its original with the settings of this folder's recovery.",
-        _line("seclcompress", "recover", student, *teacher, *options, "-o", output),
+        _line("seclcompress", "recover", student, *teacher, *options, *_trust(facts), "-o", output),
     )
 
 
@@ -214,6 +223,8 @@ def _train(
         why = "Train it with the settings of this folder's run."
     why += _beginning(facts, folder, weights)
     options = ["--data", facts.trained_on or "", *more, *flags(settings, unused)]
+    if facts.converted or folder is not None or teacher:  # one of them is a folder, or may be
+        options += _trust(facts)
     line = _line(*_program(facts), what, *network, *teacher, *options, "-o", "again")
     return [*first, Step(why, line)]
 

@@ -189,7 +189,7 @@ def test_a_network_with_a_wrapper_of_its_own() -> None:
 
 def test_a_part_of_another_network_does_not_pass_for_a_network() -> None:
     own = nn.Sequential(nn.Linear(2, 2))
-    with pytest.raises(WeightsError, match=r"unexpected 1\.weight; unexpected 1\.bias"):
+    with pytest.raises(WeightsError, match=r"unexpected 1\.weight, 1\.bias"):
         load_weights(own, nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).state_dict(), "file")
     with pytest.raises(WeightsError, match=r"unexpected 2\.weight"):
         load_weights(own, {**own.state_dict(), "2.weight": torch.ones(2)}, "file")
