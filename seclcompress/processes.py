@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from seclcompress.errors import UsageError
 
@@ -39,11 +39,11 @@ class Processes:
             dist.all_reduce(values)
         return values
 
-    def share_buffers(self, network: nn.Module) -> None:
-        """Copies buffers, such as batch norm's running statistics, from process 0 to all others."""
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Copies tensors, such as batch norm's running statistics, from process 0 to all others."""
         if self.size > 1:
-            for buffer in network.buffers():
-                dist.broadcast(buffer, 0)
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def wait(self) -> None:
         """Waits until all processes have reached this call."""

@@ -158,6 +158,13 @@ class TrainingSettings(BaseModel):
     group_lr: Annotated[
         dict[str, PositiveFloat], BeforeValidator(_pairs), AfterValidator(_without_factors)
     ] = Field(default={}, description="Learning rate of such groups, × --lr; by default 1.")
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of the weights over the steps, such as 0.999; the "
+        "average is what is tested and saved. 0 is off.",
+    )
     symmetry_penalty: float = Field(
         default=0.0,
         ge=0,

@@ -14,6 +14,7 @@ from torch import nn
 from seclcompress.artefact import weights_bytes
 from seclcompress.checkpoint import Progress, has_checkpoint, write_checkpoint
 from seclcompress.files import add_file
+from seclcompress.train.average import Average
 from seclcompress.train.evaluation import Evaluation
 
 #: What a record and a folder's metrics have in addition if images are held out.
@@ -51,6 +52,7 @@ class Record:
         network: The network; checkpoints hold its weights.
         optimizers: The optimizers; checkpoints hold their tensors.
         scaler: The gradient scaler; checkpoints hold its state.
+        average: The moving average of the weights; the best weights are its, and checkpoints hold it.
         progress: How far the run has come.
         writes: Whether this process writes files.
     """
@@ -61,13 +63,14 @@ class Record:
         network: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
         scaler: torch.amp.GradScaler,
+        average: Average,
         progress: Progress,
         *,
         writes: bool,
     ) -> None:
         self.folder, self.progress = folder, progress
         self._network, self._optimizers, self._scaler = network, optimizers, scaler
-        self._writes = writes
+        self._average, self._writes = average, writes
         self._last_saved = time.monotonic()
 
     @property
@@ -131,7 +134,9 @@ class Record:
         if (
             best_of(progress.history) is line and self._writes
         ):  # of equal ones, the first is the best
-            add_file(self.folder, BEST, weights_bytes(self._network))
+            with self._average.shown():
+                best = weights_bytes(self._network)
+            add_file(self.folder, BEST, best)
         progress.step, progress.images, progress.loss = 0, 0, 0.0
         progress.seconds, progress.loading = 0.0, 0.0
         if self._writes:
@@ -150,7 +155,9 @@ class Record:
         """
         if self._writes:
             self.progress.scaler = self._scaler.state_dict()
-            write_checkpoint(self.folder, self._network, self._optimizers, self.progress)
+            write_checkpoint(
+                self.folder, self._network, self._optimizers, self.progress, self._average.values
+            )
         self._last_saved = time.monotonic()
 
     def where_it_stands(self) -> str:

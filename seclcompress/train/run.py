@@ -30,6 +30,7 @@ from seclcompress.optim import (
 )
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.train.average import Average
 from seclcompress.train.environment import flushed_subnormals, lay_out
 from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
 from seclcompress.train.identity import identity
@@ -122,11 +123,13 @@ class Trainer:
         self.optimizers = make_optimizers(network, settings, decay)
         kind = torch.device(device).type
         self._scaler = torch.amp.GradScaler(kind, enabled=settings.amp == "fp16")
+        self._average = Average(self.network, settings.ema)
         self._record = Record(
             folder,
             self.network,
             self.optimizers,
             self._scaler,
+            self._average,
             Progress(started),
             writes=self.processes.first,
         )
@@ -159,6 +162,7 @@ class Trainer:
             self.network,
             self.optimizers,
             self._scaler,
+            self._average,
             self.progress.settings,
         )
 
@@ -214,6 +218,7 @@ class Trainer:
             for epoch in range(len(self.history) + 1, settings.epochs + 1):
                 self._train(epoch, take)
                 self._test(epoch, steps)
+        self._average.put()
         return self.history
 
     def _look_before(self, teacher: Teacher) -> dict[str, float]:
@@ -256,6 +261,7 @@ class Trainer:
                     f"{error} Try a smaller --lr (it is {self.settings.lr}), --beta or --factor-lr, "
                     f"or a --warmup-epochs. {self._record.where_it_stands()}"
                 ) from None
+            self._average.update((epoch - 1) * len(steps) + step.index)
             seconds = time.monotonic() - began
             self._record.add_step(stepped.images, stepped.loss, seconds, stepped.loading)
             self.observer.step(epoch, stepped.images, stepped.loss, lr)
@@ -272,11 +278,13 @@ class Trainer:
 
     def _test(self, epoch: int, steps: int) -> None:
         """Ends an epoch: evaluates test and validation images and writes the epoch's files."""
-        self.processes.share_buffers(self.network)  # they differ unless batch norm is synchronised
+        # Running statistics differ between processes unless batch norm is synchronised.
+        self.processes.share([*self.network.buffers(), *self._average.statistics()])
         began = time.monotonic()
-        tested = self._evaluate(self.network, self.outputs)
         held = self.data.validation
-        validated = None if held is None else self._evaluate(self.network, self.outputs, held)
+        with self._average.shown():
+            tested = self._evaluate(self.network, self.outputs)
+            validated = None if held is None else self._evaluate(self.network, self.outputs, held)
         for part, found in (("test", tested), ("validation", validated)):
             if found is not None and not math.isfinite(found.loss):
                 raise UnsuitableSettingsError(

@@ -157,9 +157,13 @@ def _state_of_run(config: ArtefactConfig) -> str:
         if config.distilled
         else "was trained without a teacher"
     )
+    decay = config.training.get("ema")
+    averaged = (
+        f"Its weights are a moving average over the steps (decay {decay:g}). " if decay else ""
+    )
     return (
-        f"It {how} (epochs: {epochs}). All settings are in `config.json`, and the figures of each epoch "
-        "in `metrics.jsonl`. `best.safetensors` has the weights of the best epoch, "
+        f"It {how} (epochs: {epochs}). {averaged}All settings are in `config.json`, and the figures of "
+        "each epoch in `metrics.jsonl`. `best.safetensors` has the weights of the best epoch, "
         + (
             "chosen on images held out of the training images."
             if "validation_accuracy" in config.metrics
