@@ -43,7 +43,11 @@ class Processes:
         """Copies tensors, such as batch norm's running statistics, from process 0 to all others."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, 0)
+                # A copy: it is contiguous, and copied back in a way that autograd and caches notice.
+                theirs = tensor.detach().clone(memory_format=torch.contiguous_format)
+                dist.broadcast(theirs, 0)
+                with torch.no_grad():
+                    tensor.copy_(theirs)
 
     def wait(self) -> None:
         """Waits until all processes have reached this call."""

@@ -213,7 +213,14 @@ class TrainingSettings(BaseModel):
         gt=0,
         lt=1,
         description="Hold this share of each class of the training images out, always the same ones, "
-        "and choose the best epoch on them; in a folder without test images they are those as well.",
+        "and judge each epoch by them; the test images are looked at once, at the end. In a folder "
+        "without test images they are those.",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="End the run when so many epochs in a row were no better than the best on the "
+        "images of --validation, and save the best epoch's network.",
     )
     preprocessing: Literal["auto", "imagenet", "plain"] = Field(
         default="auto",

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from seclcompress.checkpoint import Progress
-from seclcompress.data import Data, Images, check_labels
+from seclcompress.data import Data, check_labels
 from seclcompress.errors import TrainingError, UnsuitableSettingsError
 from seclcompress.observer import Observer
 from seclcompress.optim import (
@@ -32,15 +32,15 @@ from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.average import Average
 from seclcompress.train.environment import flushed_subnormals, lay_out
-from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
 from seclcompress.train.identity import identity
+from seclcompress.train.judge import Judge
 from seclcompress.train.order import Step, steps_of
 from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.train.prepare import prepared, training_presentation
 from seclcompress.train.record import Record
 from seclcompress.train.resume import resume, started_with
 from seclcompress.train.step import NotFinite, Stepper
-from seclcompress.train.teacher import Teacher, check_teacher
+from seclcompress.train.teacher import Teacher
 from seclcompress.train.view import View
 
 
@@ -72,7 +72,8 @@ class Trainer:
         TrainingError: If all parameters are frozen.
         DataError: If there are no images, a label is not the index of a class, or a network does not
             give one score per class.
-        UsageError: If the settings name an unknown group of parameters.
+        UsageError: If the settings name an unknown group of parameters, or have patience without
+            validation images.
     """
 
     def __init__(
@@ -133,6 +134,15 @@ class Trainer:
             Progress(started),
             writes=self.processes.first,
         )
+        self._judge = Judge(
+            self.network,
+            self._average,
+            self._record,
+            data,
+            settings,
+            self.outputs,
+            self.processes,
+        )
         self._new_layers, self._untrained_teacher = new_layers, untrained_teacher
         self._stopping, self._deadline = False, math.inf
 
@@ -175,9 +185,10 @@ class Trainer:
             time_limit: Seconds after which the run stops as if `stop` had been called.
 
         Returns:
-            One record per epoch: epoch, train_loss, test_loss, accuracy, top5_accuracy (of more than
-            five classes), validation_loss and validation_accuracy (if images are held out), lr, seconds,
-            loading_seconds, images_per_second.
+            One record per epoch: epoch, train_loss, lr, seconds, loading_seconds, images_per_second, and
+            test_loss, accuracy, top5_accuracy (of more than five classes). If images are held out, there
+            are validation_loss and validation_accuracy instead; the test images are looked at at the
+            end, with the weights of the last and of the best epoch, and those two records have both.
 
         Raises:
             Stopped: If `stop` was called or the time limit is reached; the state is saved.
@@ -197,7 +208,12 @@ class Trainer:
             )
         self.observer.start(settings.epochs, steps, len(self.history) * steps + progress.step)
         if self.teacher is not None and not progress.before:
-            progress.before = self._look_before(self.teacher)
+            progress.before = self._judge.before(
+                self.teacher,
+                self.observer,
+                untrained_teacher=self._untrained_teacher,
+                new_layers=self._new_layers,
+            )
         if progress.before:
             self.observer.before(progress.before)
         with (
@@ -215,32 +231,26 @@ class Trainer:
                 settings,
                 self.processes,
             )
-            for epoch in range(len(self.history) + 1, settings.epochs + 1):
+            ended = False
+            while not self._judge.is_over():
+                epoch = len(self.history) + 1
                 self._train(epoch, take)
-                self._test(epoch, steps)
-        self._average.put()
+                # Computed here, because a run resumed after an epoch's last step has not taken it.
+                done = epoch - 1 + (steps - 1) / steps
+                lr = set_learning_rate(self.optimizers, settings, done)
+                line = self._judge.epoch(epoch, lr)
+                if self._judge.is_over():
+                    self._judge.end()
+                    ended = True
+                self.observer.epoch(line)
+                if ended and epoch < settings.epochs:
+                    self.observer.message(
+                        f"Ended after epoch {epoch} of {settings.epochs}: {settings.patience} in a row "
+                        "were no better on the validation images. The best epoch's network is saved."
+                    )
+            if not ended:  # the process that did the last epoch died before the end
+                self._judge.end()
         return self.history
-
-    def _look_before(self, teacher: Teacher) -> dict[str, float]:
-        """The accuracies of teacher and student before the first step, in percent of the test images."""
-        theirs = self._evaluate(teacher.network, teacher.read)
-        if self.settings.asks_teacher and not self._untrained_teacher:
-            check_teacher(theirs, self.data)
-        if self._new_layers:
-            self.observer.message(
-                "The student's accuracy before the first step is that with batch norm's statistics "
-                "estimated anew from training images, which evaluate does not do."
-            )
-        mine = accuracy_before(
-            self.network,
-            self.data,
-            self.settings.batch_size,
-            self.processes,
-            read=self.outputs,
-            estimate_batch_norm=self._new_layers,
-            workers=self.settings.workers,
-        )
-        return {"teacher": theirs.accuracy, "before": mine.accuracy}
 
     def _train(self, epoch: int, take: Stepper) -> None:
         """Takes the remaining steps of an epoch."""
@@ -276,42 +286,8 @@ class Trainer:
                 self.processes.wait()
                 raise Stopped
 
-    def _test(self, epoch: int, steps: int) -> None:
-        """Ends an epoch: evaluates test and validation images and writes the epoch's files."""
-        # Running statistics differ between processes unless batch norm is synchronised.
-        self.processes.share([*self.network.buffers(), *self._average.statistics()])
-        began = time.monotonic()
-        held = self.data.validation
-        with self._average.shown():
-            tested = self._evaluate(self.network, self.outputs)
-            validated = None if held is None else self._evaluate(self.network, self.outputs, held)
-        for part, found in (("test", tested), ("validation", validated)):
-            if found is not None and not math.isfinite(found.loss):
-                raise UnsuitableSettingsError(
-                    f"The loss on the {part} images is {found.loss} after epoch {epoch}. Try a smaller "
-                    f"--lr (it is {self.settings.lr}). {self._record.where_it_stands()}"
-                )
-        # Computed again, because a run resumed after the epoch's last step has not taken that step.
-        lr = set_learning_rate(self.optimizers, self.settings, epoch - 1 + (steps - 1) / steps)
-        seconds = time.monotonic() - began
-        self.observer.epoch(self._record.add_epoch(epoch, tested, lr, seconds, validated))
-
     def _steps(self, epoch: int) -> list[Step]:
         return steps_of(epoch, self.data, self.settings, self.processes)
-
-    def _evaluate(
-        self, network: nn.Module, read: OutputReader, images: Images | None = None
-    ) -> Evaluation:
-        return evaluate(
-            network,
-            self.data,
-            images=images,
-            read=read,
-            batch_size=self.settings.batch_size,
-            device=self.processes.device,
-            workers=self.settings.workers,
-            processes=self.processes,
-        )
 
     def _asked_to_stop(self) -> bool:
         return self._stopping or time.monotonic() > self._deadline

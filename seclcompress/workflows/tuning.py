@@ -224,6 +224,10 @@ def tune(
 
 
 def _with_validation(settings: TrainingSettings, observer: Observer) -> TrainingSettings:
+    if settings.patience is not None:
+        raise UsageError(
+            f"--patience {settings.patience}: a study stops trials that are behind by itself. Drop it."
+        )
     if settings.validation is not None:
         return settings
     observer.message(
