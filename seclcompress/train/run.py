@@ -245,8 +245,9 @@ class Trainer:
                 self.observer.epoch(line)
                 if ended and epoch < settings.epochs:
                     self.observer.message(
-                        f"Ended after epoch {epoch} of {settings.epochs}: {settings.patience} in a row "
-                        "were no better on the validation images. The best epoch's network is saved."
+                        f"Ended after epoch {epoch} of {settings.epochs}, as none since the best was "
+                        f"better on the validation images (--patience {settings.patience}); the best "
+                        "epoch's network is saved."
                     )
             if not ended:  # the process that did the last epoch died before the end
                 self._judge.end()

@@ -98,7 +98,8 @@ class TestPatience:
         best = best_of(history)
         assert len(history) == best["epoch"] + 2 < 40
         assert len(told.epochs) == len(history)
-        assert told.words[-1].startswith(f"Ended after epoch {len(history)} of 40: 2 in a row were")
+        assert told.words[-1].startswith(f"Ended after epoch {len(history)} of 40, as none since")
+        assert "(--patience 2)" in told.words[-1]
         saved = safetensors.torch.load_file(tmp_path / BEST)
         mine = run.network.state_dict()
         assert saved.keys() == mine.keys()

@@ -72,7 +72,10 @@ def test_the_result_is_data(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
         "50 images a batch × 1 accumulated × 1 process = 50 images a step; 150 training images, "
         "360 test images.",
     ]
-    assert set(observer.left_out or ()) == {"alpha", "temperature", "beta", "taps"}
+    assert set(observer.left_out or ()) == {
+        *("alpha", "temperature", "kd", "dkd_target", "dkd_others", "standardize_logits"),
+        *("beta", "taps"),
+    }
     assert observer.started == (2, 3, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert capfd.readouterr() == ("", "")
