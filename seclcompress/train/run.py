@@ -32,6 +32,7 @@ from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.average import Average
 from seclcompress.train.environment import flushed_subnormals, lay_out
+from seclcompress.train.first_step import far_from_chance, not_finite_at_once
 from seclcompress.train.identity import identity
 from seclcompress.train.judge import Judge
 from seclcompress.train.order import Step, steps_of
@@ -268,10 +269,17 @@ class Trainer:
             try:
                 stepped = take(step, batches, self._asked_to_stop)
             except NotFinite as error:
-                raise UnsuitableSettingsError(
-                    f"{error} Try a smaller --lr (it is {self.settings.lr}), --beta or --factor-lr, "
-                    f"or a --warmup-epochs. {self._record.where_it_stands()}"
-                ) from None
+                advice = (
+                    f"Try a smaller --lr (it is {self.settings.lr}), --beta or --factor-lr, or a "
+                    f"--warmup-epochs. {self._record.where_it_stands()}"
+                )
+                if step.is_first:
+                    advice = not_finite_at_once(self.settings)
+                raise UnsuitableSettingsError(f"{error} {advice}") from None
+            if step.is_first and self.teacher is None:
+                far = far_from_chance(stepped.loss, len(self.data.classes))
+                if far is not None:
+                    self.observer.message(far)
             self._average.update((epoch - 1) * len(steps) + step.index)
             seconds = time.monotonic() - began
             self._record.add_step(stepped.images, stepped.loss, seconds, stepped.loading)
