@@ -1,9 +1,10 @@
 """Checkpoints of a training run: safetensors files, each written whole, without pickle.
 
-A checkpoint holds the network's weights, the optimizers' tensors and the run's progress. It holds no
-random state: the order of the images, augmentation and dropout are functions of the run's seed, the
-epoch and the step. So a resumed run computes exactly what the uninterrupted run would have computed.
-The last two checkpoints are kept; if the newer one is damaged, the run resumes from the older one.
+A checkpoint holds the network's weights, their moving average if there is one, the optimizers' tensors
+and the run's progress. It holds no random state: the order of the images, augmentation and dropout are
+functions of the run's seed, the epoch and the step. So a resumed run computes exactly what the
+uninterrupted run would have computed. The last two checkpoints are kept; if the newer one is damaged,
+the run resumes from the older one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from seclcompress.files import give_second_name, note, write_file
 from seclcompress.networks.weights import put_state
 
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+_AVERAGE = "average."
 _KEY = "seclcompress"  # a single metadata key: safetensors does not fix the order of several
 
 
@@ -66,13 +68,22 @@ def write_checkpoint(
     network: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     progress: Progress,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes a checkpoint in one step and keeps the one before as `checkpoint.previous.safetensors`.
+
+    Args:
+        folder: The folder of the run in progress.
+        network: The network, with the weights that the next step starts from.
+        optimizers: The optimizers.
+        progress: How far the run has come.
+        average: The moving average of the weights, by name.
 
     Raises:
         ArtefactError: If the file cannot be written; the earlier checkpoint is then still there.
     """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"{_AVERAGE}{name}": value for name, value in (average or {}).items()}
     for number, optimizer in enumerate(optimizers):
         for index, slots in optimizer.state_dict()["state"].items():
             for slot, value in slots.items():
@@ -88,11 +99,21 @@ def write_checkpoint(
 
 
 def read_checkpoint(
-    folder: Path, network: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    folder: Path,
+    network: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    average: Mapping[str, Tensor] | None = None,
 ) -> Progress:
     """Loads a checkpoint into a network and optimizers of the same structure.
 
     If the last checkpoint is damaged, the previous one is loaded, with a warning.
+
+    Args:
+        folder: The folder of the run in progress.
+        network: Receives the weights.
+        optimizers: Receive their tensors.
+        average: The moving average of the weights, by name; receives its values in place. It is left as
+            it is if the checkpoint has none: the settings, which the caller compares, then differ.
 
     Returns:
         How far the run had come.
@@ -117,7 +138,7 @@ def read_checkpoint(
                 SeclcompressWarning,
                 stacklevel=2,
             )
-        _put_back(path, tensors, network, optimizers)
+        _put_back(path, tensors, network, optimizers, average or {})
         return progress
     if not complaints:
         raise TrainingError(f"There is no interrupted run in {folder} to go on with.")
@@ -148,6 +169,7 @@ def _put_back(
     tensors: Mapping[str, Tensor],
     network: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
+    average: Mapping[str, Tensor],
 ) -> None:
     try:
         put_state(network, _below(tensors, "network."))
@@ -155,6 +177,10 @@ def _put_back(
             groups = optimizer.state_dict()["param_groups"]
             state = _slots(_below(tensors, f"optimizer.{number}."))
             optimizer.load_state_dict({"state": state, "param_groups": groups})
+        averaged = _below(tensors, _AVERAGE)
+        if averaged:
+            for name, mine in average.items():
+                mine.copy_(averaged[name])
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"The checkpoint {path} is for another network: {reason}") from error

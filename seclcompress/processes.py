@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from seclcompress.errors import UsageError
 
@@ -39,18 +39,15 @@ class Processes:
             dist.all_reduce(values)
         return values
 
-    def share_state(self, network: nn.Module) -> None:
-        """Copies parameters and buffers from process 0 to all others."""
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Copies tensors, such as batch norm's running statistics, from process 0 to all others."""
         if self.size > 1:
-            for parameter in network.parameters():
-                dist.broadcast(parameter.data, 0)
-            self.share_buffers(network)
-
-    def share_buffers(self, network: nn.Module) -> None:
-        """Copies buffers, such as batch norm's running statistics, from process 0 to all others."""
-        if self.size > 1:
-            for buffer in network.buffers():
-                dist.broadcast(buffer, 0)
+            for tensor in tensors:
+                # A copy: it is contiguous, and copied back in a way that autograd and caches notice.
+                theirs = tensor.detach().clone(memory_format=torch.contiguous_format)
+                dist.broadcast(theirs, 0)
+                with torch.no_grad():
+                    tensor.copy_(theirs)
 
     def wait(self) -> None:
         """Waits until all processes have reached this call."""

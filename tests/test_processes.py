@@ -41,7 +41,7 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path) -> None:
     assert seclcompress(tmp_path, *train, "-o", "teacher").returncode == 0
     assert seclcompress(tmp_path, "convert", "teacher", "-o", "student").returncode == 0
     distill = ("distill", "student", "--teacher", "teacher", "--data", "digits", "--epochs", "2")
-    distill += ("--train-images", "300", "--lr", "0.02", "--alpha", "0.5", "--crop")
+    distill += ("--train-images", "300", "--lr", "0.02", "--alpha", "0.5", "--crop", "--ema", "0.5")
     distill += ("--factor-decay", "product", "--untrained-teacher")
     one = seclcompress(tmp_path, *distill, "--batch-size", "64", "-o", "one")
     assert one.returncode == 0, one.stderr

@@ -74,6 +74,7 @@ def test_values_are_what_the_settings_take(text: str, found: Choices | Range) ->
         ("flip=false..true", "flip has no range"),
         ("optimizer=sgd..adamw", "optimizer has no range"),
         ("epochs=10..20", "epochs cannot be searched: it is what the trials are given more or"),
+        ("patience=1,2", "patience cannot be searched: a study has a way of its own to stop runs"),
         ("validation=0.1,0.2", "validation cannot be searched: the trials are compared on"),
         *((f"{name}=1,2", f"{name} cannot be searched") for name in sorted(INCIDENTAL)),
     ],

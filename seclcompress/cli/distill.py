@@ -56,9 +56,9 @@ def distill(
 ) -> None:
     """Train a converted network from its original: attention transfer, knowledge distillation.
 
-    The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
-    best.safetensors; that epoch is chosen on the images that --validation holds out, or else on the
-    test images, so that its accuracy is optimistic.
+    The saved network has the last epoch's weights, or with --patience the best epoch's. The best
+    epoch's weights are saved beside it in best.safetensors; that epoch is chosen on the images that
+    --validation holds out, or else on the test images, so that its accuracy is optimistic.
     """
     size = o.parse_input_size(input_size)
     teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")

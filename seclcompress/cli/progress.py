@@ -16,6 +16,7 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 from seclcompress.cli.drawing import Drawing
 from seclcompress.report.training import BEFORE, settings_shown
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.train.record import chosen_by
 
 _SMOOTHING = 0.9  # the weight of earlier steps in the displayed images/s
 
@@ -128,12 +129,11 @@ class TrainingProgress(DrawingImages):
     def epoch(self, record: dict[str, Any]) -> None:
         """Prints the line of an epoch above the bar."""
         super().epoch(record)
-        validated = record.get("validation_accuracy")
-        held = "" if validated is None else f"validation {validated:.2f} %  "
+        part = "validation" if "validation_accuracy" in record else "test"
         self._console.print(
             f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
-            f"train loss {record['train_loss']:.4f}  test loss {record['test_loss']:.4f}  "
-            f"accuracy {record['accuracy']:.2f} %  {held}{record['seconds']:.1f} s"
+            f"train loss {record['train_loss']:.4f}  {part} loss {record[f'{part}_loss']:.4f}  "
+            f"{part} accuracy {chosen_by(record):.2f} %  {record['seconds']:.1f} s"
         )
         self._last = time.monotonic()
         if record["epoch"] == self._epochs:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seclcompress.settings.training import TrainingSettings, in_pairs
-from seclcompress.train.record import best_of
+from seclcompress.train.record import best_of, chosen_by
 
 #: What people read for the names of accuracies from before a run.
 BEFORE = {"teacher": "teacher", "before": "student before"}
@@ -80,6 +80,8 @@ def _shown(value: object) -> str:
 def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]) -> Table:
     """Makes a table of a run's results: accuracies before and after, the best epoch, the time.
 
+    All are on the test images but the one that says otherwise.
+
     Args:
         history: One record per epoch, as in metrics.jsonl.
         before: Accuracies in percent from before the run, by the names in `BEFORE`.
@@ -137,14 +139,17 @@ def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]
     marker = "o" if len(epochs) < 30 else ""
     label = "training, all losses" if before else "training"
     left.plot(epochs, [r["train_loss"] for r in history], marker=marker, ms=3, label=label)
-    left.plot(epochs, [r["test_loss"] for r in history], marker=marker, ms=3, label="test")
-    if _validated(history):
-        left.plot(epochs, [r["validation_loss"] for r in history], ls="--", label="validation")
-        held = [r["validation_accuracy"] for r in history]
-        right.plot(epochs, held, ls="--", label="validation images")
+    part = "validation" if _validated(history) else "test"
+    left.plot(epochs, [r[f"{part}_loss"] for r in history], marker=marker, ms=3, label=part)
     left.set(xlabel="epoch", ylabel="loss")
     left.legend(frameon=False)
-    right.plot(epochs, [r["accuracy"] for r in history], marker=marker, ms=3, label="test images")
+    judged = [chosen_by(record) for record in history]
+    right.plot(epochs, judged, marker=marker, ms=3, label=f"{part} images")
+    if _validated(history):
+        tests = [
+            (record["epoch"], record["accuracy"]) for record in history if "accuracy" in record
+        ]
+        right.plot(*zip(*tests, strict=True), "D", ms=4, label="test images")
     for (name, accuracy), style in zip(before.items(), ("--", ":"), strict=False):
         right.axhline(accuracy, color="0.4", linestyle=style, linewidth=1, label=BEFORE[name])
     right.set(xlabel="epoch", ylabel="accuracy (%)")

@@ -32,8 +32,8 @@ class Trial:
         values: The spellings of the tried values, by the names of the settings.
         curve: The accuracy in percent on the held-out images, by epoch.
         loss: The last epoch's loss on the held-out images; None before the first epoch.
-        test_accuracy: The last epoch's accuracy on the test images in percent; None before the first
-            epoch, and if there are no test images beside the held-out ones.
+        test_accuracy: The accuracy on the test images in percent; None of a trial that is not
+            finished, and if there are no test images beside the held-out ones.
         seconds: The time of its epochs.
         reason: Why it is unsuitable or failed; empty otherwise.
     """

@@ -27,6 +27,7 @@ from seclcompress.settings.training import DISTILLATION, INCIDENTAL, TrainingSet
 _FIXED = {
     "epochs": "it is what the trials are given more or less of",
     "validation": "the trials are compared on the images that it holds out",
+    "patience": "a study has a way of its own to stop runs",
     "train_images": "it decides what a trial costs",
     **dict.fromkeys(INCIDENTAL, "it does not change what is learnt"),
 }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -14,62 +13,19 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    ValidationInfo,
 )
 
-
-def _split(value: Any) -> Any:
-    """Splits a list that comes from the command line, where commas separate its items."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _numbers(value: Any) -> Any:
-    """Splits numbers that come from the command line; one number alone is the only one."""
-    return (value,) if isinstance(value, int | float) else _split(value)
-
-
-_RULES = ("ratio", "fixed", "product")
-
-
-def _rule_or_number(value: Any) -> Any:
-    """Checks the name of a rule or a number; pydantic would report one error per member of the union."""
-    if value in _RULES:
-        return value
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise ValueError(f"it takes {', '.join(_RULES)} or a number of at least 0")
-    return number
-
+from seclcompress.settings.typed import (
+    numbers,
+    pairs,
+    pixel_value,
+    rule_or_number,
+    split,
+    without_factors,
+)
 
 #: Groups of parameters that structured layers may name. All other parameters are in the group `rest`.
 GROUPS = ("factors", "gains", "norms", "gates")
-
-
-def _pairs(value: Any) -> Any:
-    """Reads a mapping that comes from the command line as `NAME=NUMBER,NAME=NUMBER`."""
-    if not isinstance(value, str):
-        return value
-    found: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in value.split(","))):
-        name, equals, number = (word.strip() for word in part.partition("="))
-        if not (name and equals):
-            raise ValueError("it takes GROUP=NUMBER, several with commas")
-        if name in found:
-            raise ValueError(f"it names {name} twice")
-        found[name] = number
-    return found
-
-
-def _without_factors(value: Mapping[str, float], info: ValidationInfo) -> Mapping[str, float]:
-    if "factors" in value:
-        own = str(info.field_name).replace("group", "--factor").replace("_", "-")
-        raise ValueError(f"the structured factors have a setting of their own, {own}")
-    return value
 
 
 def in_pairs(value: Mapping[str, float]) -> str:
@@ -77,21 +33,17 @@ def in_pairs(value: Mapping[str, float]) -> str:
     return ",".join(f"{name}={number:g}" for name, number in value.items())
 
 
-def _pixel_value(value: float) -> float:
-    if not 0 <= value <= 1:
-        near = f": {value / 255:.3f}?" if 1 < value <= 255 else "."
-        raise ValueError(f"pixel values are from 0 to 1 here, not to 255{near}")
-    return value
-
-
-PixelValue: TypeAlias = Annotated[float, AfterValidator(_pixel_value)]
+PixelValue: TypeAlias = Annotated[float, AfterValidator(pixel_value)]
 
 #: Settings that change where and how fast a run computes, but not its result. A resumed run may have
 #: different values for them.
 INCIDENTAL = frozenset({"device", "workers", "cache_images", "checkpoint_seconds", "tensorboard"})
 
 #: Settings that a run without a teacher does not use.
-DISTILLATION = ("alpha", "temperature", "beta", "taps")
+DISTILLATION = (
+    *("alpha", "temperature", "kd", "dkd_target", "dkd_others", "standardize_logits"),
+    *("beta", "taps"),
+)
 
 #: Settings that an evaluation uses, too.
 EVALUATION = (
@@ -132,7 +84,7 @@ class TrainingSettings(BaseModel):
         description="Weight decay of everything but the structured factors and --group-decay.",
     )
     factor_decay: Annotated[
-        Literal["ratio", "fixed", "product"] | float, BeforeValidator(_rule_or_number)
+        Literal["ratio", "fixed", "product"] | float, BeforeValidator(rule_or_number)
     ] = Field(
         default="ratio",
         description="Weight decay of the structured factors: a number; fixed: 8.8e-6; ratio: "
@@ -149,15 +101,22 @@ class TrainingSettings(BaseModel):
         "AdamW trains them and SGD the rest.",
     )
     group_decay: Annotated[
-        dict[str, NonNegativeFloat], BeforeValidator(_pairs), AfterValidator(_without_factors)
+        dict[str, NonNegativeFloat], BeforeValidator(pairs), AfterValidator(without_factors)
     ] = Field(
         default={"gains": 0.0},
         description="Weight decay of other groups of parameters that structured layers name "
         f"({', '.join(GROUPS[1:])}); --weight-decay is that of a group without a number.",
     )
     group_lr: Annotated[
-        dict[str, PositiveFloat], BeforeValidator(_pairs), AfterValidator(_without_factors)
+        dict[str, PositiveFloat], BeforeValidator(pairs), AfterValidator(without_factors)
     ] = Field(default={}, description="Learning rate of such groups, × --lr; by default 1.")
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of the weights over the steps, such as 0.999; the "
+        "average is what is tested and saved. 0 is off.",
+    )
     symmetry_penalty: float = Field(
         default=0.0,
         ge=0,
@@ -173,8 +132,24 @@ class TrainingSettings(BaseModel):
     temperature: float = Field(
         default=4.0, gt=0, description="Temperature of knowledge distillation."
     )
+    kd: Literal["kd", "dkd"] = Field(
+        default="kd",
+        description="Knowledge distillation: kd (Hinton et al.), or dkd, decoupled into a part on the "
+        "image's class and one on the others (Zhao et al., 2022).",
+    )
+    dkd_target: float = Field(
+        default=1.0, ge=0, description="Weight of dkd's part on the image's class; the paper's α."
+    )
+    dkd_others: float = Field(
+        default=8.0, ge=0, description="Weight of dkd's part on the other classes; the paper's β."
+    )
+    standardize_logits: bool = Field(
+        default=False,
+        description="Compare scores of mean 0 and variance 1 (Sun et al., 2024), best with "
+        "--temperature 2.",
+    )
     beta: float = Field(default=1000.0, ge=0, description="Weight of attention transfer; 0 is off.")
-    taps: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+    taps: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         default=(),
         description="Modules whose attention is compared, with commas. By default the ends of the "
         "resolution groups.",
@@ -206,7 +181,14 @@ class TrainingSettings(BaseModel):
         gt=0,
         lt=1,
         description="Hold this share of each class of the training images out, always the same ones, "
-        "and choose the best epoch on them; in a folder without test images they are those as well.",
+        "and judge each epoch by them; the test images are looked at once, at the end. In a folder "
+        "without test images they are those.",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="End the run when so many epochs in a row were no better than the best on the "
+        "images of --validation, and save the best epoch's network.",
     )
     preprocessing: Literal["auto", "imagenet", "plain"] = Field(
         default="auto",
@@ -215,11 +197,11 @@ class TrainingSettings(BaseModel):
         "folders; plain: from 0 to 1, as they "
         "are.",
     )
-    mean: Annotated[tuple[PixelValue, ...], BeforeValidator(_numbers)] = Field(
+    mean: Annotated[tuple[PixelValue, ...], BeforeValidator(numbers)] = Field(
         default=(),
         description="Mean of the pixel values from 0 to 1, for all channels or for each, with commas.",
     )
-    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_numbers)] = Field(
+    std: Annotated[tuple[PositiveFloat, ...], BeforeValidator(numbers)] = Field(
         default=(), description="Standard deviation of the pixel values, likewise."
     )
     classes_by_order: bool = Field(
@@ -261,8 +243,18 @@ class TrainingSettings(BaseModel):
             found["momentum"] = "it is SGD's, and --optimizer is adamw"
         if self.symmetry_penalty == 0:
             found["symmetry_norm"] = "--symmetry-penalty is 0"
+        if self.kd != "dkd":
+            found |= dict.fromkeys(("dkd_target", "dkd_others"), f"--kd is {self.kd}, not dkd")
         if self.alpha == 0:
-            found["temperature"] = "--alpha is 0: there is no knowledge distillation"
+            of_distillation = (
+                "temperature",
+                "kd",
+                "dkd_target",
+                "dkd_others",
+                "standardize_logits",
+            )
+            no = "--alpha is 0: there is no knowledge distillation"
+            found |= dict.fromkeys(of_distillation, no)
         if self.beta == 0:
             found["taps"] = "--beta is 0: no attention is compared"
         return found
@@ -284,6 +276,11 @@ class TrainingSettings(BaseModel):
     def compares_attention(self) -> bool:
         """Whether attention is transferred in a run with a teacher."""
         return self.beta > 0 and bool(self.taps)
+
+    @property
+    def decoupled(self) -> tuple[float, float] | None:
+        """The weights of decoupled knowledge distillation; None for the ordinary one."""
+        return (self.dkd_target, self.dkd_others) if self.kd == "dkd" else None
 
     @property
     def asks_teacher(self) -> bool:

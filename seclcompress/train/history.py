@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seclcompress.artefact import check_inside
 from seclcompress.errors import ArtefactError, describe_validation_error
@@ -20,27 +20,36 @@ class Epoch(BaseModel):
     Attributes:
         epoch: The number of the epoch, from 1.
         train_loss: The mean loss over the training images; with a teacher, of all losses together.
-        test_loss: The mean cross-entropy over the test images.
-        accuracy: Top-1 accuracy on the test images in percent.
+        test_loss: The mean cross-entropy over the test images; None if they were not looked at.
+        accuracy: Top-1 accuracy on the test images in percent; None likewise.
         seconds: Seconds that the epoch took, with its test.
-        validation_accuracy: Top-1 accuracy on the validation images in percent; None if none were held
-            out.
+        validation_loss: The mean cross-entropy over the validation images; None if none were held out.
+        validation_accuracy: Top-1 accuracy on the validation images in percent; None likewise.
     """
 
     model_config = ConfigDict(frozen=True)
 
     epoch: int = Field(ge=1, le=10**9)
     train_loss: float  # of a run that went astray it is NaN
-    test_loss: float
-    accuracy: float = Field(ge=0, le=100)
+    test_loss: float | None = None
+    accuracy: float | None = Field(default=None, ge=0, le=100)
     seconds: float = Field(default=0, ge=0, allow_inf_nan=False)
+    validation_loss: float | None = None
     validation_accuracy: float | None = Field(default=None, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _judged(self) -> Epoch:
+        if self.accuracy is None and self.validation_accuracy is None:
+            raise ValueError("there is neither accuracy nor validation_accuracy")
+        return self
 
     @property
     def chosen_by(self) -> float:
         """The accuracy by which the best epoch is chosen, as in `record.chosen_by`."""
         held_out = self.validation_accuracy
-        return self.accuracy if held_out is None else held_out
+        judged = self.accuracy if held_out is None else held_out
+        assert judged is not None
+        return judged
 
 
 def read_history(folder: Path) -> list[Epoch]:

@@ -173,4 +173,6 @@ class Objective:
             self._settings.alpha,
             self._settings.temperature,
             smoothing,
+            decoupled=self._settings.decoupled,
+            standardise=self._settings.standardize_logits,
         )

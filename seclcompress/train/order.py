@@ -34,6 +34,11 @@ class Step:
     def __str__(self) -> str:
         return f"step {self.index + 1} of epoch {self.epoch}"
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first step of the run."""
+        return self.epoch == 1 and self.index == 0
+
     def seed_random_numbers(self) -> None:
         """Seeds torch, so that random numbers drawn during the step depend on the step alone."""
         torch.manual_seed(self.seed)

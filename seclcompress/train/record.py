@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import nn
 
 from seclcompress.artefact import weights_bytes
 from seclcompress.checkpoint import Progress, has_checkpoint, write_checkpoint
 from seclcompress.files import add_file
+from seclcompress.networks.weights import put_state
+from seclcompress.train.average import Average
 from seclcompress.train.evaluation import Evaluation
 
 #: What a record and a folder's metrics have in addition if images are held out.
@@ -22,7 +25,7 @@ BEST, METRICS = "best.safetensors", "metrics.jsonl"
 
 
 def best_of(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The best epoch: by the accuracy on the validation images, or else on the test images.
+    """The best epoch, of equal ones the first: by the validation images, or else by the test images.
 
     Args:
         history: One record per epoch, as in metrics.jsonl; at least one.
@@ -36,10 +39,41 @@ def chosen_by(record: Mapping[str, Any]) -> float:
     Args:
         record: An epoch's line of metrics.jsonl.
     """
-    return float(record.get("validation_accuracy", record["accuracy"]))
+    held_out = "validation_accuracy" in record
+    return float(record["validation_accuracy" if held_out else "accuracy"])
 
 
-def _figures(validated: Evaluation) -> dict[str, float]:
+def saved_of(history: Sequence[Mapping[str, Any]], patience: int | None) -> Mapping[str, Any]:
+    """The epoch whose network a run saves: the best with patience, the last without.
+
+    Args:
+        history: One record per epoch; at least one.
+        patience: The setting.
+    """
+    return history[-1] if patience is None else best_of(history)
+
+
+def is_over(history: Sequence[Mapping[str, Any]], epochs: int, patience: int | None) -> bool:
+    """Whether a run has done all its epochs, or as many without a better one as it has patience for.
+
+    Args:
+        history: One record per finished epoch.
+        epochs: The setting.
+        patience: The setting; None for a run that does all its epochs.
+    """
+    if not history or patience is None:
+        return len(history) == epochs
+    return len(history) == epochs or len(history) - best_of(history)["epoch"] >= patience
+
+
+def of_test(tested: Evaluation) -> dict[str, float]:
+    """What an epoch's line says of the test images."""
+    top5 = {} if tested.top5_accuracy is None else {"top5_accuracy": tested.top5_accuracy}
+    return {"test_loss": tested.loss, "accuracy": tested.accuracy, **top5}
+
+
+def of_validation(validated: Evaluation) -> dict[str, float]:
+    """What an epoch's line says of the validation images."""
     return dict(zip(VALIDATION, (validated.loss, validated.accuracy), strict=True))
 
 
@@ -51,6 +85,7 @@ class Record:
         network: The network; checkpoints hold its weights.
         optimizers: The optimizers; checkpoints hold their tensors.
         scaler: The gradient scaler; checkpoints hold its state.
+        average: The moving average of the weights; the best weights are its, and checkpoints hold it.
         progress: How far the run has come.
         writes: Whether this process writes files.
     """
@@ -61,13 +96,14 @@ class Record:
         network: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
         scaler: torch.amp.GradScaler,
+        average: Average,
         progress: Progress,
         *,
         writes: bool,
     ) -> None:
         self.folder, self.progress = folder, progress
         self._network, self._optimizers, self._scaler = network, optimizers, scaler
-        self._writes = writes
+        self._average, self._writes = average, writes
         self._last_saved = time.monotonic()
 
     @property
@@ -94,19 +130,18 @@ class Record:
     def add_epoch(
         self,
         epoch: int,
-        tested: Evaluation,
+        figures: Mapping[str, float],
         lr: float,
         seconds: float,
-        validated: Evaluation | None = None,
     ) -> dict[str, Any]:
         """Adds a finished epoch to the history and writes the epoch's files.
 
         Args:
             epoch: The number of the finished epoch, from 1.
-            tested: The network's figures on the test images.
+            figures: The network's figures on the images that judge it, from `of_test` or
+                `of_validation`.
             lr: The learning rate of the epoch's last step.
-            seconds: Seconds that the test took.
-            validated: The network's figures on the validation images, if there are any.
+            seconds: Seconds that the evaluation took.
 
         Returns:
             The epoch's line of metrics.jsonl.
@@ -118,10 +153,7 @@ class Record:
         line = {
             "epoch": epoch,
             "train_loss": progress.loss / progress.images,
-            "test_loss": tested.loss,
-            "accuracy": tested.accuracy,
-            **({} if tested.top5_accuracy is None else {"top5_accuracy": tested.top5_accuracy}),
-            **({} if validated is None else _figures(validated)),
+            **figures,
             "lr": lr,
             "seconds": round(progress.seconds + seconds, 3),
             "loading_seconds": round(progress.loading, 3),
@@ -131,16 +163,43 @@ class Record:
         if (
             best_of(progress.history) is line and self._writes
         ):  # of equal ones, the first is the best
-            add_file(self.folder, BEST, weights_bytes(self._network))
+            with self._average.shown():
+                best = weights_bytes(self._network)
+            add_file(self.folder, BEST, best)
         progress.step, progress.images, progress.loss = 0, 0, 0.0
         progress.seconds, progress.loading = 0.0, 0.0
         if self._writes:
-            lines = "".join(json.dumps(line) + "\n" for line in progress.history)
-            add_file(self.folder, METRICS, lines.encode())
+            self._write_metrics()
         # The checkpoint is written last, so that a run that dies before it repeats the end of the epoch
         # and writes the other files again.
         self.save()
         return line
+
+    def add_tests(self, found: Mapping[int, Evaluation], seconds: float) -> None:
+        """Adds what the test images showed at the end of a run to the lines of the epochs.
+
+        Args:
+            found: The figures by the number of the epoch, from 1.
+            seconds: Seconds that they took.
+
+        Raises:
+            ArtefactError: If the file cannot be written.
+        """
+        history = self.progress.history
+        for epoch, tested in found.items():
+            history[epoch - 1].update(of_test(tested))
+        history[-1]["seconds"] = round(history[-1]["seconds"] + seconds, 3)
+        if self._writes:
+            self._write_metrics()
+
+    def load_best(self) -> None:
+        """Gives the network the weights of the best epoch; only in the process that writes."""
+        if self._writes:
+            put_state(self._network, safetensors.torch.load_file(self.folder / BEST))
+
+    def _write_metrics(self) -> None:
+        lines = "".join(json.dumps(line) + "\n" for line in self.progress.history)
+        add_file(self.folder, METRICS, lines.encode())
 
     def save(self) -> None:
         """Writes a checkpoint.
@@ -150,7 +209,9 @@ class Record:
         """
         if self._writes:
             self.progress.scaler = self._scaler.state_dict()
-            write_checkpoint(self.folder, self._network, self._optimizers, self.progress)
+            write_checkpoint(
+                self.folder, self._network, self._optimizers, self.progress, self._average.values
+            )
         self._last_saved = time.monotonic()
 
     def where_it_stands(self) -> str:

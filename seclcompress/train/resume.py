@@ -18,6 +18,7 @@ from torch import nn
 from seclcompress.checkpoint import Progress, read_checkpoint
 from seclcompress.errors import TrainingError
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
+from seclcompress.train.average import Average
 
 
 def started_with(settings: TrainingSettings, identity: dict[str, Any]) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def resume(
     network: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
+    average: Average,
     mine: dict[str, Any],
 ) -> Progress:
     """Restores the state of an interrupted run.
@@ -45,6 +47,7 @@ def resume(
         network: Receives the weights.
         optimizers: Receive their tensors.
         scaler: Receives its state.
+        average: Receives its values.
         mine: What this run was started with (`started_with`); the run in the folder must match it.
 
     Returns:
@@ -54,7 +57,7 @@ def resume(
         TrainingError: If there is no checkpoint that can be read, or its run was started with different
             settings, networks or images.
     """
-    progress = read_checkpoint(folder, network, optimizers)
+    progress = read_checkpoint(folder, network, optimizers, average.values)
     # A setting that came after the checkpoint was written had its default then.
     theirs = {**started_with(TrainingSettings(), {}), **progress.settings}
     theirs.setdefault("files", mine.get("files"))  # a fingerprint that 0.1 did not take

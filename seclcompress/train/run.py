@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from seclcompress.checkpoint import Progress
-from seclcompress.data import Data, Images, check_labels
+from seclcompress.data import Data, check_labels
 from seclcompress.errors import TrainingError, UnsuitableSettingsError
 from seclcompress.observer import Observer
 from seclcompress.optim import (
@@ -30,16 +30,18 @@ from seclcompress.optim import (
 )
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.train.average import Average
 from seclcompress.train.environment import flushed_subnormals, lay_out
-from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
+from seclcompress.train.first_step import far_from_chance, not_finite_at_once
 from seclcompress.train.identity import identity
+from seclcompress.train.judge import Judge
 from seclcompress.train.order import Step, steps_of
 from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.train.prepare import prepared, training_presentation
 from seclcompress.train.record import Record
 from seclcompress.train.resume import resume, started_with
 from seclcompress.train.step import NotFinite, Stepper
-from seclcompress.train.teacher import Teacher, check_teacher
+from seclcompress.train.teacher import Teacher
 from seclcompress.train.view import View
 
 
@@ -71,7 +73,8 @@ class Trainer:
         TrainingError: If all parameters are frozen.
         DataError: If there are no images, a label is not the index of a class, or a network does not
             give one score per class.
-        UsageError: If the settings name an unknown group of parameters.
+        UsageError: If the settings name an unknown group of parameters, or have patience without
+            validation images.
     """
 
     def __init__(
@@ -122,13 +125,24 @@ class Trainer:
         self.optimizers = make_optimizers(network, settings, decay)
         kind = torch.device(device).type
         self._scaler = torch.amp.GradScaler(kind, enabled=settings.amp == "fp16")
+        self._average = Average(self.network, settings.ema)
         self._record = Record(
             folder,
             self.network,
             self.optimizers,
             self._scaler,
+            self._average,
             Progress(started),
             writes=self.processes.first,
+        )
+        self._judge = Judge(
+            self.network,
+            self._average,
+            self._record,
+            data,
+            settings,
+            self.outputs,
+            self.processes,
         )
         self._new_layers, self._untrained_teacher = new_layers, untrained_teacher
         self._stopping, self._deadline = False, math.inf
@@ -159,6 +173,7 @@ class Trainer:
             self.network,
             self.optimizers,
             self._scaler,
+            self._average,
             self.progress.settings,
         )
 
@@ -171,9 +186,10 @@ class Trainer:
             time_limit: Seconds after which the run stops as if `stop` had been called.
 
         Returns:
-            One record per epoch: epoch, train_loss, test_loss, accuracy, top5_accuracy (of more than
-            five classes), validation_loss and validation_accuracy (if images are held out), lr, seconds,
-            loading_seconds, images_per_second.
+            One record per epoch: epoch, train_loss, lr, seconds, loading_seconds, images_per_second, and
+            test_loss, accuracy, top5_accuracy (of more than five classes). If images are held out, there
+            are validation_loss and validation_accuracy instead; the test images are looked at at the
+            end, with the weights of the last and of the best epoch, and those two records have both.
 
         Raises:
             Stopped: If `stop` was called or the time limit is reached; the state is saved.
@@ -193,7 +209,12 @@ class Trainer:
             )
         self.observer.start(settings.epochs, steps, len(self.history) * steps + progress.step)
         if self.teacher is not None and not progress.before:
-            progress.before = self._look_before(self.teacher)
+            progress.before = self._judge.before(
+                self.teacher,
+                self.observer,
+                untrained_teacher=self._untrained_teacher,
+                new_layers=self._new_layers,
+            )
         if progress.before:
             self.observer.before(progress.before)
         with (
@@ -211,31 +232,27 @@ class Trainer:
                 settings,
                 self.processes,
             )
-            for epoch in range(len(self.history) + 1, settings.epochs + 1):
+            ended = False
+            while not self._judge.is_over():
+                epoch = len(self.history) + 1
                 self._train(epoch, take)
-                self._test(epoch, steps)
+                # Computed here, because a run resumed after an epoch's last step has not taken it.
+                done = epoch - 1 + (steps - 1) / steps
+                lr = set_learning_rate(self.optimizers, settings, done)
+                line = self._judge.epoch(epoch, lr)
+                if self._judge.is_over():
+                    self._judge.end()
+                    ended = True
+                self.observer.epoch(line)
+                if ended and epoch < settings.epochs:
+                    self.observer.message(
+                        f"Ended after epoch {epoch} of {settings.epochs}, as none since the best was "
+                        f"better on the validation images (--patience {settings.patience}); the best "
+                        "epoch's network is saved."
+                    )
+            if not ended:  # the process that did the last epoch died before the end
+                self._judge.end()
         return self.history
-
-    def _look_before(self, teacher: Teacher) -> dict[str, float]:
-        """The accuracies of teacher and student before the first step, in percent of the test images."""
-        theirs = self._evaluate(teacher.network, teacher.read)
-        if self.settings.asks_teacher and not self._untrained_teacher:
-            check_teacher(theirs, self.data)
-        if self._new_layers:
-            self.observer.message(
-                "The student's accuracy before the first step is that with batch norm's statistics "
-                "estimated anew from training images, which evaluate does not do."
-            )
-        mine = accuracy_before(
-            self.network,
-            self.data,
-            self.settings.batch_size,
-            self.processes,
-            read=self.outputs,
-            estimate_batch_norm=self._new_layers,
-            workers=self.settings.workers,
-        )
-        return {"teacher": theirs.accuracy, "before": mine.accuracy}
 
     def _train(self, epoch: int, take: Stepper) -> None:
         """Takes the remaining steps of an epoch."""
@@ -252,10 +269,18 @@ class Trainer:
             try:
                 stepped = take(step, batches, self._asked_to_stop)
             except NotFinite as error:
-                raise UnsuitableSettingsError(
-                    f"{error} Try a smaller --lr (it is {self.settings.lr}), --beta or --factor-lr, "
-                    f"or a --warmup-epochs. {self._record.where_it_stands()}"
-                ) from None
+                advice = (
+                    f"Try a smaller --lr (it is {self.settings.lr}), --beta or --factor-lr, or a "
+                    f"--warmup-epochs. {self._record.where_it_stands()}"
+                )
+                if step.is_first:
+                    advice = not_finite_at_once(self.settings)
+                raise UnsuitableSettingsError(f"{error} {advice}") from None
+            if step.is_first and self.teacher is None:
+                far = far_from_chance(stepped.loss, len(self.data.classes))
+                if far is not None:
+                    self.observer.message(far)
+            self._average.update((epoch - 1) * len(steps) + step.index)
             seconds = time.monotonic() - began
             self._record.add_step(stepped.images, stepped.loss, seconds, stepped.loading)
             self.observer.step(epoch, stepped.images, stepped.loss, lr)
@@ -270,40 +295,8 @@ class Trainer:
                 self.processes.wait()
                 raise Stopped
 
-    def _test(self, epoch: int, steps: int) -> None:
-        """Ends an epoch: evaluates test and validation images and writes the epoch's files."""
-        self.processes.share_buffers(self.network)  # they differ unless batch norm is synchronised
-        began = time.monotonic()
-        tested = self._evaluate(self.network, self.outputs)
-        held = self.data.validation
-        validated = None if held is None else self._evaluate(self.network, self.outputs, held)
-        for part, found in (("test", tested), ("validation", validated)):
-            if found is not None and not math.isfinite(found.loss):
-                raise UnsuitableSettingsError(
-                    f"The loss on the {part} images is {found.loss} after epoch {epoch}. Try a smaller "
-                    f"--lr (it is {self.settings.lr}). {self._record.where_it_stands()}"
-                )
-        # Computed again, because a run resumed after the epoch's last step has not taken that step.
-        lr = set_learning_rate(self.optimizers, self.settings, epoch - 1 + (steps - 1) / steps)
-        seconds = time.monotonic() - began
-        self.observer.epoch(self._record.add_epoch(epoch, tested, lr, seconds, validated))
-
     def _steps(self, epoch: int) -> list[Step]:
         return steps_of(epoch, self.data, self.settings, self.processes)
-
-    def _evaluate(
-        self, network: nn.Module, read: OutputReader, images: Images | None = None
-    ) -> Evaluation:
-        return evaluate(
-            network,
-            self.data,
-            images=images,
-            read=read,
-            batch_size=self.settings.batch_size,
-            device=self.processes.device,
-            workers=self.settings.workers,
-            processes=self.processes,
-        )
 
     def _asked_to_stop(self) -> bool:
         return self._stopping or time.monotonic() > self._deadline

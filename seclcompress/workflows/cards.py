@@ -151,7 +151,7 @@ def _facts(config: ArtefactConfig, plan: Plan, count: Count, *, converted: bool)
 
 
 def _state_of_run(config: ArtefactConfig) -> str:
-    epochs = config.training.get("epochs")
+    epochs = config.metrics.get("epochs", config.training.get("epochs"))
     how = (
         "learnt from a teacher, by attention transfer and knowledge distillation"
         if config.distilled
@@ -163,11 +163,16 @@ def _state_of_run(config: ArtefactConfig) -> str:
             f"first took over the outputs of its teacher's layers, on {recovered['pictures']:,} "
             f"pictures, and then {how}"
         )
+    decay = config.training.get("ema")
+    averaged = (
+        f"Its weights are a moving average over the steps (decay {decay:g}). " if decay else ""
+    )
     return (
-        f"It {how} (epochs: {epochs}). All settings are in `config.json`, and the figures of each epoch "
-        "in `metrics.jsonl`. `best.safetensors` has the weights of the best epoch, "
+        f"It {how} (epochs: {epochs}). {averaged}All settings are in `config.json`, and the figures of "
+        "each epoch in `metrics.jsonl`. `best.safetensors` has the weights of the best epoch, "
         + (
-            "chosen on images held out of the training images."
+            "chosen on images held out of the training images. The test images chose nothing: they were "
+            "looked at once, at the end."
             if "validation_accuracy" in config.metrics
             else "chosen on the test images, so that its accuracy flatters."
         )

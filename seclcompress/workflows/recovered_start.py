@@ -102,7 +102,7 @@ def recovered_start(
         else:
             observer.message("Begins with the weights that the interrupted run had recovered.")
             start = earlier
-    processes.share_state(student)
+    processes.share([*student.parameters(), *student.buffers()])
     return start
 
 

@@ -26,7 +26,7 @@ from seclcompress.resolve import Located
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.outputs import OutputReader
-from seclcompress.train.record import VALIDATION, best_of
+from seclcompress.train.record import VALIDATION, best_of, saved_of
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.train.view import View
 from seclcompress.workflows.cards import card_of_run
@@ -180,7 +180,7 @@ def carry_out(
             observer.message(_go_on(trainer, output))
         _run(trainer, output, time_limit, stopping)
     history, before = trainer.history, trainer.progress.before
-    metrics = {**job.config.metrics, **_metrics(history, before)}
+    metrics = {**job.config.metrics, **_metrics(history, before, settings)}
     chosen = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
     if processes.first:
         _save(job, trainer, output, chosen, metrics, observer.message)
@@ -241,17 +241,19 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
         ) from error
 
 
-def _metrics(history: list[dict[str, Any]], before: dict[str, float]) -> dict[str, float]:
-    last = history[-1]
-    best = best_of(history)
+def _metrics(
+    history: list[dict[str, Any]], before: dict[str, float], settings: TrainingSettings
+) -> dict[str, float]:
+    saved, best = saved_of(history, settings.patience), best_of(history)
     named = {f"{name}_accuracy": value for name, value in before.items()}
     return {
         **named,
-        "accuracy": last["accuracy"],
-        "test_loss": last["test_loss"],
-        **{name: last[name] for name in VALIDATION if name in last},
+        "accuracy": saved["accuracy"],
+        "test_loss": saved["test_loss"],
+        **{name: saved[name] for name in VALIDATION if name in saved},
         "best_accuracy": best["accuracy"],
         "best_epoch": best["epoch"],
+        **({} if settings.patience is None else {"epochs": len(history)}),
         "training_seconds": round(sum(record["seconds"] for record in history), 3),
     }
 

@@ -260,9 +260,12 @@ class Study:
             found[name] = self._value(name, _suggested(trial, name, values))
         return found
 
-    def finish(self, current: Current, accuracy: float) -> None:
-        """Notes that a trial has done all its epochs, with this accuracy at the last."""
+    def finish(self, current: Current, accuracy: float, tested: float | None = None) -> None:
+        """Notes that a trial has done all its epochs: its accuracy, and that on other test images."""
         with self._quietly():
+            if tested is not None:
+                figures = {**current.trial.user_attrs[_FIGURES], "test_accuracy": tested}
+                current.trial.set_user_attr(_FIGURES, figures)
             self._study.tell(current.trial, accuracy)
 
     def give_up(self, current: Current, reason: str = "") -> None:

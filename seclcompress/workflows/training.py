@@ -156,9 +156,9 @@ def distill(
 ) -> TrainingResult:
     """Trains a converted network from its original, by attention transfer and knowledge distillation.
 
-    The saved network has the last epoch's weights. The best epoch's weights are saved beside it in
-    best.safetensors; that epoch is chosen by the accuracy on the images that `validation` holds out, or
-    else on the test images, which is then optimistic.
+    The saved network has the last epoch's weights; with `patience`, the best epoch's. Those are saved
+    beside it in best.safetensors, too. That epoch is chosen by the accuracy on the images that
+    `validation` holds out, or else on the test images, which is then optimistic.
 
     Args:
         student: A folder that `convert` wrote, or the name of a network, which is trained unconverted.

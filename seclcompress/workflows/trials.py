@@ -126,7 +126,7 @@ class Telling(Observer):
         self._seconds += record["seconds"]
         figures = {
             "loss": record["validation_loss" if held_out else "test_loss"],
-            "test_accuracy": record["accuracy"] if held_out else None,
+            "test_accuracy": None,  # the test images are looked at when a trial is finished
             "seconds": self._seconds,
         }
         behind = self._current.report(record["epoch"], chosen_by(record), figures)
@@ -212,7 +212,9 @@ class Work:
                 raise InterruptedRunError(self._where_it_stands(saved)) from None
             self.study.give_up(current)
         else:
-            self.study.finish(current, chosen_by(result.history[-1]))
+            last = result.history[-1]
+            tested = last["accuracy"] if "validation_accuracy" in last else None
+            self.study.finish(current, chosen_by(last), tested)
         remove_run(folder, number)
         self.observer.message(_line(self.study.trials()[number], self.settings.epochs))
         if told.was_asked:  # as the trial ended by itself

@@ -230,6 +230,10 @@ def tune(
 
 
 def _with_validation(settings: TrainingSettings) -> TrainingSettings:
+    if settings.patience is not None:
+        raise UsageError(
+            f"--patience {settings.patience}: a study stops trials that are behind by itself. Drop it."
+        )
     if settings.validation is not None:
         return settings
     return settings.model_copy(update={"validation": VALIDATION})

@@ -91,7 +91,8 @@ def test_validation_images_are_held_out(invoke: Invoke) -> None:
     words = train(invoke, "--validation", 0.2)
     assert "24 training images, 12 test images, 6 validation images" in words
     assert "6 of 30 training images are held out" in words
-    assert re.search(r"accuracy \d+\.\d\d % validation \d+\.\d\d %", words)
+    assert re.search(r"validation loss \d\.\d{4} validation accuracy \d+\.\d\d %", words)
+    assert "test loss" not in words
     assert "chosen on the validation images" in words
     found = invoke("evaluate", "out", "--data", "imagefolder:data")
     assert "(12 test images)" in found.stdout

@@ -29,6 +29,7 @@ _VALUES = {
     "mean": "0.5",
     "std": "0.5",
     "alpha": "0.3",
+    "kd": "dkd",
     "runtime": "torch",
     "objective": "time",
     "substitution": "separable",
@@ -145,12 +146,13 @@ def test_a_folder_for_other_data_is_said_to_change_nothing(invoke: Invoke, file:
 
 @pytest.mark.parametrize("option", DISTILLATION)
 def test_what_is_said_of_a_teacher_needs_one(invoke: Invoke, option: str) -> None:
-    given = ("--search", "lr=0.1,0.2", f"--{option}", _VALUES.get(option, "2"))
-    given = (*given, "--untrained-teacher")
+    flag = f"--{option.replace('_', '-')}"
+    value = () if option == "standardize_logits" else (_VALUES.get(option, "2"),)
+    given = ("--search", "lr=0.1,0.2", flag, *value, "--untrained-teacher")
     result = invoke("tune", "wrn10_1", "--data", "digits", "-o", "study", *given, code=2)
-    words = f"--untrained-teacher, --{option} do nothing without --teacher"
+    words = f"--untrained-teacher, {flag} do nothing without --teacher"
     said = " ".join(result.stderr.split())
-    assert words in said or f"--{option}, --untrained-teacher do nothing without" in said
+    assert words in said or f"{flag}, --untrained-teacher do nothing without" in said
     assert not Path("study").exists()
 
 
@@ -178,6 +180,8 @@ def test_what_is_given_as_its_default_is_given(invoke: Invoke) -> None:
         (["--optimizer", "adamw", "--momentum", 0.9], "--momentum", "--optimizer is adamw"),
         (["--symmetry-norm", "l2"], "--symmetry-norm", "--symmetry-penalty is 0"),
         (["--alpha", 0, "--temperature", 2], "--temperature", "--alpha is 0"),
+        (["--alpha", 0, "--standardize-logits"], "--standardize-logits", "--alpha is 0"),
+        (["--dkd-others", 2], "--dkd-others", "--kd is kd, not dkd"),
         (["--recipe", "secl-cifar", "--temperature", 2], "--temperature", "--alpha is 0"),
         (["--beta", 0, "--taps", "group1"], "--taps", "--beta is 0"),
     ],

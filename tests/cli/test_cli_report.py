@@ -118,6 +118,10 @@ def test_errors_are_in_words_and_nothing_is_written(
     [
         ("{}\n", "line 1: epoch: Field required"),
         ('{"epoch": 1, "train_loss": 1, "test_loss": 1, "accuracy": 101}\n', "accuracy"),
+        (
+            '{"epoch": 1, "train_loss": 1}\n',
+            "there is neither accuracy nor validation_accuracy",
+        ),
         ("[" * 100_000, "line 1"),
         (b"\xff\xfe", "line 1"),
         ("\n" * 20_001, "at most 8,388,608 and 20,000 epochs are read"),

@@ -33,10 +33,21 @@ def test_a_run_on_a_terminal_and_elsewhere() -> None:
         words = file.getvalue()
         assert "[bold] is no markup" in words
         assert "Before the first step: teacher 90.00 %, student before 10.00 %" in words
-        line = "epoch 1/2  train loss 2.0000  test loss 1.5000  accuracy 40.00 %  3.0 s"
+        line = "epoch 1/2  train loss 2.0000  test loss 1.5000  test accuracy 40.00 %  3.0 s"
         assert line in words
         assert words.endswith("after the last epoch there is no bar\n")
         assert ("images/s" in words) == terminal
+
+
+def test_epochs_that_validation_images_judge() -> None:
+    """The last epoch's line has test figures as well; what is shown is what judges."""
+    to, file = console(terminal=False)
+    with TrainingProgress(to) as progress:
+        progress.start(1, 1, 0)
+        progress.epoch({**RECORD, "validation_loss": 1.25, "validation_accuracy": 45.0})
+    shown = "train loss 2.0000  validation loss 1.2500  validation accuracy 45.00 %  3.0 s"
+    assert shown in file.getvalue()
+    assert "40.00" not in file.getvalue()
 
 
 def test_several_runs_one_after_the_other() -> None:

@@ -39,7 +39,15 @@ def student_of(teacher: Path, folder: Path, family: str = "acdc") -> Path:
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"amp": "bf16"}, {"amp": "fp16"}, {"channels_last": False}], ids=str
+    "how",
+    [
+        {},
+        {"amp": "bf16"},
+        {"amp": "fp16"},
+        {"channels_last": False},
+        {"ema": 0.5, "kd": "dkd", "standardize_logits": True, "validation": 0.1, "patience": 9},
+    ],
+    ids=str,
 )
 def test_a_student_learns_on_a_gpu(teacher: Path, tmp_path: Path, how: dict[str, object]) -> None:
     student = student_of(teacher, tmp_path / "student")

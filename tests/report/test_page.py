@@ -131,6 +131,26 @@ def test_the_best_epoch_is_chosen_on_the_validation_images(facts: Facts) -> None
     )
 
 
+def test_test_images_that_were_looked_at_at_the_end(facts: Facts) -> None:
+    held = [
+        epoch.model_copy(
+            update={
+                "validation_accuracy": 70.0 + epoch.epoch,
+                "validation_loss": 0.5,
+                "accuracy": epoch.accuracy if epoch is facts.history[-1] else None,
+                "test_loss": None,
+            }
+        )
+        for epoch in facts.history
+    ]
+    shown = words(replace(facts, history=held))
+    assert "best epoch (3; chosen on the validation images) 90.25 %" in shown
+    assert "its accuracy on the validation images 73.00 %" in shown
+    assert "validation test teacher" in shown  # the legend of the accuracies
+    none = [epoch.model_copy(update={"accuracy": None}) for epoch in held]
+    assert "after the last epoch –" in words(replace(facts, history=none))
+
+
 def test_what_is_missing_is_said_with_the_way_to_get_it(facts: Facts) -> None:
     shown = words(facts)
     assert "seclcompress report small --data digits -o report.html evaluates" in shown

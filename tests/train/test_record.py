@@ -15,7 +15,7 @@ from runs import (
 from seclcompress.data import Data, load_data
 from seclcompress.errors import ArtefactError
 from seclcompress.train import BEST, Stopped, evaluate
-from seclcompress.train.record import best_of
+from seclcompress.train.record import best_of, is_over
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_the_best_epoch_is_chosen_on_the_validation_images(tmp_path: Path) -> No
     run = trainer(tmp_path, data, epochs=6, lr=0.5)
     history = run.run()
     best = best_of(history)
-    # Otherwise the test could not tell which images decide; a seed may change that.
-    assert best is not max(history, key=lambda record: record["accuracy"])
+    # Otherwise the test could not tell the best epoch from the last; a seed may change that.
+    assert best is not history[-1]
     assert best["validation_accuracy"] == max(r["validation_accuracy"] for r in history)
     run.network.load_state_dict(safetensors.torch.load_file(tmp_path / BEST))
     held = evaluate(run.network, data, images=data.validation)
@@ -57,3 +57,27 @@ def test_the_best_epoch_is_chosen_on_the_validation_images(tmp_path: Path) -> No
     assert held.loss == pytest.approx(best["validation_loss"], rel=1e-4)
     tested = evaluate(run.network, data)
     assert (tested.images, tested.accuracy) == (360, best["accuracy"])
+    assert tested.loss == pytest.approx(best["test_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "over"),
+    [
+        ([], 1, False),
+        ([50], 1, False),
+        ([50, 50], 1, True),  # as good is not better
+        ([50, 60], 1, False),
+        ([50, 60, 59], 2, False),
+        ([50, 60, 59, 60], 2, True),
+        ([50, 60, 59, 61], 2, False),
+        ([50, 40, 30, 20], None, False),
+        ([50, 60, 70, 80, 90], 9, True),  # all epochs
+        ([50, 40, 30, 20, 10], None, True),
+    ],
+)
+def test_patience_ends(accuracies: list[float], patience: int | None, over: bool) -> None:
+    history = [
+        {"epoch": number, "validation_accuracy": accuracy}
+        for number, accuracy in enumerate(accuracies, 1)
+    ]
+    assert is_over(history, 5, patience) == over

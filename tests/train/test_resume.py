@@ -29,6 +29,7 @@ from seclcompress.errors import TrainingError
 from seclcompress.optim import make_optimizers
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import Stopped, Trainer
+from seclcompress.train.average import Average
 from seclcompress.train.resume import resume, started_with
 
 WRITTEN_BY_0_1 = Path(__file__).parents[1] / "written_by_0_1"
@@ -50,6 +51,7 @@ class TestTheSameBytes:
             {"crop": True, "flip": True},
             {"batch_size": 14, "accumulate": 3, "mixup": 0.2, "cutout": 2},
             {"amp": "fp16", "lr": 0.01},
+            {"ema": 0.9},
         ],
     )
     @pytest.mark.parametrize("stop_after", [4, 5, 7])
@@ -201,11 +203,12 @@ def test_a_run_that_0_1_began_goes_on(tmp_path: Path) -> None:
     assert fingerprints
     mine = started_with(settings, fingerprints)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    progress = resume(folder, network, optimizers, scaler, mine)
+    average = Average(network, 0.0)
+    progress = resume(folder, network, optimizers, scaler, average, mine)
     assert len(progress.history) == 5
     other = started_with(settings.model_copy(update={"group_lr": {"gains": 2.0}}), fingerprints)
     with pytest.raises(TrainingError, match=r"group_lr was \{\}, not \{'gains': 2.0\}"):
-        resume(folder, network, optimizers, scaler, other)
+        resume(folder, network, optimizers, scaler, average, other)
 
 
 def test_a_checkpoint_of_a_folder_that_knows_no_file_names(

@@ -47,7 +47,9 @@ class TestNotFinite:
         run = trainer(tmp_path, data)
         run.network[3] = Overflow()
         with pytest.raises(
-            TrainingError, match=r"first layer whose output is not finite is 3 \(Overflow\).*--lr"
+            TrainingError,
+            match=r"first layer whose output is not finite is 3 \(Overflow\)\. No step was taken before "
+            r"it, so --lr is not the cause: look at the weights .* and at the pixel values",
         ):
             run.run()
 
@@ -90,6 +92,24 @@ class TestNotFinite:
         run = trainer(tmp_path, data)
         run.network[2] = Root()
         with pytest.raises(TrainingError, match=r"A gradient is not finite at step 1.*is 1\.bias"):
+            run.run()
+
+    def test_after_a_step_the_learning_rate_may_be_the_cause(
+        self, tmp_path: Path, data: Data
+    ) -> None:
+        with pytest.raises(
+            TrainingError,
+            match=r"The loss is (nan|inf) at step 2 of epoch 1\..* Try a smaller --lr",
+        ):
+            trainer(tmp_path, data, lr=1e30).run()
+
+    def test_half_precision_may_be_the_cause(self, tmp_path: Path, data: Data) -> None:
+        run = trainer(tmp_path, data, amp="fp16")
+        with torch.no_grad():
+            run.network[0].depthwise.weight.fill_(6e4)
+        with pytest.raises(
+            TrainingError, match=r"Or compute in full precision, without --amp fp16\."
+        ):
             run.run()
 
     def test_the_last_good_checkpoint_is_named(self, tmp_path: Path, data: Data) -> None:

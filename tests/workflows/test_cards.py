@@ -67,6 +67,17 @@ def test_every_folder_has_one(made: Path) -> None:
         assert words in (made / name / "README.md").read_text(encoding="utf-8")
 
 
+def test_averaged_weights_are_said(made: Path, tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"ema": 0.99})
+    out = tmp_path / "out"
+    workflows.train(
+        "wrn10_1", output_dir=out, input_size=(3, 8, 8), data="digits", settings=settings
+    )
+    said = "Its weights are a moving average over the steps (decay 0.99)."
+    assert said in (out / "README.md").read_text(encoding="utf-8")
+    assert "moving average" not in (made / "teacher" / "README.md").read_text(encoding="utf-8")
+
+
 def test_what_the_layers_start_from_is_said(tmp_path: Path) -> None:
     workflows.convert("wrn10_1", tmp_path / "fitted", start="original")
     text = (tmp_path / "fitted" / "README.md").read_text(encoding="utf-8")

@@ -72,7 +72,10 @@ def test_the_result_is_data(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
         "50 images a batch × 1 accumulated × 1 process = 50 images a step; 150 training images, "
         "360 test images.",
     ]
-    assert set(observer.left_out or ()) == {"alpha", "temperature", "beta", "taps"}
+    assert set(observer.left_out or ()) == {
+        *("alpha", "temperature", "kd", "dkd_target", "dkd_others", "standardize_logits"),
+        *("beta", "taps"),
+    }
     assert observer.started == (2, 3, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert capfd.readouterr() == ("", "")
@@ -91,11 +94,32 @@ def test_validation_images_are_held_out(tmp_path: Path) -> None:
     )
     last = result.history[-1]
     best = max(result.history, key=lambda record: record["validation_accuracy"])
+    assert all("accuracy" not in record for record in result.history if record not in (best, last))
     for name in ("validation_accuracy", "validation_loss", "accuracy"):
         assert result.metrics[name] == last[name]
     assert result.metrics["best_epoch"] == best["epoch"]
     assert result.metrics["best_accuracy"] == best["accuracy"]
     assert artefact.read_config(result.folder).training["validation"] == 0.1
+
+
+def test_patience_saves_the_best_epoch(tmp_path: Path) -> None:
+    still = {"validation": 0.1, "patience": 1, "epochs": 5, "lr": 1e-12}
+    settings = SMALL.model_copy(update=still)
+    result = run(tmp_path / "out", settings=settings)
+    assert len(result.history) == 2
+    assert result.metrics["epochs"] == 2
+    assert result.metrics["best_epoch"] == 1
+    best = result.history[0]
+    for name in ("validation_accuracy", "validation_loss", "accuracy", "test_loss"):
+        assert result.metrics[name] == best[name]
+    assert weights(result.folder) == (result.folder / "best.safetensors").read_bytes()
+    card = " ".join((result.folder / "README.md").read_text(encoding="utf-8").split())
+    assert "It was trained without a teacher (epochs: 2)." in card
+    assert "The test images chose nothing: they were looked at once, at the end." in card
+    assert "with the weights of the best epoch, chosen on the held-out images." in card
+    with pytest.raises(UsageError, match="--patience 1: no images are held out of digits"):
+        run(tmp_path / "other", settings=SMALL.model_copy(update={"patience": 1}))
+    assert not list(tmp_path.glob("other*"))
 
 
 def test_distilled(tmp_path: Path, teacher: Path, student: Path) -> None:

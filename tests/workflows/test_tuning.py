@@ -91,6 +91,8 @@ def test_a_trial_is_an_ordinary_run_judged_by_held_out_images(tmp_path: Path, wh
         overwrite=True,
     )  # fmt: skip
     assert [record["validation_accuracy"] for record in result.history] == list(best.curve.values())
+    stopped = [trial for trial in whole.trials if trial.state != FINISHED]
+    assert all(trial.test_accuracy is None for trial in stopped), "test images choose nothing"
     assert result.metrics["validation_loss"] == best.loss
     assert result.metrics["accuracy"] == best.test_accuracy
     assert best.test_accuracy != best.accuracy
@@ -359,6 +361,12 @@ class TestGoingOn:
                 "SELECT value_json FROM study_user_attributes WHERE key = 'about'"
             )
         return str(found)
+
+
+def test_patience_is_no_matter_of_a_study(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--patience 3: a study stops trials that are behind"):
+        run(tmp_path / "out", settings=SMALL.model_copy(update={"patience": 3}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_study_is_refused(tmp_path: Path) -> None:

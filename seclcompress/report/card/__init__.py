@@ -108,9 +108,11 @@ def _accuracy(facts: Facts) -> list[str]:
         parts[0] += (
             f" Of the images that were held out of the training images, {held_out:.2f} % are."
         )
+    patient = facts.config.training.get("patience") is not None
+    which = "best epoch, chosen on the held-out images" if patient else "last epoch"
     parts.append(
-        "Measured by seclcompress at the end of one run with one seed, with the weights of the last "
-        "epoch. Another seed gives a somewhat different figure."
+        "Measured by seclcompress at the end of one run with one seed, with the weights of the "
+        f"{which}. Another seed gives a somewhat different figure."
     )
     return parts
 

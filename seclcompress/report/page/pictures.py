@@ -134,14 +134,18 @@ def loss_svg(history: Sequence[Epoch], prefix: str, *, taught: bool) -> str:
         prefix: For the ids of the picture.
         taught: Whether the training loss holds the losses against a teacher.
     """
-    titles = {"train_loss": "training, all losses" if taught else "training", "test_loss": "test"}
+    part = "validation" if _held_out(history) else "test"
+    titles = {
+        "train_loss": "training, all losses" if taught else "training",
+        f"{part}_loss": part,
+    }
     with styled():
         made, axes = figure(_WIDTH, _HEIGHT)
         seen: list[float] = []
         colours = (COLOURS["dense"], COLOURS["fast"])
         for (key, title), colour, dash in zip(titles.items(), colours, ("-", "--"), strict=True):
             points = [(epoch.epoch, getattr(epoch, key)) for epoch in history]
-            points = [(x, y) for x, y in points if math.isfinite(y) and y > 0]
+            points = [(x, y) for x, y in points if y is not None and math.isfinite(y) and y > 0]
             seen += [y for _, y in points]
             axes.plot(*_columns(points), dash, color=colour, label=title, **_dots(len(points)))
         axes.set_yscale("log")
@@ -152,7 +156,9 @@ def loss_svg(history: Sequence[Epoch], prefix: str, *, taught: bool) -> str:
 
 
 def accuracy_svg(history: Sequence[Epoch], levels: dict[str, float], prefix: str) -> str:
-    """Draws the test accuracy of a run, with levels to compare it with.
+    """Draws the accuracy of a run on the images that judge it, with levels to compare it with.
+
+    Where images were held out, that is their accuracy; what is known of the test images are points.
 
     Args:
         history: The epochs.
@@ -161,15 +167,25 @@ def accuracy_svg(history: Sequence[Epoch], levels: dict[str, float], prefix: str
     """
     with styled():
         made, axes = figure(_WIDTH, _HEIGHT)
-        points = [(epoch.epoch, epoch.accuracy) for epoch in history]
-        axes.plot(*_columns(points), color=COLOURS["dense"], label="test", **_dots(len(points)))
+        held = _held_out(history)
+        points = [(epoch.epoch, epoch.chosen_by) for epoch in history]
+        part = "validation" if held else "test"
+        axes.plot(*_columns(points), color=COLOURS["dense"], label=part, **_dots(len(points)))
+        tests = [(one.epoch, one.accuracy) for one in history if held and one.accuracy is not None]
+        if tests:
+            axes.plot(*_columns(tests), "D", color=COLOURS["fast"], ms=4, label="test")
         for (title, level), dash in zip(levels.items(), ("--", ":"), strict=False):
             axes.axhline(level, color=COLOURS["muted"], linestyle=dash, linewidth=1.4, label=title)
         _finish(axes, "accuracy (%)")
-        last = history[-1].accuracy
+        last = history[-1].chosen_by
         return svg(
             made, prefix, f"Accuracy by epoch; {last:.2f} % after the last of {len(history)}"
         )
+
+
+def _held_out(history: Sequence[Epoch]) -> bool:
+    """Whether the epochs were judged by validation images."""
+    return any(epoch.validation_accuracy is not None for epoch in history)
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

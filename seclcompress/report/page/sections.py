@@ -151,14 +151,20 @@ def run_rows(facts: Facts) -> list[tuple[str, str]]:
     if not facts.history:
         return []
     last, best = facts.history[-1], max(facts.history, key=lambda epoch: epoch.chosen_by)
-    rows = [("after the last epoch", f"{last.accuracy:.2f} %")]
+    rows = [("after the last epoch", _percent(last.accuracy))]
     if facts.teacher_accuracy is not None:
         rows.insert(0, ("teacher" + _named(facts), f"{facts.teacher_accuracy:.2f} %"))
     part = "test" if best.validation_accuracy is None else "validation"
     words = f"best epoch ({best.epoch}; chosen on the {part} images)"
-    rows.append((words, f"{best.accuracy:.2f} %"))
+    rows.append((words, _percent(best.accuracy)))
+    if best.validation_accuracy is not None:
+        rows.append(("its accuracy on the validation images", _percent(best.validation_accuracy)))
     seconds = sum(epoch.seconds for epoch in facts.history)
     return [*rows, (f"time for {len(facts.history)} epochs", duration(seconds))]
+
+
+def _percent(accuracy: float | None) -> str:
+    return "–" if accuracy is None else f"{accuracy:.2f} %"
 
 
 @dataclass(frozen=True)
