@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seclcompress.artefact import ArtefactConfig
+from seclcompress.artefact import ArtefactConfig, place, read_config
 from seclcompress.data import has_test_images
 from seclcompress.errors import UsageError
 from seclcompress.observer import Observer
+from seclcompress.resolve import is_folder
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.wording import without_path
 
@@ -32,6 +33,26 @@ def share_of(config: ArtefactConfig | None) -> Share | None:
     if not isinstance(data, str) or not isinstance(share, float) or not 0 < share < 1:
         return None
     return Share(data, share)
+
+
+def with_teachers_share(
+    settings: TrainingSettings, teacher: str, data: str, *, download: bool, observer: Observer
+) -> TrainingSettings:
+    """The settings with the share that was for the test when the teacher was trained.
+
+    Otherwise its student would be tested on images that the teacher has seen.
+
+    Args:
+        settings: The settings.
+        teacher: The teacher as the person named it.
+        data: The data set that is asked for. If it has test images of its own, nothing changes.
+        download: Whether a repository of the Hub may be downloaded.
+        observer: Receives what was decided.
+    """
+    if not is_folder(teacher) or has_test_images(data):
+        return settings
+    config = read_config(place(teacher, download=download))
+    return with_share(settings, teacher, share_of(config), data, observer)
 
 
 def with_share(

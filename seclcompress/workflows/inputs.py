@@ -10,6 +10,7 @@ from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located, is_name, locate
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.workflows.held_out import with_teachers_share
 from seclcompress.workflows.opening import open_data
 from seclcompress.workflows.sizing import choose_input_size
 from seclcompress.workflows.teaching import check_teaches, locate_teacher
@@ -89,11 +90,16 @@ def find_for_distilling(
     factory: str | None,
     download: bool,
     observer: Observer,
-) -> tuple[Located, Located, Data]:
+) -> tuple[Located, Located, Data, TrainingSettings]:
     """Locates student and teacher, and opens the data.
 
     The arguments are those of `workflows.distill`.
+
+    Returns:
+        The student, the teacher, the data, and the settings; where the data have no test images of their
+        own, these have the share that was for the test when the teacher was trained.
     """
+    settings = with_teachers_share(settings, teacher, data, download=download, observer=observer)
     input_size = choose_input_size(
         student,
         data,
@@ -134,7 +140,7 @@ def find_for_distilling(
         observer.message(
             f"{found.label} is not converted: it is trained as it is. `convert` makes it smaller first."
         )
-    return found, guide, images
+    return found, guide, images, settings
 
 
 def _check_classes(images: Data, observer: Observer) -> None:

@@ -107,7 +107,7 @@ def recover(
     check_free(output, overwrite)
     check_device(training.device)
     with after_checks(observer) as checked:
-        found, guide, images = find_for_distilling(
+        found, guide, images, training = find_for_distilling(
             typed(student),
             typed(teacher),
             data,

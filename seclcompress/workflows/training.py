@@ -200,7 +200,7 @@ def distill(
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
         with after_checks(observer) as checked:
-            found, guide, images = find_for_distilling(
+            found, guide, images, settings = find_for_distilling(
                 typed(student),
                 typed(teacher),
                 data,

@@ -301,6 +301,21 @@ class TestValidation:
         evaluate(result.folder, data=data, settings=TrainingSettings(validation=0.5), observer=told)
         assert told.said("some test images may be ones that it was trained on")
 
+    def test_a_student_is_tested_on_the_images_that_its_teacher_has_not_seen(
+        self, tmp_path: Path
+    ) -> None:
+        data = paint(tmp_path / "flat", RGB, parts={"": 10})
+        chosen = settings(validation=0.2, epochs=1)
+        teacher = train("wrn10_1", data=data, output_dir=tmp_path / "t", settings=chosen).folder
+        student = convert(teacher, tmp_path / "s").output_dir
+        assert student is not None
+        told, taught = Told(), settings(epochs=1)
+        flags = {"teacher": teacher, "data": data, "untrained_teacher": True}
+        done = distill(student, output_dir=tmp_path / "d", settings=taught, observer=told, **flags)
+        assert told.said(f"{teacher} was trained with --validation 0.2", "are the test")
+        assert artefact.read_config(done.folder).training["validation"] == 0.2
+        assert evaluate(done.folder, data=data).images == 6
+
     def test_export_and_its_file_test_on_the_same_images(self, tmp_path: Path) -> None:
         data = paint(tmp_path / "person" / "flat", RGB, parts={"": 20})
         chosen, told = settings(validation=0.2, epochs=1), Told()
