@@ -11,6 +11,7 @@ ON_A_NETWORK = {
     "convert": "-o out",
     "recover": "--teacher wrn10_1 --data digits -o out",
     "distill": "--teacher wrn10_1 --data digits -o out",
+    "search": "--data digits --budget parameters=40k -o out",
     "tune": "--data digits --search lr=0.1,0.2 -o out",
     "evaluate": "--data digits",
     "export": "-o out.onnx",

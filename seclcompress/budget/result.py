@@ -29,6 +29,48 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Point:
+    """The best plan within a limit.
+
+    Attributes:
+        limit: What the whole network may have.
+        parameters: What it then has.
+        mult_adds: Its Mult-Adds per image.
+        loss: The sum of the layers' losses ÷ the number of layers that may change, from 0.
+        families: How many layers become which family.
+    """
+
+    limit: int
+    parameters: int
+    mult_adds: int
+    loss: float
+    families: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The least loss against what a network may have.
+
+    Attributes:
+        label: The network, as the person named it.
+        quantity: What is limited.
+        families: The families among which was chosen.
+        source: What the losses are known from.
+        layers: The layers that may change.
+        points: From the smallest limit that can be met to that of the network as it is.
+        output: The file that was written; None if there is none.
+    """
+
+    label: str
+    quantity: Quantity
+    families: tuple[str, ...]
+    source: Source
+    layers: int
+    points: tuple[Point, ...]
+    output: Path | None = None
+
+
+@dataclass(frozen=True)
 class Budgeted:
     """A plan for a budget.
 

@@ -124,7 +124,7 @@ def schema(
     from json import dumps
 
     with loading():
-        from seclcompress.report.records import RECORDS, json_schema
+        from seclcompress.report.schemas import RECORDS, json_schema
 
     if command is not None and command not in RECORDS:
         raise UsageError(f"{command} prints no JSON. These do: {', '.join(sorted(RECORDS))}.")

@@ -44,15 +44,11 @@ InputSizeOption = Annotated[
         "Default: the usual one.",
     ),
 ]
-BudgetOption = Annotated[
-    str,
-    typer.Option(
-        "--budget",
-        metavar="LIMITS",
-        help="The most that the network may have, as parameters=100k,mult-adds=50M or bytes=400kB "
-        "(of float32 weights).",
-    ),
-]
+BUDGET_HELP = (
+    "The most that the network may have, as parameters=100k,mult-adds=50M or bytes=400kB (of float32 "
+    "weights)."
+)
+BudgetOption = Annotated[str, typer.Option("--budget", metavar="LIMITS", help=BUDGET_HELP)]
 FactoryOption = Annotated[
     str | None,
     typer.Option(

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli.console import loading
 from seclcompress.cli.drawing import Drawing
-from seclcompress.cli.given import check_needs
+from seclcompress.cli.given import check_idle, check_needs
 from seclcompress.cli.planning import Asked, with_planning
 from seclcompress.cli.streams import write_result
-from seclcompress.settings.budget import FAMILIES
+from seclcompress.errors import UsageError
+from seclcompress.settings.budget import FAMILIES, Quantity
 from seclcompress.settings.planning import LEFT_ALONE, PlanOptions
 
 #: What the command chooses itself.
 _CHOSEN = [name for name in PlanOptions.model_fields if name not in LEFT_ALONE]
+
+
+class Against(str, Enum):
+    """`--against`."""
+
+    parameters = "parameters"
+    mult_adds = "mult-adds"
+
+
+_QUANTITIES: dict[Against, Quantity] = {
+    Against.parameters: "parameters",
+    Against.mult_adds: "mult_adds",
+}
 
 
 @with_planning(leave_out=(*_CHOSEN, "plan"))
@@ -25,7 +40,22 @@ def plan(
     *,
     context: typer.Context,
     network: o.NetworkArgument,
-    budget: o.BudgetOption,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="LIMITS", help=o.BUDGET_HELP),
+    ] = None,
+    pareto: Annotated[
+        Path | None,
+        typer.Option(
+            "--pareto",
+            metavar="FILE",
+            help="Instead of one budget: the whole curve, as .csv, .png or .html.",
+        ),
+    ] = None,
+    against: Annotated[
+        Against,
+        typer.Option("--against", help="What the curve's plans have less and less of."),
+    ] = Against.parameters,
     families: Annotated[
         str,
         typer.Option(
@@ -56,33 +86,50 @@ def plan(
 
     With trained weights (of a folder, or by --weights) a layer's loss is what its fitted replacement
     misses of them; without, it is the share of its parameters that is saved. Neither knows how well the
-    network trains afterwards.
+    network trains afterwards. With --pareto the same is done for budgets from the smallest on.
     """
-    if output is None:
+    if (budget is None) == (pareto is None):
+        raise UsageError(
+            "Say what is planned: one budget (--budget parameters=100k), or the whole curve (--pareto "
+            "curve.html). One of the two."
+        )
+    if pareto is not None:
+        check_idle(context, "--pareto", "it writes no plan", of=("output",))
+    else:
+        check_needs(context, "--pareto", of=("against",))
+    if output is None and pareto is None:
         check_needs(context, "--output", of=("overwrite",))
     names = o.parse_names(families)
     size = o.parse_input_size(input_size)
     from rich.console import Console
 
     with loading():
-        from seclcompress.report import budgets
+        from seclcompress.report import budgets, curve
         from seclcompress.workflows.budgeting import plan as run
+        from seclcompress.workflows.curves import pareto as draw
 
-    found = run(
-        network,
-        budget,
-        output,
-        families=names,
-        options=asked.options,
-        weights=weights,
-        weights_key=weights_key,
-        input_size=size,
-        num_classes=num_classes,
-        factory=factory,
-        download=download,
-        overwrite=overwrite,
-        observer=Drawing(),
-    )
+    given: dict[str, Any] = {
+        "families": names,
+        "options": asked.options,
+        "weights": weights,
+        "weights_key": weights_key,
+        "input_size": size,
+        "num_classes": num_classes,
+        "factory": factory,
+        "download": download,
+        "overwrite": overwrite,
+        "observer": Drawing(),
+    }
+    if budget is None:
+        drawn = draw(network, pareto, quantity=_QUANTITIES[against], **given)
+        if json:
+            write_result(budgets.curve_record(drawn).to_json())
+            return
+        console = Console(highlight=False, emoji=False)
+        console.print(curve.curve_table(drawn, console.width))
+        console.print(curve.curve_words(drawn))
+        return
+    found = run(network, budget, output, **given)
     if json:
         write_result(budgets.plan_record(found).to_json())
         return

@@ -8,6 +8,7 @@ import typer
 
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
+from seclcompress.cli.console import loading
 from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
@@ -25,11 +26,7 @@ def search(
     output_dir: t.OutputDirOption,
     budget: Annotated[
         str | None,
-        typer.Option(
-            "--budget",
-            metavar="LIMITS",
-            help="What the student may have at most: parameters=100k,mult-adds=50M,bytes=400kB.",
-        ),
+        typer.Option("--budget", metavar="LIMITS", help=o.BUDGET_HELP),
     ] = None,
     max_loss: Annotated[
         float | None,
@@ -79,9 +76,10 @@ def search(
     settings = make_settings(recipe, given)
     from rich.console import Console
 
-    from seclcompress.report.records import SearchRecord
-    from seclcompress.report.searching import search_table, search_words
-    from seclcompress.workflows.searching import search as run
+    with loading():
+        from seclcompress.report.records import SearchRecord
+        from seclcompress.report.searching import search_table, search_words
+        from seclcompress.workflows.searching import search as run
 
     with t.observing() as observer:
         found = run(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from seclcompress.budget import Budgeted
+from seclcompress.budget import Budgeted, Curve
 from seclcompress.report.counts import count_table, layers_table
-from seclcompress.report.records import PlanRecord
+from seclcompress.report.records import CurveRecord, PlanRecord
 
 
 def plan_tables(found: Budgeted, width: int) -> RenderableType:
@@ -55,5 +55,18 @@ def plan_record(found: Budgeted) -> PlanRecord:
         loss=found.loss,
         columns=found.count.columns,
         plan=found.plan,
+        output=None if found.output is None else str(found.output),
+    )
+
+
+def curve_record(found: Curve) -> CurveRecord:
+    """The curve of plans as a record."""
+    return CurveRecord(
+        network=found.label,
+        quantity=found.quantity,
+        families=list(found.families),
+        source=found.source,
+        layers=found.layers,
+        points=list(found.points),
         output=None if found.output is None else str(found.output),
     )

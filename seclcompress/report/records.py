@@ -6,13 +6,12 @@ meaning without a new version. Seconds, bytes, Mult-Adds and percent are as in t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from seclcompress.bench import Measured
-from seclcompress.budget import Range, Source
+from seclcompress.budget import Point, Range, Source
 from seclcompress.count import Row, Totals
 from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
@@ -93,6 +92,19 @@ class PlanRecord(Record):
     loss: float
     columns: dict[str, Totals]
     plan: Plan
+    output: str | None
+
+
+class CurveRecord(Record):
+    """`plan --pareto`: the fields of `budget.Curve`; a loss is the mean over layers that may change."""
+
+    command: Literal["plan"] = "plan"
+    network: str
+    quantity: Quantity
+    families: list[str]
+    source: Source
+    layers: int
+    points: list[Point]
     output: str | None
 
 
@@ -309,39 +321,3 @@ class RecipesRecord(Record):
 
     command: Literal["recipes"] = "recipes"
     recipes: list[Recipe]
-
-
-#: The kinds of record that a command prints.
-RECORDS: Mapping[str, tuple[type[Record], ...]] = {
-    "count": (CountRecord,),
-    "plan": (PlanRecord,),
-    "slim": (SlimRecord,),
-    "convert": (ConvertRecord,),
-    "train": (TrainingRecord,),
-    "distill": (TrainingRecord,),
-    "tune": (TuneRecord,),
-    "recover": (RecoverRecord,),
-    "search": (SearchRecord,),
-    "evaluate": (EvaluateRecord,),
-    "export": (ExportRecord,),
-    "bench": (BenchRecord, RuntimesRecord, BenchFileRecord),
-    "report": (ReportRecord,),
-    "survey": (SurveyRecord,),
-    "upload": (UploadRecord,),
-    "networks": (NetworksRecord,),
-    "substitutions": (SubstitutionsRecord,),
-    "recipes": (RecipesRecord,),
-}
-
-
-def json_schema(command: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of what a command prints with `--json`.
-
-    Args:
-        command: One of `RECORDS`.
-    """
-    kinds: Any = RECORDS[command][0]
-    for more in RECORDS[command][1:]:
-        kinds = kinds | more
-    schema = TypeAdapter(kinds).json_schema(mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -12,6 +12,7 @@ from seclcompress import lazy
 
 if TYPE_CHECKING:
     from seclcompress.budget import Budgeted as Budgeted
+    from seclcompress.budget import Curve as Curve
     from seclcompress.export.result import Exported as Exported
     from seclcompress.slim import Slimmed as Slimmed
     from seclcompress.survey import Surveyed as Surveyed
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from seclcompress.workflows.converting import convert as convert
     from seclcompress.workflows.counting import Counted as Counted
     from seclcompress.workflows.counting import count as count
+    from seclcompress.workflows.curves import pareto as pareto
     from seclcompress.workflows.evaluating import Evaluation as Evaluation
     from seclcompress.workflows.evaluating import evaluate as evaluate
     from seclcompress.workflows.exporting import export as export
@@ -52,6 +54,8 @@ _PUBLIC = {
     "count": "counting",
     "Budgeted": "budgeting",
     "plan": "budgeting",
+    "Curve": "curves",
+    "pareto": "curves",
     "Converted": "converting",
     "convert": "converting",
     "import_secl": "importing",

@@ -128,7 +128,7 @@ def search(
     """
     observer, tournament = observer or Logging(), tournament or Tournament()
     folder, asked = Path(output_dir), parse_budget(budget) if isinstance(budget, str) else budget
-    settings = _with_validation(settings or TrainingSettings(), observer)
+    chosen, settings = settings, _with_validation(settings or TrainingSettings())
     _check(asked, max_loss, tournament)
     need_solver("search")
     check_no_input(folder, network)
@@ -150,6 +150,11 @@ def search(
         data_dir=data_dir,
         observer=Observer(),
     )
+    if chosen is None or chosen.validation is None:
+        observer.message(
+            f"Students are compared on {VALIDATION:g} of the training images, which are held out "
+            "(--validation)."
+        )
     work = work_of(folder)
     until = math.inf if time_limit is None else time.monotonic() + time_limit
     about = {
@@ -196,13 +201,9 @@ def search(
     )
 
 
-def _with_validation(settings: TrainingSettings, observer: Observer) -> TrainingSettings:
+def _with_validation(settings: TrainingSettings) -> TrainingSettings:
     if settings.validation is not None:
         return settings
-    observer.message(
-        f"Students are compared on {VALIDATION:g} of the training images, which are held out "
-        "(--validation)."
-    )
     return settings.model_copy(update={"validation": VALIDATION})
 
 

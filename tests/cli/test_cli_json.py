@@ -11,7 +11,7 @@ import pytest
 import typer
 from conftest import Invoke
 
-from seclcompress.report.records import RECORDS, json_schema
+from seclcompress.report.schemas import RECORDS, json_schema
 
 SMALL = ("--data", "digits", "--train-images", 100, "--input-size", 8, "--epochs", 1)
 

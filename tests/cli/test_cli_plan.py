@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -72,3 +73,60 @@ def test_the_same_plan_every_time_and_the_options_hold(invoke: Invoke) -> None:
     assert layers["group3.0.conv2"]["reason"] == "kept by --keep group3.0.conv2"
     assert layers["conv1"]["reason"].startswith("the stem")
     assert {one["substitution"] for one in layers.values()} == {None, "separable"}
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_whole_curve(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = invoke(*COMMAND, "--pareto", "curve.csv", "--families", "separable,shuffle")
+    assert all(len(line) <= width for line in said.stdout.splitlines())
+    words = re.search(r"on average over the (\d+) layers that may", " ".join(said.stdout.split()))
+    assert words is not None
+    rows = list(csv.DictReader(Path("curve.csv").read_text().splitlines()))
+    sizes = [int(row["parameters"]) for row in rows]
+    losses = [float(row["loss"]) for row in rows]
+    assert sizes == sorted(sizes)
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == 0
+    assert all(int(row["parameters"]) <= int(row["limit"]) for row in rows)
+    # Each point is the plan of that budget.
+    middle = rows[len(rows) // 2]
+    given = (
+        "--budget",
+        f"parameters={middle['limit']}",
+        "--families",
+        "separable,shuffle",
+        "--json",
+    )
+    plan = json.loads(invoke(*COMMAND, *given).stdout)
+    assert plan["columns"]["auto"]["parameters"] == int(middle["parameters"])
+    assert plan["loss"] / int(words[1]) == pytest.approx(float(middle["loss"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["png", "html"])
+def test_pictures_of_the_curve(invoke: Invoke, ending: str) -> None:
+    few = ("--families", "separable", "--against", "mult-adds")
+    record = json.loads(invoke(*COMMAND, "--pareto", f"curve.{ending}", *few, "--json").stdout)
+    assert record["quantity"] == "mult_adds"
+    content = Path(f"curve.{ending}").read_bytes()
+    if ending == "png":
+        assert content.startswith(b"\x89PNG")
+    else:
+        page = content.decode()
+        assert page.startswith("<!doctype html>")
+        assert "<script" not in page
+        assert f"{record['points'][0]['mult_adds']:,}" in page
+    assert "--overwrite" in invoke(*COMMAND, "--pareto", f"curve.{ending}", *few, code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--pareto", "c.csv", "--budget", "parameters=10k"), "One of the two"),
+        (("--pareto", "c.txt"), "the file ends in .csv, .png, .html"),
+        (("--pareto", "c.csv", "-o", "plan.json"), "nothing beside --pareto"),
+        (("--budget", "parameters=10k", "--against", "mult-adds"), "nothing without --pareto"),
+    ],
+)
+def test_mistakes_about_the_curve(invoke: Invoke, options: tuple[str, ...], words: str) -> None:
+    assert words in " ".join(invoke(*COMMAND, *options, code=2).stderr.split())

@@ -14,7 +14,7 @@ from hub_server import Hub
 
 from seclcompress import artefact
 from seclcompress.errors import ArtefactError, HubError, UsageError
-from seclcompress.report.records import json_schema
+from seclcompress.report.schemas import json_schema
 from seclcompress.workflows import upload
 
 OURS = ["README.md", "config.json", "manifest.json", "model.safetensors"]

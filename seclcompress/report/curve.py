@@ -1,0 +1,98 @@
+"""The curve of plans: a table, CSV, and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from rich.table import Table
+
+from seclcompress.budget import Curve, Point
+from seclcompress.settings.budget import WORDS
+
+_NARROW = 60  # characters; a narrower terminal gets fewer columns
+#: What a loss is the share of, by what it is known from.
+LOST = {
+    "weights": "trained weights' energy lost (%)",
+    "shapes": "parameters saved (%; no weights were given)",
+}
+
+
+def curve_table(curve: Curve, width: int) -> Table:
+    """Makes a table of the points.
+
+    Args:
+        curve: The curve.
+        width: The width of the terminal in characters.
+    """
+    table = Table(box=None, pad_edge=False)
+    table.add_column("parameters", justify="right")
+    table.add_column("Mult-Adds", justify="right")
+    table.add_column("lost", justify="right")
+    if width >= _NARROW:
+        table.add_column("layers", overflow="fold")
+    for point in curve.points:
+        cells = [f"{point.parameters:,}", f"{point.mult_adds:,}", f"{100 * point.loss:.2f} %"]
+        table.add_row(*cells, *([layers_of(point)] if width >= _NARROW else []))
+    return table
+
+
+def layers_of(point: Point) -> str:
+    """How many layers become what, in words."""
+    return ", ".join(f"{count} {name}" for name, count in point.families.items()) or "all kept"
+
+
+def curve_words(curve: Curve) -> str:
+    """What the curve's losses are."""
+    what = {
+        "weights": "what the fitted layers miss of the trained weights' energy",
+        "shapes": "the share of their parameters that is saved, as no weights were given",
+    }[curve.source]
+    return (
+        f"Lost is {what}, on average over the {curve.layers} layers that may change. It does not say "
+        f"how well a network trains. `seclcompress plan --budget {_option(curve)}=…` writes the plan of "
+        "a point."
+    )
+
+
+def _option(curve: Curve) -> str:
+    return curve.quantity.replace("_", "-")
+
+
+def curve_csv(curve: Curve) -> str:
+    """The points as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["limit", "parameters", "mult_adds", "loss", "layers"])
+    for point in curve.points:
+        figures = [point.limit, point.parameters, point.mult_adds, f"{point.loss:.6f}"]
+        writer.writerow([*figures, layers_of(point)])
+    return text.getvalue()
+
+
+def draw_curve(axes: Any, curve: Curve, colour: str) -> None:
+    """Draws the points on matplotlib's axes, the limited quantity on a logarithmic one."""
+    amounts = [getattr(point, curve.quantity) for point in curve.points]
+    losses = [100 * point.loss for point in curve.points]
+    axes.plot(amounts, losses, marker="o", markersize=4, color=colour)
+    for number, (x, y) in enumerate(zip(amounts, losses, strict=True)):
+        axes.plot([x], [y], marker="o", markersize=4, color=colour, gid=f"point-{number}")
+    axes.set(xscale="log", xlabel=WORDS[curve.quantity], ylabel=LOST[curve.source])
+
+
+def curve_png(curve: Curve) -> bytes:
+    """Draws the curve as a PNG file; equal curves give equal files."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    written = io.BytesIO()
+    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    draw_curve(axes, curve, "C0")
+    axes.set_title(f"{curve.label}: the best plans", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(written, format="png", metadata={"Software": None})
+    return written.getvalue()

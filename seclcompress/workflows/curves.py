@@ -1,0 +1,143 @@
+"""The whole curve of plans: the least loss against what a network may have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from seclcompress import artefact, extras
+from seclcompress import budget as budgets
+from seclcompress.budget import Curve, Point
+from seclcompress.budget.choice import need_solver
+from seclcompress.errors import PlanError, UsageError
+from seclcompress.observer import Logging, Observer
+from seclcompress.report.curve import curve_csv, curve_png
+from seclcompress.report.page.curve import curve_html
+from seclcompress.settings.budget import FAMILIES, WORDS, Quantity
+from seclcompress.settings.planning import PlanOptions
+from seclcompress.workflows.budgeting import check_asked
+from seclcompress.workflows.candidates import Listed, list_candidates
+from seclcompress.workflows.locating import Network, find_original, tell_input_size
+from seclcompress.workflows.output_files import check_file, write_one
+
+#: The ending of a curve's file says what it is.
+ENDINGS = (".csv", ".png", ".html")
+#: Limits that are tried, each the same factor larger than the one before.
+POINTS = 24
+
+
+def pareto(
+    network: Network,
+    output: str | Path | None = None,
+    *,
+    quantity: Quantity = "parameters",
+    families: Sequence[str] = FAMILIES,
+    options: PlanOptions | None = None,
+    weights: str | None = None,
+    weights_key: str | None = None,
+    input_size: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    factory: str | None = None,
+    download: bool = False,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Curve:
+    """Plans for budgets from the smallest that can be met to that of the network as it is.
+
+    Each point is what `plan` chooses within that limit; losses are those of `plan`.
+
+    Args:
+        network: As in `plan`.
+        output: A file to write the curve to, which ends in .csv, .png or .html; None for no file.
+        quantity: What is limited: `parameters` or `mult_adds`.
+        families: As in `plan`.
+        options: As in `plan`.
+        weights: As in `plan`.
+        weights_key: As in `plan`.
+        input_size: As in `plan`.
+        num_classes: As in `plan`.
+        factory: As in `plan`.
+        download: As in `plan`.
+        overwrite: Whether an existing file may be replaced.
+        observer: Receives reports of the work.
+
+    Raises:
+        UsageError: As in `plan`, or if the file is called otherwise, or matplotlib is not installed
+            for a picture.
+        PlanError: If no layer may change.
+        SeclcompressError: As in `plan`.
+    """
+    observer, options = observer or Logging(), options or PlanOptions()
+    check_asked(families, options)
+    need_solver("plan --pareto")
+    path = None if output is None else Path(output)
+    if path is not None:
+        if path.suffix.lower() not in ENDINGS:
+            raise UsageError(f"--pareto {path}: the file ends in {', '.join(ENDINGS)}.")
+        if path.suffix.lower() != ".csv":
+            extras.need("a picture of the curve", "pictures", "matplotlib")
+        check_file(path, overwrite, replaces=lambda _: False)
+    located = find_original(
+        network,
+        "Plan",
+        weights=weights,
+        weights_key=weights_key,
+        num_classes=num_classes,
+        input_size=input_size,
+        factory=factory,
+        download=download,
+    )
+    tell_input_size(located, observer)
+    listed = list_candidates(located, families, options)
+    movable = sum(len(one) > 1 for one in listed.layers)
+    if not movable:
+        raise PlanError(f"No layer of {located.label} may change, so there is no curve.")
+    listed = listed.fitted(observer)
+    limits = _limits(listed, quantity)
+    points: dict[tuple[int, int], Point] = {}
+    with observer.counting("Planning", len(limits)) as tell:
+        for number, limit in enumerate(limits, 1):
+            point = _point(listed, quantity, limit, movable)
+            points.setdefault((point.parameters, point.mult_adds), point)
+            tell(number, len(limits))
+    curve = Curve(
+        located.label,
+        quantity,
+        listed.families,
+        listed.source,
+        movable,
+        tuple(points.values()),
+    )
+    if path is not None:
+        write_one(path, _content(curve, path.suffix.lower()))
+        observer.message(f"Wrote {path}.")
+        curve = replace(curve, output=path)
+    return curve
+
+
+def _limits(listed: Listed, quantity: Quantity) -> list[int]:
+    reach = listed.reachable[quantity]
+    least = max(reach.least, 1)
+    step = (max(reach.most, least) / least) ** (1 / (POINTS - 1))
+    between = [round(least * step**number) for number in range(1, POINTS - 1)]
+    return sorted({reach.least, *between, reach.most})
+
+
+def _point(listed: Listed, quantity: Quantity, limit: int, movable: int) -> Point:
+    chosen = budgets.choose(listed.layers, {quantity: limit}, listed.beside)
+    has = {each: listed.beside[each] + sum(one.amount(each) for one in chosen) for each in WORDS}
+    families = Counter(
+        one.entry.substitution for one in chosen if one.entry.substitution is not None
+    )
+    loss = sum(one.loss for one in chosen) / movable
+    return Point(limit, has["parameters"], has["mult_adds"], loss, dict(families.most_common()))
+
+
+def _content(curve: Curve, ending: str) -> bytes:
+    if ending == ".csv":
+        return curve_csv(curve).encode()
+    if ending == ".png":
+        return curve_png(curve)
+    return curve_html(curve, artefact.library_versions()["seclcompress"]).encode()
