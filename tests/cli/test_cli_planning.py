@@ -8,11 +8,13 @@ import pytest
 import typer
 from conftest import Invoke
 
-from seclcompress import workflows
 from seclcompress.cli import app
 from seclcompress.cli.planning import parse_assignment, parse_config
 from seclcompress.errors import UsageError
 from seclcompress.settings import Assignment, PlanOptions
+
+#: The modules of the workflows.
+MODULES = {"count": "counting", "convert": "converting", "bench": "benching"}
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def asked(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Any:
             seen.update(given)
             raise EnoughError("enough")
 
-        monkeypatch.setattr(workflows, command, watch, raising=False)
+        monkeypatch.setattr(f"seclcompress.workflows.{MODULES[command]}.{command}", watch)
         assert "enough" in invoke(command, *arguments, code=2).stderr
         return seen
 
