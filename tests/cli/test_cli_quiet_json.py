@@ -47,6 +47,10 @@ COMMANDS: dict[str, tuple[object, ...]] = {
         *("student", "--teacher", "teacher", "--untrained-teacher", *TRAINED, *TRUST),
         *("-o", "out"),
     ),
+    "search": (
+        *("teacher", *TRAINED, *FEW, *TRUST, "--budget", "parameters=800", "--pictures", 20),
+        *("--alpha", 0, "--beta", 0, "-o", "out"),
+    ),
     "tune": (
         *("chatty:Chatty", "--input-size", 8, *TRAINED[:-2], "--search", "batch_size=10,15"),
         *("--trials", 1, "-o", "out"),
