@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seclcompress import artefact
-from seclcompress.errors import PlanError, SeclcompressError, UnsuitableSettingsError, UsageError
+from seclcompress.errors import PlanError, SeclcompressError, UnsuitableSettingsError
 from seclcompress.observer import Observer
 from seclcompress.report.searching import BEHIND, LEFT_OUT, Contender, Round
 from seclcompress.settings.budget import Budget
@@ -24,6 +24,7 @@ from seclcompress.workflows.output import Output
 from seclcompress.workflows.recovering import recover
 from seclcompress.workflows.runs import Stopping
 from seclcompress.workflows.slimming import slim
+from seclcompress.workflows.taking_over import NothingToRecoverError
 from seclcompress.workflows.training import distill
 
 
@@ -148,7 +149,7 @@ class Workshop:
                     training=self.settings,
                     **self._taught,
                 )
-            except UsageError:  # none of its layers can be
+            except NothingToRecoverError:
                 return one
         return self._after(one, folder, 0, time.monotonic() - began)
 

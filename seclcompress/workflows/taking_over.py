@@ -33,6 +33,10 @@ from seclcompress.wording import listed, shape
 _BATCH = 25
 
 
+class NothingToRecoverError(UsageError):
+    """None of a student's rewritten layers can be recovered one by one."""
+
+
 @dataclass(frozen=True)
 class TakingOver:
     """What is to be recovered, and from which pictures.
@@ -133,7 +137,8 @@ def prepare(
         observer: Is told which layers are left out, and if there are fewer pictures than asked for.
 
     Raises:
-        UsageError: If no rewritten layer can be recovered, or the teacher is not the original.
+        NothingToRecoverError: If no rewritten layer can be recovered.
+        UsageError: If the teacher is not the original.
     """
     order = shuffled(len(data.train), training.seed, 0)[: settings.pictures]
     if len(order) < settings.pictures:
@@ -150,7 +155,7 @@ def prepare(
     refused = {pair.name: why for pair in pairs if pair.rewritten and (why := left_out(pair))}
     kept = [pair for pair in pairs if pair.name not in refused and left_out(pair) is None]
     if not any(pair.rewritten for pair in kept):
-        raise UsageError(
+        raise NothingToRecoverError(
             f"None of the rewritten layers of {labels[0]} can be recovered layer by layer: "
             f"{next(iter(refused.values()))}. Distil it instead, without a recovery: seclcompress "
             "distill."
