@@ -51,8 +51,8 @@ def curve_words(curve: Curve) -> str:
     }[curve.source]
     return (
         f"Lost is {what}, on average over the {curve.layers} layers that may change. It does not say "
-        f"how well a network trains. `seclcompress plan --budget {_option(curve)}=…` writes the plan of "
-        "a point."
+        f"how well a network trains. seclcompress plan --budget {_option(curve)}=… -o FILE writes the "
+        "plan of a point."
     )
 
 

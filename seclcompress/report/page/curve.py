@@ -60,7 +60,7 @@ def _picture(curve: Curve) -> str:
         for number, point in enumerate(curve.points)
     }
     with styled():
-        made, axes = figure(560, 340)
+        made, axes = figure(380, 290)  # a phone shows it whole
         draw_curve(axes, curve, COLOURS["dense"])
         log_axis(axes.xaxis, max(min(amounts), 1), max(amounts), whole=True)
         label = f"Loss against {WORDS[curve.quantity]}; the figures are in the table below."
