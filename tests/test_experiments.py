@@ -10,6 +10,7 @@ import pytest
 from scripts import ROOT, run_script
 
 
+@pytest.mark.slow
 def test_table_1_goes_on_where_it_stopped(tmp_path: Path) -> None:
     small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--epochs", "1")
     small += ("--train-images", "100", "--device", "cpu", "--amp", "off", "--no-compile")

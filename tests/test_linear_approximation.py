@@ -180,6 +180,7 @@ class TestCells:
         assert [found["error"] for _, found in pieces.Cells(file).finished] == [1, 5]
 
 
+@pytest.mark.slow
 def test_the_script_goes_on_where_it_stopped(tmp_path: Path) -> None:
     script = "experiments/linear_approximation.py"
     small = ("--work", "work", "--quick", "--networks", "--picture", "picture.png")

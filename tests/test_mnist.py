@@ -17,6 +17,7 @@ import acdc_classifier
 SMALL = ("--work", "work", "--layers", "2", "--epochs", "1", "--seeds", "1")
 
 
+@pytest.mark.slow
 def test_a_stopped_experiment_goes_on(tmp_path: Path) -> None:
     small = (*SMALL, "--side", "8", "--train-images", "64", "--picture", "curves.png")
     done = run_script("experiments/mnist.py", tmp_path, *small)

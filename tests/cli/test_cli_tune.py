@@ -115,6 +115,7 @@ def test_stopped_and_gone_on(invoke: Invoke, tmp_path: Path) -> None:
     assert "The study in out was begun with other settings: momentum was 0.9, not 0.5." in refused
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs kill -9 and locks")
 def test_killed_and_gone_on_by_two_processes(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -266,6 +266,7 @@ def test_what_fixes_a_width(how: Callable[[Net, Tensor], Tensor], words: str) ->
     assert words in channel_groups(net, (3, 8, 8)).fixed["a"]
 
 
+@pytest.mark.slow
 def test_a_channel_shuffle_keeps_its_width_and_what_is_within_it_does_not() -> None:
     channels = channel_groups(
         networks.build(named_spec("shufflenet_v2_x0_5"), skeleton=True), (3, 64, 64)

@@ -209,7 +209,9 @@ class TestCommands:
     def test_distil_from_one_and_go_on_with_one(self, shared: Hub, invoke: Invoke) -> None:
         run = ("--data", "digits", "--train-images", 100, "--epochs", 1, "--batch-size", 50)
         shared.requests.clear()
-        flags = ("--teacher", SMALL, "--untrained-teacher", *run, "--download")
+        made = ("--input-size", "3x16x16", "--num-classes", 10, "--seed", 5)
+        invoke("convert", "wrn10_1", *made, "-o", "teacher")
+        flags = ("--teacher", "teacher", "--untrained-teacher", *run, "--download")
         invoke("distill", SMALL, *flags, "-o", "one")
         commit = shared.repositories["ann/small"].branches["main"]
         config = artefact.read_config(Path("one"))

@@ -138,7 +138,8 @@ def test_ranking_by_rounds_then_by_held_out_images() -> None:
     assert ranked([lost, behind, second, first]) == [first, second, behind, lost]
 
 
-@pytest.mark.parametrize("width", [40, pytest.param(80, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [40, 80])
 def test_the_command(
     teacher: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:

@@ -26,7 +26,7 @@ SMALL = {"input_size": (3, 16, 16), "num_classes": 10}
         ("wrn10_2", "parameters=100k"),
         ("mobilenet_v3_small", "mult-adds=100k,parameters=900k"),
         ("resnext50_32x4d", "bytes=40MB"),
-        ("densenet121", "parameters=3M"),
+        pytest.param("densenet121", "parameters=3M", marks=pytest.mark.slow),
     ],
 )
 def test_a_folder_holds_the_budget(network: str, budget: str, spread: str, tmp_path: Path) -> None:
