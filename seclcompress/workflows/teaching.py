@@ -112,9 +112,10 @@ def check_differs(
 def gently(
     settings: TrainingSettings, student: Located, observer: Observer, *, recovers: bool = False
 ) -> TrainingSettings:
-    """Settings whose learning rate leaves a recovered student what it has; others stay as they are.
+    """Settings whose learning rate leaves a recovered or narrowed student what it has.
 
-    The usual rate undoes a recovery within some steps: docs/recovery.md has the figures.
+    The usual rate undoes that within some steps: docs/recovery.md and docs/slimming.md have the figures.
+    Other students' settings stay as they are.
 
     Args:
         settings: The settings; a learning rate that was chosen stays.
@@ -123,9 +124,12 @@ def gently(
         recovers: Whether the student is recovered at the start of this run.
     """
     recovered = student.config is not None and "recovered" in student.config.training
-    if not recovered and not recovers:
+    if recovers or recovered:
+        what = f"{student.label} {'is' if recovers else 'was'} recovered"
+    elif _is_narrowed(student):
+        what = f"{student.label} was narrowed and has trained weights"
+    else:
         return settings
-    what = f"{student.label} {'is' if recovers else 'was'} recovered"
     if "lr" in settings.model_fields_set:
         if settings.lr > _HIGH * AFTER_RECOVERY:
             observer.message(
@@ -136,6 +140,18 @@ def gently(
         f"{what}: --lr is {AFTER_RECOVERY:g} and not {settings.lr:g}, which would undo that."
     )
     return settings.model_copy(update={"lr": AFTER_RECOVERY})
+
+
+def _is_narrowed(student: Located) -> bool:
+    """Whether `slim` wrote it from a trained network, and it was neither rewritten nor trained since."""
+    config = student.config
+    return (
+        config is not None
+        and bool(config.network.widths)
+        and config.plan is None
+        and not config.training
+        and "teacher_accuracy" in config.metrics
+    )
 
 
 def view_of(teacher: Located, data: Data, *, by_order: bool, observer: Observer) -> View | None:

@@ -110,6 +110,12 @@ def test_then_it_is_converted_distilled_and_exported(tmp_path: Path) -> None:
             untrained_teacher=True,
             **data,
         )
+    # Inherited weights are not trained at the rate of new ones.
+    rates = [
+        artefact.read_config(tmp_path / f"{name}-distilled").training["lr"]
+        for name in ("slim", "both")
+    ]
+    assert rates == [0.01, 0.1]
     learnt = artefact.load(tmp_path / "both-distilled")
     assert sum(p.numel() for p in learnt.parameters()) == converted.count.columns["auto"].parameters
     assert artefact.read_config(tmp_path / "slim-distilled").network.widths
