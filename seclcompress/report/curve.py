@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from seclcompress.budget import Curve, Point
+from seclcompress.report.png import drawn
 from seclcompress.settings.budget import WORDS
 
 _NARROW = 60  # characters; a narrower terminal gets fewer columns
@@ -75,7 +76,7 @@ def draw_curve(axes: Any, curve: Curve, colour: str) -> None:
     """Draws the points on matplotlib's axes, the limited quantity on a logarithmic one."""
     amounts = [getattr(point, curve.quantity) for point in curve.points]
     losses = [100 * point.loss for point in curve.points]
-    axes.plot(amounts, losses, marker="o", markersize=4, color=colour)
+    axes.plot(amounts, losses, color=colour)
     for number, (x, y) in enumerate(zip(amounts, losses, strict=True)):
         axes.plot([x], [y], marker="o", markersize=4, color=colour, gid=f"point-{number}")
     axes.set(xscale="log", xlabel=WORDS[curve.quantity], ylabel=LOST[curve.source])
@@ -83,16 +84,10 @@ def draw_curve(axes: Any, curve: Curve, colour: str) -> None:
 
 def curve_png(curve: Curve) -> bytes:
     """Draws the curve as a PNG file; equal curves give equal files."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    written = io.BytesIO()
-    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    draw_curve(axes, curve, "C0")
-    axes.set_title(f"{curve.label}: the best plans", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(written, format="png", metadata={"Software": None})
+    with drawn((7, 4.5)) as (figure, written):
+        axes = figure.subplots()
+        draw_curve(axes, curve, "C0")
+        axes.set_title(f"{curve.label}: the best plans", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     return written.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from seclcompress.report.png import drawn
 from seclcompress.settings.training import TrainingSettings, in_pairs
 from seclcompress.train.record import best_of, chosen_by
 
@@ -128,37 +128,31 @@ def curves_png(history: Sequence[Mapping[str, Any]], before: Mapping[str, float]
     Returns:
         A PNG file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    epochs = [record["epoch"] for record in history]
-    marker = "o" if len(epochs) < 30 else ""
-    label = "training, all losses" if before else "training"
-    left.plot(epochs, [r["train_loss"] for r in history], marker=marker, ms=3, label=label)
-    part = "validation" if _validated(history) else "test"
-    left.plot(epochs, [r[f"{part}_loss"] for r in history], marker=marker, ms=3, label=part)
-    left.set(xlabel="epoch", ylabel="loss")
-    left.legend(frameon=False)
-    judged = [chosen_by(record) for record in history]
-    right.plot(epochs, judged, marker=marker, ms=3, label=f"{part} images")
-    if _validated(history):
-        tests = [
-            (record["epoch"], record["accuracy"]) for record in history if "accuracy" in record
-        ]
-        right.plot(*zip(*tests, strict=True), "D", ms=4, label="test images")
-    for (name, accuracy), style in zip(before.items(), ("--", ":"), strict=False):
-        right.axhline(accuracy, color="0.4", linestyle=style, linewidth=1, label=BEFORE[name])
-    right.set(xlabel="epoch", ylabel="accuracy (%)")
-    right.legend(frameon=False, loc="best")
-    for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    written = io.BytesIO()
-    # Without date and version, so that equal runs give equal files.
-    figure.savefig(written, format="png", metadata={"Software": None})
+    with drawn((9, 3.6)) as (figure, written):
+        left, right = figure.subplots(1, 2)
+        epochs = [record["epoch"] for record in history]
+        marker = "o" if len(epochs) < 30 else ""
+        label = "training, all losses" if before else "training"
+        left.plot(epochs, [r["train_loss"] for r in history], marker=marker, ms=3, label=label)
+        part = "validation" if _validated(history) else "test"
+        left.plot(epochs, [r[f"{part}_loss"] for r in history], marker=marker, ms=3, label=part)
+        left.set(xlabel="epoch", ylabel="loss")
+        left.legend(frameon=False)
+        judged = [chosen_by(record) for record in history]
+        right.plot(epochs, judged, marker=marker, ms=3, label=f"{part} images")
+        if _validated(history):
+            tests = [
+                (record["epoch"], record["accuracy"]) for record in history if "accuracy" in record
+            ]
+            right.plot(*zip(*tests, strict=True), "D", ms=4, label="test images")
+        for (name, accuracy), style in zip(before.items(), ("--", ":"), strict=False):
+            right.axhline(accuracy, color="0.4", linestyle=style, linewidth=1, label=BEFORE[name])
+        right.set(xlabel="epoch", ylabel="accuracy (%)")
+        right.legend(frameon=False, loc="best")
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.3)
     return written.getvalue()

@@ -6,13 +6,12 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from seclcompress.report.png import drawn
 
 #: What became of a trial: all its epochs; stopped early, as others were better; its numbers were no
 #: longer finite, or the memory did not suffice; its process died several times; not at its end yet.
@@ -149,7 +148,7 @@ def importance_png(importance: Mapping[str, float], finished: int) -> bytes:
     Returns:
         A PNG file.
     """
-    with _Drawn((7, 1.4 + 0.35 * max(1, len(importance)))) as (figure, written):
+    with drawn((7, 1.4 + 0.35 * max(1, len(importance)))) as (figure, written):
         axes = figure.subplots()
         names = sorted(importance, key=lambda name: importance[name])
         shares = [100 * importance[name] for name in names]
@@ -185,7 +184,7 @@ def trials_png(trials: Sequence[Trial], log: Mapping[str, bool | None]) -> bytes
     columns = 2 if panels == 4 else min(3, panels)
     rows = -(-panels // columns)
     best = best_of(trials)
-    with _Drawn((4.2 * columns, 3.2 * rows)) as (figure, written):
+    with drawn((4.2 * columns, 3.2 * rows)) as (figure, written):
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         _draw_curves(axes[0], trials, best)
         for panel, (name, scale) in zip(axes[1:], log.items(), strict=False):
@@ -244,27 +243,3 @@ def _by_number(word: str) -> tuple[bool, float, str]:
         return False, float(word), word
     except ValueError:
         return True, 0.0, word
-
-
-class _Drawn:
-    """A figure that is written as PNG when the block ends; equal figures give equal files.
-
-    Args:
-        size: Width and height in inches.
-    """
-
-    def __init__(self, size: tuple[float, float]) -> None:
-        self._size = size
-        self._written = io.BytesIO()
-
-    def __enter__(self) -> tuple[Figure, io.BytesIO]:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        self._figure = Figure(figsize=self._size, dpi=120, layout="constrained")
-        FigureCanvasAgg(self._figure)
-        return self._figure, self._written
-
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None:
-            self._figure.savefig(self._written, format="png", metadata={"Software": None})

@@ -1,23 +1,22 @@
 """A page of figures: one self-contained HTML file that can be shown to somebody else.
 
 `facts` is what goes in. `words`, `commands`, `sections` and `pictures` (with `drawing`) put it into the
-form that the template `page.html.j2` shows. The template escapes everything, because names, reasons
-and classes may come from a stranger's folder; only the pictures, whose texts are escaped when they are
-drawn, go in as they are.
+form that the template `page.html.j2` shows (`rendering`). The template escapes everything, because
+names, reasons and classes may come from a stranger's folder; only the pictures, whose texts are escaped
+when they are drawn, go in as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seclcompress.report.page import pictures, sections
 from seclcompress.report.page.commands import report_command, steps
 from seclcompress.report.page.facts import Facts, StoredFile, Timed
+from seclcompress.report.page.rendering import render
 from seclcompress.report.page.words import headline, name
 from seclcompress.report.training import BEFORE
 
@@ -34,17 +33,9 @@ def page_html(folders: Sequence[Facts], version: str) -> str:
     Returns:
         An HTML document that loads nothing: styles and pictures are in it, and it has no scripts.
     """
-    environment = Environment(
-        loader=PackageLoader(__name__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = resources.files(__name__).joinpath("page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(
+    return render(
+        "page.html.j2",
         title=_title(folders),
-        style=Markup(style),
         version=version,
         folders=[_shown(facts, place) for place, facts in enumerate(folders)],
         comparison=_comparison(folders) if len(folders) > 1 else None,

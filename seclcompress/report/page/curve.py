@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seclcompress.budget import Curve
 from seclcompress.report.curve import curve_words, draw_curve, layers_of
 from seclcompress.report.page.drawing import COLOURS, figure, log_axis, styled, svg
+from seclcompress.report.page.rendering import render
 from seclcompress.settings.budget import WORDS
-
-_PACKAGE = "seclcompress.report.page"
 
 
 def curve_html(curve: Curve, version: str) -> str:
@@ -25,14 +21,6 @@ def curve_html(curve: Curve, version: str) -> str:
     Returns:
         An HTML document that loads nothing: styles and the picture are in it, and it has no scripts.
     """
-    environment = Environment(
-        loader=PackageLoader(_PACKAGE, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = resources.files(_PACKAGE).joinpath("page.css").read_text(encoding="utf-8")
     rows = [
         {
             "parameters": f"{point.parameters:,}",
@@ -42,10 +30,10 @@ def curve_html(curve: Curve, version: str) -> str:
         }
         for point in curve.points
     ]
-    return environment.get_template("curve.html.j2").render(
+    return render(
+        "curve.html.j2",
         title=f"{curve.label}: the best plans",
         words=curve_words(curve),
-        style=Markup(style),
         version=version,
         picture=Markup(_picture(curve)),
         rows=rows,
