@@ -8,6 +8,7 @@ configuration is validated JSON. A factory that it names is called only if the p
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -108,6 +109,11 @@ def library_versions() -> dict[str, str]:
     return {
         name: importlib.metadata.version(name) for name in ("seclcompress", "torch", "torchvision")
     }
+
+
+def weights_digest(path: Path) -> str:
+    """A short fingerprint of a weights file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def weights_bytes(network: nn.Module, metadata: dict[str, str] | None = None) -> bytes:

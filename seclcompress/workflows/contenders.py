@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,10 @@ class Workshop:
     stopping: Stopping
     time_left: Callable[[], float | None]
     observer: Observer
-    _quiet: Quiet = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Makes the observer of single steps."""
-        object.__setattr__(self, "_quiet", Quiet(self.observer))
+    @property
+    def _quiet(self) -> Quiet:
+        return Quiet(self.observer)
 
     @property
     def _taught(self) -> dict[str, Any]:
@@ -185,15 +184,7 @@ class Workshop:
             f"{one.name}, {one.parameters:,} parameters, {how}: {reached.validation_accuracy:.2f} % of "
             "the held-out images."
         )
-        return Contender(
-            one.name,
-            one.budget,
-            BEHIND,
-            one.parameters,
-            one.mult_adds,
-            (*one.rounds, reached),
-            str(folder),
-        )
+        return replace(one, rounds=(*one.rounds, reached), folder=str(folder))
 
     def _place(self, name: str, budget: Budget, what: str) -> Path:
         size = "-".join(f"{key}-{value}" for key, value in budget.given().items())

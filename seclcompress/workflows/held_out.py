@@ -12,6 +12,9 @@ from seclcompress.resolve import is_folder
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.wording import without_path
 
+#: The share of the training images that candidates are compared on, where none is chosen.
+COMPARED_ON = 0.1
+
 
 @dataclass(frozen=True)
 class Share:
@@ -95,3 +98,25 @@ def with_share(
             f"--validation {settings.validation:g} some test images may be ones that it was trained on."
         )
     return settings
+
+
+def for_comparing(settings: TrainingSettings) -> TrainingSettings:
+    """The settings of runs that are compared: on held-out images, in any case."""
+    if settings.validation is not None:
+        return settings
+    return settings.model_copy(update={"validation": COMPARED_ON})
+
+
+def tell_comparing(what: str, settings: TrainingSettings, observer: Observer) -> None:
+    """Says on which images runs are compared, where nobody has chosen a share.
+
+    Args:
+        what: What is compared, such as "Trials".
+        settings: The settings as they were asked for.
+        observer: Receives it.
+    """
+    if settings.validation is None:
+        observer.message(
+            f"{what} are compared on {COMPARED_ON:g} of the training images, which are held out "
+            "(--validation)."
+        )

@@ -31,9 +31,13 @@ class Output:
     @property
     def partial(self) -> Path:
         """The folder `<output>.partial`, which holds the files of a run in progress."""
+        return self.beside(".partial")
+
+    def beside(self, ending: str) -> Path:
+        """The folder beside the output whose name has an ending more."""
         unnamed = self.folder.name in ("", "..")
         whole = self.folder.absolute() if unnamed else self.folder
-        return whole.with_name(whole.name + ".partial")
+        return whole.with_name(whole.name + ending)
 
     def check(self) -> None:
         """Checks, before any work, that the result may be written and no earlier run would be lost.

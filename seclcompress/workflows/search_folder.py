@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,16 +22,15 @@ CANDIDATES, _ABOUT = "candidates.csv", "search.json"
 
 def work_of(folder: Path) -> Path:
     """The folder `<output>.search`, which holds all students."""
-    partial = Output(folder).partial
-    return partial.with_name(partial.name.removesuffix(".partial") + ".search")
+    return Output(folder).beside(".search")
 
 
 def named(network: str | Path, weights: str | None) -> str:
     """A network as a search knows it: a folder or a file by its bytes, anything else as it is typed."""
     for path in (weights, Path(network) / artefact.WEIGHTS):
         if path is not None and Path(path).is_file():
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-            return f"{'' if weights is None else f'{network} '}the weights {digest}"
+            whose = "" if weights is None else f"{network} "
+            return f"{whose}the weights {artefact.weights_digest(Path(path))}"
     return f"{typed(network)} {weights}"
 
 

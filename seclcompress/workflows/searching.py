@@ -28,16 +28,14 @@ from seclcompress.settings.budget import Budget, parse_budget
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.tournament import SLIM, Tournament
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
-from seclcompress.workflows.contenders import Quiet, Workshop
+from seclcompress.workflows.contenders import Workshop
 from seclcompress.workflows.converting import convert
+from seclcompress.workflows.held_out import for_comparing, tell_comparing
 from seclcompress.workflows.inputs import find_for_training
 from seclcompress.workflows.locating import typed
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.runs import InterruptedRunError, Stopping
 from seclcompress.workflows.search_folder import begin, claimed, named, work_of, write_best
-
-#: The share of the training images on which students are compared, where none is chosen.
-VALIDATION = 0.1
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,8 @@ def search(
     """
     observer, tournament = observer or Logging(), tournament or Tournament()
     folder, asked = Path(output_dir), parse_budget(budget) if isinstance(budget, str) else budget
-    chosen, settings = settings, _with_validation(settings or TrainingSettings())
+    chosen = settings or TrainingSettings()
+    settings = for_comparing(chosen)
     _check(asked, max_loss, tournament)
     need_solver("search")
     check_no_input(folder, network)
@@ -150,11 +149,7 @@ def search(
         data_dir=data_dir,
         observer=Observer(),
     )
-    if chosen is None or chosen.validation is None:
-        observer.message(
-            f"Students are compared on {VALIDATION:g} of the training images, which are held out "
-            "(--validation)."
-        )
+    tell_comparing("Students", chosen, observer)
     work = work_of(folder)
     until = math.inf if time_limit is None else time.monotonic() + time_limit
     about = {
@@ -181,7 +176,7 @@ def search(
             lambda: None if until == math.inf else max(until - time.monotonic(), 0.0),
             observer,
         )
-        parameters = sum(one.numel() for one in found.load()[0].parameters())
+        parameters = sum(one.numel() for one in found.skeleton().parameters())
         budgets = [asked] if asked is not None else _sizes(network, tournament, given, of_weights)
         try:
             done, best = _compete(workshop, budgets, tournament, max_loss)
@@ -199,12 +194,6 @@ def search(
     return Searched(
         label, parameters, config.metrics["teacher_accuracy"], tuple(done), best, folder, work
     )
-
-
-def _with_validation(settings: TrainingSettings) -> TrainingSettings:
-    if settings.validation is not None:
-        return settings
-    return settings.model_copy(update={"validation": VALIDATION})
 
 
 def _check(budget: Budget | None, max_loss: float | None, tournament: Tournament) -> None:
@@ -233,8 +222,7 @@ def _sizes(
 ) -> list[Budget]:
     """The sizes of a search for a small loss: that of the plain separable network, and its halves."""
     plain = PlanOptions(substitution="separable")
-    quiet = Quiet(Observer())
-    counted = convert(network, options=plain, observer=quiet, **given, **of_weights).count
+    counted = convert(network, options=plain, observer=Observer(), **given, **of_weights).count
     largest = counted.columns["auto"].parameters
     return [Budget(parameters=largest // 2**step) for step in range(tournament.sizes)]
 

@@ -54,8 +54,7 @@ class Hyperband:
 
 def work_of(folder: Path) -> Path:
     """The folder `<output>.trials`, which holds the runs of trials in progress."""
-    partial = Output(folder).partial
-    return partial.with_name(partial.name.removesuffix(".partial") + ".trials")
+    return Output(folder).beside(".trials")
 
 
 def place_of(folder: Path, number: int) -> Path:

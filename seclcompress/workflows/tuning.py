@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from seclcompress.artefact import WEIGHTS, place
+from seclcompress.artefact import WEIGHTS, place, weights_digest
 from seclcompress.data import has_test_images
 from seclcompress.errors import SeclcompressError, UsageError
 from seclcompress.files import add_file
@@ -32,6 +31,7 @@ from seclcompress.report.tuning import (
 )
 from seclcompress.settings.search import Choices, Space, parse_space
 from seclcompress.settings.training import DISTILLATION, INCIDENTAL, TrainingSettings
+from seclcompress.workflows.held_out import for_comparing, tell_comparing
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
 from seclcompress.workflows.locating import typed
 from seclcompress.workflows.runs import InterruptedRunError, Stopping, TrainingResult
@@ -43,8 +43,6 @@ from seclcompress.workflows.trials import Work, remove_run
 
 RECIPE, TRIALS = "recipe.toml", "trials.csv"
 IMPORTANCE_PICTURE, TRIALS_PICTURE = "importance.png", "trials.png"
-#: The share of the training images that trials are compared on, if the settings name none.
-VALIDATION = 0.1
 
 
 _Arguments: TypeAlias = dict[str, Any]
@@ -148,7 +146,11 @@ def tune(
     import_optuna()
     folder, observer = Path(output_dir), observer or Logging()
     asked = settings or TrainingSettings()
-    settings = _with_validation(asked)
+    if asked.patience is not None:
+        raise UsageError(
+            f"--patience {asked.patience}: a study stops trials that are behind by itself. Drop it."
+        )
+    settings = for_comparing(asked)
     space = parse_space(search, distils=teacher is not None)
     hyperband = Hyperband(settings.epochs, least_epochs, reduction_factor)
     _check(hyperband, trials)
@@ -183,11 +185,7 @@ def tune(
         taught = {**taught, "teacher": teacher, "untrained_teacher": untrained_teacher}
         perform = partial(distill, network, **taught)
     make_way(folder, overwrite)
-    if asked.validation is None:
-        observer.message(
-            f"Trials are compared on {VALIDATION:g} of the training images, which are held out "
-            "(--validation)."
-        )
+    tell_comparing("Trials", asked, observer)
     options = {**alone, **taught}
     about = {
         "network": _named(network, download),
@@ -229,16 +227,6 @@ def tune(
     return found
 
 
-def _with_validation(settings: TrainingSettings) -> TrainingSettings:
-    if settings.patience is not None:
-        raise UsageError(
-            f"--patience {settings.patience}: a study stops trials that are behind by itself. Drop it."
-        )
-    if settings.validation is not None:
-        return settings
-    return settings.model_copy(update={"validation": VALIDATION})
-
-
 def _check(hyperband: Hyperband, trials: int) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
@@ -272,8 +260,7 @@ def _named(network: str | Path, download: bool) -> str:
     weights = place(network, download=download) / WEIGHTS
     if not weights.is_file():
         return typed(network)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    return f"the folder of the weights {digest}"
+    return f"the folder of the weights {weights_digest(weights)}"
 
 
 def _of_all_trials(settings: TrainingSettings, space: Space, *, distils: bool) -> dict[str, Any]:
