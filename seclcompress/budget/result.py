@@ -11,8 +11,9 @@ from seclcompress.count import Count
 from seclcompress.plan import Plan
 from seclcompress.settings.budget import Budget, Quantity
 
-#: What the losses are known from.
-Source: TypeAlias = Literal["shapes", "weights"]
+#: What the losses are known from: shapes, fits to trained weights, or these on images, by the error of
+#: layers' outputs or the Fisher information of that error.
+Source: TypeAlias = Literal["shapes", "weights", "output", "fisher"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Curve:
         layers: The layers that may change.
         points: From the smallest limit that can be met to that of the network as it is.
         output: The file that was written; None if there is none.
+        data: The data set on which losses were measured; None if they were not.
+        images: How many of its images.
     """
 
     label: str
@@ -68,6 +71,8 @@ class Curve:
     layers: int
     points: tuple[Point, ...]
     output: Path | None = None
+    data: str | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Budgeted:
         loss: The sum of the layers' losses.
         candidates: The number of candidates of all layers together.
         output: The file that was written; None if there is none.
+        data: The data set on which losses were measured; None if they were not.
+        images: How many of its images.
     """
 
     label: str
@@ -97,3 +104,5 @@ class Budgeted:
     loss: float
     candidates: int
     output: Path | None = None
+    data: str | None = None
+    images: int | None = None

@@ -36,6 +36,9 @@ def budget_words(found: Budgeted) -> str:
     what = {
         "weights": "of the trained weights' energy",
         "shapes": "of the parameters (no weights were given)",
+        "output": f"of the outputs' energy on {found.images} images of {found.data}",
+        "fisher": f"of what the mean layer's outputs are worth (Fisher information, {found.images} "
+        f"images of {found.data})",
     }[found.source]
     return (
         f"Within the budget: {reached}. {layers} {100 * found.loss / rewritten:.1f} % {what}{average}; "
@@ -56,6 +59,8 @@ def plan_record(found: Budgeted) -> PlanRecord:
         columns=found.count.columns,
         plan=found.plan,
         output=None if found.output is None else str(found.output),
+        data=found.data,
+        images=found.images,
     )
 
 
@@ -69,4 +74,6 @@ def curve_record(found: Curve) -> CurveRecord:
         layers=found.layers,
         points=list(found.points),
         output=None if found.output is None else str(found.output),
+        data=found.data,
+        images=found.images,
     )

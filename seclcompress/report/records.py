@@ -93,6 +93,8 @@ class PlanRecord(Record):
     columns: dict[str, Totals]
     plan: Plan
     output: str | None
+    data: str | None
+    images: int | None
 
 
 class CurveRecord(Record):
@@ -106,6 +108,8 @@ class CurveRecord(Record):
     layers: int
     points: list[Point]
     output: str | None
+    data: str | None
+    images: int | None
 
 
 class SlimRecord(Record):

@@ -17,8 +17,11 @@ from seclcompress.plan.given import is_plan
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.budget import FAMILIES, WORDS, Budget, parse_budget
 from seclcompress.settings.planning import LEFT_ALONE, PlanOptions
+from seclcompress.settings.sensitivity import SensitivityOptions
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.workflows.calibrating import find_with_images
 from seclcompress.workflows.candidates import Listed, list_candidates
-from seclcompress.workflows.locating import Network, find_original, tell_input_size
+from seclcompress.workflows.locating import Network
 from seclcompress.workflows.output_files import check_file, write_one
 
 
@@ -29,6 +32,10 @@ def plan(
     *,
     families: Sequence[str] = FAMILIES,
     options: PlanOptions | None = None,
+    data: str | None = None,
+    sensitivity: SensitivityOptions | None = None,
+    settings: TrainingSettings | None = None,
+    data_dir: Path | None = None,
     weights: str | None = None,
     weights_key: str | None = None,
     input_size: tuple[int, ...] | None = None,
@@ -41,7 +48,8 @@ def plan(
     """Plans what becomes of each layer so that the network meets a budget and loses least.
 
     With trained weights (a saved folder's, or `weights`), a layer's loss is the share of their energy
-    that the fitted replacement misses; without, the share of its parameters that is saved.
+    that the fitted replacement misses, or with `data` what it misses of the layer's outputs on training
+    images; without weights, the share of its parameters that is saved.
 
     Args:
         network: A network as on the command line, a saved folder, or a located network.
@@ -49,6 +57,11 @@ def plan(
         output: A file to write the plan to, for `convert`; None for no file.
         families: The families among which is chosen; a layer may also stay as it is.
         options: Which layers are left alone: `keep`, `only`, `stem`, `linear`, `head`, `min_channels`.
+        data: A data set on whose training images it is measured what layers lose; None for no images.
+        sensitivity: What is measured, and on how many images.
+        settings: Of the training settings, those in `settings.training.EVALUATION` and the seed, which
+            draws the images, are used with data.
+        data_dir: The folder of torchvision's data sets.
         weights: A weights file, or torchvision's name of published weights.
         weights_key: Where in the file the weights stand.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
@@ -59,8 +72,9 @@ def plan(
         observer: Receives what can be reached before anything is fitted, and then reports of the work.
 
     Raises:
-        UsageError: If a family or an option is unknown, the network is converted already, or scipy is
-            not installed.
+        UsageError: If a family or an option is unknown, the network is converted already or has no
+            trained weights for the data, or scipy is not installed.
+        DataError: If the data cannot be read, or do not fit the network.
         NetworkError: If the network is unknown, or cannot run at this input size.
         WeightsError: If the weights cannot be read or do not fit.
         PlanError: If no plan meets the budget (`budget.NotReachableError`), or nothing would change.
@@ -75,24 +89,27 @@ def plan(
     path = None if output is None else Path(output)
     if path is not None:
         check_file(path, overwrite, replaces=is_plan)
-    located = find_original(
+    located, measuring = find_with_images(
         network,
-        "Plan",
+        data,
+        sensitivity or SensitivityOptions(),
+        settings,
+        data_dir=data_dir,
         weights=weights,
         weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory=factory,
         download=download,
+        observer=observer,
     )
-    tell_input_size(located, observer)
     listed = list_candidates(located, families, options)
     ranges = [f"{r.least:,} to {r.most:,} {WORDS[q]}" for q, r in listed.reachable.items()]
     observer.message(f"{located.label} can have {' and '.join(ranges)}.")
     chosen = _choose(listed, asked)
     observer.message(f"The budget of {asked} can be met.")
-    listed = listed.fitted(observer)
-    if listed.source == "weights":
+    listed = listed.fitted(observer, measuring)
+    if listed.source != "shapes":
         chosen = _choose(listed, asked)
     found = listed.as_it_is.model_copy(update={"layers": [one.entry for one in chosen]})
     if not found.rewritten:
@@ -117,6 +134,8 @@ def plan(
         sum(one.loss for one in chosen),
         sum(map(len, listed.layers)),
         path,
+        listed.data,
+        listed.images,
     )
 
 
