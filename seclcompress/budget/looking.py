@@ -150,7 +150,7 @@ class LookingAtFisher:
             loss = F.cross_entropy(scores, batch.targets.to(scores.device))
         if not bool(torch.isfinite(loss)):
             raise NetworkError(
-                f"The loss on an image of {about.label} is {float(loss)}, so there is no Fisher "
+                f"The loss on an image of {about.label} is {loss.item()}, so there is no Fisher "
                 "information. Look at the weights and at --preprocessing, or take --sensitivity output."
             )
         reached = [output for _, _, output in seen if output.requires_grad]

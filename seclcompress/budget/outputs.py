@@ -88,7 +88,8 @@ class Inputs:
         if not self._count:
             return 0.0
         if self._moments is not None:
-            return max(0.0, float(((rows @ self._moments) * rows).sum())) / self._count
+            total = float(((rows @ self._moments) * rows).sum())
+            return 0.0 if total < 0 else total / self._count  # what is not a number stays none
         single = rows.float()
         squares = [float((single @ each).double().square().sum()) for each in self._columns]
         return sum(squares) / self._count

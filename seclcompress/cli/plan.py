@@ -65,7 +65,6 @@ def plan(
     *,
     context: typer.Context,
     given: dict[str, Any],
-    measured: SensitivityOptions,
     network: o.NetworkArgument,
     budget: Annotated[
         str | None,
@@ -106,6 +105,7 @@ def plan(
         ),
     ] = None,
     data_dir: t.DataDirOption = None,
+    measured: SensitivityOptions,
     weights: o.WeightsOption = None,
     weights_key: o.WeightsKeyOption = None,
     input_size: o.InputSizeOption = None,
@@ -122,7 +122,8 @@ def plan(
 
     With trained weights (of a folder, or by --weights) a layer's loss is what its fitted replacement
     misses of them, or with --data of the layer's outputs on images; without, it is the share of its
-    parameters that is saved. None knows how well the network trains afterwards. With --pareto the same is done for budgets from the smallest on.
+    parameters that is saved. None knows how well the network trains afterwards. With --pareto the same
+    is done for budgets from the smallest on.
     """
     if (budget is None) == (pareto is None):
         raise UsageError(
