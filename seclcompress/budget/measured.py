@@ -19,7 +19,7 @@ from torch import nn
 
 from seclcompress.budget.looking import Looker, Shown
 from seclcompress.budget.remembered import default_fits
-from seclcompress.budget.sensitivity import distance, whole_weight
+from seclcompress.budget.sensitivity import distance, spelled, whole_weight
 from seclcompress.errors import NetworkError, PlanError
 from seclcompress.files import Cache
 from seclcompress.observer import Observer
@@ -70,7 +70,7 @@ class Measured:
         does on average, so that it may be more than 1. What comes no nearer than zero keeps nothing.
         """
         whole = self.missed[site.name, None]
-        missed = min(self.missed[site.name, _spelled(family, config)], whole)
+        missed = min(self.missed[site.name, spelled(family, config)], whole)
         return missed / self._unit(whole) if missed else 0.0
 
     def _unit(self, whole: float) -> float:
@@ -109,7 +109,7 @@ def measure_candidates(
     keys: dict[_Place, str] = {}
     waiting: list[Job] = []
     for site, candidates in jobs:
-        places = [(site.name, None), *((site.name, _spelled(*one)) for one in candidates)]
+        places = [(site.name, None), *((site.name, spelled(*one)) for one in candidates)]
         keys.update((place, _key(about, place)) for place in places)
         known = {place: kept.known[keys[place]] for place in places if keys[place] in kept.known}
         result.missed.update(known)
@@ -173,14 +173,10 @@ def _measured(
     if whole not in known:
         yield whole, shown.missed(whole_weight(site).double())
     for family, config in candidates:
-        place = (site.name, _spelled(family, config))
+        place = (site.name, spelled(family, config))
         if place not in known:
             far = distance(site, family, config)
             yield place, known[whole] if far is None else shown.missed(far)
-
-
-def _spelled(family: Substitution, config: SubstitutionConfig) -> str:
-    return f"{family.name} {json.dumps(config.model_dump(mode='json'), sort_keys=True)}"
 
 
 def _key(about: Mapping[str, Any], place: _Place) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from seclcompress.budget.candidates import Candidate
+from seclcompress.budget.times import Times
 from seclcompress.count import Count
 from seclcompress.plan import Plan
 from seclcompress.settings.budget import Budget, Quantity
@@ -76,6 +78,27 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """What a plan is predicted to take for an image, from layers that were timed alone.
+
+    Attributes:
+        runtime: The runtime in which it was measured.
+        whole: Measured milliseconds of the network as it is.
+        milliseconds: Predicted milliseconds of the rewritten network.
+    """
+
+    runtime: str
+    whole: float
+    milliseconds: float
+
+    @classmethod
+    def of(cls, times: Times, chosen: Sequence[Candidate]) -> Predicted:
+        """The prediction for a choice of one candidate a layer."""
+        nanoseconds = times.beside + sum(one.nanoseconds for one in chosen)
+        return cls(times.runtime, 1e3 * times.whole, nanoseconds / 1e6)
+
+
+@dataclass(frozen=True)
 class Budgeted:
     """A plan for a budget.
 
@@ -92,6 +115,7 @@ class Budgeted:
         output: The file that was written; None if there is none.
         data: The data set on which losses were measured; None if they were not.
         images: How many of its images.
+        predicted: What the plan takes; None where milliseconds were not limited.
     """
 
     label: str
@@ -106,3 +130,4 @@ class Budgeted:
     output: Path | None = None
     data: str | None = None
     images: int | None = None
+    predicted: Predicted | None = None

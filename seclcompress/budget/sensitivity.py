@@ -11,6 +11,8 @@ train well.
 
 from __future__ import annotations
 
+import json
+
 import torch
 from torch import Tensor, nn
 
@@ -70,6 +72,11 @@ def distance(site: Site, family: Substitution, config: SubstitutionConfig) -> Te
         fitted = built.fit(layer)
     dense = None if fitted is None else built.to_dense()
     return None if dense is None else _whole(layer).double() - _product(dense).double()
+
+
+def spelled(family: Substitution, config: SubstitutionConfig) -> str:
+    """A replacement as text, equal for equal ones."""
+    return f"{family.name} {json.dumps(config.model_dump(mode='json'), sort_keys=True)}"
 
 
 def whole_weight(site: Site) -> Tensor:

@@ -68,7 +68,7 @@ def plan(
     network: o.NetworkArgument,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="LIMITS", help=o.BUDGET_HELP),
+        typer.Option("--budget", metavar="LIMITS", help=o.TIMED_BUDGET_HELP),
     ] = None,
     pareto: Annotated[
         Path | None,
@@ -82,6 +82,14 @@ def plan(
         Against,
         typer.Option("--against", help="What the curve's plans have less and less of."),
     ] = Against.parameters,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            metavar="NAME",
+            help="With ms in --budget: in this runtime, as onnxruntime.  [default: torch]",
+        ),
+    ] = None,
     families: Annotated[
         str,
         typer.Option(
@@ -131,7 +139,7 @@ def plan(
             "curve.html). One of the two."
         )
     if pareto is not None:
-        check_idle(context, "--pareto", "it writes no plan", of=("output",))
+        check_idle(context, "--pareto", "it writes no plan", of=("output", "runtime"))
     else:
         check_needs(context, "--pareto", of=("against",))
     if output is None and pareto is None:
@@ -174,7 +182,7 @@ def plan(
         console.print(curve.curve_table(drawn, console.width))
         console.print(curve.curve_words(drawn))
         return
-    found = run(network, budget, output, **options)
+    found = run(network, budget, output, runtime=runtime, **options)
     if json:
         write_result(budgets.plan_record(found).to_json())
         return

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from seclcompress.bench import Measured
-from seclcompress.budget import Point, Range, Source
+from seclcompress.budget import Point, Predicted, Range, Source
 from seclcompress.count import Row, Totals
 from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
@@ -95,6 +95,7 @@ class PlanRecord(Record):
     output: str | None
     data: str | None
     images: int | None
+    predicted: Predicted | None
 
 
 class CurveRecord(Record):

@@ -13,6 +13,7 @@ from seclcompress import substitutions
 from seclcompress.budget import Candidate, Range, Source
 from seclcompress.budget.candidates import Sensitivity
 from seclcompress.budget.remembered import Remembered, default_fits
+from seclcompress.budget.times import Times
 from seclcompress.count import Count, count_network
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer
@@ -25,6 +26,7 @@ from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.sensitivity import OnImages
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
 from seclcompress.trace import Trace, trace_network
+from seclcompress.workflows.by_time import measure_times
 from seclcompress.workflows.calibrating import Measuring
 from seclcompress.workflows.locating import tell_weights
 
@@ -51,6 +53,7 @@ class Listed:
         source: What the losses are known from.
         data: The data set on which they were measured; None if they were not.
         images: How many of its images.
+        times: What the network and the candidates take; None where nothing was timed.
     """
 
     located: Located
@@ -64,16 +67,44 @@ class Listed:
     source: Source = "shapes"
     data: str | None = None
     images: int | None = None
+    times: Times | None = None
 
     @property
     def reachable(self) -> dict[Quantity, Range]:
-        """By quantity, the least and the most that a plan from these candidates has."""
+        """By quantity that is known, the least and the most that a plan from these candidates has."""
         return {
             quantity: Range(
                 *(self.beside[quantity] + end for end in budgets.ends(self.layers, quantity))
             )
-            for quantity in WORDS
+            for quantity in self.beside
         }
+
+    def timed(self, runtime: str | None, observer: Observer) -> Listed:
+        """The same with what each candidate takes, and with the executions that the clock prefers.
+
+        Args:
+            runtime: The runtime's name; None for torch.
+            observer: Receives the progress.
+
+        Raises:
+            UsageError: If the runtime is unknown, or its packages are not installed.
+            ExportError: If the network or a layer cannot be timed in the runtime.
+        """
+        jobs = [
+            (layer.site, replacements)
+            for (layer, _), replacements in zip(self.known, self._replacements(), strict=True)
+            if replacements
+        ]
+        times = measure_times(self.located, jobs, runtime, observer)
+        return replace(
+            self,
+            times=times,
+            as_it_is=self.as_it_is.model_copy(
+                update={"cost_model": "measured", "runtime": runtime}
+            ),
+            beside={**self.beside, "nanoseconds": times.beside},
+            layers=_listed(self.known, self.families, budgets.by_dimensions, times=times),
+        )
 
     def fitted(self, observer: Observer, measuring: Measuring | None = None) -> Listed:
         """The same with losses from the network's trained weights, if it has any.
@@ -94,7 +125,7 @@ class Listed:
         here = [(_with_weights(layer, trained), why) for layer, why in self.known]
         if measuring is None:
             number = sum(map(len, self._replacements()))
-            layers = _fitted(here, self.families, number, observer)
+            layers = _fitted(here, self.families, number, observer, self.times)
             return replace(self, layers=layers, source="weights")
         jobs = [
             (layer.site, replacements)
@@ -103,7 +134,7 @@ class Listed:
         ]
         found = measuring.run(self.located, trained, jobs, observer)
         of = f"{OF[measuring.measure]} on {measuring.images:,} images"
-        layers = _listed(here, self.families, found, of)
+        layers = _listed(here, self.families, found, of, self.times)
         return replace(
             self,
             layers=layers,
@@ -167,9 +198,10 @@ def _listed(
     families: Sequence[str],
     sensitivity: Sensitivity,
     of: str = "",
+    times: Times | None = None,
 ) -> list[list[Candidate]]:
     return [
-        budgets.candidates(layer, families, sensitivity, of)
+        budgets.candidates(layer, families, sensitivity, of, times)
         if reason is None
         else [Candidate(kept(layer, reason, on_demand=True), 0.0)]
         for layer, reason in known
@@ -186,6 +218,7 @@ def _fitted(
     families: Sequence[str],
     number: int,
     observer: Observer,
+    times: Times | None,
 ) -> list[list[Candidate]]:
     """The candidates, of that number, with the losses of their fits to the trained weights."""
     remembered = Remembered(budgets.by_weights, default_fits())
@@ -197,7 +230,7 @@ def _fitted(
             tell(next(done), number)
             return loss
 
-        found = _listed(known, families, fit, "its weights' energy")
+        found = _listed(known, families, fit, "its weights' energy", times)
     observer.message(
         f"Fitted {remembered.found} of {number} candidates to the weights; the others were known "
         f"({default_fits()})."
