@@ -47,7 +47,8 @@ def budget_words(found: Budgeted) -> str:
     if predicted is not None:
         timed = (
             f" As it is the network takes {milliseconds(predicted.whole / 1e3)} ms in "
-            f"{predicted.runtime} (measured). The prediction adds up layers that were timed alone; bench times the whole."
+            f"{predicted.runtime} (measured). The prediction adds up layers that were timed "
+            "alone; bench times the whole."
         )
     return (
         f"Within the budget: {reached}.{timed} {layers} {100 * found.loss / rewritten:.1f} % "
