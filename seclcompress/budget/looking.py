@@ -180,12 +180,14 @@ def _watched(
     hooks = []
     for site in sites:
 
-        def look(_module: nn.Module, inputs: Any, output: Tensor, name: str = site.name) -> Tensor:
-            keep(name, inputs[0].detach(), output)
+        def look(
+            _module: nn.Module, given: Any, named: Any, output: Tensor, name: str = site.name
+        ) -> Tensor:
+            keep(name, (given[0] if given else named["input"]).detach(), output)
             # What follows may change its input in place, and the gradient is one by the outputs.
             return output.clone() if output.requires_grad else output
 
-        hooks.append(network.get_submodule(site.name).register_forward_hook(look))
+        hooks.append(network.get_submodule(site.name).register_forward_hook(look, with_kwargs=True))
     try:
         yield
     finally:

@@ -186,7 +186,7 @@ class Branched(nn.Module):
         self.last = nn.Linear(6, 4, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x).relu_()
+        x = self.first(input=x).relu_()
         x = self.twice(x).relu_()
         self.nowhere(x)
         x = self.twice(x)
