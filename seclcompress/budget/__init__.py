@@ -6,7 +6,7 @@ what a candidate loses; `choice` is the integer program. None of them reads imag
 
 from seclcompress.budget.candidates import Candidate, candidates
 from seclcompress.budget.choice import NotReachableError, choose, ends
-from seclcompress.budget.result import Budgeted, Curve, Point, Range, Source
+from seclcompress.budget.result import Budgeted, Curve, Point, Predicted, Range, Source
 from seclcompress.budget.sensitivity import by_dimensions, by_weights
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Curve",
     "NotReachableError",
     "Point",
+    "Predicted",
     "Range",
     "Source",
     "by_dimensions",

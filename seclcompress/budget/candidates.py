@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from seclcompress import substitutions
+from seclcompress.budget.times import Times
 from seclcompress.plan import LayerPlan
 from seclcompress.plan.entries import Choice, Layer, kept, rewritten
 from seclcompress.settings.budget import Quantity
@@ -25,13 +26,17 @@ class Candidate:
     Attributes:
         entry: Its entry in the plan.
         loss: What it loses, see `Sensitivity`.
+        nanoseconds: What it takes for an image; 0 where nothing was timed.
     """
 
     entry: LayerPlan
     loss: float
+    nanoseconds: int = 0
 
     def amount(self, quantity: Quantity) -> int:
         """How much of a quantity it has, per image where it matters."""
+        if quantity == "nanoseconds":
+            return self.nanoseconds
         return self.entry.cost.parameters if quantity == "parameters" else self.entry.mult_adds
 
 
@@ -40,6 +45,7 @@ def candidates(
     families: Sequence[str],
     sensitivity: Sensitivity,
     of: str = "",
+    times: Times | None = None,
 ) -> list[Candidate]:
     """Lists what a layer may become, itself first.
 
@@ -52,6 +58,7 @@ def candidates(
         sensitivity: Says what a replacement loses.
         of: What is lost in words, for the reasons in the plan, such as "its weights' energy"; may be
             empty.
+        times: What candidates take; None where nothing was timed. It chooses their executions, too.
     """
     if layer.bound:
         return [Candidate(kept(layer, layer.bound), 0.0)]
@@ -72,16 +79,20 @@ def candidates(
                 continue
             seen.add(figures)
             loss = sensitivity(layer.site, family, config)
-            entry = rewritten(layer, family, config, cost, Choice(cost.cheapest))
+            choice, takes = Choice(cost.cheapest), 0
+            if times is not None:
+                choice, takes = times.rewritten(layer.site, family, config)
+            entry = rewritten(layer, family, config, cost, choice)
             reason = f"{entry.reason}; for the budget"
             if of:
                 reason += f", missing {100 * loss:.1f} % of {of}"
             entry = entry.model_copy(update={"reason": reason})
-            found.append(Candidate(entry, loss))
+            found.append(Candidate(entry, loss, takes))
     if not found:
         reason = refused[0] if refused else "none of the families would make it smaller"
         return [Candidate(kept(layer, reason), 0.0)]
-    return [Candidate(kept(layer, _PAID, on_demand=True), 0.0), *found]
+    takes = 0 if times is None else times.kept(layer.site.name)
+    return [Candidate(kept(layer, _PAID, on_demand=True), 0.0, takes), *found]
 
 
 def worthwhile(every: Sequence[Candidate], quantities: Sequence[Quantity]) -> list[Candidate]:

@@ -94,7 +94,7 @@ def choose(
         NotReachableError: If no choice meets all limits.
         PlanError: If the solver ends without a choice and without a proof that there is none.
     """
-    outside = dict.fromkeys(_QUANTITIES, 0) if beside is None else beside
+    outside = {**dict.fromkeys(_QUANTITIES, 0), **(beside or {})}
     whole = {q: limits.get(q, outside[q] + ends(layers, q)[1]) for q in _QUANTITIES}
     program = _Program.of(
         [worthwhile(layer, list(limits)) for layer in layers],

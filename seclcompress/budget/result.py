@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from seclcompress.budget.candidates import Candidate
+from seclcompress.budget.times import Times
 from seclcompress.count import Count
 from seclcompress.plan import Plan
 from seclcompress.settings.budget import Budget, Quantity
 
-#: What the losses are known from.
-Source: TypeAlias = Literal["shapes", "weights"]
+#: What the losses are known from: shapes, fits to trained weights, or these on images, by the error of
+#: layers' outputs or the Fisher information of that error.
+Source: TypeAlias = Literal["shapes", "weights", "output", "fisher"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Curve:
         layers: The layers that may change.
         points: From the smallest limit that can be met to that of the network as it is.
         output: The file that was written; None if there is none.
+        data: The data set on which losses were measured; None if they were not.
+        images: How many of its images.
     """
 
     label: str
@@ -68,6 +73,29 @@ class Curve:
     layers: int
     points: tuple[Point, ...]
     output: Path | None = None
+    data: str | None = None
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a plan is predicted to take for an image, from layers that were timed alone.
+
+    Attributes:
+        runtime: The runtime in which it was measured.
+        whole: Measured milliseconds of the network as it is.
+        milliseconds: Predicted milliseconds of the rewritten network.
+    """
+
+    runtime: str
+    whole: float
+    milliseconds: float
+
+    @classmethod
+    def of(cls, times: Times, chosen: Sequence[Candidate]) -> Predicted:
+        """The prediction for a choice of one candidate a layer."""
+        nanoseconds = times.beside + sum(one.nanoseconds for one in chosen)
+        return cls(times.runtime, 1e3 * times.whole, nanoseconds / 1e6)
 
 
 @dataclass(frozen=True)
@@ -85,6 +113,9 @@ class Budgeted:
         loss: The sum of the layers' losses.
         candidates: The number of candidates of all layers together.
         output: The file that was written; None if there is none.
+        data: The data set on which losses were measured; None if they were not.
+        images: How many of its images.
+        predicted: What the plan takes; None where milliseconds were not limited.
     """
 
     label: str
@@ -97,3 +128,6 @@ class Budgeted:
     loss: float
     candidates: int
     output: Path | None = None
+    data: str | None = None
+    images: int | None = None
+    predicted: Predicted | None = None

@@ -1,14 +1,17 @@
 """What a replacement loses of a layer, as a share of the energy (sum of squares) of its weights.
 
-Two answers. Without trained weights it is a count of dimensions: a set of p numbers reaches, of a random
-weight of P, the share p ÷ P of its energy if it is a linear space, and a little more if it is not. With
-trained weights the replacement is fitted to them, and what it misses is measured.
+Two answers that need no images (`measured` has those that do). Without trained weights it is a count of
+dimensions: a set of p numbers reaches, of a random weight of P, the share p ÷ P of its energy if it is a
+linear space, and a little more if it is not. With trained weights the replacement is fitted to them, and
+what it misses is measured.
 
 Neither knows what a network learns afterwards: docs/frontier.md has families that hold little energy and
 train well.
 """
 
 from __future__ import annotations
+
+import json
 
 import torch
 from torch import Tensor, nn
@@ -40,20 +43,45 @@ def by_weights(site: Site, family: Substitution, config: SubstitutionConfig) -> 
         family: The family.
         config: Its options.
     """
+    whole = whole_weight(site).double()
+    missing = distance(site, family, config)
+    if missing is None:
+        return 1.0
+    energy = float(whole.square().sum())
+    if energy == 0:
+        return 0.0
+    return min(1.0, float(missing.square().sum()) / energy)
+
+
+def distance(site: Site, family: Substitution, config: SubstitutionConfig) -> Tensor | None:
+    """W − Ŵ, where Ŵ is the weight of the replacement fitted to W, as `convert --start original` does.
+
+    Args:
+        site: The site of a layer with its trained weights. Nothing is changed.
+        family: The family.
+        config: Its options.
+
+    Returns:
+        Shape (out, in, *kernel) in float64, with zeros between groups; None for a family that is not
+        affine, or cannot be fitted.
+    """
     layer = site.layer if isinstance(site.layer, nn.Linear) else site.convolution
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         built = family.build(site, config)
         fitted = built.fit(layer)
     dense = None if fitted is None else built.to_dense()
-    if dense is None:
-        return 1.0
-    target = _whole(layer).double()
-    energy = float(target.square().sum())
-    if energy == 0:
-        return 0.0
-    missed = float((target - _product(dense).double()).square().sum())
-    return min(1.0, missed / energy)
+    return None if dense is None else _whole(layer).double() - _product(dense).double()
+
+
+def spelled(family: Substitution, config: SubstitutionConfig) -> str:
+    """A replacement as text, equal for equal ones."""
+    return f"{family.name} {json.dumps(config.model_dump(mode='json'), sort_keys=True)}"
+
+
+def whole_weight(site: Site) -> Tensor:
+    """A layer's weight W of shape (out, in, *kernel), with zeros between groups."""
+    return _whole(site.layer if isinstance(site.layer, nn.Linear) else site.convolution)
 
 
 def _product(dense: nn.Module) -> Tensor:

@@ -48,6 +48,7 @@ BUDGET_HELP = (
     "The most that the network may have, as parameters=100k,mult-adds=50M or bytes=400kB (of float32 "
     "weights)."
 )
+TIMED_BUDGET_HELP = f"{BUDGET_HELP[:-1]}, or ms=20: what it may take for an image on this machine."
 BudgetOption = Annotated[str, typer.Option("--budget", metavar="LIMITS", help=BUDGET_HELP)]
 FactoryOption = Annotated[
     str | None,

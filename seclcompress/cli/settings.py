@@ -93,8 +93,8 @@ def field_option(
     least = None
     if checked:
         least = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
-        if get_origin(field.annotation) is Literal:
-            choices = get_args(field.annotation)
+        choices = _choices(field.annotation)
+        if choices:
             found, shown = Enum(name, dict(zip(choices, choices, strict=True)), type=str), None
     kind = kind or found
     option = typer.Option(
@@ -169,6 +169,14 @@ def _kind(annotation: Any) -> tuple[Any, str | None]:
     if origin is tuple:
         return str, "NAMES" if get_args(annotation)[0] is str else "NUMBERS"
     return str, None
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """The values of a Literal, which may be one of a union with None."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        return _choices(parts[0]) if len(parts) == 1 else ()
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def _shown(default: Any) -> str:

@@ -8,6 +8,7 @@ from rich.text import Text
 from seclcompress.budget import Budgeted, Curve
 from seclcompress.report.counts import count_table, layers_table
 from seclcompress.report.records import CurveRecord, PlanRecord
+from seclcompress.wording import milliseconds
 
 
 def plan_tables(found: Budgeted, width: int) -> RenderableType:
@@ -28,18 +29,31 @@ def plan_tables(found: Budgeted, width: int) -> RenderableType:
 def budget_words(found: Budgeted) -> str:
     """What the budget allowed, what the plan has of it, and among how many candidates it was chosen."""
     totals = found.count.columns["auto"]
-    held = found.budget.held(totals.parameters, totals.mult_adds)
-    reached = "; ".join(f"{one}, {one.most - one.has:,} left over" for one in held)
+    predicted = found.predicted
+    nanoseconds = None if predicted is None else round(1e6 * predicted.milliseconds)
+    held = found.budget.held(totals.parameters, totals.mult_adds, nanoseconds)
+    reached = "; ".join(f"{one}, {one.left}" for one in held)
     rewritten = len(found.plan.rewritten)
     layers = "The one rewritten layer loses" if rewritten == 1 else f"{rewritten} layers lose"
     average = "" if rewritten == 1 else " on average"
     what = {
         "weights": "of the trained weights' energy",
         "shapes": "of the parameters (no weights were given)",
+        "output": f"of the outputs' energy on {found.images} images of {found.data}",
+        "fisher": f"of what the mean layer's outputs are worth (Fisher information, {found.images} "
+        f"images of {found.data})",
     }[found.source]
+    timed = ""
+    if predicted is not None:
+        timed = (
+            f" As it is the network takes {milliseconds(predicted.whole / 1e3)} ms in "
+            f"{predicted.runtime} (measured). The prediction adds up layers that were timed "
+            "alone; bench times the whole."
+        )
     return (
-        f"Within the budget: {reached}. {layers} {100 * found.loss / rewritten:.1f} % {what}{average}; "
-        f"no other choice among {found.candidates:,} candidates loses less by more than 0.001 %."
+        f"Within the budget: {reached}.{timed} {layers} {100 * found.loss / rewritten:.1f} % "
+        f"{what}{average}; no other choice among {found.candidates:,} candidates loses less by more "
+        "than 0.001 %."
     )
 
 
@@ -56,6 +70,9 @@ def plan_record(found: Budgeted) -> PlanRecord:
         columns=found.count.columns,
         plan=found.plan,
         output=None if found.output is None else str(found.output),
+        data=found.data,
+        images=found.images,
+        predicted=found.predicted,
     )
 
 
@@ -69,4 +86,6 @@ def curve_record(found: Curve) -> CurveRecord:
         layers=found.layers,
         points=list(found.points),
         output=None if found.output is None else str(found.output),
+        data=found.data,
+        images=found.images,
     )

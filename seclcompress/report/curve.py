@@ -17,6 +17,8 @@ _NARROW = 60  # characters; a narrower terminal gets fewer columns
 LOST = {
     "weights": "trained weights' energy lost (%)",
     "shapes": "parameters saved (%; no weights were given)",
+    "output": "outputs' energy lost (%)",
+    "fisher": "lost (%; 100: what the mean layer is worth, by Fisher information)",
 }
 
 
@@ -49,6 +51,10 @@ def curve_words(curve: Curve) -> str:
     what = {
         "weights": "what the fitted layers miss of the trained weights' energy",
         "shapes": "the share of their parameters that is saved, as no weights were given",
+        "output": "what the fitted layers miss of the outputs' energy on "
+        f"{curve.images} images of {curve.data}",
+        "fisher": "what the fitted layers miss of what the mean layer's outputs are worth to the loss "
+        f"(Fisher information, {curve.images} images of {curve.data})",
     }[curve.source]
     return (
         f"Lost is {what}, on average over the {curve.layers} layers that may change. It does not say "

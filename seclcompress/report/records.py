@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from seclcompress.bench import Measured
-from seclcompress.budget import Point, Range, Source
+from seclcompress.budget import Point, Predicted, Range, Source
 from seclcompress.count import Row, Totals
 from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
@@ -93,6 +93,9 @@ class PlanRecord(Record):
     columns: dict[str, Totals]
     plan: Plan
     output: str | None
+    data: str | None
+    images: int | None
+    predicted: Predicted | None
 
 
 class CurveRecord(Record):
@@ -106,6 +109,8 @@ class CurveRecord(Record):
     layers: int
     points: list[Point]
     output: str | None
+    data: str | None
+    images: int | None
 
 
 class SlimRecord(Record):

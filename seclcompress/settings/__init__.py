@@ -5,6 +5,7 @@ These modules do not import torch, so that the command line can show its help at
 
 from seclcompress.settings.planning import Assignment, Convention, PlanOptions
 from seclcompress.settings.recovery import RecoverySettings
+from seclcompress.settings.sensitivity import SensitivityOptions
 from seclcompress.settings.training import GROUPS, INCIDENTAL, TrainingSettings
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "Convention",
     "PlanOptions",
     "RecoverySettings",
+    "SensitivityOptions",
     "TrainingSettings",
 ]

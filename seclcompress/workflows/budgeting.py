@@ -7,18 +7,23 @@ from pathlib import Path
 
 from seclcompress import budget as budgets
 from seclcompress import substitutions
-from seclcompress.budget import Budgeted, Candidate
+from seclcompress.budget import Budgeted, Candidate, Predicted
 from seclcompress.budget.choice import need_solver
 from seclcompress.count import check_rewritten, count_network
 from seclcompress.errors import PlanError, UsageError
+from seclcompress.export.clock import clock_of
 from seclcompress.observer import Logging, Observer
 from seclcompress.plan.decide import nothing_to_do
 from seclcompress.plan.given import is_plan
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.budget import FAMILIES, WORDS, Budget, parse_budget
 from seclcompress.settings.planning import LEFT_ALONE, PlanOptions
+from seclcompress.settings.sensitivity import SensitivityOptions
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.wording import milliseconds
+from seclcompress.workflows.calibrating import find_with_images
 from seclcompress.workflows.candidates import Listed, list_candidates
-from seclcompress.workflows.locating import Network, find_original, tell_input_size
+from seclcompress.workflows.locating import Network
 from seclcompress.workflows.output_files import check_file, write_one
 
 
@@ -29,6 +34,11 @@ def plan(
     *,
     families: Sequence[str] = FAMILIES,
     options: PlanOptions | None = None,
+    runtime: str | None = None,
+    data: str | None = None,
+    sensitivity: SensitivityOptions | None = None,
+    settings: TrainingSettings | None = None,
+    data_dir: Path | None = None,
     weights: str | None = None,
     weights_key: str | None = None,
     input_size: tuple[int, ...] | None = None,
@@ -41,14 +51,24 @@ def plan(
     """Plans what becomes of each layer so that the network meets a budget and loses least.
 
     With trained weights (a saved folder's, or `weights`), a layer's loss is the share of their energy
-    that the fitted replacement misses; without, the share of its parameters that is saved.
+    that the fitted replacement misses, or with `data` what it misses of the layer's outputs on training
+    images; without weights, the share of its parameters that is saved. A limit of milliseconds is held
+    by a prediction: the network's measured time, and what each replacement takes more or less than its
+    layer, each pair timed alone.
 
     Args:
         network: A network as on the command line, a saved folder, or a located network.
-        budget: The budget, or as on the command line: `parameters=100k,mult-adds=50M`.
+        budget: The budget, or as on the command line: `parameters=100k,mult-adds=50M,ms=20`.
         output: A file to write the plan to, for `convert`; None for no file.
         families: The families among which is chosen; a layer may also stay as it is.
         options: Which layers are left alone: `keep`, `only`, `stem`, `linear`, `head`, `min_channels`.
+        runtime: The runtime in which milliseconds are limited: `onnxruntime` or another of `bench`; None
+            for torch.
+        data: A data set on whose training images it is measured what layers lose; None for no images.
+        sensitivity: What is measured, and on how many images.
+        settings: Of the training settings, those in `settings.training.EVALUATION` and the seed, which
+            draws the images, are used with data.
+        data_dir: The folder of torchvision's data sets.
         weights: A weights file, or torchvision's name of published weights.
         weights_key: Where in the file the weights stand.
         input_size: (channels, *spatial); by default the folder's, or the network's usual size.
@@ -59,8 +79,11 @@ def plan(
         observer: Receives what can be reached before anything is fitted, and then reports of the work.
 
     Raises:
-        UsageError: If a family or an option is unknown, the network is converted already, or scipy is
-            not installed.
+        UsageError: If a family or an option is unknown, the network is converted already or has no
+            trained weights for the data, scipy is not installed, or a runtime is named without a limit
+            of milliseconds, unknown or not installed.
+        ExportError: If a layer cannot be timed in the runtime.
+        DataError: If the data cannot be read, or do not fit the network.
         NetworkError: If the network is unknown, or cannot run at this input size.
         WeightsError: If the weights cannot be read or do not fit.
         PlanError: If no plan meets the budget (`budget.NotReachableError`), or nothing would change.
@@ -71,28 +94,38 @@ def plan(
     if not asked.limits:
         raise UsageError("The budget is empty. Say what the network may have, as parameters=100k.")
     check_asked(families, options)
+    if runtime is not None and asked.ms is None:
+        raise UsageError("--runtime does nothing without a limit of time: add ms=… to --budget.")
+    if asked.ms is not None:
+        clock_of(runtime)  # what is not there is said before the work
     need_solver("plan --budget")
     path = None if output is None else Path(output)
     if path is not None:
         check_file(path, overwrite, replaces=is_plan)
-    located = find_original(
+    located, measuring = find_with_images(
         network,
-        "Plan",
+        data,
+        sensitivity or SensitivityOptions(),
+        settings,
+        data_dir=data_dir,
         weights=weights,
         weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory=factory,
         download=download,
+        observer=observer,
     )
-    tell_input_size(located, observer)
     listed = list_candidates(located, families, options)
     ranges = [f"{r.least:,} to {r.most:,} {WORDS[q]}" for q, r in listed.reachable.items()]
     observer.message(f"{located.label} can have {' and '.join(ranges)}.")
-    chosen = _choose(listed, asked)
+    chosen = _choose(listed, asked.untimed)
+    if asked.ms is not None:
+        listed = _timed(listed, asked, runtime, observer)
+        chosen = _choose(listed, asked)
     observer.message(f"The budget of {asked} can be met.")
-    listed = listed.fitted(observer)
-    if listed.source == "weights":
+    listed = listed.fitted(observer, measuring)
+    if listed.source != "shapes":
         chosen = _choose(listed, asked)
     found = listed.as_it_is.model_copy(update={"layers": [one.entry for one in chosen]})
     if not found.rewritten:
@@ -117,6 +150,9 @@ def plan(
         sum(one.loss for one in chosen),
         sum(map(len, listed.layers)),
         path,
+        listed.data,
+        listed.images,
+        None if listed.times is None else Predicted.of(listed.times, chosen),
     )
 
 
@@ -141,6 +177,21 @@ def check_asked(families: Sequence[str], options: PlanOptions) -> None:
         )
 
 
+def _timed(listed: Listed, asked: Budget, runtime: str | None, observer: Observer) -> Listed:
+    """The candidates with their times, which nothing but the clock says."""
+    rest = (
+        f"The budget of {asked.untimed} can be met; whether" if asked.untimed.limits else "Whether"
+    )
+    observer.message(f"{rest} ms={asked.ms:g} can is known when the layers have been timed.")
+    listed = listed.timed(runtime, observer)
+    reach = listed.reachable["nanoseconds"]
+    least, most = (milliseconds(end / 1e9) for end in (reach.least, reach.most))
+    observer.message(
+        f"{listed.located.label} is predicted to take {least} to {most} ms for an image."
+    )
+    return listed
+
+
 def _choose(listed: Listed, asked: Budget) -> list[Candidate]:
     """Chooses, or says in words which plan is nearest."""
     try:
@@ -148,7 +199,7 @@ def _choose(listed: Listed, asked: Budget) -> list[Candidate]:
     except budgets.NotReachableError as error:
         has = {
             quantity: listed.beside[quantity] + sum(one.amount(quantity) for one in error.nearest)
-            for quantity in WORDS
+            for quantity in listed.beside
         }
         near = "; ".join(map(str, asked.held(**has)))
         raise budgets.NotReachableError(

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from seclcompress import budget as budgets
+from seclcompress import substitutions
 from seclcompress.budget import Candidate, Range, Source
 from seclcompress.budget.candidates import Sensitivity
 from seclcompress.budget.remembered import Remembered, default_fits
+from seclcompress.budget.times import Times
 from seclcompress.count import Count, count_network
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer
@@ -21,9 +23,18 @@ from seclcompress.plan.entries import Layer, kept
 from seclcompress.resolve import Located
 from seclcompress.settings.budget import WORDS, Quantity
 from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings.sensitivity import OnImages
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
 from seclcompress.trace import Trace, trace_network
+from seclcompress.workflows.by_time import measure_times
+from seclcompress.workflows.calibrating import Measuring
 from seclcompress.workflows.locating import tell_weights
+
+#: What a layer misses in words, for the reasons in a plan.
+OF: dict[OnImages, str] = {
+    "output": "its outputs' energy",
+    "fisher": "the mean layer's Fisher information",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,9 @@ class Listed:
         beside: What the network has outside these layers.
         layers: The candidates of each layer, with their losses.
         source: What the losses are known from.
+        data: The data set on which they were measured; None if they were not.
+        images: How many of its images.
+        times: What the network and the candidates take; None where nothing was timed.
     """
 
     located: Located
@@ -51,24 +65,94 @@ class Listed:
     beside: dict[Quantity, int]
     layers: list[list[Candidate]]
     source: Source = "shapes"
+    data: str | None = None
+    images: int | None = None
+    times: Times | None = None
 
     @property
     def reachable(self) -> dict[Quantity, Range]:
-        """By quantity, the least and the most that a plan from these candidates has."""
+        """By quantity that is known, the least and the most that a plan from these candidates has."""
         return {
             quantity: Range(
                 *(self.beside[quantity] + end for end in budgets.ends(self.layers, quantity))
             )
-            for quantity in WORDS
+            for quantity in self.beside
         }
 
-    def fitted(self, observer: Observer) -> Listed:
-        """The same with losses from the network's trained weights, if it has any."""
+    def timed(self, runtime: str | None, observer: Observer) -> Listed:
+        """The same with what each candidate takes, and with the executions that the clock prefers.
+
+        Args:
+            runtime: The runtime's name; None for torch.
+            observer: Receives the progress.
+
+        Raises:
+            UsageError: If the runtime is unknown, or its packages are not installed.
+            ExportError: If the network or a layer cannot be timed in the runtime.
+        """
+        jobs = [
+            (layer.site, replacements)
+            for (layer, _), replacements in zip(self.known, self._replacements(), strict=True)
+            if replacements
+        ]
+        times = measure_times(self.located, jobs, runtime, observer)
+        return replace(
+            self,
+            times=times,
+            as_it_is=self.as_it_is.model_copy(
+                update={"cost_model": "measured", "runtime": runtime}
+            ),
+            beside={**self.beside, "nanoseconds": times.beside},
+            layers=_listed(self.known, self.families, budgets.by_dimensions, times=times),
+        )
+
+    def fitted(self, observer: Observer, measuring: Measuring | None = None) -> Listed:
+        """The same with losses from the network's trained weights, if it has any.
+
+        Args:
+            observer: Receives reports of the work.
+            measuring: Images that say what layers lose; None for the weights alone.
+
+        Raises:
+            WeightsError: If the weights cannot be read, do not fit, or are not finite.
+            SeclcompressError: If the images cannot be read, or say nothing.
+        """
         if self.located.folder is None and self.located.weights is None:
             return self
-        number = sum(one.entry.action == "rewrite" for layer in self.layers for one in layer)
-        layers = _fitted(self.located, self.known, self.families, number, observer)
-        return replace(self, layers=layers, source="weights")
+        trained, loaded = self.located.load()
+        check_finite(trained.state_dict(), self.located.label)
+        tell_weights(loaded, observer)
+        here = [(_with_weights(layer, trained), why) for layer, why in self.known]
+        if measuring is None:
+            number = sum(map(len, self._replacements()))
+            layers = _fitted(here, self.families, number, observer, self.times)
+            return replace(self, layers=layers, source="weights")
+        jobs = [
+            (layer.site, replacements)
+            for (layer, _), replacements in zip(here, self._replacements(), strict=True)
+            if replacements
+        ]
+        found = measuring.run(self.located, trained, jobs, observer)
+        of = f"{OF[measuring.measure]} on {measuring.images:,} images"
+        layers = _listed(here, self.families, found, of, self.times)
+        return replace(
+            self,
+            layers=layers,
+            source=measuring.measure,
+            data=measuring.data.name,
+            images=measuring.images,
+        )
+
+    def _replacements(self) -> list[list[tuple[Substitution, SubstitutionConfig]]]:
+        """What each layer may become beside itself, by layer."""
+        return [
+            [
+                substitutions.configured(one.entry.substitution, one.entry.config)
+                for one in layer
+                if one.entry.substitution is not None
+            ]
+            for layer in self.layers
+        ]
 
 
 def list_candidates(located: Located, families: Sequence[str], options: PlanOptions) -> Listed:
@@ -114,33 +198,29 @@ def _listed(
     families: Sequence[str],
     sensitivity: Sensitivity,
     of: str = "",
+    times: Times | None = None,
 ) -> list[list[Candidate]]:
     return [
-        budgets.candidates(layer, families, sensitivity, of)
+        budgets.candidates(layer, families, sensitivity, of, times)
         if reason is None
         else [Candidate(kept(layer, reason, on_demand=True), 0.0)]
         for layer, reason in known
     ]
 
 
+def _with_weights(layer: Layer, trained: nn.Module) -> Layer:
+    """A layer of the skeleton with its trained weights."""
+    return replace(layer, site=replace(layer.site, layer=trained.get_submodule(layer.site.name)))
+
+
 def _fitted(
-    located: Located,
     known: Sequence[tuple[Layer, str | None]],
     families: Sequence[str],
     number: int,
     observer: Observer,
+    times: Times | None,
 ) -> list[list[Candidate]]:
     """The candidates, of that number, with the losses of their fits to the trained weights."""
-    trained, loaded = located.load()
-    check_finite(trained.state_dict(), located.label)
-    tell_weights(loaded, observer)
-    here = [
-        (
-            replace(layer, site=replace(layer.site, layer=trained.get_submodule(layer.site.name))),
-            why,
-        )
-        for layer, why in known
-    ]
     remembered = Remembered(budgets.by_weights, default_fits())
     with observer.counting("Fitting candidates", number) as tell:
         done = itertools.count(1)
@@ -150,7 +230,7 @@ def _fitted(
             tell(next(done), number)
             return loss
 
-        found = _listed(here, families, fit, "its weights' energy")
+        found = _listed(known, families, fit, "its weights' energy", times)
     observer.message(
         f"Fitted {remembered.found} of {number} candidates to the weights; the others were known "
         f"({default_fits()})."

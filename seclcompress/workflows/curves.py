@@ -17,9 +17,12 @@ from seclcompress.report.curve import curve_csv, curve_png
 from seclcompress.report.page.curve import curve_html
 from seclcompress.settings.budget import FAMILIES, WORDS, Quantity
 from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings.sensitivity import SensitivityOptions
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.budgeting import check_asked
+from seclcompress.workflows.calibrating import find_with_images
 from seclcompress.workflows.candidates import Listed, list_candidates
-from seclcompress.workflows.locating import Network, find_original, tell_input_size
+from seclcompress.workflows.locating import Network
 from seclcompress.workflows.output_files import check_file, write_one
 
 #: The ending of a curve's file says what it is.
@@ -35,6 +38,10 @@ def pareto(
     quantity: Quantity = "parameters",
     families: Sequence[str] = FAMILIES,
     options: PlanOptions | None = None,
+    data: str | None = None,
+    sensitivity: SensitivityOptions | None = None,
+    settings: TrainingSettings | None = None,
+    data_dir: Path | None = None,
     weights: str | None = None,
     weights_key: str | None = None,
     input_size: tuple[int, ...] | None = None,
@@ -54,6 +61,10 @@ def pareto(
         quantity: What is limited: `parameters` or `mult_adds`.
         families: As in `plan`.
         options: As in `plan`.
+        data: As in `plan`.
+        sensitivity: As in `plan`.
+        settings: As in `plan`.
+        data_dir: As in `plan`.
         weights: As in `plan`.
         weights_key: As in `plan`.
         input_size: As in `plan`.
@@ -79,22 +90,25 @@ def pareto(
         if path.suffix.lower() != ".csv":
             extras.need("a picture of the curve", "pictures", "matplotlib")
         check_file(path, overwrite, replaces=lambda _: False)
-    located = find_original(
+    located, measuring = find_with_images(
         network,
-        "Plan",
+        data,
+        sensitivity or SensitivityOptions(),
+        settings,
+        data_dir=data_dir,
         weights=weights,
         weights_key=weights_key,
         num_classes=num_classes,
         input_size=input_size,
         factory=factory,
         download=download,
+        observer=observer,
     )
-    tell_input_size(located, observer)
     listed = list_candidates(located, families, options)
     movable = sum(len(one) > 1 for one in listed.layers)
     if not movable:
         raise PlanError(f"No layer of {located.label} may change, so there is no curve.")
-    listed = listed.fitted(observer)
+    listed = listed.fitted(observer, measuring)
     limits = _limits(listed, quantity)
     points: dict[tuple[int, int], Point] = {}
     with observer.counting("Planning", len(limits)) as tell:
@@ -109,6 +123,8 @@ def pareto(
         listed.source,
         movable,
         tuple(points.values()),
+        data=listed.data,
+        images=listed.images,
     )
     if path is not None:
         write_one(path, _content(curve, path.suffix.lower()))

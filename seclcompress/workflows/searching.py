@@ -24,7 +24,7 @@ from seclcompress.report.searching import (
     ranked,
     search_csv,
 )
-from seclcompress.settings.budget import Budget, parse_budget
+from seclcompress.settings.budget import Budget, check_untimed, parse_budget
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.tournament import SLIM, Tournament
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
@@ -126,6 +126,7 @@ def search(
     """
     observer, tournament = observer or Logging(), tournament or Tournament()
     folder, asked = Path(output_dir), parse_budget(budget) if isinstance(budget, str) else budget
+    check_untimed(asked, "search")
     chosen = settings or TrainingSettings()
     settings = for_comparing(chosen)
     _check(asked, max_loss, tournament)

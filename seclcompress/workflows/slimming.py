@@ -23,7 +23,7 @@ from seclcompress.graph import (
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.resolve import Located
-from seclcompress.settings.budget import Budget, parse_budget
+from seclcompress.settings.budget import Budget, check_untimed, parse_budget
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import (
@@ -108,6 +108,7 @@ def slim(
     """
     observer, options = observer or Logging(), options or SlimOptions()
     asked = parse_budget(budget) if isinstance(budget, str) else budget
+    check_untimed(asked, "slim")
     folder = None if output_dir is None else Path(output_dir)
     if folder is not None:
         check_no_input(folder, network)

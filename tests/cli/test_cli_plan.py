@@ -8,7 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Invoke
+
+from seclcompress.resolve import locate
 
 COMMAND = ("plan", "wrn10_1", "--input-size", 16, "--num-classes", 10)
 
@@ -73,6 +76,75 @@ def test_the_same_plan_every_time_and_the_options_hold(invoke: Invoke) -> None:
     assert layers["group3.0.conv2"]["reason"] == "kept by --keep group3.0.conv2"
     assert layers["conv1"]["reason"].startswith("the stem")
     assert {one["substitution"] for one in layers.values()} == {None, "separable"}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    given = {"input_size": (3, 16, 16), "num_classes": 10}
+    torch.save(locate("wrn10_1", **given).load()[0].state_dict(), tmp_path / "w.pth")
+    return tmp_path / "w.pth"
+
+
+ON_IMAGES = (
+    "--data",
+    "digits",
+    "--images",
+    10,
+    "--families",
+    "low_rank",
+    "--only",
+    "group3.0.conv1",
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "source", "words"),
+    [
+        ((), "output", "% of the outputs' energy on 10 images of digits; no other choice"),
+        (
+            ("--sensitivity", "fisher", "--seed", 1),
+            "fisher",
+            "% of what the mean layer's outputs are worth (Fisher information, 10 images of digits);",
+        ),
+    ],
+)
+def test_losses_on_images(
+    invoke: Invoke, weights: Path, options: tuple[object, ...], source: str, words: str
+) -> None:
+    given = (*COMMAND, "--budget", "parameters=72k", "--weights", weights, *ON_IMAGES, *options)
+    said = invoke(*given)
+    assert words in " ".join(said.stdout.split())
+    assert "candidates on 10 training images of digits; the others were known" in said.stderr
+    record = json.loads(invoke(*given, "--json").stdout)
+    assert (record["source"], record["data"], record["images"]) == (source, "digits", 10)
+    curve = (*COMMAND, "--pareto", "c.html", "--weights", weights, *ON_IMAGES, *options)
+    assert "on 10 images of digits" in " ".join(invoke(*curve).stdout.split()) or source == "fisher"
+    assert "10 images of digits" in Path("c.html").read_text(encoding="utf-8")
+    record = json.loads(invoke(*curve, "--json", "--overwrite").stdout)
+    assert (record["source"], record["data"], record["images"]) == (source, "digits", 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--images", "10"), "--images does nothing without --data"),
+        (("--sensitivity", "output"), "--sensitivity output is measured on images: add --data"),
+        (("--data", "digits", "--sensitivity", "energy"), "--data does nothing beside it"),
+        (("--data", "digits"), "no trained weights of wrn10_1 are given: add --weights"),
+        (("--seed", "1"), "--seed does nothing without --data"),
+        (("--data-dir", "."), "--data-dir does nothing without --data"),
+        (("--data", "digits", "--images", "0"), "--images"),
+        (("--data", "digits", "--sensitivity", "guess"), "'guess' is not one of"),
+    ],
+)
+def test_mistakes_about_images(invoke: Invoke, options: tuple[str, ...], words: str) -> None:
+    given = (*COMMAND, "--budget", "parameters=10k", *options)
+    assert words in " ".join(invoke(*given, code=2).stderr.split())
+
+
+def test_images_plan_nothing_by_themselves(invoke: Invoke, weights: Path) -> None:
+    said = invoke(*COMMAND, "--data", "digits", "--weights", weights, code=2)
+    assert "Say what is planned" in said.stderr
 
 
 @pytest.mark.parametrize("width", [40, 80])

@@ -1,0 +1,203 @@
+"""Plans within milliseconds, by a clock that says what it is told: predictions, and what is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Invoke
+from listening import Listening
+from torch import Tensor, nn
+
+from seclcompress import workflows
+from seclcompress.budget import Budgeted, NotReachableError
+from seclcompress.errors import UsageError
+from seclcompress.plan import ORIGINAL
+from seclcompress.resolve import locate
+from seclcompress.settings import PlanOptions
+from seclcompress.settings.budget import Budget
+from seclcompress.timing import Timing
+from seclcompress.workflows import budgeting, by_time
+
+SIZE = {"input_size": (3, 16, 16), "num_classes": 10}
+TWO = PlanOptions(only=("group3.0.conv1", "group3.0.conv2"))
+WHOLE = 0.050  # seconds; the layers alone take 0.018 and 0.036 and a call
+
+
+class Clock:
+    """A microsecond for each parameter and 2 ms for a call; the whole network takes `WHOLE`."""
+
+    runtime = "onnxruntime"
+    executions = ("dense",)
+
+    def __init__(self, slower: float = 1.0) -> None:
+        self.slower, self.asked = slower, 0
+
+    def about(self) -> dict[str, Any]:
+        return {"runtime": "a clock of tests"}
+
+    def time(self, candidates: Mapping[str, nn.Module], x: Tensor) -> dict[str, Timing]:
+        assert len(x) == 1
+        self.asked += 1
+        found = {}
+        for name, module in candidates.items():
+            sizes = sum(p.numel() for p in module.parameters()) / 1e6
+            rewritten = name not in (ORIGINAL, by_time.WHOLE)
+            seconds = WHOLE if name == by_time.WHOLE else 0.002 + sizes
+            found[name] = Timing(seconds * (self.slower if rewritten else 1.0), 0.0)
+        return found
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made = Clock()
+    monkeypatch.setattr(by_time, "clock_of", lambda _: made)
+    monkeypatch.setattr(budgeting, "clock_of", lambda _: made)
+    return made
+
+
+def planned(budget: str, **given: Any) -> Budgeted:
+    asked: dict[str, Any] = {"families": ("low_rank",), "options": TWO, **SIZE, **given}
+    return workflows.plan("wrn10_1", budget, runtime="onnxruntime", **asked)
+
+
+def saved_seconds(found: Budgeted) -> float:
+    """What the rewritten layers take less, from the plan itself."""
+    pairs = [layer.seconds for layer in found.plan.rewritten]
+    assert all(pair is not None for pair in pairs)
+    return sum(pair[ORIGINAL] - pair["dense"] for pair in pairs if pair is not None)
+
+
+def test_the_prediction_is_the_whole_less_what_layers_save(clock: Clock) -> None:
+    found = planned("ms=20")
+    assert found.predicted is not None
+    assert found.predicted.runtime == "onnxruntime"
+    assert found.predicted.whole == pytest.approx(1e3 * WHOLE)
+    assert found.predicted.milliseconds == pytest.approx(
+        1e3 * (WHOLE - saved_seconds(found)), abs=1e-5
+    )
+    assert 10 < found.predicted.milliseconds <= 20
+    reach = found.reachable["nanoseconds"]
+    assert reach.least < 1e6 * found.predicted.milliseconds <= reach.most == round(1e9 * WHOLE)
+    assert (found.plan.cost_model, found.plan.runtime) == ("measured", "onnxruntime")
+    assert found.budget == Budget(ms=20)
+
+
+def test_less_time_loses_more_and_the_plan_is_taken(clock: Clock, tmp_path: Path) -> None:
+    losses = [planned(f"ms={ms}").loss for ms in (5, 12, 30, 45)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > 2 * losses[-1] > 0
+    found = planned("ms=12", output=tmp_path / "plan.json")
+    counted = workflows.count("wrn10_1", plan=tmp_path / "plan.json", **SIZE)
+    assert counted.count.columns == found.count.columns
+    assert found.count.columns["auto"].parameters < 40_000
+
+
+def test_all_limits_hold_together(clock: Clock) -> None:
+    found = planned("ms=45,parameters=40k")
+    assert found.predicted is not None
+    assert found.count.columns["auto"].parameters <= 40_000
+    assert found.predicted.milliseconds < 45
+
+
+def test_what_is_slower_is_not_taken_for_time(clock: Clock) -> None:
+    """A family that takes three times as long saves time only where it is much smaller."""
+    clock.slower = 3.0
+    told = Listening()
+    with pytest.raises(
+        NotReachableError, match=r"The nearest has \d+\.\d\d of 5\.00 ms an image \(pre"
+    ):
+        planned("ms=5", observer=told)
+    found = planned("ms=30")
+    for layer in found.plan.rewritten:
+        assert layer.seconds is not None
+        assert layer.seconds["dense"] < layer.seconds[ORIGINAL]
+    assert any("is predicted to take" in words for words in told.messages)
+
+
+def test_the_other_limits_are_looked_at_before_anything_is_timed(clock: Clock) -> None:
+    told = Listening()
+    with pytest.raises(NotReachableError, match="meets parameters=1,000"):
+        planned("parameters=1k,ms=20", observer=told)
+    assert clock.asked == 0
+    assert "Measuring …" not in told.work
+    planned("parameters=60k,ms=20", observer=told)
+    (known,) = [words for words in told.messages if "is known when the layers" in words]
+    assert known.startswith("The budget of parameters=60,000 can be met; whether ms=20 can")
+    assert any("takes 50.00 ms for an image in onnxruntime" in words for words in told.messages)
+
+
+def test_a_second_budget_times_nothing_anew(clock: Clock) -> None:
+    first = planned("ms=20")
+    asked = clock.asked
+    assert asked > 3
+    again = planned("ms=20")
+    assert clock.asked == asked
+    assert (again.plan, again.predicted) == (first.plan, first.predicted)
+    planned("ms=30")
+    assert clock.asked == asked
+
+
+def test_trained_weights_lose_by_their_energy_within_the_time(clock: Clock, tmp_path: Path) -> None:
+    torch.save(locate("wrn10_1", **SIZE).load()[0].state_dict(), tmp_path / "w.pth")
+    found = planned("ms=20", weights=str(tmp_path / "w.pth"))
+    assert found.source == "weights"
+    assert found.predicted is not None
+    assert found.predicted.milliseconds <= 20
+    assert all("its weights' energy" in layer.reason for layer in found.plan.rewritten)
+
+
+def test_layers_that_take_more_alone_than_together(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of 30 ms with layers of 58 ms: differences count, and the rest is negative."""
+    monkeypatch.setitem(globals(), "WHOLE", 0.030)
+    found = planned("ms=10")
+    assert found.predicted is not None
+    assert found.predicted.whole == pytest.approx(30)
+    assert found.predicted.milliseconds <= 10
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"budget": "parameters=20k", "runtime": "torch"},
+            "--runtime does nothing without a limit",
+        ),
+        ({"budget": "ms=20", "runtime": "nothing"}, "nothing"),
+    ],
+)
+def test_what_makes_no_sense(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        workflows.plan("wrn10_1", **given, **SIZE)
+
+
+def test_who_times_nothing_takes_no_time(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ms=20: slim times nothing"):
+        workflows.slim("wrn10_1", "ms=20,parameters=20k", **SIZE)
+    with pytest.raises(UsageError, match="ms=20: search times nothing"):
+        workflows.search("wrn10_1", data="digits", budget="ms=20", output_dir=tmp_path / "out")
+
+
+def test_on_the_command_line(clock: Clock, invoke: Invoke) -> None:
+    given = ("plan", "wrn10_1", "--input-size", 16, "--num-classes", 10, "--families", "low_rank")
+    two = ("--only", "group3.0.conv1", "--only", "group3.0.conv2")
+    said = invoke(*given, *two, "--budget", "ms=20", "--runtime", "onnxruntime")
+    words = " ".join(said.stdout.split())
+    assert "of 20.00 ms an image (predicted)" in words
+    assert "As it is the network takes 50.00 ms in onnxruntime (measured)." in words
+    assert "bench times the whole." in words
+    record = json.loads(invoke(*given, *two, "--budget", "ms=20", "--json").stdout)
+    assert record["predicted"]["milliseconds"] <= 20
+    assert record["budget"]["ms"] == 20
+    assert record["reachable"]["nanoseconds"]["most"] == 50_000_000
+    failed = invoke(*given, *two, "--budget", "ms=0.01", code=1)
+    assert "No plan for wrn10_1 meets ms=0.01" in failed.stderr
+    idle = invoke(*given, "--pareto", "c.csv", "--runtime", "torch", code=2)
+    assert "--runtime does nothing beside --pareto" in " ".join(idle.stderr.split())
