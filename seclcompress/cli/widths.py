@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -28,7 +29,8 @@ Command = TypeVar("Command", bound=Callable[..., None])
 def _saying_what_was_found(command: Command) -> Command:
     """Adds to a command's help what was found about each statistic."""
     found = [f"{one.title}: {one.found}" for one in FINDINGS.values()]
-    command.__doc__ = "\n\n".join([command.__doc__ or "", *found, CONJECTURE, INSTEAD])
+    about = inspect.cleandoc(command.__doc__ or "")
+    command.__doc__ = "\n\n".join([about, *found, CONJECTURE, INSTEAD])
     return command
 
 

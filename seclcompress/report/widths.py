@@ -24,9 +24,9 @@ _HEADINGS = (
     *("PCA 90%", "99%", "SV 90%", "99%"),
 )
 _LEGEND = (
-    "variance: mean over the channels, behind the activation. Shapiro: W of these variances. exp, "
-    "gamma: share of the exponential beside a normal distribution, and of the lower of two gammas. PCA: "
-    "components before the activation that explain 90 or 99 % of the variance. SV: singular values of "
+    "variance: mean over the channels, behind the activation. Shapiro: W of these variances. {0}, {1}: "
+    "share of the exponential beside a normal distribution, and of the lower of two gammas. PCA: "
+    "components before the activation that explain 90 or 99 % of the variance. {2}: singular values of "
     "the weights that have 90 or 99 % of the energy."
 )
 
@@ -73,9 +73,10 @@ def widths_table(found: Widths, width: int) -> RenderableType:
             table.add_column(heading, justify="right" if number else "left", overflow="fold")
         for one in found.layers:
             table.add_row(*_cells(one))
-        parts += [table, Text(_LEGEND)]
+        parts += [table, Text(_LEGEND.format("exp", "gamma", "SV"))]
     else:
         parts += [Text(_lines(one)) for one in found.layers]
+        parts.append(Text(_LEGEND.format("exponential", "low gamma", "weights")))
     notes = [f"{one.name}: {words}." for one in found.layers for words in one.notes]
     return Group(*parts, *map(Text, notes), Text(""), Text(widths_words(found)))
 

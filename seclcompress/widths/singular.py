@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress.substitutions import StructuredLayer
-from seclcompress.torch_private import ConvNd, ConvTransposeNd
+from seclcompress.torch_private import ConvNd
 from seclcompress.widths.components import fewest
 
 
@@ -50,12 +50,16 @@ def singular_values(layer: nn.Module) -> SingularValues | None:
 
 def _blocks(layer: nn.Module) -> Tensor | None:
     """The blocks of a layer's matrix, (groups, rows, columns), on the CPU; None if it has none."""
-    dense = layer.to_dense() if isinstance(layer, StructuredLayer) else layer
-    if not isinstance(dense, ConvNd | nn.Linear):
+    if isinstance(layer, StructuredLayer):
+        whole = layer.whole_weight()
+        if whole is None:
+            dense = layer.to_dense()
+            return None if dense is None or isinstance(dense, StructuredLayer) else _blocks(dense)
+        weight, _, groups = whole
+        return weight.detach().cpu().double().reshape(groups, len(weight) // groups, -1)
+    if not isinstance(layer, ConvNd | nn.Linear):
         return None
-    weight = dense.weight.detach().cpu().double()
-    if isinstance(dense, nn.Linear):
-        return weight[None]
-    if isinstance(dense, ConvTransposeNd):  # (inputs, outputs of a group, …)
-        return weight.reshape(dense.groups, dense.in_channels // dense.groups, -1)
-    return weight.reshape(dense.groups, dense.out_channels // dense.groups, -1)
+    weight = layer.weight.detach().cpu().double()
+    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+    # A transposed convolution's weight has its inputs first, and the outputs of a group.
+    return weight.reshape(groups, len(weight) // groups, -1)

@@ -151,10 +151,12 @@ def widths(
     with observer.counting(f"Looking at {data}", len(order)) as tell:
         batches = _batches(shown, order, built, settings, tell)
         gathered = gather(built, sites, batches)
+    families = _families(located)
     done = []
     with observer.counting("Computing statistics", len(sites)) as tell:
         for number, site in enumerate(sites, 1):
-            done.append(measured(site, gathered[site.name]))
+            one = measured(site, gathered[site.name])
+            done.append(replace(one, kind=families.get(site.name, one.kind)))
             tell(number, len(sites))
     found = Widths(located.label, data, len(order), tuple(done))
     if path is not None:
@@ -163,6 +165,13 @@ def widths(
         found = replace(found, picture=path)
     tell_left_out(shown)
     return found
+
+
+def _families(located: Located) -> dict[str, str]:
+    """The family of each layer that was rewritten, by the layer's name."""
+    plan = None if located.config is None else located.config.plan
+    rewritten = [] if plan is None else plan.rewritten
+    return {layer.name: layer.substitution for layer in rewritten if layer.substitution is not None}
 
 
 class _Unlabelled:
