@@ -44,8 +44,8 @@ _BATCH_NORMS = frozenset(
 #: Operations that keep every element's place, and have no tag that says so.
 _KEEP = frozenset(
     """
-    _prelu_kernel _to_copy alias clone contiguous detach dropout hardswish log_sigmoid_forward native_dropout
-    native_group_norm native_layer_norm rrelu_with_noise
+    _prelu_kernel _to_copy alias clone contiguous detach dropout hardswish log_sigmoid_forward
+    native_dropout native_group_norm native_layer_norm rrelu_with_noise
     """.split()
 )
 #: Operations on the places of each channel. Behind an activation they are what reads it.

@@ -17,8 +17,8 @@ class LayerWidths:
 
     Attributes:
         name: The layer's name.
-        kind: `convolution`, `depthwise`, `linear`, or the family of a replacement (`replacement` where that
-            is not known).
+        kind: `convolution`, `depthwise`, `linear`, or a replacement's family (`replacement` where
+            that is not known).
         channels: Its output channels.
         activation: The last activation before its output is read; None if there is none.
         before: Where its values before the activation were taken: `output` for its own, `batch norm` for

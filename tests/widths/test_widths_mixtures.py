@@ -1,4 +1,4 @@
-"""Mixtures by EM: what made data were made of comes back, and where a fit is impossible there is none."""
+"""Mixtures by EM: what data were made of comes back, and where no fit is possible there is none."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def test_some_layers(given: tuple[str, Path]) -> None:
 def test_a_picture(given: tuple[str, Path], tmp_path: Path) -> None:
     data, network = given
     path = tmp_path / "widths.png"
-    ask = dict(data=data, images=20, layers=["conv1", "group3.0.conv1"], picture=path)
+    ask = {"data": data, "images": 20, "layers": ["conv1", "group3.0.conv1"], "picture": path}
     found = workflows.widths(network, **ask)  # type: ignore[arg-type]
     assert found.picture == path
     first = path.read_bytes()
