@@ -17,11 +17,9 @@ from seclcompress.widths.result import LayerWidths, Widths
 
 #: What stands for a figure that there is not.
 NONE = "–"
-#: Characters that the figures need beside the longest name.
-_FIGURES = 59
 _HEADINGS = (
     *("layer", "width", "dead", "variance", "Shapiro", "exp", "gamma"),
-    *("PCA 90%", "99%", "SV 90%", "99%"),
+    *("PCA\n90%", "PCA\n99%", "SV\n90%", "SV\n99%"),
 )
 _LEGEND = (
     "variance: mean over the channels, behind the activation. Shapiro: W of these variances. {0}, {1}: "
@@ -65,14 +63,14 @@ def widths_table(found: Widths, width: int) -> RenderableType:
         width: The width of the terminal in characters. Where the figures do not fit beside the names,
             each layer becomes some lines.
     """
-    longest = max(len(one.name) for one in found.layers)
+    rows = [_cells(one) for one in found.layers]
     parts: list[RenderableType] = []
-    if longest + _FIGURES <= width:
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    if _room(rows) <= width:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 0, 0, 1))
         for number, heading in enumerate(_HEADINGS):
-            table.add_column(heading, justify="right" if number else "left", overflow="fold")
-        for one in found.layers:
-            table.add_row(*_cells(one))
+            table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
         parts += [table, Text(_LEGEND.format("exp", "gamma", "SV"))]
     else:
         parts += [Text(_lines(one)) for one in found.layers]
@@ -87,6 +85,13 @@ def widths_words(found: Widths) -> str:
         f"From {found.images:,} training images of {found.data}. None of these figures tells the right "
         f"width: `seclcompress widths --help` says what was found about each. {CONJECTURE} {INSTEAD}"
     )
+
+
+def _room(rows: Sequence[Sequence[str]]) -> int:
+    """The characters that a line of the table needs."""
+    columns = zip(_HEADINGS, *rows, strict=True)
+    widest = [max(len(line) for cell in one for line in cell.split("\n")) for one in columns]
+    return sum(widest) + len(widest) - 1
 
 
 def _cells(one: LayerWidths) -> list[str]:

@@ -83,11 +83,10 @@ def _draw_components(spectrum: Any, distance: Any, layer: LayerWidths) -> None:
     distance.set_ylim(bottom=0)
     distance.set_xlabel("components kept", fontsize=7)
     distance.set_ylabel("reconstruction distance", fontsize=7)
-    for count, words in ((found.for_90, "90 %"), (found.for_99, "99 %")):
+    for count, words, height in ((found.for_90, "90 %", 1), (found.for_99, "99 %", 0.9)):
         distance.axvline(count, color="0.7", linewidth=0.8)
-        distance.annotate(
-            words, (count, 1), xycoords=("data", "axes fraction"), fontsize=6, va="top", color="0.4"
-        )
+        place, of = (count, height), ("data", "axes fraction")
+        distance.annotate(f" {words}", place, xycoords=of, fontsize=6, va="top", color="0.4")
 
 
 def _draw_singular(axes: Any, layer: LayerWidths) -> None:
