@@ -48,6 +48,13 @@ _KEEP = frozenset(
     native_dropout native_group_norm native_layer_norm rrelu_with_noise
     """.split()
 )
+#: Operations that take nothing but a shape, a dtype and a device from a tensor.
+_MAKE = frozenset(
+    """
+    empty_like full_like new_empty new_empty_strided new_full new_ones new_zeros ones_like rand_like
+    randn_like zeros_like
+    """.split()
+)
 #: Operations on the places of each channel. Behind an activation they are what reads it.
 _SPATIAL = frozenset(
     """
@@ -149,6 +156,8 @@ class Following(TorchDispatchMode):
 
     def _carried(self, func: Any, name: str, given: list[Tensor]) -> _Origins:
         """What an operation hands on; of the rest, it is told that it is read."""
+        if name in _MAKE:
+            return {}
         normal = name in _BATCH_NORMS or name in _KEEP
         single = normal or torch.Tag.pointwise in func.tags
         if not single and name not in _SPATIAL:

@@ -117,6 +117,26 @@ def test_what_the_next_layer_reads(case: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(nn.CELU(), nn.ELU(), nn.GELU(), nn.Hardshrink(), nn.Hardsigmoid(), nn.Hardswish()),
+        *(nn.Hardtanh(), nn.LeakyReLU(), nn.LogSigmoid(), nn.Mish(), nn.PReLU(), nn.ReLU()),
+        *(nn.ReLU6(), nn.RReLU(), nn.SELU(), nn.SiLU(), nn.Sigmoid(), nn.Softplus()),
+        *(nn.Softshrink(), nn.Tanh(), nn.Threshold(0.1, 0)),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_every_activation_of_torch_has_a_name(module: nn.Module) -> None:
+    net = Net(lambda net, x: module.eval()(net.first(x)))
+    site = find_sites(net, BATCHES[0][:1])[0]
+    assert site.activation is not None
+    same = {"ReLU6": "hardtanh", "SELU": "elu", "CELU": "celu", "LeakyReLU": "leaky_relu"}
+    name = type(module).__name__
+    assert site.activation == same.get(name, name.lower())
+    assert gather(net, [site], BATCHES[:1])["first"].behind.count == 4 * 64
+
+
 def test_behind_an_activation_a_pool_is_a_reader() -> None:
     net = Net(lambda net, x: F.max_pool2d(net.first(x).relu(), 2))
     sites = find_sites(net, BATCHES[0][:1])
