@@ -18,6 +18,7 @@ ON_A_NETWORK = {
     "bench": "",
     "report": "-o out.html",
     "survey": "",
+    "widths": "--data digits",
     "upload": "owner/name",
 }
 

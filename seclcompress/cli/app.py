@@ -29,6 +29,7 @@ from seclcompress.cli import (
     train,
     tune,
     upload,
+    widths,
 )
 from seclcompress.cli.console import LogLevel, alarm_console, err_console, loading, log_to_stderr
 from seclcompress.cli.help import Adaptive, Command
@@ -181,6 +182,7 @@ for _command in (
     bench.bench,
     report.report,
     survey.survey,
+    widths.widths,
     upload.upload,
 ):
     app.command(cls=Command)(_command)

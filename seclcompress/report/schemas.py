@@ -30,6 +30,7 @@ from seclcompress.report.records import (
     TuneRecord,
     UploadRecord,
 )
+from seclcompress.report.widths import WidthsRecord
 
 #: The kinds of record that a command prints.
 RECORDS: Mapping[str, tuple[type[Record], ...]] = {
@@ -47,6 +48,7 @@ RECORDS: Mapping[str, tuple[type[Record], ...]] = {
     "bench": (BenchRecord, RuntimesRecord, BenchFileRecord),
     "report": (ReportRecord,),
     "survey": (SurveyRecord,),
+    "widths": (WidthsRecord,),
     "upload": (UploadRecord,),
     "networks": (NetworksRecord,),
     "substitutions": (SubstitutionsRecord,),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from seclcompress.export.result import Exported as Exported
     from seclcompress.slim import Slimmed as Slimmed
     from seclcompress.survey import Surveyed as Surveyed
+    from seclcompress.widths.result import Widths as Widths
     from seclcompress.workflows.benching import Benched as Benched
     from seclcompress.workflows.benching import bench as bench
     from seclcompress.workflows.budgeting import plan as plan
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from seclcompress.workflows.evaluating import evaluate as evaluate
     from seclcompress.workflows.exporting import export as export
     from seclcompress.workflows.importing import import_secl as import_secl
+    from seclcompress.workflows.measuring_widths import widths as widths
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
     from seclcompress.workflows.recovering import Recovered as Recovered
@@ -83,6 +85,8 @@ _PUBLIC = {
     "Uploaded": "sharing",
     "upload": "sharing",
     "evaluate": "evaluating",
+    "Widths": "measuring_widths",
+    "widths": "measuring_widths",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "report": ("student", *TRUST, "-o", "out.html"),
     "upload": ("student", "owner/name", "--dry-run"),
     "survey": ("resnet18",),
+    "widths": ("student", "--data", "digits", "--images", 20, *TRUST),
     "networks": ("resnet18",),
     "substitutions": (),
     "recipes": (),

@@ -97,6 +97,7 @@ def test_what_is_missing_is_one_clear_error(tmp_path: Path) -> None:
             *("tune", "matplotlib, optuna, scikit-learn", "tune"),
         ),
         "plan wrn10_1 --budget parameters=9k -o plan.json": ("plan --budget", "scipy", "budget"),
+        "widths wrn10_1 --data digits": ("widths", "scipy", "widths"),
         "count hf://ann/small --download": ("hf://ann/small", "huggingface-hub", "hub"),
         "export wrn10_1 -o out.onnx": (*("export", "onnx, onnxruntime, onnxscript", "export"),),
     }
