@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Progress:
         loading: Of `seconds`, those spent waiting for images.
         before: Accuracies from before the first step, in percent.
         scaler: State of the gradient scaler; empty unless `amp` is fp16.
+        shrinking: What a network that loses channels meanwhile has lost (`train.shrinking`); empty for
+            any other.
     """
 
     settings: dict[str, Any]
@@ -56,6 +58,7 @@ class Progress:
     loading: float = 0.0
     before: dict[str, float] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
+    shrinking: dict[str, Any] = field(default_factory=dict)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -103,6 +106,7 @@ def read_checkpoint(
     network: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     average: Mapping[str, Tensor] | None = None,
+    fit: Callable[[Progress], object] = lambda _: None,
 ) -> Progress:
     """Loads a checkpoint into a network and optimizers of the same structure.
 
@@ -114,6 +118,8 @@ def read_checkpoint(
         optimizers: Receive their tensors.
         average: The moving average of the weights, by name; receives its values in place. It is left as
             it is if the checkpoint has none: the settings, which the caller compares, then differ.
+        fit: Is called with the progress of a checkpoint that is whole, before its tensors are loaded, to
+            bring the network into the shape that it had.
 
     Returns:
         How far the run had come.
@@ -138,6 +144,7 @@ def read_checkpoint(
                 SeclcompressWarning,
                 stacklevel=2,
             )
+        fit(progress)
         _put_back(path, tensors, network, optimizers, average or {})
         return progress
     if not complaints:

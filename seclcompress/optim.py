@@ -15,11 +15,14 @@ from torch import nn
 
 from seclcompress.errors import UsageError
 from seclcompress.settings.training import GROUPS, TrainingSettings
+from seclcompress.slim import Gates
 from seclcompress.substitutions import structured_layers
 
 #: The group of parameters that no structured layer names, and the group that the `factor_…` settings
 #: apply to.
 REST, FACTORS = "rest", "factors"
+#: The group of the gates of channels (`slim.gates`).
+GATES = "gates"
 
 
 def factor_decay_by_ratio(weight_decay: float, parameters: int, original_parameters: int) -> float:
@@ -56,6 +59,8 @@ def factor_decay(settings: TrainingSettings, parameters: int, original_parameter
 def parameter_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Sorts a network's parameters into groups; each parameter occurs once, in the network's order.
 
+    The groups are those that structured layers name, and `gates` of a network that has some.
+
     Returns:
         The groups `rest` and `factors`, then the others in alphabetical order. A parameter that several
         layers share is in the group that the first of these layers names. Empty groups are left out.
@@ -65,6 +70,8 @@ def parameter_groups(network: nn.Module) -> dict[str, list[nn.Parameter]]:
         for name, parameters in layer.parameter_groups().items():
             for parameter in parameters:
                 group_of.setdefault(parameter, name)
+    for gates in (module for module in network.modules() if isinstance(module, Gates)):
+        group_of |= dict.fromkeys(gates.parameters(), GATES)
     others = sorted(set(group_of.values()) - {REST, FACTORS})
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in (REST, FACTORS, *others)}
     for parameter in network.parameters():

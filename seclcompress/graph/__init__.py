@@ -7,7 +7,7 @@ Every channel is followed through one run without values (`following`, with `lab
 
 from seclcompress.graph.channels import Channels, channel_groups
 from seclcompress.graph.groups import Group, Member
-from seclcompress.graph.removing import kept_by_layer, narrow_network, narrowed_widths
+from seclcompress.graph.removing import kept_by_layer, narrow_network, narrowed_widths, renumbered
 from seclcompress.graph.trial import why_not_together
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "kept_by_layer",
     "narrow_network",
     "narrowed_widths",
+    "renumbered",
     "why_not_together",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -57,3 +58,45 @@ def narrow_network(network: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:
 def narrowed_widths(network: nn.Module, names: Mapping[str, object]) -> dict[str, Widths]:
     """The widths of layers of a network, by name."""
     return {name: widths_of(network.get_submodule(name)) for name in names}
+
+
+def renumbered(
+    groups: Sequence[Group], lost: Mapping[str, Sequence[int]]
+) -> tuple[list[Group], list[torch.Tensor | None]]:
+    """Groups as they are after their layers lost atoms: positions count in the narrower layers.
+
+    Args:
+        groups: All groups of the network.
+        lost: Numbers of the lost atoms by the group's name.
+
+    Returns:
+        The groups, and for each the numbers of its kept atoms; None where it loses nothing.
+    """
+    gone: dict[tuple[str, str], set[int]] = {}
+    for group in groups:
+        for number in lost.get(group.name, ()):
+            for member, positions in zip(group.members, group.atoms[number], strict=True):
+                gone.setdefault((member.layer, member.side), set()).update(positions)
+    shifts = {side: sorted(positions) for side, positions in gone.items()}
+    found: list[Group] = []
+    kept: list[torch.Tensor | None] = []
+    for group in groups:
+        out = set(lost.get(group.name, ()))
+        stays = [number for number in range(len(group.atoms)) if number not in out]
+        kept.append(torch.tensor(stays) if out else None)
+        atoms = tuple(
+            tuple(
+                tuple(
+                    _shifted(position, shifts.get((member.layer, member.side), ()))
+                    for position in own
+                )
+                for member, own in zip(group.members, group.atoms[number], strict=True)
+            )
+            for number in stays
+        )
+        found.append(Group(group.name, group.members, atoms))
+    return found, kept
+
+
+def _shifted(position: int, gone: Sequence[int]) -> int:
+    return position - bisect_left(gone, position)

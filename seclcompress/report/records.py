@@ -119,7 +119,7 @@ class SlimRecord(Record):
     command: Literal["slim"] = "slim"
     network: str
     output_dir: str | None
-    budget: Budget
+    budget: Budget | None
     options: SlimOptions
     before: Figures
     after: Figures
@@ -128,6 +128,7 @@ class SlimRecord(Record):
     fixed: dict[str, str]
     accuracy_before: float | None
     accuracy_after: float | None
+    epochs: list[dict[str, Any]] = []
 
 
 class TrainingRecord(Record):

@@ -70,7 +70,11 @@ def _accuracy_words(done: Slimmed) -> str:
     words = f" Accuracy: {done.accuracy_before:.2f} %"
     if done.accuracy_after is None:
         return f"{words} before."
-    return f"{words} before, {done.accuracy_after:.2f} % after, not trained yet."
+    if not done.epochs:
+        return f"{words} before, {done.accuracy_after:.2f} % after, not trained yet."
+    number = len(done.epochs)
+    epochs = "1 epoch" if number == 1 else f"{number} epochs"
+    return f"{words} before, {done.accuracy_after:.2f} % after {epochs}."
 
 
 def slim_record(done: Slimmed) -> SlimRecord:
@@ -87,4 +91,5 @@ def slim_record(done: Slimmed) -> SlimRecord:
         fixed=done.fixed,
         accuracy_before=done.accuracy_before,
         accuracy_after=done.accuracy_after,
+        epochs=[dict(line) for line in done.epochs],
     )

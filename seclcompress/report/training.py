@@ -11,7 +11,7 @@ from rich.text import Text
 
 from seclcompress.report.png import drawn
 from seclcompress.settings.training import TrainingSettings, in_pairs
-from seclcompress.train.record import best_of, chosen_by
+from seclcompress.train.record import best_of, chosen_by, has_best
 
 #: What people read for the names of accuracies from before a run.
 BEFORE = {"teacher": "teacher", "before": "student before"}
@@ -87,7 +87,6 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
         before: Accuracies in percent from before the run, by the names in `BEFORE`.
     """
     last = history[-1]
-    best, part = best_of(history), "validation" if _validated(history) else "test"
     seconds = sum(record["seconds"] for record in history)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
@@ -95,11 +94,14 @@ def training_table(history: Sequence[Mapping[str, Any]], before: Mapping[str, fl
     for name, accuracy in before.items():
         table.add_row(BEFORE[name], f"{accuracy:.2f} %")
     table.add_row("student after" if before else "after", f"{last['accuracy']:.2f} %")
-    table.add_row(
-        f"best epoch ({best['epoch']}; chosen on the {part} images)", f"{best['accuracy']:.2f} %"
-    )
-    if _validated(history):
-        table.add_row("  on the validation images", f"{best['validation_accuracy']:.2f} %")
+    if has_best(history):
+        best, part = best_of(history), "validation" if _validated(history) else "test"
+        table.add_row(
+            f"best epoch ({best['epoch']}; chosen on the {part} images)",
+            f"{best['accuracy']:.2f} %",
+        )
+        if _validated(history):
+            table.add_row("  on the validation images", f"{best['validation_accuracy']:.2f} %")
     epochs = "1 epoch" if len(history) == 1 else f"{len(history)} epochs"
     table.add_row(f"time for {epochs}", f"{duration(seconds)}")
     return table

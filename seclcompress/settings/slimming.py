@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Spread = Literal["global", "uniform"]
+Method = Literal["norm", "gates", "sigmoid"]
+PriceBy = Literal["channels", "parameters", "mult-adds"]
 
 
 class SlimOptions(BaseModel):
@@ -16,6 +18,14 @@ class SlimOptions(BaseModel):
         spread: `global` takes the least channels wherever they are, so that groups narrow by different
             shares; `uniform` narrows every group by the same share, and takes its least channels.
         least: The share of a group's channels that stays whatever the budget; at least one stays.
+        method: `norm` takes the channels of the least norm; `gates` and `sigmoid` train the network
+            meanwhile, with gates that a price closes.
+        rounds: How often `norm` takes channels, with training between; None for once, without any.
+        price: The price of an open channel, × the learning rate in each step; None to look for it so
+            that the budget is met.
+        price_by: What the prices of channels of different layers are in proportion to; their mean is 1.
+        price_decay: What `price` is multiplied by after each epoch.
+        until: The share of the epochs in which channels are lost; the rest trains what is left.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,3 +40,42 @@ class SlimOptions(BaseModel):
         le=1,
         description="The share of each group's channels that stays whatever the budget.",
     )
+    method: Method = Field(
+        default="norm",
+        description="norm: the channels of the least norm; gates: train a gate for each channel, with a "
+        "price on open ones; sigmoid: channels in an order, with a movable edge.",
+    )
+    rounds: int | None = Field(
+        default=None,
+        ge=1,
+        description="Lose channels by norm so often, and train between. Default: once, untrained.",
+    )
+    price: float | None = Field(
+        default=None,
+        gt=0,
+        description="The price of an open gate. Default: looked for, so that --budget is met.",
+    )
+    price_by: PriceBy = Field(
+        default="channels",
+        description="What the price of a channel is in proportion to: nothing, so that all cost the "
+        "same, its parameters, or its Mult-Adds.",
+    )
+    price_decay: float = Field(
+        default=1.0, gt=0, le=1, description="What --price is multiplied by after each epoch."
+    )
+    until: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="The share of the epochs in which channels are lost; the rest trains what is left.",
+    )
+
+    @property
+    def gated(self) -> bool:
+        """Whether channels are lost by gates."""
+        return self.method in ("gates", "sigmoid")
+
+    @property
+    def trains(self) -> bool:
+        """Whether the network is trained while it loses channels."""
+        return self.gated or self.rounds is not None

@@ -49,26 +49,39 @@ def figures_of(
     return Figures(sum(p.numel() for p in copied.parameters()), trace.total_mult_adds)
 
 
-def may_lose(group: Group, least: float) -> int:
-    """How many atoms a group can lose if a share of them stays."""
-    return len(group.atoms) - max(1, math.ceil(least * len(group.atoms)))
+def may_lose(group: Group, least: float, originally: int | None = None) -> int:
+    """How many atoms a group can lose if a share of them stays; at least one does.
+
+    Args:
+        group: The group.
+        least: The share that stays.
+        originally: How many atoms it had at first; None for as many as it has.
+    """
+    has = len(group.atoms)
+    return max(0, has - max(1, math.ceil(least * (has if originally is None else originally))))
 
 
 def losses(
-    weighed: Sequence[tuple[Group, Tensor]], options: SlimOptions
+    weighed: Sequence[tuple[Group, Tensor]],
+    options: SlimOptions,
+    originally: Mapping[str, int] | None = None,
 ) -> tuple[int, Callable[[int], Lost]]:
     """The ways to lose channels, from none to as many as may be lost.
 
     Args:
         weighed: The groups with the norms of their atoms.
         options: How channels are chosen.
+        originally: How many atoms each group had at first, by its name, where some are lost already.
 
     Returns:
         The number of steps, and what is lost after some of them; a later step loses all that an earlier
         one does.
     """
+    had = originally or {}
     orders = {
-        group.name: weights.argsort(stable=True).tolist()[: may_lose(group, options.least)]
+        group.name: weights.argsort(stable=True).tolist()[
+            : may_lose(group, options.least, had.get(group.name))
+        ]
         for group, weights in weighed
     }
     if options.spread == "uniform":
@@ -93,13 +106,22 @@ def losses(
     return len(ranked), after
 
 
+def excess(figures: Figures, budget: Budget) -> float:
+    """How many times too large a network is: at most 1 if it meets the budget."""
+    return max(held.has / held.most for held in budget.held(figures.parameters, figures.mult_adds))
+
+
 def meets(figures: Figures, budget: Budget) -> bool:
     """Whether a network has no more than a budget allows."""
-    return all(held.has <= held.most for held in budget.held(figures.parameters, figures.mult_adds))
+    return excess(figures, budget) <= 1
 
 
 def fewest_lost(
-    steps: int, after: Callable[[int], Lost], measure: Callable[[Lost], Figures], budget: Budget
+    steps: int,
+    after: Callable[[int], Lost],
+    measure: Callable[[Lost], Figures],
+    budget: Budget,
+    times: float = 1.0,
 ) -> tuple[Lost, Figures]:
     """Finds the first step after which a budget is met.
 
@@ -110,12 +132,13 @@ def fewest_lost(
         after: What is lost after some of them.
         measure: What the network has then.
         budget: The budget.
+        times: What its limits are multiplied by.
     """
     figures = cache(lambda step: measure(after(step)))
     low, high = 0, steps
     while low < high:
         middle = (low + high) // 2
-        if meets(figures(middle), budget):
+        if excess(figures(middle), budget) <= times:
             high = middle
         else:
             low = middle + 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
@@ -33,7 +35,7 @@ class Slimmed:
 
     Attributes:
         label: The network as it was typed.
-        budget: The budget.
+        budget: The budget; None where a price decided.
         options: How channels were chosen.
         before: The network's figures.
         after: Its figures without the lost channels.
@@ -42,12 +44,13 @@ class Slimmed:
         fixed: Why other layers' outputs keep their width, by the layer's name.
         output_dir: The folder that was written; None if nothing was.
         accuracy_before: Accuracy in percent of the test images; None without data.
-        accuracy_after: That without the lost channels, with batch norm's statistics estimated anew; None
-            without data, or if no folder was written.
+        accuracy_after: That without the lost channels, with batch norm's statistics estimated anew or,
+            if it was trained meanwhile, after that; None without data, or if no folder was written.
+        epochs: One record for each epoch that it was trained meanwhile, as in metrics.jsonl.
     """
 
     label: str
-    budget: Budget
+    budget: Budget | None
     options: SlimOptions
     before: Figures
     after: Figures
@@ -57,3 +60,4 @@ class Slimmed:
     output_dir: Path | None = None
     accuracy_before: float | None = None
     accuracy_after: float | None = None
+    epochs: tuple[Mapping[str, Any], ...] = ()

@@ -21,7 +21,7 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.train.average import Average
 from seclcompress.train.evaluation import Evaluation, accuracy_before, evaluate
 from seclcompress.train.outputs import OutputReader
-from seclcompress.train.record import Record, best_of, is_over, of_test, of_validation
+from seclcompress.train.record import Record, is_over, of_test, of_validation
 from seclcompress.train.teacher import Teacher, check_teacher
 
 
@@ -133,7 +133,7 @@ class Judge:
         if self._data.validation is None:
             return
         began, history = time.monotonic(), self._record.progress.history
-        last, best = len(history), best_of(history)["epoch"]
+        last, best = len(history), self._record.best_epoch
         found = {last: self._evaluate(self._network, self._read)}
         if best != last:
             own = {name: value.clone() for name, value in self._network.state_dict().items()}

@@ -81,7 +81,7 @@ def prepared(
     if several:
         forward = DistributedDataParallel(forward, find_unused_parameters=True)
     still = not augmentation_of(settings) and settings.mixup == settings.cutmix == 0
-    if teacher is not None and still and settings.asks_teacher:
+    if teacher is not None and still and settings.asks_teacher and not teacher.remembers:
         with autocast(settings, processes.device):
             presentation = training_presentation(data, settings, processes.device, 0)
             teacher.remember(data.train, presentation, settings.batch_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from seclcompress.files import add_file
 from seclcompress.networks.weights import put_state
 from seclcompress.train.average import Average
 from seclcompress.train.evaluation import Evaluation
+from seclcompress.train.shrinking import Shrinking
 
 #: What a record and a folder's metrics have in addition if images are held out.
 VALIDATION = ("validation_loss", "validation_accuracy")
@@ -31,6 +33,15 @@ def best_of(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         history: One record per epoch, as in metrics.jsonl; at least one.
     """
     return max(history, key=chosen_by)
+
+
+def has_best(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a run has a best epoch: one whose network lost channels meanwhile has none.
+
+    Args:
+        history: One record per epoch; at least one.
+    """
+    return "parameters" not in history[-1]
 
 
 def chosen_by(record: Mapping[str, Any]) -> float:
@@ -88,6 +99,8 @@ class Record:
         average: The moving average of the weights; the best weights are its, and checkpoints hold it.
         progress: How far the run has come.
         writes: Whether this process writes files.
+        shrinking: Which channels the network loses meanwhile; None for a network that keeps them. There
+            is no best epoch among networks of different sizes, so it has no best weights.
     """
 
     def __init__(
@@ -100,8 +113,10 @@ class Record:
         progress: Progress,
         *,
         writes: bool,
+        shrinking: Shrinking | None = None,
     ) -> None:
         self.folder, self.progress = folder, progress
+        self._shrinking = shrinking
         self._network, self._optimizers, self._scaler = network, optimizers, scaler
         self._average, self._writes = average, writes
         self._last_saved = time.monotonic()
@@ -154,15 +169,15 @@ class Record:
             "epoch": epoch,
             "train_loss": progress.loss / progress.images,
             **figures,
+            **({} if self._shrinking is None else asdict(self._shrinking.figures)),
             "lr": lr,
             "seconds": round(progress.seconds + seconds, 3),
             "loading_seconds": round(progress.loading, 3),
             "images_per_second": round(progress.images / max(progress.seconds, 1e-9), 1),
         }
         progress.history.append(line)
-        if (
-            best_of(progress.history) is line and self._writes
-        ):  # of equal ones, the first is the best
+        # Of equal ones, the first is the best.
+        if best_of(progress.history) is line and self._writes and self._shrinking is None:
             with self._average.shown():
                 best = weights_bytes(self._network)
             add_file(self.folder, BEST, best)
@@ -192,6 +207,12 @@ class Record:
         if self._writes:
             self._write_metrics()
 
+    @property
+    def best_epoch(self) -> int:
+        """The number of the epoch, from 1, whose weights `load_best` loads; the last without such."""
+        history = self.progress.history
+        return len(history) if self._shrinking is not None else int(best_of(history)["epoch"])
+
     def load_best(self) -> None:
         """Gives the network the weights of the best epoch; only in the process that writes."""
         if self._writes:
@@ -209,6 +230,8 @@ class Record:
         """
         if self._writes:
             self.progress.scaler = self._scaler.state_dict()
+            if self._shrinking is not None:
+                self.progress.shrinking = self._shrinking.state()
             write_checkpoint(
                 self.folder, self._network, self._optimizers, self.progress, self._average.values
             )

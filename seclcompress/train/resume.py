@@ -19,6 +19,7 @@ from seclcompress.checkpoint import Progress, read_checkpoint
 from seclcompress.errors import TrainingError
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 from seclcompress.train.average import Average
+from seclcompress.train.shrinking import Shrinking
 
 
 def started_with(settings: TrainingSettings, identity: dict[str, Any]) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def resume(
     scaler: torch.amp.GradScaler,
     average: Average,
     mine: dict[str, Any],
+    shrinking: Shrinking | None = None,
 ) -> Progress:
     """Restores the state of an interrupted run.
 
@@ -49,6 +51,7 @@ def resume(
         scaler: Receives its state.
         average: Receives its values.
         mine: What this run was started with (`started_with`); the run in the folder must match it.
+        shrinking: What the network loses meanwhile; None for a network that keeps its channels.
 
     Returns:
         How far the interrupted run had come.
@@ -57,7 +60,29 @@ def resume(
         TrainingError: If there is no checkpoint that can be read, or its run was started with different
             settings, networks or images.
     """
-    progress = read_checkpoint(folder, network, optimizers, average.values)
+
+    def fit(progress: Progress) -> None:
+        check_same(folder, progress, mine)
+        if shrinking is not None:
+            shrinking.restore(progress.shrinking, optimizers, average.values)
+
+    progress = read_checkpoint(folder, network, optimizers, average.values, fit)
+    if progress.scaler:
+        scaler.load_state_dict(progress.scaler)
+    return progress
+
+
+def check_same(folder: Path, progress: Progress, mine: dict[str, Any]) -> None:
+    """Checks that an interrupted run was started with the same settings, networks and images.
+
+    Args:
+        folder: The folder of the run.
+        progress: How far it had come.
+        mine: What this run was started with.
+
+    Raises:
+        TrainingError: If it was not; the message names what differs.
+    """
     # A setting that came after the checkpoint was written had its default then.
     theirs = {**started_with(TrainingSettings(), {}), **progress.settings}
     theirs.setdefault("files", mine.get("files"))  # a fingerprint that 0.1 did not take
@@ -71,6 +96,3 @@ def resume(
             f"The run in {folder} was started with other settings: {'; '.join(different)}. "
             "Resume it with the same ones, or start anew with --overwrite."
         )
-    if progress.scaler:
-        scaler.load_state_dict(progress.scaler)
-    return progress

@@ -30,16 +30,19 @@ from seclcompress.optim import (
 )
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.slim import Lost
 from seclcompress.train.average import Average
 from seclcompress.train.environment import flushed_subnormals, lay_out
 from seclcompress.train.first_step import far_from_chance, not_finite_at_once
 from seclcompress.train.identity import identity
 from seclcompress.train.judge import Judge
+from seclcompress.train.objective import Objective
 from seclcompress.train.order import Step, steps_of
 from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.train.prepare import prepared, training_presentation
 from seclcompress.train.record import Record
 from seclcompress.train.resume import resume, started_with
+from seclcompress.train.shrinking import Shrinking
 from seclcompress.train.step import NotFinite, Stepper
 from seclcompress.train.teacher import Teacher
 from seclcompress.train.view import View
@@ -66,6 +69,7 @@ class Trainer:
         teacher_outputs: The same for the teacher.
         new_layers: Whether the network has untrained layers. Batch norm's running statistics then come
             from the original's layers and are estimated again for the accuracy before training.
+        shrinking: Which channels the network loses meanwhile; None for a network that keeps them.
         observer: Receives the progress of the run.
         processes: This process and the number of processes; by default there is one.
 
@@ -91,6 +95,7 @@ class Trainer:
         outputs: OutputReader | None = None,
         teacher_outputs: OutputReader | None = None,
         new_layers: bool = False,
+        shrinking: Shrinking | None = None,
         observer: Observer | None = None,
         processes: Processes | None = None,
     ) -> None:
@@ -102,6 +107,10 @@ class Trainer:
         started = started_with(
             settings, identity(network, teacher, data, self.processes.size, view)
         )
+        self._shrinking = shrinking
+        self._due: Lost = {}
+        if shrinking is not None:
+            started |= shrinking.identity()
         check_labels(data)
         self.outputs = outputs or read_outputs(network, data, "the network", self.observer)
         self.network = lay_out(network.to(device), settings, data)
@@ -134,6 +143,7 @@ class Trainer:
             self._average,
             Progress(started),
             writes=self.processes.first,
+            shrinking=shrinking,
         )
         self._judge = Judge(
             self.network,
@@ -175,6 +185,7 @@ class Trainer:
             self._scaler,
             self._average,
             self.progress.settings,
+            self._shrinking,
         )
 
     def run(self, time_limit: float | None = None) -> list[dict[str, Any]]:
@@ -217,45 +228,73 @@ class Trainer:
             )
         if progress.before:
             self.observer.before(progress.before)
-        with (
-            flushed_subnormals(),
-            prepared(
-                self.network, self.teacher, self.data, settings, self.processes, self.outputs
-            ) as objective,
-        ):
-            take = Stepper(
-                self.network,
-                objective,
-                self.optimizers,
-                self._scaler,
-                self.data,
-                settings,
-                self.processes,
-            )
-            ended = False
+        ended = False
+        with flushed_subnormals():
             while not self._judge.is_over():
-                epoch = len(self.history) + 1
-                self._train(epoch, take)
-                # Computed here, because a run resumed after an epoch's last step has not taken it.
-                done = epoch - 1 + (steps - 1) / steps
-                lr = set_learning_rate(self.optimizers, settings, done)
-                line = self._judge.epoch(epoch, lr)
-                if self._judge.is_over():
-                    self._judge.end()
-                    ended = True
-                self.observer.epoch(line)
-                if ended and epoch < settings.epochs:
-                    self.observer.message(
-                        f"Ended after epoch {epoch} of {settings.epochs}, as none since the best was "
-                        f"better on the validation images (--patience {settings.patience}); the best "
-                        "epoch's network is saved."
-                    )
+                self._narrow()
+                with prepared(
+                    self.network, self.teacher, self.data, settings, self.processes, self.outputs
+                ) as objective:
+                    ended = self._train_and_judge(steps, objective)
             if not ended:  # the process that did the last epoch died before the end
                 self._judge.end()
         return self.history
 
-    def _train(self, epoch: int, take: Stepper) -> None:
-        """Takes the remaining steps of an epoch."""
+    def _is_due(self, steps: int) -> bool:
+        """Whether the network is to lose channels before its next step."""
+        if self._shrinking is not None:
+            step = len(self.history) * steps + self.progress.step
+            self._due = self._shrinking.due(step, self.settings.epochs * steps, self.observer)
+        return bool(self._due)
+
+    def _narrow(self) -> None:
+        """Narrows the network by the channels that are due."""
+        if self._shrinking is not None and self._due:
+            self._shrinking.lose(self._due, self.optimizers, self._average.values)
+            lay_out(self.network, self.settings, self.data)
+        self._due = {}
+
+    def _train_and_judge(self, steps: int, objective: Objective) -> bool:
+        """Takes steps to the end of the run, or until channels are to be lost; says whether it ended.
+
+        A network that is narrowed gets other parameters, and is prepared anew.
+        """
+        settings = self.settings
+        take = Stepper(
+            self.network,
+            objective,
+            self.optimizers,
+            self._scaler,
+            self.data,
+            settings,
+            self.processes,
+        )
+        while not self._judge.is_over():
+            epoch = len(self.history) + 1
+            if self._train(epoch, take):
+                return False
+            # Computed here, because a run resumed after an epoch's last step has not taken it.
+            done = epoch - 1 + (steps - 1) / steps
+            lr = set_learning_rate(self.optimizers, settings, done)
+            line = self._judge.epoch(epoch, lr)
+            ended = self._judge.is_over()
+            if ended:
+                self._judge.end()
+            self.observer.epoch(line)
+            if ended and epoch < settings.epochs:
+                self.observer.message(
+                    f"Ended after epoch {epoch} of {settings.epochs}, as none since the best was "
+                    f"better on the validation images (--patience {settings.patience}); the best "
+                    "epoch's network is saved."
+                )
+        return True
+
+    def _train(self, epoch: int, take: Stepper) -> bool:
+        """Takes the remaining steps of an epoch; stops before one if channels are to be lost.
+
+        Returns:
+            Whether some are.
+        """
         steps = self._steps(epoch)
         left = steps[self.progress.step :]
         order = [part for step in left for part in step.parts]
@@ -263,6 +302,8 @@ class Trainer:
         batches = self.data.train.read(order, presentation)
         self.network.train()
         for step in left:
+            if self._is_due(len(steps)):
+                return True
             began = time.monotonic()
             done = epoch - 1 + step.index / len(steps)
             lr = set_learning_rate(self.optimizers, self.settings, done)
@@ -280,6 +321,8 @@ class Trainer:
                 far = far_from_chance(stepped.loss, len(self.data.classes))
                 if far is not None:
                     self.observer.message(far)
+            if self._shrinking is not None:
+                self._shrinking.press(lr, epoch)
             self._average.update((epoch - 1) * len(steps) + step.index)
             seconds = time.monotonic() - began
             self._record.add_step(stepped.images, stepped.loss, seconds, stepped.loading)
@@ -294,6 +337,7 @@ class Trainer:
             if stopping:
                 self.processes.wait()
                 raise Stopped
+        return False
 
     def _steps(self, epoch: int) -> list[Step]:
         return steps_of(epoch, self.data, self.settings, self.processes)

@@ -71,7 +71,7 @@ class Stepper:
         self._network, self._objective = network, objective
         self._optimizers, self._scaler = optimizers, scaler
         self._settings, self._processes = settings, processes
-        self._dtype, self._layout = floating_dtype(network), layout(settings, data)
+        self._dtype, self._layout = floating_dtype(network), layout(network, settings, data)
 
     def __call__(
         self, step: Step, batches: Iterator[Batch], stopping: Callable[[], bool]

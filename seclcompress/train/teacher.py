@@ -63,6 +63,11 @@ class Teacher:
         self._taps.__enter__()
         self._remembered: list[Tensor] | None = None
 
+    @property
+    def remembers(self) -> bool:
+        """Whether its outputs for all training images are kept."""
+        return self._remembered is not None
+
     def compile(self) -> None:
         """Compiles the network with torch.compile."""
         self._run = torch.compile(self.network)  # type: ignore[assignment]

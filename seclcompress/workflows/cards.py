@@ -169,11 +169,21 @@ def _state_of_run(config: ArtefactConfig) -> str:
     )
     return (
         f"It {how} (epochs: {epochs}). {averaged}All settings are in `config.json`, and the figures of "
-        "each epoch in `metrics.jsonl`. `best.safetensors` has the weights of the best epoch, "
-        + (
-            "chosen on images held out of the training images. The test images chose nothing: they were "
-            "looked at once, at the end."
-            if "validation_accuracy" in config.metrics
-            else "chosen on the test images, so that its accuracy flatters."
-        )
+        f"each epoch in `metrics.jsonl`. {_how_judged(config)}"
     )
+
+
+def _how_judged(config: ArtefactConfig) -> str:
+    slimmed, validated = config.training.get("slimmed"), "validation_accuracy" in config.metrics
+    once = "The test images chose nothing: they were looked at once, at the end."
+    if slimmed:
+        return (
+            f"It lost whole channels meanwhile (`seclcompress slim --method {slimmed['method']}`), from "
+            f"{slimmed['parameters']:,} parameters on. {once if validated else ''}".rstrip()
+        )
+    how = (
+        f"chosen on images held out of the training images. {once}"
+        if validated
+        else "chosen on the test images, so that its accuracy flatters."
+    )
+    return f"`best.safetensors` has the weights of the best epoch, {how}"

@@ -87,11 +87,24 @@ def find_original(network: Network, verb: str, **options: Any) -> Located:
         SeclcompressError: As `find` does.
     """
     located = find(network, **options)
+    check_unconverted(located, verb)
+    return located
+
+
+def check_unconverted(located: Located, verb: str) -> None:
+    """Refuses a network that is converted already.
+
+    Args:
+        located: The network.
+        verb: As in `find_original`.
+
+    Raises:
+        UsageError: If it is.
+    """
     if located.config is not None and located.config.plan is not None:
         raise UsageError(
             f"{located.label} is converted already. {verb} the network it was made from."
         )
-    return located
 
 
 def typed(network: str | Path) -> str:

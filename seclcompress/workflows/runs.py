@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from seclcompress.checkpoint import has_checkpoint
 from seclcompress.data import Data
 from seclcompress.errors import SeclcompressError, UnsuitableSettingsError
 from seclcompress.files import remove_ours
+from seclcompress.narrowing import Widths
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, Several
 from seclcompress.processes import Processes
@@ -26,7 +27,8 @@ from seclcompress.resolve import Located
 from seclcompress.settings.training import DISTILLATION, TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.outputs import OutputReader
-from seclcompress.train.record import VALIDATION, best_of, saved_of
+from seclcompress.train.record import VALIDATION, best_of, has_best, saved_of
+from seclcompress.train.shrinking import Shrinking
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.train.view import View
 from seclcompress.workflows.cards import card_of_run
@@ -87,6 +89,7 @@ class Job:
         untrained_teacher: Whether the teacher may be no better than chance.
         new_layers: Whether the network has untrained layers, made by `convert`.
         start: The recovery that the network comes from, to be kept for a resumed run; None without one.
+        shrinking: Which channels the network loses meanwhile; None for a network that keeps them.
     """
 
     source: Located
@@ -103,6 +106,7 @@ class Job:
     untrained_teacher: bool = False
     new_layers: bool = False
     start: RecoveredStart | None = None
+    shrinking: Shrinking | None = None
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -166,6 +170,7 @@ def carry_out(
             outputs=job.outputs,
             teacher_outputs=job.teacher_outputs,
             new_layers=job.new_layers,
+            shrinking=job.shrinking,
             observer=told,
             processes=processes,
         )
@@ -179,6 +184,8 @@ def carry_out(
         if output.resume:
             observer.message(_go_on(trainer, output))
         _run(trainer, output, time_limit, stopping)
+    if job.shrinking is not None:
+        job = _narrowed(job, job.shrinking.finish())
     history, before = trainer.history, trainer.progress.before
     metrics = {**job.config.metrics, **_metrics(history, before, settings)}
     chosen = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
@@ -192,6 +199,17 @@ def carry_out(
         tell_left_out(data)
     left_out = tuple(data.unreadable.reasons)
     return TrainingResult(history, before, metrics, output.folder, left_out, chosen)
+
+
+def _narrowed(job: Job, widths: dict[str, Widths]) -> Job:
+    """The job of a network that lost channels in it, as one of the network that it has become."""
+    network = job.config.network
+    network = network.model_copy(update={"widths": {**network.widths, **widths}})
+    return replace(
+        job,
+        config=job.config.model_copy(update={"network": network}),
+        source=replace(job.source, network=network, folder=None, config=None),
+    )
 
 
 def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> str:
@@ -244,15 +262,17 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
 def _metrics(
     history: list[dict[str, Any]], before: dict[str, float], settings: TrainingSettings
 ) -> dict[str, float]:
-    saved, best = saved_of(history, settings.patience), best_of(history)
+    saved = saved_of(history, settings.patience)
+    best = best_of(history) if has_best(history) else None
     named = {f"{name}_accuracy": value for name, value in before.items()}
     return {
         **named,
         "accuracy": saved["accuracy"],
         "test_loss": saved["test_loss"],
         **{name: saved[name] for name in VALIDATION if name in saved},
-        "best_accuracy": best["accuracy"],
-        "best_epoch": best["epoch"],
+        **(
+            {} if best is None else {"best_accuracy": best["accuracy"], "best_epoch": best["epoch"]}
+        ),
         **({} if settings.patience is None else {"epochs": len(history)}),
         "training_seconds": round(sum(record["seconds"] for record in history), 3),
     }
@@ -285,7 +305,8 @@ def _save(
         }
     )
     check_finite(network.state_dict(), "The trained network")
-    files = {name: (partial / name).read_bytes() for name in (BEST, METRICS)}
+    written = (BEST, METRICS) if has_best(trainer.history) else (METRICS,)
+    files = {name: (partial / name).read_bytes() for name in written}
     if extras.missing("matplotlib"):  # it is no reason to lose a run
         tell(f"No curves.png, which matplotlib draws: {extras.command('pictures')}.")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,10 @@ from torch import nn
 
 from seclcompress import artefact
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.errors import NetworkError, PlanError
+from seclcompress.errors import NetworkError, UsageError
 from seclcompress.files import check_free
 from seclcompress.graph import (
     Channels,
-    channel_groups,
     kept_by_layer,
     narrow_network,
     narrowed_widths,
@@ -27,14 +27,12 @@ from seclcompress.settings.budget import Budget, check_untimed, parse_budget
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import (
-    Figures,
     Lost,
     Slimmed,
     Width,
     fewest_lost,
     figures_of,
     losses,
-    meets,
     norms,
 )
 from seclcompress.workflows.cards import card_of_slimming
@@ -51,17 +49,28 @@ from seclcompress.workflows.locating import (
 from seclcompress.workflows.looking import look
 from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output_files import check_no_input
+from seclcompress.workflows.runs import Stopping
 from seclcompress.workflows.sizing import choose_input_size
+from seclcompress.workflows.slimming_in_training import slim_in_training
+from seclcompress.workflows.widths_to_lose import (
+    check_not_met,
+    check_reachable,
+    find_channels,
+)
 
 
 def slim(
     network: Network,
-    budget: Budget | str,
+    budget: Budget | str | None,
     output_dir: str | Path | None = None,
     *,
     options: SlimOptions | None = None,
     data: str | None = None,
     settings: TrainingSettings | None = None,
+    teacher: str | Path | None = None,
+    teacher_weights: str | None = None,
+    teacher_weights_key: str | None = None,
+    untrained_teacher: bool = False,
     data_dir: Path | None = None,
     weights: str | None = None,
     weights_key: str | None = None,
@@ -69,23 +78,36 @@ def slim(
     num_classes: int | None = None,
     factory: str | None = None,
     download: bool = False,
+    recipe: str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
+    time_limit: float | None = None,
+    stopping: Stopping = contextlib.nullcontext,
     seed: int = 0,
     observer: Observer | None = None,
 ) -> Slimmed:
-    """Removes whole channels of a network until it meets a budget, those of the least norm first.
+    """Removes whole channels of a network until it meets a budget.
 
     The rest keeps its weights, so that `distill` or `train` can go on from there, and `convert` can
-    rewrite what is left.
+    rewrite what is left. By default the channels of the least norm are lost at once, and nothing is
+    trained. With options that train (`SlimOptions.trains`) they are lost during a training run, which
+    can be interrupted and resumed as that of `train` or, with a teacher, of `distill`.
 
     Args:
         network: A network as on the command line, a saved folder, or a located network.
-        budget: The budget, or as on the command line: `parameters=100k,mult-adds=50M`.
+        budget: The budget, or as on the command line: `parameters=100k,mult-adds=50M`. With a price it
+            may be None.
         output_dir: The folder to write; None to only choose.
         options: How channels are chosen.
         data: A data set to measure the accuracy on before and after, and to estimate batch norm's
             statistics anew from; None for neither.
-        settings: Of the training settings, those in `settings.training.EVALUATION` are used with data.
+        settings: The training settings. Of a network that is not trained, those in
+            `settings.training.EVALUATION` are used with data.
+        teacher: A network to learn from while channels are lost, as in `distill`; None for the labels
+            alone.
+        teacher_weights: As in `distill`.
+        teacher_weights_key: As in `distill`.
+        untrained_teacher: As in `distill`.
         data_dir: The folder of torchvision's data sets.
         weights: A weights file, or torchvision's name of published weights.
         weights_key: Where in the file the weights stand.
@@ -93,8 +115,12 @@ def slim(
         num_classes: The number of outputs of the classifier.
         factory: The factory to trust if a saved folder was built by it: its code will run.
         download: Whether published weights, or a repository of the Hub, may be downloaded.
+        recipe: As in `train`.
+        resume: As in `train`.
         overwrite: Whether an existing output folder that this program wrote may be replaced.
-        seed: Seed of untrained weights.
+        time_limit: As in `train`.
+        stopping: As in `train`.
+        seed: Seed of untrained weights; of a training run, that of the settings counts.
         observer: Receives reports of the work.
 
     Raises:
@@ -105,10 +131,50 @@ def slim(
         WeightsError: If the weights cannot be read, do not fit, or are not finite.
         PlanError: If the budget cannot be met, or is met already.
         ArtefactError: If the output folder is taken or cannot be written.
+        InterruptedRunError: If a training run was stopped; it can be resumed with `resume`.
     """
     observer, options = observer or Logging(), options or SlimOptions()
     asked = parse_budget(budget) if isinstance(budget, str) else budget
-    check_untimed(asked, "slim")
+    if asked is not None:
+        check_untimed(asked, "slim")
+    if options.trains:
+        return slim_in_training(
+            network,
+            asked,
+            output_dir,
+            options=options,
+            data=data,
+            settings=settings or TrainingSettings(),
+            teacher=teacher,
+            teacher_weights=teacher_weights,
+            teacher_weights_key=teacher_weights_key,
+            untrained_teacher=untrained_teacher,
+            data_dir=data_dir,
+            weights=weights,
+            weights_key=weights_key,
+            input_size=input_size,
+            num_classes=num_classes,
+            factory=factory,
+            download=download,
+            recipe=recipe,
+            resume=resume,
+            overwrite=overwrite,
+            time_limit=time_limit,
+            stopping=stopping,
+            observer=observer,
+        )
+    if asked is None:
+        raise UsageError("--budget: say what the network may have at most, as parameters=100k.")
+    for name, value in {
+        "--teacher": teacher,
+        "--resume": resume,
+        "--time-limit": time_limit,
+    }.items():
+        if value not in (None, False):
+            raise UsageError(
+                f"{name} is for a network that is trained while it loses channels: by --method gates or "
+                "sigmoid, or in --rounds. Drop it, or distill what comes out."
+            )
     folder = None if output_dir is None else Path(output_dir)
     if folder is not None:
         check_no_input(folder, network)
@@ -136,13 +202,10 @@ def slim(
         )
         tell_input_size(located, checked)
         skeleton = located.skeleton()
-        channels = _channels(located, skeleton, checked)
+        channels = find_channels(located, skeleton, checked)
         measure = partial(figures_of, skeleton, located.input_size, channels.groups)
         before = measure({})
-        if meets(before, asked):
-            raise PlanError(
-                f"{located.label} meets the budget as it is ({asked}): nothing is to be lost."
-            )
+        check_not_met(located, before, asked)
         built, loaded = located.load(seed=seed)
         check_finite(built.state_dict(), located.label)
         tell_weights(loaded, checked)
@@ -160,8 +223,7 @@ def slim(
             )
     steps, after = losses([(one, norms(built, one)) for one in channels.groups], options)
     smallest = measure(after(steps))
-    if not meets(smallest, asked):
-        raise PlanError(_unreachable(located, asked, smallest, options))
+    check_reachable(located, asked, smallest, options)
     with observer.working("Choosing channels …"):
         lost, figures = fewest_lost(steps, after, measure, asked)
     done = Slimmed(
@@ -198,32 +260,11 @@ def slim(
     return replace(done, output_dir=folder)
 
 
-def _channels(located: Located, skeleton: nn.Module, observer: Observer) -> Channels:
-    with observer.counting("Trying which channels can be lost", 1) as told:
-        found = channel_groups(skeleton, located.input_size, progress=told)
-    if not found.groups:
-        reasons = "; ".join(sorted(set(found.fixed.values()))[:3])
-        raise NetworkError(f"No channel of {located.label} can be lost: {reasons}.")
-    return found
-
-
 def _check(skeleton: nn.Module, channels: Channels, lost: Lost) -> None:
     """Tries the whole choice once more; the trials were of single channels."""
     reason = why_not_together(skeleton, channels.input_size, channels.groups, lost)
     if reason is not None:
         raise NetworkError(f"These channels cannot be lost together: {reason}.")
-
-
-def _unreachable(located: Located, budget: Budget, smallest: Figures, options: SlimOptions) -> str:
-    held = "; ".join(
-        str(one)
-        for one in budget.held(smallest.parameters, smallest.mult_adds)
-        if one.has > one.most
-    )
-    return (
-        f"{located.label} cannot meet the budget by losing channels: with a share of {options.least} of "
-        f"each group's it has {held}. Ask for less, or lower --least; `convert` what is left for more."
-    )
 
 
 def _widths(channels: Channels, lost: Lost) -> tuple[Width, ...]:

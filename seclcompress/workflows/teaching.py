@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -109,8 +110,35 @@ def check_differs(
         )
 
 
+def check_scores(
+    teacher: Located, untrained: Sequence[str], images: Data, settings: TrainingSettings
+) -> None:
+    """Refuses a teacher whose classifier is not trained, where its scores are to teach.
+
+    Args:
+        teacher: The teacher.
+        untrained: The layers of it that its weights left untrained, by their names.
+        images: The data.
+        settings: The training settings.
+
+    Raises:
+        UsageError: If there are such layers, and its scores count.
+    """
+    if untrained and settings.alpha > 0:
+        raise UsageError(
+            f"--teacher {teacher.label}: {', '.join(untrained)} are untrained, for another "
+            "number of classes than its weights were published with, so its scores teach "
+            f"nothing. Train it on {images.name} first, or only compare attention with --alpha 0."
+        )
+
+
 def gently(
-    settings: TrainingSettings, student: Located, observer: Observer, *, recovers: bool = False
+    settings: TrainingSettings,
+    student: Located,
+    observer: Observer,
+    *,
+    recovers: bool = False,
+    inherits: str | None = None,
 ) -> TrainingSettings:
     """Settings whose learning rate leaves a recovered or narrowed student what it has.
 
@@ -122,10 +150,13 @@ def gently(
         student: The student.
         observer: Receives what was decided.
         recovers: Whether the student is recovered at the start of this run.
+        inherits: What else it has to lose, in words; None for nothing.
     """
     recovered = student.config is not None and "recovered" in student.config.training
     if recovers or recovered:
         what = f"{student.label} {'is' if recovers else 'was'} recovered"
+    elif inherits is not None:
+        what = inherits
     elif _is_narrowed(student):
         what = f"{student.label} was narrowed and has trained weights"
     else:

@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 
 from seclcompress.artefact import ArtefactConfig
-from seclcompress.errors import UsageError
 from seclcompress.observer import Observer, after_checks
 from seclcompress.processes import Processes, check_device, join
 from seclcompress.settings.recovery import RecoverySettings
@@ -26,7 +25,13 @@ from seclcompress.workflows.runs import (
     parameters_of_original,
 )
 from seclcompress.workflows.taking_over import check_classifier, check_sizes
-from seclcompress.workflows.teaching import check_differs, gently, view_of, with_taps
+from seclcompress.workflows.teaching import (
+    check_differs,
+    check_scores,
+    gently,
+    view_of,
+    with_taps,
+)
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -223,12 +228,7 @@ def distill(
                 check_sizes(found, guide)
                 check_classifier(guide, loaded.untrained, images, recovery)
             tell_weights(loaded, checked)
-            if loaded.untrained and settings.alpha > 0:
-                raise UsageError(
-                    f"--teacher {teacher}: {', '.join(loaded.untrained)} are untrained, for another "
-                    "number of classes than its weights were published with, so its scores teach "
-                    f"nothing. Train it on {data} first, or only compare attention with --alpha 0."
-                )
+            check_scores(guide, loaded.untrained, images, settings)
             outputs = read_outputs(learner, images, found.label, checked)
             teacher_outputs = read_outputs(master, images, guide.label, checked, guide.input_size)
         settings = gently(settings, found, observer, recovers=recovery is not None)

@@ -1,0 +1,118 @@
+"""Gives a network gates, and takes them off again.
+
+A gate multiplies the weights that read its channel, in every layer that does. So no activation is kept
+for its gradient, and folding the gates away in the end changes nothing. (The journal of the sparsifier
+networks multiplied the activations, and found that they take twice the memory so.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from seclcompress.graph import Group
+from seclcompress.narrowing import groups_of, widths_of
+from seclcompress.slim.gates import Gates
+from seclcompress.torch_private import ConvTransposeNd
+
+#: The name of the module that holds the gates, below the network.
+NAME = "channel_gates"
+
+
+class _Gated(nn.Module):
+    """The weight of a layer that reads gated channels, times their gates."""
+
+    def __init__(self, gates: Gates, index: Tensor, dimension: int) -> None:
+        super().__init__()
+        self._gates = (
+            gates,
+        )  # in a tuple, so that they stay the network's module and no one else's
+        self._dimension = dimension
+        self.register_buffer("index", index, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        index: Tensor = self.index  # type: ignore[assignment]
+        factor = self._gates[0].all_factors()[index].to(weight.dtype)
+        shape = [1] * weight.dim()
+        shape[self._dimension] = -1
+        return weight * factor.reshape(shape)
+
+
+def readers(network: nn.Module, group: Group) -> list[int]:
+    """The members of a group whose weights read its channels, by their places among the members.
+
+    A layer with groups makes as many channels of the group as it reads; the layers behind it read those.
+    """
+    return [
+        place
+        for place, member in enumerate(group.members)
+        if member.side == "inputs" and groups_of(network.get_submodule(member.layer)) == 1
+    ]
+
+
+def attach(
+    network: nn.Module, groups: Sequence[Group], gates: Gates, *, divide: bool = False
+) -> None:
+    """Gives a network gates, which are then a part of its parameters, and of its `state_dict`.
+
+    Args:
+        network: The network; changed in place.
+        groups: The groups of the gates; each has a reader.
+        gates: Their gates.
+        divide: Whether the weights are divided by the gates, so that the outputs stay the same.
+    """
+    network.add_module(NAME, gates)
+    device = next(network.parameters()).device
+    gates.to(device)
+    index: dict[str, Tensor] = {}
+    first = 1
+    for group in groups:
+        for place in readers(network, group):
+            name = group.members[place].layer
+            own = index.setdefault(
+                name,
+                torch.zeros(widths_of(network.get_submodule(name))[0], dtype=torch.long),
+            )
+            for number, atom in enumerate(group.atoms):
+                own[list(atom[place])] = first + number
+        first += len(group.atoms)
+    for name, own in index.items():
+        layer = network.get_submodule(name)
+        dimension = 0 if isinstance(layer, ConvTransposeNd) else 1
+        if divide:
+            _divide(layer, gates.all_factors()[own.to(device)], dimension)
+        parametrize.register_parametrization(
+            layer, "weight", _Gated(gates, own.to(device), dimension), unsafe=True
+        )
+
+
+@torch.no_grad()
+def _divide(layer: nn.Module, factor: Tensor, dimension: int) -> None:
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    shape = [-1 if axis == dimension else 1 for axis in range(weight.dim())]
+    weight.div_(factor.reshape(shape))
+
+
+def detach(network: nn.Module, *, fold: bool) -> Gates:
+    """Takes the gates off a network again.
+
+    Args:
+        network: The network; changed in place.
+        fold: Whether the weights are multiplied by the gates, so that the outputs stay the same;
+            otherwise the layers have their own weights as parameters again.
+
+    Returns:
+        The gates.
+    """
+    for module in [*network.modules()]:
+        if parametrize.is_parametrized(module, "weight") and any(
+            isinstance(each, _Gated)
+            for each in module.parametrizations["weight"]  # type: ignore[index]
+        ):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=fold)
+    gates: Gates = getattr(network, NAME)
+    delattr(network, NAME)
+    return gates

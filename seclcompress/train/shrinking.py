@@ -1,0 +1,303 @@
+"""A network that loses channels while it is trained: by gates, or by norms in rounds.
+
+Before each step the run asks whether channels are due (`due`), narrows its network if some are
+(`lose`), and after the step the price presses on the gates (`press`). What is due depends on the
+weights, the step and the state alone, which checkpoints hold; so a resumed run loses the same channels
+at the same steps, and so does each of several processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seclcompress.graph import Group, kept_by_layer, narrowed_widths, renumbered
+from seclcompress.narrowing import Widths
+from seclcompress.observer import Observer
+from seclcompress.settings.budget import Budget
+from seclcompress.settings.slimming import SlimOptions
+from seclcompress.slim import (
+    EdgeGates,
+    Figures,
+    Gates,
+    Lost,
+    OpenGates,
+    attach,
+    detach,
+    excess,
+    fewest_lost,
+    figures_of,
+    losses,
+    may_lose,
+    norms,
+    readers,
+)
+from seclcompress.slim.attaching import NAME
+from seclcompress.slim.pressure import Times, first_price, goal, next_price, prices
+from seclcompress.train.narrowing import narrow_trained, replace, taken
+
+
+class Shrinking:
+    """Which channels a network in training loses, and when.
+
+    Args:
+        network: The network; it gets gates, if the method has some.
+        skeleton: The network as it is at first, without values.
+        input_size: (channels, *spatial).
+        groups: Its groups of channels.
+        options: How channels are chosen.
+        budget: The budget; None to lose what the price closes.
+        lr: The highest learning rate of the run.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        skeleton: nn.Module,
+        input_size: tuple[int, ...],
+        groups: Sequence[Group],
+        options: SlimOptions,
+        budget: Budget | None,
+        lr: float,
+    ) -> None:
+        self.options, self.budget = options, budget
+        self._lr = lr
+        if options.gated:
+            groups = [group for group in groups if readers(network, group)]
+        self.groups = list(groups)
+        self._network = network
+        self._all = tuple(groups)
+        self._numbers = [list(range(len(group.atoms))) for group in groups]
+        self._figures = partial(figures_of, skeleton, input_size, self._all)
+        self.before = self._figures({})
+        self.figures = self.before
+        self._prices: list[Tensor] = []
+        self._price: float | None = options.price
+        self._done = False
+        self._looked_at = -1
+        if options.gated:
+            self._prices = prices(groups, self._figures, options.price_by)
+            attach(network, groups, self._make_gates(), divide=options.method == "gates")
+
+    def _make_gates(self) -> Gates:
+        weights = [norms(self._network, group) for group in self.groups]
+        if self.options.method == "gates":
+            return OpenGates(self.groups, self.options.least, weights)
+        return EdgeGates(self.groups, self.options.least, weights)
+
+    def due(self, step: int, steps: int, observer: Observer) -> Lost:
+        """What is lost before a step, by the group's name, in numbers of the groups as they are.
+
+        Args:
+            step: The step of the whole run, from 0.
+            steps: Steps of the whole run.
+            observer: Is told when the network has reached the size that it keeps.
+        """
+        if self._done or step == self._looked_at:
+            return {}
+        self._looked_at = step
+        times = Times(steps, self.options.until)
+        if not self.options.gated:
+            return self._least_by_norm(times, step, observer)
+        ends = step >= times.losing
+        if not ends and step % times.every:
+            return {}
+        lost: Lost = {
+            group.name: closed
+            for group, closed in zip(self.groups, self._gates.closed(), strict=True)
+            if closed
+        }
+        if self.budget is None:
+            if ends:
+                self._end(step, lost, observer)
+            return lost
+        has = excess(self._without(lost), self.budget)
+        may = goal(excess(self.before, self.budget), step / times.losing)
+        if ends or has < may:  # channels that closed too early stay until it is time
+            lost = self._least(self._gates.standing(), may)
+        if ends:
+            self._end(step, lost, observer)
+            return lost
+        price = self._price or first_price(self._lr, times.losing)
+        self._price = next_price(price, has, may)
+        return lost
+
+    def _least_by_norm(self, times: Times, step: int, observer: Observer) -> Lost:
+        rounds, budget = self.options.rounds or 1, self.budget
+        number = times.starts_round(step, rounds)
+        if number is None or budget is None:
+            return {}
+        start = excess(self.before, budget)
+        weights = [norms(self._network, group) for group in self.groups]
+        lost = self._least(weights, goal(start, number / rounds))
+        if number == rounds:
+            self._end(step, lost, observer)
+        return lost
+
+    def _least(self, weights: Sequence[Tensor], times: float) -> Lost:
+        """The least atoms, so that the network is so many times too large for the budget."""
+        weighed = list(zip(self.groups, [each.float().cpu() for each in weights], strict=True))
+        originally = {group.name: len(group.atoms) for group in self._all}
+        count, after = losses(weighed, self.options, originally)
+        assert self.budget is not None
+        lost, _ = fewest_lost(count, after, self._without, self.budget, times)
+        return {name: sorted(numbers) for name, numbers in lost.items() if numbers}
+
+    def _end(self, step: int, lost: Lost, observer: Observer) -> None:
+        self._done = True
+        if self.options.gated:
+            self._gates.reopen()
+        has = self._without(lost)
+        observer.message(
+            f"From step {step} on the network keeps its size: {has.parameters:,} parameters, "
+            f"{has.mult_adds:,} Mult-Adds."
+        )
+
+    def press(self, lr: float, epoch: int) -> None:
+        """Presses on the gates, after a step.
+
+        Args:
+            lr: The learning rate.
+            epoch: The epoch, from 1.
+        """
+        if self.options.gated and not self._done and self._price is not None:
+            decayed = self._price * self.options.price_decay ** (epoch - 1)
+            self._gates.press(lr * decayed, self._prices)
+
+    def lose(
+        self, lost: Lost, optimizers: Sequence[torch.optim.Optimizer], averages: dict[str, Tensor]
+    ) -> None:
+        """Narrows the network.
+
+        Args:
+            lost: Numbers of the lost atoms by the group's name, in the groups as they are.
+            optimizers: The network's optimizers.
+            averages: Moving averages by the names of parameters and buffers; narrowed in place.
+        """
+        self.figures = self._without(lost)
+        gated = {p: name for name, p in self._network.named_parameters()}
+        gates = detach(self._network, fold=False) if self.options.gated else None
+        # Gates give the weights that they multiply other names, which the averages go by.
+        own = {name: gated[p] for name, p in self._network.named_parameters()}
+        mine = {name: averages.pop(own.get(name, name)) for name in self._averaged(own, averages)}
+        kept = kept_by_layer(self._network, self.groups, lost)
+        narrow_trained(self._network, kept, optimizers, mine)
+        averages |= {own.get(name, name): value for name, value in mine.items()}
+        self.groups, stays = renumbered(self.groups, lost)
+        self._prices = [
+            price if there is None else price[there]
+            for price, there in zip(self._prices, stays, strict=False)
+        ]
+        self._numbers = [
+            numbers if there is None else [numbers[place] for place in there.tolist()]
+            for numbers, there in zip(self._numbers, stays, strict=True)
+        ]
+        if gates is not None:
+            self._lose_gates(gates, stays, optimizers, averages)
+            attach(self._network, self.groups, gates)
+
+    def _averaged(self, own: dict[str, str], averages: dict[str, Tensor]) -> list[str]:
+        """The names of averages of the network's own tensors, as they are without gates."""
+        buffers = [name for name, _ in self._network.named_buffers()]
+        return [name for name in (*own, *buffers) if own.get(name, name) in averages]
+
+    @staticmethod
+    def _lose_gates(
+        gates: Gates,
+        stays: Sequence[Tensor | None],
+        optimizers: Sequence[torch.optim.Optimizer],
+        averages: dict[str, Tensor],
+    ) -> None:
+        before = dict(gates.named_parameters())
+        places = gates.lose(stays)
+        after = dict(gates.named_parameters())
+        for name, there in places.items():
+            replace(optimizers, before[name], after[name], there)
+            averaged = f"{NAME}.{name}"
+            if averaged in averages:
+                averages[averaged] = taken(averages[averaged], there)
+
+    @property
+    def _gates(self) -> Gates:
+        gates: Gates = getattr(self._network, NAME)
+        return gates
+
+    def _lost(self) -> dict[str, list[int]]:
+        """What is lost so far, in the numbers of the whole network's groups."""
+        return {
+            group.name: sorted(set(range(len(group.atoms))) - set(numbers))
+            for group, numbers in zip(self._all, self._numbers, strict=True)
+            if len(numbers) < len(group.atoms)
+        }
+
+    def _without(self, lost: Lost) -> Figures:
+        """The network's figures when it loses some more atoms, in numbers of the groups as they are."""
+        if not any(lost.values()):
+            return self.figures
+        numbers = dict(zip((group.name for group in self._all), self._numbers, strict=True))
+        whole = self._lost()
+        for name, gone in lost.items():
+            whole[name] = sorted({*whole.get(name, ()), *(numbers[name][place] for place in gone)})
+        return self._figures(whole)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides which channels are lost, beside the training settings, for a checkpoint."""
+        budget = None if self.budget is None else self.budget.model_dump()
+        return {"slimming": {**self.options.model_dump(), "budget": budget}}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {"lost": self._lost(), "price": self._price, "done": self._done}
+
+    def restore(
+        self,
+        state: dict[str, Any],
+        optimizers: Sequence[torch.optim.Optimizer],
+        averages: dict[str, Tensor],
+    ) -> None:
+        """Narrows the network as it was when a checkpoint was written; the weights come after it.
+
+        Args:
+            state: What `state` returned then.
+            optimizers: The network's optimizers.
+            averages: Moving averages by the names of parameters and buffers; narrowed in place.
+        """
+        if state.get("lost"):
+            self.lose(state["lost"], optimizers, averages)
+        self._price, self._done = state.get("price", self._price), state.get("done", False)
+
+    def finish(self) -> dict[str, Widths]:
+        """Folds the gates into the weights.
+
+        Returns:
+            The widths of the layers that were narrowed, by their names.
+        """
+        if self.options.gated:
+            detach(self._network, fold=True)
+        lost = self._lost()
+        layers = {
+            member.layer: None
+            for group in self._all
+            if group.name in lost
+            for member in group.members
+        }
+        return narrowed_widths(self._network, layers)
+
+    def at_their_least(self) -> list[str]:
+        """The groups that have as few channels as they may."""
+        return [
+            group.name
+            for group, numbers in zip(self._all, self._numbers, strict=True)
+            if len(numbers) <= len(group.atoms) - may_lose(group, self.options.least)
+        ]
+
+    def kept(self) -> dict[str, int]:
+        """How many atoms each group has now, by its name."""
+        return {
+            group.name: len(numbers)
+            for group, numbers in zip(self._all, self._numbers, strict=True)
+        }

@@ -1,0 +1,346 @@
+"""A network loses channels while it is trained: by gates, or by norms in rounds."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seclcompress.artefact import ArtefactConfig
+from seclcompress.data import Data
+from seclcompress.errors import UsageError
+from seclcompress.graph import Channels
+from seclcompress.networks.weights import check_finite
+from seclcompress.observer import Observer, after_checks
+from seclcompress.optim import GATES
+from seclcompress.processes import check_device, join
+from seclcompress.resolve import Located
+from seclcompress.settings.budget import Budget
+from seclcompress.settings.slimming import SlimOptions
+from seclcompress.settings.training import TrainingSettings
+from seclcompress.slim import Figures, Slimmed, Width, figures_of, losses
+from seclcompress.train.outputs import OutputReader, read_outputs
+from seclcompress.train.shrinking import Shrinking
+from seclcompress.train.view import View
+from seclcompress.wording import listed
+from seclcompress.workflows.held_out import with_teachers_share
+from seclcompress.workflows.inputs import find_for_training
+from seclcompress.workflows.locating import (
+    Network,
+    beginning,
+    check_unconverted,
+    taught,
+    tell_weights,
+    typed,
+)
+from seclcompress.workflows.looking import Looking
+from seclcompress.workflows.output import Output
+from seclcompress.workflows.output_files import check_no_input
+from seclcompress.workflows.runs import Job, Stopping, carry_out
+from seclcompress.workflows.teaching import (
+    check_scores,
+    gently,
+    locate_teacher,
+    view_of,
+    with_taps,
+)
+from seclcompress.workflows.widths_to_lose import check_not_met, check_reachable, find_channels
+
+
+def slim_in_training(
+    network: Network,
+    budget: Budget | None,
+    output_dir: str | Path | None,
+    *,
+    options: SlimOptions,
+    data: str | None,
+    settings: TrainingSettings,
+    teacher: str | Path | None,
+    teacher_weights: str | None,
+    teacher_weights_key: str | None,
+    untrained_teacher: bool,
+    data_dir: Path | None,
+    weights: str | None,
+    weights_key: str | None,
+    input_size: tuple[int, ...] | None,
+    num_classes: int | None,
+    factory: str | None,
+    download: bool,
+    recipe: str | None,
+    resume: bool,
+    overwrite: bool,
+    time_limit: float | None,
+    stopping: Stopping,
+    observer: Observer,
+) -> Slimmed:
+    """Trains a network that loses channels meanwhile; see `workflows.slim` for arguments and errors."""
+    named, data, folder = _check(network, budget, output_dir, options, data, settings)
+    _check_teacher(teacher, teacher_weights, teacher_weights_key, untrained=untrained_teacher)
+    output = Output(folder, resume, overwrite)
+    check_no_input(folder, network, *([] if teacher is None else [teacher]))
+    output.check()
+    claimed = output.claimed
+    with join(settings.device) as processes:
+        observer = observer if processes.first else Observer()
+        with claimed() if processes.first else contextlib.nullcontext():
+            check_device(processes.device)
+            with after_checks(observer) as checked:
+                settings = with_teachers_share(
+                    settings,
+                    named if teacher is None else typed(teacher),
+                    data,
+                    download=download,
+                    observer=checked,
+                )
+                source, images = find_for_training(
+                    named,
+                    data,
+                    settings,
+                    weights=weights,
+                    weights_key=weights_key,
+                    num_classes=num_classes,
+                    input_size=input_size,
+                    data_dir=data_dir,
+                    factory=factory,
+                    download=download,
+                    observer=checked,
+                )
+                check_unconverted(source, "Slim")
+                start = _begin(source, images, budget, options, settings, checked)
+                teaching = None
+                if teacher is not None:
+                    guide = locate_teacher(
+                        typed(teacher),
+                        source,
+                        weights=teacher_weights,
+                        weights_key=teacher_weights_key,
+                        input_size=None,
+                        factory=factory,
+                        download=download,
+                    )
+                    teaching = _teach(guide, images, settings, checked)
+            settings = _settings(settings, source, options, observer)
+            if teaching is not None:
+                settings = with_taps(settings, start.network, source, teaching.located)
+            before = None
+            if _is_trained(source) and images.validation is None:
+                looking = Looking(data, images, start.read, settings, observer)
+                before = looking.accuracy(start.network)
+            shrinking = Shrinking(
+                start.network,
+                start.skeleton,
+                source.input_size,
+                start.channels.groups,
+                options,
+                budget,
+                settings.lr,
+            )
+            job = Job(
+                source,
+                start.network,
+                images,
+                settings,
+                _config(source, settings, shrinking, before, teaching),
+                shrinking.before.parameters,
+                start.read,
+                recipe,
+                teacher=None if teaching is None else teaching.network,
+                teacher_outputs=None if teaching is None else teaching.read,
+                view=None if teaching is None else teaching.view,
+                untrained_teacher=untrained_teacher
+                or (teaching is not None and teaching.untrained),
+                shrinking=shrinking,
+            )
+            result = carry_out(
+                job, output, processes, time_limit=time_limit, stopping=stopping, observer=observer
+            )
+    kept = shrinking.kept()
+    _tell_least(shrinking, observer)
+    return Slimmed(
+        source.label,
+        budget,
+        options,
+        shrinking.before,
+        shrinking.figures,
+        start.smallest,
+        tuple(
+            Width(
+                group.name,
+                len({member.layer for member in group.members}),
+                group.width,
+                group.step * kept.get(group.name, len(group.atoms)),
+            )
+            for group in start.channels.groups
+        ),
+        start.channels.fixed,
+        folder,
+        before,
+        result.metrics["accuracy"],
+        tuple(result.history),
+    )
+
+
+def _check(
+    network: Network,
+    budget: Budget | None,
+    output_dir: str | Path | None,
+    options: SlimOptions,
+    data: str | None,
+    settings: TrainingSettings,
+) -> tuple[str, str, Path]:
+    """Refuses what contradicts itself; returns the network's and the data's name and the folder."""
+    if isinstance(network, Located):
+        raise UsageError("A network that loses channels in training is named, not located.")
+    how = f"--method {options.method}" if options.gated else "--rounds"
+    if data is None:
+        raise UsageError(f"{how} trains the network: name the images with --data.")
+    if output_dir is None:
+        raise UsageError(
+            f"{how} trains the network, and there is no choice without it to be shown: give a folder "
+            "with --output-dir/-o, or choose by --method norm without --rounds."
+        )
+    if budget is None and (options.price is None or not options.gated):
+        raise UsageError(
+            f"{how} needs an end: say with --budget what the network may have at most"
+            + (", or what an open channel costs with --price." if options.gated else ".")
+        )
+    if options.gated and options.rounds is not None:
+        raise UsageError(
+            f"--rounds is for --method norm: --method {options.method} loses channels whenever gates "
+            "close. Drop one of the two."
+        )
+    if settings.patience is not None:
+        raise UsageError(
+            "--patience compares epochs, and here their networks have different sizes. Drop it."
+        )
+    if settings.compile:
+        raise UsageError(
+            "--compile is for a network that keeps its shape, and this one would be compiled anew each "
+            "time that it loses channels. Drop it, or distill what comes out with it."
+        )
+    return typed(network), data, Path(output_dir)
+
+
+def _check_teacher(
+    teacher: str | Path | None, weights: str | None, weights_key: str | None, *, untrained: bool
+) -> None:
+    for flag, value in (
+        ("--teacher-weights", weights),
+        ("--teacher-weights-key", weights_key),
+        ("--untrained-teacher", untrained or None),
+    ):
+        if teacher is None and value is not None:
+            raise UsageError(
+                f"{flag} does nothing without --teacher: name the teacher, or drop it."
+            )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A network with its weights, and what it could lose."""
+
+    network: nn.Module
+    read: OutputReader
+    skeleton: nn.Module
+    channels: Channels
+    smallest: Figures
+
+
+def _begin(
+    source: Located,
+    images: Data,
+    budget: Budget | None,
+    options: SlimOptions,
+    settings: TrainingSettings,
+    observer: Observer,
+) -> _Start:
+    skeleton = source.skeleton()
+    channels = find_channels(source, skeleton, observer)
+    measure = partial(figures_of, skeleton, source.input_size, channels.groups)
+    alike = [(group, torch.ones(len(group.atoms))) for group in channels.groups]
+    steps, after = losses(alike, options)
+    smallest = measure(after(steps))
+    if budget is not None:
+        check_not_met(source, measure({}), budget)
+        check_reachable(source, budget, smallest, options)
+    built, loaded = source.load(seed=settings.seed)
+    check_finite(built.state_dict(), source.label)
+    read = read_outputs(built, images, source.label, observer)
+    tell_weights(loaded, observer)
+    return _Start(built, read, skeleton, channels, smallest)
+
+
+@dataclass(frozen=True)
+class _Teaching:
+    """A teacher that is ready to teach."""
+
+    located: Located
+    network: nn.Module
+    read: OutputReader
+    view: View | None
+    untrained: bool
+
+
+def _teach(
+    guide: Located, images: Data, settings: TrainingSettings, observer: Observer
+) -> _Teaching:
+    view = view_of(guide, images, by_order=settings.classes_by_order, observer=observer)
+    network, loaded = guide.load(seed=settings.seed)
+    check_scores(guide, loaded.untrained, images, settings)
+    read = read_outputs(network, images, guide.label, observer, guide.input_size)
+    return _Teaching(guide, network, read, view, bool(loaded.untrained))
+
+
+def _is_trained(source: Located) -> bool:
+    """Whether a network has weights that somebody trained."""
+    trained = source.config is not None and bool(source.config.training)
+    return source.weights is not None or trained
+
+
+def _settings(
+    settings: TrainingSettings, source: Located, options: SlimOptions, observer: Observer
+) -> TrainingSettings:
+    """The settings of the run: gates do not decay, and trained weights are kept by a lower rate."""
+    if options.gated and GATES not in settings.group_decay:
+        decay = {**settings.group_decay, GATES: 0.0}
+        settings = settings.model_copy(update={"group_decay": decay})
+    what = f"{source.label} has trained weights" if _is_trained(source) else None
+    return gently(settings, source, observer, inherits=what)
+
+
+def _config(
+    source: Located,
+    settings: TrainingSettings,
+    shrinking: Shrinking,
+    before: float | None,
+    teaching: _Teaching | None,
+) -> ArtefactConfig:
+    """The configuration of the folder; the run adds the widths and what it measures."""
+    options, whole = shrinking.options, shrinking.before
+    chosen = options.model_dump()
+    asked = None if shrinking.budget is None else shrinking.budget.given()
+    return ArtefactConfig(
+        network=source.network,
+        input_size=source.input_size,
+        seed=settings.seed,
+        metrics={} if before is None else {"before_accuracy": before},
+        training={
+            **beginning(source),
+            **({} if teaching is None else taught(teaching.located, teaching.network)),
+            "slimmed": {**chosen, "budget": asked, **asdict(whole)},
+        },
+    )
+
+
+def _tell_least(shrinking: Shrinking, observer: Observer) -> None:
+    """Says which groups could have lost everything, had they not had to stay connected."""
+    least = shrinking.at_their_least()
+    if least:
+        observer.message(
+            f"{listed(least, 5)}: of these channels as many stayed as must (--least "
+            f"{shrinking.options.least:g}, and at least one)."
+        )

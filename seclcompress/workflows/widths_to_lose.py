@@ -1,0 +1,71 @@
+"""Which channels a network could lose, and whether a budget can be met so."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from seclcompress.errors import NetworkError, PlanError
+from seclcompress.graph import Channels, channel_groups
+from seclcompress.observer import Observer
+from seclcompress.resolve import Located
+from seclcompress.settings.budget import Budget
+from seclcompress.settings.slimming import SlimOptions
+from seclcompress.slim import Figures, meets
+
+
+def find_channels(located: Located, skeleton: nn.Module, observer: Observer) -> Channels:
+    """Finds the groups of channels that a network can lose.
+
+    Args:
+        located: The network, for messages and its input size.
+        skeleton: It, without values.
+        observer: Receives the progress.
+
+    Raises:
+        NetworkError: If it cannot lose any.
+    """
+    with observer.counting("Trying which channels can be lost", 1) as told:
+        found = channel_groups(skeleton, located.input_size, progress=told)
+    if not found.groups:
+        reasons = "; ".join(sorted(set(found.fixed.values()))[:3])
+        raise NetworkError(f"No channel of {located.label} can be lost: {reasons}.")
+    return found
+
+
+def check_not_met(located: Located, figures: Figures, budget: Budget) -> None:
+    """Refuses a budget that a network meets as it is.
+
+    Raises:
+        PlanError: If it does.
+    """
+    if meets(figures, budget):
+        raise PlanError(
+            f"{located.label} meets the budget as it is ({budget}): nothing is to be lost."
+        )
+
+
+def check_reachable(
+    located: Located, budget: Budget, smallest: Figures, options: SlimOptions
+) -> None:
+    """Refuses a budget that a network cannot meet by losing channels.
+
+    Args:
+        located: The network.
+        budget: The budget.
+        smallest: What it has when every group has lost all that it may.
+        options: How channels are chosen.
+
+    Raises:
+        PlanError: If it cannot.
+    """
+    if meets(smallest, budget):
+        return
+    held = "; ".join(
+        str(one)
+        for one in budget.held(smallest.parameters, smallest.mult_adds)
+        if one.has > one.most
+    )
+    raise PlanError(
+        f"{located.label} cannot meet the budget by losing channels: with a share of {options.least} of "
+        f"each group's it has {held}. Ask for less, or lower --least; `convert` what is left for more."
+    )
