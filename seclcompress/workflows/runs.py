@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
 
 from seclcompress import artefact, extras, interrupt
-from seclcompress.artefact import ArtefactConfig
 from seclcompress.checkpoint import has_checkpoint
 from seclcompress.data import Data
 from seclcompress.errors import SeclcompressError, UnsuitableSettingsError
@@ -22,18 +20,15 @@ from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, Several
 from seclcompress.processes import Processes
 from seclcompress.report.training import curves_png
-from seclcompress.resolve import Located
-from seclcompress.settings.training import DISTILLATION, TrainingSettings
+from seclcompress.settings.training import TrainingSettings
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
-from seclcompress.train.outputs import OutputReader
 from seclcompress.train.record import VALIDATION, best_of, saved_of
 from seclcompress.train.tensorboard import EVENTS, TensorBoard
-from seclcompress.train.view import View
 from seclcompress.workflows.cards import card_of_run
 from seclcompress.workflows.frozen import tell_frozen
+from seclcompress.workflows.jobs import Job
 from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output import Output
-from seclcompress.workflows.recovered_start import RecoveredStart
 
 #: A function that receives the function that asks a run to stop; it returns a context manager, which is
 #: open while the run lasts.
@@ -65,61 +60,6 @@ class TrainingResult:
     folder: Path
     left_out: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Job:
-    """The inputs of a run.
-
-    Attributes:
-        source: Where the network comes from.
-        network: The network to train.
-        data: The data set.
-        settings: The training settings.
-        config: The configuration of the output folder; the run adds its metrics and settings. Its
-            `training` says where the run began.
-        original_parameters: The number of parameters of the original network.
-        outputs: Picks the class scores out of the network's outputs.
-        recipe: The name of the recipe that the settings came from, saved in the configuration.
-        teacher: The teacher; None to train without.
-        teacher_outputs: Picks the class scores out of the teacher's outputs.
-        view: How the teacher sees the student's images; None for as the student does.
-        untrained_teacher: Whether the teacher may be no better than chance.
-        new_layers: Whether the network has untrained layers, made by `convert`.
-        start: The recovery that the network comes from, to be kept for a resumed run; None without one.
-    """
-
-    source: Located
-    network: nn.Module
-    data: Data
-    settings: TrainingSettings
-    config: ArtefactConfig
-    original_parameters: int
-    outputs: OutputReader
-    recipe: str | None = None
-    teacher: nn.Module | None = None
-    teacher_outputs: OutputReader | None = None
-    view: View | None = None
-    untrained_teacher: bool = False
-    new_layers: bool = False
-    start: RecoveredStart | None = None
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """The names of the settings that this run does not use."""
-        return DISTILLATION if self.teacher is None else ()
-
-
-def parameters_of_original(network: nn.Module, config: ArtefactConfig | None) -> int:
-    """The number of parameters of the original of a converted network; for any other, its own number.
-
-    Args:
-        network: The network.
-        config: The configuration of its folder; its plan says what each new layer has replaced.
-    """
-    mine = sum(parameter.numel() for parameter in network.parameters())
-    layers = config.plan.layers if config and config.plan else []
-    return mine + sum(layer.original.parameters - layer.cost.parameters for layer in layers)
 
 
 def carry_out(
@@ -235,10 +175,23 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
             "--resume goes on."
         ) from None
     except torch.OutOfMemoryError as error:
-        raise UnsuitableSettingsError(
-            f"Out of memory on {trainer.processes.device} with {settings.batch_size} images a batch: "
-            f"try a smaller --batch-size with a larger --accumulate, or --amp bf16. ({error})"
-        ) from error
+        raise out_of_memory(error, settings, trainer.processes.device) from error
+
+
+def out_of_memory(
+    error: torch.OutOfMemoryError, settings: TrainingSettings, device: str
+) -> UnsuitableSettingsError:
+    """The error to raise where a device has too little memory for a step.
+
+    Args:
+        error: torch's error.
+        settings: The training settings.
+        device: The device.
+    """
+    return UnsuitableSettingsError(
+        f"Out of memory on {device} with {settings.batch_size} images a batch: try a smaller "
+        f"--batch-size with a larger --accumulate, or --amp bf16. ({error})"
+    )
 
 
 def _metrics(

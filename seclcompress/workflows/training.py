@@ -5,28 +5,14 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from seclcompress.artefact import ArtefactConfig
-from seclcompress.errors import UsageError
-from seclcompress.observer import Observer, after_checks
+from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.train.outputs import read_outputs
-from seclcompress.workflows.inputs import find_for_distilling, find_for_training
-from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
+from seclcompress.workflows.jobs import distilling_job, training_job
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.output_files import check_no_input
-from seclcompress.workflows.recovered_start import recovered_start
-from seclcompress.workflows.runs import (
-    InterruptedRunError,
-    Job,
-    Stopping,
-    TrainingResult,
-    carry_out,
-    parameters_of_original,
-)
-from seclcompress.workflows.taking_over import check_classifier, check_sizes
-from seclcompress.workflows.teaching import check_differs, gently, view_of, with_taps
+from seclcompress.workflows.runs import InterruptedRunError, Stopping, TrainingResult, carry_out
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -89,33 +75,20 @@ def train(
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
-        with after_checks(observer) as checked:
-            source, images = find_for_training(
-                typed(network),
-                data,
-                settings,
-                weights=weights,
-                weights_key=weights_key,
-                num_classes=num_classes,
-                input_size=input_size,
-                data_dir=data_dir,
-                factory=factory,
-                download=download,
-                observer=checked,
-            )
-            built, loaded = source.load(seed=settings.seed)
-            outputs = read_outputs(built, images, source.label, checked)
-            tell_weights(loaded, checked)
-        earlier = source.config
-        config = ArtefactConfig(
-            network=source.network,
-            plan=earlier.plan if earlier else None,
-            input_size=source.input_size,
-            seed=settings.seed,
-            training=beginning(source),
+        job = training_job(
+            network,
+            data,
+            settings,
+            weights=weights,
+            weights_key=weights_key,
+            num_classes=num_classes,
+            input_size=input_size,
+            data_dir=data_dir,
+            factory=factory,
+            download=download,
+            recipe=recipe,
+            observer=observer,
         )
-        original = parameters_of_original(built, earlier)
-        job = Job(source, built, images, settings, config, original, outputs, recipe)
         return carry_out(
             job,
             output,
@@ -199,78 +172,24 @@ def distill(
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
-        with after_checks(observer) as checked:
-            found, guide, images, settings = find_for_distilling(
-                typed(student),
-                typed(teacher),
-                data,
-                settings,
-                teacher_weights=teacher_weights,
-                teacher_weights_key=teacher_weights_key,
-                input_size=input_size,
-                teacher_input_size=teacher_input_size,
-                data_dir=data_dir,
-                factory=factory,
-                download=download,
-                observer=checked,
-            )
-            view = view_of(guide, images, by_order=settings.classes_by_order, observer=checked)
-            learner, _ = found.load(seed=settings.seed)
-            master, loaded = guide.load(seed=settings.seed)
-            if view is None:  # else the teacher sees the images in another way
-                check_differs(found, learner, guide, master)
-            if recovery is not None:
-                check_sizes(found, guide)
-                check_classifier(guide, loaded.untrained, images, recovery)
-            tell_weights(loaded, checked)
-            if loaded.untrained and settings.alpha > 0:
-                raise UsageError(
-                    f"--teacher {teacher}: {', '.join(loaded.untrained)} are untrained, for another "
-                    "number of classes than its weights were published with, so its scores teach "
-                    f"nothing. Train it on {data} first, or only compare attention with --alpha 0."
-                )
-            outputs = read_outputs(learner, images, found.label, checked)
-            teacher_outputs = read_outputs(master, images, guide.label, checked, guide.input_size)
-        settings = gently(settings, found, observer, recovers=recovery is not None)
-        settings = with_taps(settings, learner, found, guide)
-        start, recovered = None, {}
-        if recovery is not None:
-            start = recovered_start(
-                learner,
-                master,
-                images,
-                (found.label, guide.label),
-                recovery,
-                settings,
-                view,
-                output.partial if output.resume else None,
-                processes,
-                observer,
-            )
-            recovered = {"recovered": start.record}
-        earlier = found.config
-        config = ArtefactConfig(
-            network=found.network,
-            plan=earlier.plan if earlier else None,
-            input_size=found.input_size,
-            seed=earlier.seed if earlier else settings.seed,
-            training={**beginning(found), **taught(guide, master), **recovered},
-        )
-        job = Job(
-            found,
-            learner,
-            images,
+        job = distilling_job(
+            student,
+            teacher,
+            data,
             settings,
-            config,
-            parameters_of_original(learner, earlier),
-            outputs,
-            recipe,
-            teacher=master,
-            teacher_outputs=teacher_outputs,
-            view=view,
-            untrained_teacher=untrained_teacher or bool(loaded.untrained),
-            new_layers=start is None and (earlier is None or not earlier.training),
-            start=start,
+            recovery=recovery,
+            kept_in=output.partial if output.resume else None,
+            teacher_weights=teacher_weights,
+            teacher_weights_key=teacher_weights_key,
+            input_size=input_size,
+            teacher_input_size=teacher_input_size,
+            untrained_teacher=untrained_teacher,
+            data_dir=data_dir,
+            factory=factory,
+            download=download,
+            recipe=recipe,
+            processes=processes,
+            observer=observer,
         )
         return carry_out(
             job,
