@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,10 +20,10 @@ from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, Several
 from seclcompress.processes import Processes
 from seclcompress.report.training import curves_png
-from seclcompress.settings.training import TrainingSettings
+from seclcompress.settings.training import INCIDENTAL, TrainingSettings
+from seclcompress.trackers import EVENTS, Run, Tracking
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
 from seclcompress.train.record import VALIDATION, best_of, saved_of
-from seclcompress.train.tensorboard import EVENTS, TensorBoard
 from seclcompress.workflows.cards import card_of_run
 from seclcompress.workflows.frozen import tell_frozen
 from seclcompress.workflows.jobs import Job
@@ -69,6 +69,7 @@ def carry_out(
     *,
     time_limit: float | None,
     stopping: Stopping,
+    tracked_in: Path | None,
     observer: Observer,
 ) -> TrainingResult:
     """Trains a network and writes the output folder.
@@ -79,6 +80,8 @@ def carry_out(
         processes: This process and the number of processes; process 0 writes.
         time_limit: Seconds after which to save and stop; None for no limit.
         stopping: Receives the function that asks the run to stop; see `Stopping`.
+        tracked_in: The folder for files that trackers share between runs; None for the one around the
+            output.
         observer: Receives reports of what happens.
 
     Returns:
@@ -92,8 +95,7 @@ def carry_out(
     observer.run_begins(settings, job.unused)
     tell_frozen(job.network, observer)
     observer.message(_batches(data, settings, processes))
-    writes_events = settings.tensorboard and processes.first
-    with _observed(observer, output.partial if writes_events else None) as told:
+    with _tracking(job, output, settings, tracked_in, processes, observer) as tracking:
         trainer = Trainer(
             job.network,
             data,
@@ -106,7 +108,7 @@ def carry_out(
             outputs=job.outputs,
             teacher_outputs=job.teacher_outputs,
             new_layers=job.new_layers,
-            observer=told,
+            observer=Several(observer, tracking),
             processes=processes,
         )
         if processes.first:
@@ -119,8 +121,9 @@ def carry_out(
         if output.resume:
             observer.message(_go_on(trainer, output))
         _run(trainer, output, time_limit, stopping)
-    history, before = trainer.history, trainer.progress.before
-    metrics = {**job.config.metrics, **_metrics(history, before, settings)}
+        history, before = trainer.history, trainer.progress.before
+        metrics = {**job.config.metrics, **_metrics(history, before, settings)}
+        tracking.finish(metrics)
     chosen = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
     if processes.first:
         _save(job, trainer, output, chosen, metrics, observer.message)
@@ -146,14 +149,30 @@ def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> st
     )
 
 
-@contextlib.contextmanager
-def _observed(observer: Observer, events: Path | None) -> Iterator[Observer]:
-    """Yields the observer, together with TensorBoard if there is a folder for its events."""
-    if events is None:
-        yield observer
-        return
-    with TensorBoard(events) as board:
-        yield Several(observer, board)
+def _tracking(
+    job: Job,
+    output: Output,
+    settings: TrainingSettings,
+    beside: Path | None,
+    processes: Processes,
+    observer: Observer,
+) -> Tracking:
+    """What tells the trackers of a run, in process 0; it does nothing where none is asked for."""
+    beside = output.partial.absolute().parent if beside is None else beside.absolute()
+    here = output.folder.absolute()
+    name = str(here.relative_to(beside)) if here.is_relative_to(beside) else here.name
+    chosen = json.loads(settings.model_dump_json(exclude={*job.unused, *INCIDENTAL}))
+    about = {
+        "network": job.source.network.name,
+        "data": job.data.name,
+        "recipe": job.recipe,
+        "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
+        **{name: job.config.training.get(name) for name in ("teacher_folder", "teacher_network")},
+        **chosen,
+    }
+    run = Run(name, about, output.partial, beside)
+    names = settings.trackers if processes.first else ()
+    return Tracking(names, run, InterruptedRunError, observer.message)
 
 
 def _go_on(trainer: Trainer, output: Output) -> str:

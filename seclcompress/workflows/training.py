@@ -9,6 +9,7 @@ from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.trackers import check_trackers
 from seclcompress.workflows.jobs import distilling_job, training_job
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.output_files import check_no_input
@@ -35,6 +36,7 @@ def train(
     overwrite: bool = False,
     time_limit: float | None = None,
     stopping: Stopping = contextlib.nullcontext,
+    tracked_in: Path | None = None,
     observer: Observer | None = None,
 ) -> TrainingResult:
     """Trains a network without a teacher, to obtain a teacher or to compare with distillation.
@@ -62,6 +64,8 @@ def train(
         time_limit: Seconds after which to save and stop; None for no limit.
         stopping: Is called with a function that asks the run to save and stop after the current step. It
             returns a context manager, which is open while the run lasts.
+        tracked_in: The folder for files that trackers (`settings.track`) share between runs, such as
+            mlflow.db; None for the one around `output_dir`.
         observer: Receives reports of what happens.
 
     Raises:
@@ -69,6 +73,7 @@ def train(
         SeclcompressError: If anything else goes wrong; checkpoints are kept.
     """
     settings = settings or TrainingSettings()
+    check_trackers(settings.trackers)
     output = Output(Path(output_dir), resume, overwrite)
     check_no_input(output.folder, network)
     output.check()
@@ -95,6 +100,7 @@ def train(
             processes,
             time_limit=time_limit,
             stopping=stopping,
+            tracked_in=tracked_in,
             observer=observer,
         )
 
@@ -125,6 +131,7 @@ def distill(
     overwrite: bool = False,
     time_limit: float | None = None,
     stopping: Stopping = contextlib.nullcontext,
+    tracked_in: Path | None = None,
     observer: Observer | None = None,
 ) -> TrainingResult:
     """Trains a converted network from its original, by attention transfer and knowledge distillation.
@@ -159,6 +166,7 @@ def distill(
         overwrite: As in `train`.
         time_limit: As in `train`.
         stopping: As in `train`.
+        tracked_in: As in `train`.
         observer: Receives reports of what happens.
 
     Raises:
@@ -166,6 +174,7 @@ def distill(
         SeclcompressError: If anything else goes wrong; checkpoints are kept.
     """
     settings = settings or TrainingSettings()
+    check_trackers(settings.trackers)
     output = Output(Path(output_dir), resume, overwrite)
     check_no_input(output.folder, student, teacher)
     output.check()
@@ -197,5 +206,6 @@ def distill(
             processes,
             time_limit=time_limit,
             stopping=stopping,
+            tracked_in=tracked_in,
             observer=observer,
         )
