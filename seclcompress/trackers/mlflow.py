@@ -39,6 +39,8 @@ class MLflow:
     def start(self, run: Run) -> Started:
         """Makes the run, and the experiment where it is missing; or goes on with the earlier run."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # A server that does not answer is given up after seconds; MLflow would try for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         for noisy in ("alembic", "mlflow.store.db.utils"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow.entities import Param
