@@ -18,7 +18,7 @@ import pytest
 from conftest import Invoke
 from runs import Listening
 
-from seclcompress import artefact, trackers
+from seclcompress import artefact, trackers, workflows
 from seclcompress.errors import UsageError
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 from seclcompress.trackers import STATE, Run, Tracking, tracking
@@ -360,3 +360,20 @@ def test_wandb_is_sent_where_the_person_says(
     tracked("wandb", tmp_path, earlier="abc")
     begun = wandb[0][1]
     assert (begun["mode"], begun["id"], begun["resume"]) == ("online", "abc", "allow")
+
+
+def test_trials_of_tune_are_tracked_beside_the_study(keep: Keep, tmp_path: Path) -> None:
+    """Not in the folder of the trials, which is removed."""
+    kept = keep()
+    workflows.tune(
+        "wrn10_1",
+        data="digits",
+        output_dir=tmp_path / "study",
+        search=["lr=0.05,0.1"],
+        trials=1,
+        settings=TrainingSettings(epochs=1, train_images=60, batch_size=20, track=("mlflow",)),
+    )
+    [begun] = kept.runs
+    assert begun.beside == tmp_path
+    assert begun.name.startswith("study.trials/trial-0")
+    assert [ending for ending, _ in kept.ended] == ["finished"]
