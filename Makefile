@@ -22,7 +22,7 @@ $(VENV)/.test: $(VENV)/.installed
 # What the slow tests need: packages with other networks, what drives a browser, what makes the site and the
 # notebooks. torch is installed already and keeps its version.
 $(VENV)/.zoo: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --group zoo --group browser --group docs --group notebooks
+	$(BIN)/python -m pip install --quiet --group zoo --group trackers --group browser --group docs --group notebooks
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seclcompress.cli import finding as f
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.console import loading
@@ -16,6 +17,7 @@ from seclcompress.settings.recovery import RecoverySettings
 
 @with_settings()
 def distill(
+    context: typer.Context,
     given: dict[str, Any],
     student: Annotated[
         str, typer.Argument(metavar="STUDENT", help="A folder that `convert` wrote.")
@@ -24,7 +26,9 @@ def distill(
         str, typer.Option("--teacher", help="The network to learn from: a name or a folder.")
     ],
     data: t.DataOption,
-    output_dir: t.OutputDirOption,
+    output_dir: t.RunOutputDirOption = None,
+    find_lr: f.FindLrOption = False,
+    plot: f.PlotOption = None,
     recover: Annotated[
         bool,
         typer.Option(
@@ -62,35 +66,44 @@ def distill(
     """
     size = o.parse_input_size(input_size)
     teacher_size = o.parse_input_size(teacher_input_size, "--teacher-input-size")
+    folder = f.checked_output(context, output_dir, find_lr=find_lr)
     t.check_resume(resume=resume, overwrite=overwrite)
     if pictures is not None and not recover:
         raise UsageError("--pictures is for --recover: say both, or neither.")
     recovery = RecoverySettings.model_validate({} if pictures is None else {"pictures": pictures})
     settings = make_settings(recipe, given)
     with loading():
+        from seclcompress.workflows.rate_finding import find_lr as look
         from seclcompress.workflows.training import distill as run
 
+    options: dict[str, Any] = {
+        "teacher": teacher,
+        "data": data,
+        "settings": settings,
+        "recovery": recovery if recover else None,
+        "teacher_weights": teacher_weights,
+        "teacher_weights_key": teacher_weights_key,
+        "input_size": size,
+        "teacher_input_size": teacher_size,
+        "data_dir": data_dir,
+        "factory": factory,
+        "download": download,
+        "overwrite": overwrite,
+    }
     with t.observing() as observer:
+        if folder is None:
+            found = look(student, picture=plot, observer=observer, **options)
+            f.show_rates(found, "distill", context, json=json)
+            return
         result = run(
             student,
-            teacher=teacher,
-            data=data,
-            output_dir=output_dir,
-            settings=settings,
-            recovery=recovery if recover else None,
-            teacher_weights=teacher_weights,
-            teacher_weights_key=teacher_weights_key,
-            input_size=size,
-            teacher_input_size=teacher_size,
+            output_dir=folder,
             untrained_teacher=untrained_teacher,
-            data_dir=data_dir,
-            factory=factory,
-            download=download,
             recipe=recipe,
             resume=resume,
-            overwrite=overwrite,
             time_limit=time_limit,
             stopping=t.stopping_softly,
             observer=observer,
+            **options,
         )
     t.show_result(result, "distill", json=json)

@@ -22,6 +22,12 @@ def evaluate(
     execution: Annotated[
         t.Execution, typer.Option("--execution", help="How structured layers run.")
     ] = t.Execution.auto,
+    by_class: Annotated[
+        bool,
+        typer.Option(
+            "--by-class", help="Also the accuracy of each class, and what it is taken for."
+        ),
+    ] = False,
     weights: o.WeightsOption = None,
     weights_key: o.WeightsKeyOption = None,
     num_classes: o.NumClassesOption = None,
@@ -34,8 +40,11 @@ def evaluate(
     """Measure accuracy and loss on the test images."""
     size = o.parse_input_size(input_size)
     settings = make_settings(None, given)
+    from rich.console import Console
+
     with loading():
         from seclcompress.cli.progress import DrawingImages
+        from seclcompress.report.classes import class_accuracies, classes_table
         from seclcompress.report.records import EvaluateRecord
         from seclcompress.workflows.evaluating import evaluate as run
 
@@ -51,8 +60,10 @@ def evaluate(
         data_dir=data_dir,
         factory=factory,
         download=download,
+        by_class=by_class,
         observer=DrawingImages(err_console),
     )
+    classes = None if found.answers is None else class_accuracies(found.answers)
     if json:
         record = EvaluateRecord(
             network=network,
@@ -61,6 +72,7 @@ def evaluate(
             top5_accuracy=found.top5_accuracy,
             loss=found.loss,
             images=found.images,
+            classes=classes,
         )
         write_result(record.to_json())
         return
@@ -69,3 +81,5 @@ def evaluate(
         f"{network} on {data}: top-1 {found.accuracy:.2f} %, {top5}"
         f"loss {found.loss:.4f} ({found.images:,} test images)"
     )
+    if classes is not None:
+        Console(highlight=False, emoji=False).print(classes_table(classes))

@@ -6,6 +6,7 @@ until somebody has said what it does.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 
 import typer
@@ -84,3 +85,27 @@ def _do_and_them(flags: list[str]) -> tuple[str, str]:
     """Options with the verb of a sentence about them, and their pronoun."""
     verb, them = ("does", "it") if len(flags) == 1 else ("do", "them")
     return f"{', '.join(flags)} {verb}", them
+
+
+def typed_again(context: typer.Context, *, but: Collection[str]) -> str:
+    """The command with the arguments and options that are on the command line, for a shell.
+
+    Args:
+        context: The call of the command.
+        but: The parameters that are left out, by their names in Python.
+    """
+    arguments: list[str] = []
+    options: list[str] = []
+    for parameter in context.command.params:
+        if parameter.name in but or not _is_given(context, parameter.name):
+            continue
+        value = context.params[str(parameter.name)]
+        if parameter.param_type_name == "argument":
+            arguments.append(str(value))
+        elif isinstance(value, bool):
+            names = parameter.opts if value else parameter.secondary_opts
+            options.append(max(names, key=len))
+        else:
+            options += [max(parameter.opts, key=len), str(getattr(value, "value", value))]
+    words = ["seclcompress", str(context.info_name), *arguments, *options]
+    return " ".join(map(shlex.quote, words))

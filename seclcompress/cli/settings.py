@@ -167,7 +167,8 @@ def _kind(annotation: Any) -> tuple[Any, str | None]:
     if annotation in (bool, int, float):
         return annotation, None
     if origin is tuple:
-        return str, "NAMES" if get_args(annotation)[0] is str else "NUMBERS"
+        item = get_args(annotation)[0]
+        return str, "NAMES" if item is str or get_origin(item) is Literal else "NUMBERS"
     return str, None
 
 

@@ -98,6 +98,10 @@ UntrainedTeacherOption = Annotated[
     ),
 ]
 OutputDirOption = Annotated[Path, typer.Option("--output-dir", "-o", help="The folder to write.")]
+RunOutputDirOption = Annotated[
+    Path | None,
+    typer.Option("--output-dir", "-o", help="The folder to write; needed but for --find-lr."),
+]
 
 
 def check_resume(*, resume: bool, overwrite: bool) -> None:

@@ -17,6 +17,7 @@ from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
 from seclcompress.plan import Plan
 from seclcompress.recover.result import LayerRecovery
+from seclcompress.report.classes import ClassAccuracy
 from seclcompress.report.searching import Contender
 from seclcompress.report.tuning import Trial
 from seclcompress.settings import Convention
@@ -167,7 +168,7 @@ class SearchRecord(Record):
 
 
 class EvaluateRecord(Record):
-    """`evaluate`: the figures of `train.Evaluation`."""
+    """`evaluate`: the figures of `train.Evaluation`; `classes` with `--by-class`, or else null."""
 
     command: Literal["evaluate"] = "evaluate"
     network: str
@@ -176,6 +177,7 @@ class EvaluateRecord(Record):
     top5_accuracy: float | None
     loss: float
     images: int
+    classes: list[ClassAccuracy] | None = None
 
 
 class Accuracy(BaseModel):

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from seclcompress.report.learning_rates import RateRecord
 from seclcompress.report.records import (
     BenchFileRecord,
     BenchRecord,
@@ -38,8 +39,8 @@ RECORDS: Mapping[str, tuple[type[Record], ...]] = {
     "plan": (PlanRecord, CurveRecord),
     "slim": (SlimRecord,),
     "convert": (ConvertRecord,),
-    "train": (TrainingRecord,),
-    "distill": (TrainingRecord,),
+    "train": (TrainingRecord, RateRecord),
+    "distill": (TrainingRecord, RateRecord),
     "tune": (TuneRecord,),
     "recover": (RecoverRecord,),
     "search": (SearchRecord,),

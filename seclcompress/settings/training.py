@@ -37,7 +37,12 @@ PixelValue: TypeAlias = Annotated[float, AfterValidator(pixel_value)]
 
 #: Settings that change where and how fast a run computes, but not its result. A resumed run may have
 #: different values for them.
-INCIDENTAL = frozenset({"device", "workers", "cache_images", "checkpoint_seconds", "tensorboard"})
+INCIDENTAL = frozenset(
+    {"device", "workers", "cache_images", "checkpoint_seconds", "tensorboard", "track"}
+)
+
+#: Programs that a run can be written for as it goes (`seclcompress.trackers`).
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 #: Settings that a run without a teacher does not use.
 DISTILLATION = (
@@ -233,7 +238,15 @@ class TrainingSettings(BaseModel):
         default=600.0, gt=0, description="Seconds between saves of the state within an epoch."
     )
     tensorboard: bool = Field(
-        default=False, description="Write TensorBoard events beside metrics.jsonl."
+        default=False,
+        description="Write TensorBoard events beside metrics.jsonl; short for --track tensorboard.",
+    )
+    track: Annotated[
+        tuple[Literal["tensorboard", "mlflow", "wandb"], ...], BeforeValidator(split)
+    ] = Field(
+        default=(),
+        description=f"Also write the run for other programs, with commas: {', '.join(TRACKERS)}. "
+        "Nothing is sent anywhere unless MLFLOW_TRACKING_URI or WANDB_MODE says so.",
     )
 
     def idle(self) -> dict[str, str]:
@@ -271,6 +284,12 @@ class TrainingSettings(BaseModel):
             "flip": flip if self.flip is None else self.flip,
         }
         return self.model_copy(update=chosen)
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers that are asked for, each once."""
+        asked = {*self.track, *(("tensorboard",) if self.tensorboard else ())}
+        return tuple(name for name in TRACKERS if name in asked)
 
     @property
     def compares_attention(self) -> bool:

@@ -14,20 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from seclcompress.checkpoint import Progress
-from seclcompress.data import Data, check_labels
-from seclcompress.errors import TrainingError, UnsuitableSettingsError
+from seclcompress.data import Data
+from seclcompress.errors import UnsuitableSettingsError
 from seclcompress.observer import Observer
-from seclcompress.optim import (
-    FACTORS,
-    factor_decay,
-    make_optimizers,
-    parameter_groups,
-    set_learning_rate,
-)
+from seclcompress.optim import set_learning_rate
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import Lost
@@ -38,13 +31,13 @@ from seclcompress.train.identity import identity
 from seclcompress.train.judge import Judge
 from seclcompress.train.objective import Objective
 from seclcompress.train.order import Step, steps_of
-from seclcompress.train.outputs import OutputReader, read_outputs
+from seclcompress.train.outputs import OutputReader
 from seclcompress.train.prepare import prepared, training_presentation
 from seclcompress.train.record import Record
 from seclcompress.train.resume import resume, started_with
+from seclcompress.train.setup import set_up
 from seclcompress.train.shrinking import Shrinking
 from seclcompress.train.step import NotFinite, Stepper
-from seclcompress.train.teacher import Teacher
 from seclcompress.train.view import View
 
 
@@ -100,7 +93,6 @@ class Trainer:
         processes: Processes | None = None,
     ) -> None:
         self.processes = processes or Processes(device=settings.device)
-        device = self.processes.device
         settings = settings.resolved(crop=data.crop, flip=data.flip)
         self.data, self.settings = data, settings
         self.observer = observer or Observer()
@@ -111,29 +103,22 @@ class Trainer:
         self._due: Lost = {}
         if shrinking is not None:
             started |= shrinking.identity()
-        check_labels(data)
-        self.outputs = outputs or read_outputs(network, data, "the network", self.observer)
-        self.network = lay_out(network.to(device), settings, data)
-        self.teacher: Teacher | None = None
-        if teacher is not None:
-            size = None if view is None else view.input_size
-            read = teacher_outputs or read_outputs(
-                teacher, data, "the teacher", self.observer, size
-            )
-            moved = lay_out(teacher.to(device), settings, data)
-            taps = settings.taps if settings.compares_attention else ()
-            self.teacher = Teacher(moved, taps, read, view)
-        if not any(parameter.requires_grad for parameter in network.parameters()):
-            raise TrainingError(
-                "All of the network's parameters are frozen: nothing can be trained."
-            )
-        mine = sum(parameter.numel() for parameter in network.parameters())
-        decay = factor_decay(settings, mine, original_parameters or mine)
+        setup = set_up(
+            network,
+            data,
+            settings,
+            self.processes,
+            teacher=teacher,
+            view=view,
+            original_parameters=original_parameters,
+            outputs=outputs,
+            teacher_outputs=teacher_outputs,
+            observer=self.observer,
+        )
+        self.network, self.outputs, self.teacher = setup.network, setup.outputs, setup.teacher
         #: The weight decay that is applied to the structured factors; None for a network without any.
-        self.factor_decay = decay if FACTORS in parameter_groups(network) else None
-        self.optimizers = make_optimizers(network, settings, decay)
-        kind = torch.device(device).type
-        self._scaler = torch.amp.GradScaler(kind, enabled=settings.amp == "fp16")
+        self.factor_decay = setup.factor_decay
+        self.optimizers, self._scaler = setup.optimizers, setup.scaler
         self._average = Average(self.network, settings.ema)
         self._record = Record(
             folder,

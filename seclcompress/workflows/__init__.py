@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from seclcompress.workflows.measuring_widths import widths as widths
     from seclcompress.workflows.planning import Planned as Planned
     from seclcompress.workflows.planning import plan_network as plan_network
+    from seclcompress.workflows.rate_finding import FoundLr as FoundLr
+    from seclcompress.workflows.rate_finding import find_lr as find_lr
     from seclcompress.workflows.recovering import Recovered as Recovered
     from seclcompress.workflows.recovering import recover as recover
     from seclcompress.workflows.reporting import Reported as Reported
@@ -66,6 +68,8 @@ _PUBLIC = {
     "survey": "surveying",
     "train": "training",
     "distill": "training",
+    "FoundLr": "rate_finding",
+    "find_lr": "rate_finding",
     "tune": "tuning",
     "Tuned": "tuning",
     "Recovered": "recovering",

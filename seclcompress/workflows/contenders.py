@@ -169,6 +169,7 @@ class Workshop:
                     resume=Output(folder).partial.exists(),
                     time_limit=self.time_left(),
                     stopping=self.stopping,
+                    tracked_in=self.folder.absolute().parent,
                     **self._taught,
                 )
             except UnsuitableSettingsError as error:

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
 
 from seclcompress import artefact, extras, interrupt
-from seclcompress.artefact import ArtefactConfig
 from seclcompress.checkpoint import has_checkpoint
 from seclcompress.data import Data
 from seclcompress.errors import SeclcompressError, UnsuitableSettingsError
 from seclcompress.files import remove_ours
-from seclcompress.narrowing import Widths
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, Several
 from seclcompress.processes import Processes
 from seclcompress.report.training import curves_png
-from seclcompress.resolve import Located
-from seclcompress.settings.training import DISTILLATION, TrainingSettings
+from seclcompress.settings.training import INCIDENTAL, TrainingSettings
+from seclcompress.trackers import EVENTS, Run, Tracking
 from seclcompress.train import BEST, METRICS, Stopped, Trainer
-from seclcompress.train.outputs import OutputReader
 from seclcompress.train.record import VALIDATION, best_of, has_best, saved_of
-from seclcompress.train.shrinking import Shrinking
-from seclcompress.train.tensorboard import EVENTS, TensorBoard
-from seclcompress.train.view import View
 from seclcompress.workflows.cards import card_of_run
 from seclcompress.workflows.frozen import tell_frozen
+from seclcompress.workflows.jobs import Job, narrowed
 from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output import Output
-from seclcompress.workflows.recovered_start import RecoveredStart
 
 #: A function that receives the function that asks a run to stop; it returns a context manager, which is
 #: open while the run lasts.
@@ -69,63 +62,6 @@ class TrainingResult:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Job:
-    """The inputs of a run.
-
-    Attributes:
-        source: Where the network comes from.
-        network: The network to train.
-        data: The data set.
-        settings: The training settings.
-        config: The configuration of the output folder; the run adds its metrics and settings. Its
-            `training` says where the run began.
-        original_parameters: The number of parameters of the original network.
-        outputs: Picks the class scores out of the network's outputs.
-        recipe: The name of the recipe that the settings came from, saved in the configuration.
-        teacher: The teacher; None to train without.
-        teacher_outputs: Picks the class scores out of the teacher's outputs.
-        view: How the teacher sees the student's images; None for as the student does.
-        untrained_teacher: Whether the teacher may be no better than chance.
-        new_layers: Whether the network has untrained layers, made by `convert`.
-        start: The recovery that the network comes from, to be kept for a resumed run; None without one.
-        shrinking: Which channels the network loses meanwhile; None for a network that keeps them.
-    """
-
-    source: Located
-    network: nn.Module
-    data: Data
-    settings: TrainingSettings
-    config: ArtefactConfig
-    original_parameters: int
-    outputs: OutputReader
-    recipe: str | None = None
-    teacher: nn.Module | None = None
-    teacher_outputs: OutputReader | None = None
-    view: View | None = None
-    untrained_teacher: bool = False
-    new_layers: bool = False
-    start: RecoveredStart | None = None
-    shrinking: Shrinking | None = None
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """The names of the settings that this run does not use."""
-        return DISTILLATION if self.teacher is None else ()
-
-
-def parameters_of_original(network: nn.Module, config: ArtefactConfig | None) -> int:
-    """The number of parameters of the original of a converted network; for any other, its own number.
-
-    Args:
-        network: The network.
-        config: The configuration of its folder; its plan says what each new layer has replaced.
-    """
-    mine = sum(parameter.numel() for parameter in network.parameters())
-    layers = config.plan.layers if config and config.plan else []
-    return mine + sum(layer.original.parameters - layer.cost.parameters for layer in layers)
-
-
 def carry_out(
     job: Job,
     output: Output,
@@ -133,6 +69,7 @@ def carry_out(
     *,
     time_limit: float | None,
     stopping: Stopping,
+    tracked_in: Path | None,
     observer: Observer,
 ) -> TrainingResult:
     """Trains a network and writes the output folder.
@@ -143,6 +80,8 @@ def carry_out(
         processes: This process and the number of processes; process 0 writes.
         time_limit: Seconds after which to save and stop; None for no limit.
         stopping: Receives the function that asks the run to stop; see `Stopping`.
+        tracked_in: The folder for files that trackers share between runs; None for the one around the
+            output.
         observer: Receives reports of what happens.
 
     Returns:
@@ -156,8 +95,7 @@ def carry_out(
     observer.run_begins(settings, job.unused)
     tell_frozen(job.network, observer)
     observer.message(_batches(data, settings, processes))
-    writes_events = settings.tensorboard and processes.first
-    with _observed(observer, output.partial if writes_events else None) as told:
+    with _tracking(job, output, settings, tracked_in, processes, observer) as tracking:
         trainer = Trainer(
             job.network,
             data,
@@ -171,7 +109,7 @@ def carry_out(
             teacher_outputs=job.teacher_outputs,
             new_layers=job.new_layers,
             shrinking=job.shrinking,
-            observer=told,
+            observer=Several(observer, tracking),
             processes=processes,
         )
         if processes.first:
@@ -184,10 +122,11 @@ def carry_out(
         if output.resume:
             observer.message(_go_on(trainer, output))
         _run(trainer, output, time_limit, stopping)
-    if job.shrinking is not None:
-        job = _narrowed(job, job.shrinking.finish())
-    history, before = trainer.history, trainer.progress.before
-    metrics = {**job.config.metrics, **_metrics(history, before, settings)}
+        if job.shrinking is not None:
+            job = narrowed(job, job.shrinking.finish())
+        history, before = trainer.history, trainer.progress.before
+        metrics = {**job.config.metrics, **_metrics(history, before, settings)}
+        tracking.finish(metrics)
     chosen = json.loads(trainer.settings.model_dump_json(exclude=set(job.unused)))
     if processes.first:
         _save(job, trainer, output, chosen, metrics, observer.message)
@@ -199,17 +138,6 @@ def carry_out(
         tell_left_out(data)
     left_out = tuple(data.unreadable.reasons)
     return TrainingResult(history, before, metrics, output.folder, left_out, chosen)
-
-
-def _narrowed(job: Job, widths: dict[str, Widths]) -> Job:
-    """The job of a network that lost channels in it, as one of the network that it has become."""
-    network = job.config.network
-    network = network.model_copy(update={"widths": {**network.widths, **widths}})
-    return replace(
-        job,
-        config=job.config.model_copy(update={"network": network}),
-        source=replace(job.source, network=network, folder=None, config=None),
-    )
 
 
 def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> str:
@@ -224,14 +152,30 @@ def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> st
     )
 
 
-@contextlib.contextmanager
-def _observed(observer: Observer, events: Path | None) -> Iterator[Observer]:
-    """Yields the observer, together with TensorBoard if there is a folder for its events."""
-    if events is None:
-        yield observer
-        return
-    with TensorBoard(events) as board:
-        yield Several(observer, board)
+def _tracking(
+    job: Job,
+    output: Output,
+    settings: TrainingSettings,
+    beside: Path | None,
+    processes: Processes,
+    observer: Observer,
+) -> Tracking:
+    """What tells the trackers of a run, in process 0; it does nothing where none is asked for."""
+    beside = output.partial.absolute().parent if beside is None else beside.absolute()
+    here = output.folder.absolute()
+    name = str(here.relative_to(beside)) if here.is_relative_to(beside) else here.name
+    chosen = json.loads(settings.model_dump_json(exclude={*job.unused, *INCIDENTAL}))
+    about = {
+        "network": job.source.network.name,
+        "data": job.data.name,
+        "recipe": job.recipe,
+        "parameters": sum(parameter.numel() for parameter in job.network.parameters()),
+        **{name: job.config.training.get(name) for name in ("teacher_folder", "teacher_network")},
+        **chosen,
+    }
+    run = Run(name, about, output.partial, beside)
+    names = settings.trackers if processes.first else ()
+    return Tracking(names, run, InterruptedRunError, observer.message)
 
 
 def _go_on(trainer: Trainer, output: Output) -> str:
@@ -253,10 +197,23 @@ def _run(trainer: Trainer, output: Output, time_limit: float | None, stopping: S
             "--resume goes on."
         ) from None
     except torch.OutOfMemoryError as error:
-        raise UnsuitableSettingsError(
-            f"Out of memory on {trainer.processes.device} with {settings.batch_size} images a batch: "
-            f"try a smaller --batch-size with a larger --accumulate, or --amp bf16. ({error})"
-        ) from error
+        raise out_of_memory(error, settings, trainer.processes.device) from error
+
+
+def out_of_memory(
+    error: torch.OutOfMemoryError, settings: TrainingSettings, device: str
+) -> UnsuitableSettingsError:
+    """The error to raise where a device has too little memory for a step.
+
+    Args:
+        error: torch's error.
+        settings: The training settings.
+        device: The device.
+    """
+    return UnsuitableSettingsError(
+        f"Out of memory on {device} with {settings.batch_size} images a batch: try a smaller "
+        f"--batch-size with a larger --accumulate, or --amp bf16. ({error})"
+    )
 
 
 def _metrics(

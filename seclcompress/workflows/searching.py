@@ -28,6 +28,7 @@ from seclcompress.settings.budget import Budget, check_untimed, parse_budget
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.tournament import SLIM, Tournament
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
+from seclcompress.trackers import check_trackers
 from seclcompress.workflows.contenders import Workshop
 from seclcompress.workflows.converting import convert
 from seclcompress.workflows.held_out import for_comparing, tell_comparing
@@ -131,6 +132,7 @@ def search(
     settings = for_comparing(chosen)
     _check(asked, max_loss, tournament)
     need_solver("search")
+    check_trackers(settings.trackers)
     check_no_input(folder, network)
     check_free(folder, overwrite)
     given: dict[str, Any] = {

@@ -12,7 +12,6 @@ from torch import nn
 
 from seclcompress.artefact import ArtefactConfig
 from seclcompress.data import Data
-from seclcompress.errors import UsageError
 from seclcompress.graph import Channels
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer, after_checks
@@ -23,12 +22,14 @@ from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import Figures, Slimmed, Width, figures_of, losses
+from seclcompress.trackers import check_trackers
 from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.train.shrinking import Shrinking
 from seclcompress.train.view import View
 from seclcompress.wording import listed
 from seclcompress.workflows.held_out import with_teachers_share
 from seclcompress.workflows.inputs import find_for_training
+from seclcompress.workflows.jobs import Job
 from seclcompress.workflows.locating import (
     Network,
     beginning,
@@ -40,7 +41,8 @@ from seclcompress.workflows.locating import (
 from seclcompress.workflows.looking import Looking
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.output_files import check_no_input
-from seclcompress.workflows.runs import Job, Stopping, carry_out
+from seclcompress.workflows.runs import Stopping, carry_out
+from seclcompress.workflows.slimming_checks import check_choices, check_teacher_options
 from seclcompress.workflows.teaching import (
     check_scores,
     gently,
@@ -78,8 +80,11 @@ def slim_in_training(
     observer: Observer,
 ) -> Slimmed:
     """Trains a network that loses channels meanwhile; see `workflows.slim` for arguments and errors."""
-    named, data, folder = _check(network, budget, output_dir, options, data, settings)
-    _check_teacher(teacher, teacher_weights, teacher_weights_key, untrained=untrained_teacher)
+    named, data, folder = check_choices(network, budget, output_dir, options, data, settings)
+    check_teacher_options(
+        teacher, teacher_weights, teacher_weights_key, untrained=untrained_teacher
+    )
+    check_trackers(settings.trackers)
     output = Output(folder, resume, overwrite)
     check_no_input(folder, network, *([] if teacher is None else [teacher]))
     output.check()
@@ -156,7 +161,13 @@ def slim_in_training(
                 shrinking=shrinking,
             )
             result = carry_out(
-                job, output, processes, time_limit=time_limit, stopping=stopping, observer=observer
+                job,
+                output,
+                processes,
+                time_limit=time_limit,
+                stopping=stopping,
+                tracked_in=None,
+                observer=observer,
             )
     kept = shrinking.kept()
     _tell_least(shrinking, observer)
@@ -182,61 +193,6 @@ def slim_in_training(
         result.metrics["accuracy"],
         tuple(result.history),
     )
-
-
-def _check(
-    network: Network,
-    budget: Budget | None,
-    output_dir: str | Path | None,
-    options: SlimOptions,
-    data: str | None,
-    settings: TrainingSettings,
-) -> tuple[str, str, Path]:
-    """Refuses what contradicts itself; returns the network's and the data's name and the folder."""
-    if isinstance(network, Located):
-        raise UsageError("A network that loses channels in training is named, not located.")
-    how = f"--method {options.method}" if options.gated else "--rounds"
-    if data is None:
-        raise UsageError(f"{how} trains the network: name the images with --data.")
-    if output_dir is None:
-        raise UsageError(
-            f"{how} trains the network, and there is no choice without it to be shown: give a folder "
-            "with --output-dir/-o, or choose by --method norm without --rounds."
-        )
-    if budget is None and (options.price is None or not options.gated):
-        raise UsageError(
-            f"{how} needs an end: say with --budget what the network may have at most"
-            + (", or what an open channel costs with --price." if options.gated else ".")
-        )
-    if options.gated and options.rounds is not None:
-        raise UsageError(
-            f"--rounds is for --method norm: --method {options.method} loses channels whenever gates "
-            "close. Drop one of the two."
-        )
-    if settings.patience is not None:
-        raise UsageError(
-            "--patience compares epochs, and here their networks have different sizes. Drop it."
-        )
-    if settings.compile:
-        raise UsageError(
-            "--compile is for a network that keeps its shape, and this one would be compiled anew each "
-            "time that it loses channels. Drop it, or distill what comes out with it."
-        )
-    return typed(network), data, Path(output_dir)
-
-
-def _check_teacher(
-    teacher: str | Path | None, weights: str | None, weights_key: str | None, *, untrained: bool
-) -> None:
-    for flag, value in (
-        ("--teacher-weights", weights),
-        ("--teacher-weights-key", weights_key),
-        ("--untrained-teacher", untrained or None),
-    ):
-        if teacher is None and value is not None:
-            raise UsageError(
-                f"{flag} does nothing without --teacher: name the teacher, or drop it."
-            )
 
 
 @dataclass(frozen=True)

@@ -5,33 +5,15 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from seclcompress.artefact import ArtefactConfig
-from seclcompress.observer import Observer, after_checks
+from seclcompress.observer import Observer
 from seclcompress.processes import Processes, check_device, join
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.train.outputs import read_outputs
-from seclcompress.workflows.inputs import find_for_distilling, find_for_training
-from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
+from seclcompress.trackers import check_trackers
+from seclcompress.workflows.jobs import distilling_job, training_job
 from seclcompress.workflows.output import Output
 from seclcompress.workflows.output_files import check_no_input
-from seclcompress.workflows.recovered_start import recovered_start
-from seclcompress.workflows.runs import (
-    InterruptedRunError,
-    Job,
-    Stopping,
-    TrainingResult,
-    carry_out,
-    parameters_of_original,
-)
-from seclcompress.workflows.taking_over import check_classifier, check_sizes
-from seclcompress.workflows.teaching import (
-    check_differs,
-    check_scores,
-    gently,
-    view_of,
-    with_taps,
-)
+from seclcompress.workflows.runs import InterruptedRunError, Stopping, TrainingResult, carry_out
 
 __all__ = ["InterruptedRunError", "Stopping", "TrainingResult", "distill", "train"]
 
@@ -54,6 +36,7 @@ def train(
     overwrite: bool = False,
     time_limit: float | None = None,
     stopping: Stopping = contextlib.nullcontext,
+    tracked_in: Path | None = None,
     observer: Observer | None = None,
 ) -> TrainingResult:
     """Trains a network without a teacher, to obtain a teacher or to compare with distillation.
@@ -81,6 +64,8 @@ def train(
         time_limit: Seconds after which to save and stop; None for no limit.
         stopping: Is called with a function that asks the run to save and stop after the current step. It
             returns a context manager, which is open while the run lasts.
+        tracked_in: The folder for files that trackers (`settings.track`) share between runs, such as
+            mlflow.db; None for the one around `output_dir`.
         observer: Receives reports of what happens.
 
     Raises:
@@ -88,45 +73,34 @@ def train(
         SeclcompressError: If anything else goes wrong; checkpoints are kept.
     """
     settings = settings or TrainingSettings()
+    check_trackers(settings.trackers)
     output = Output(Path(output_dir), resume, overwrite)
     check_no_input(output.folder, network)
     output.check()
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
-        with after_checks(observer) as checked:
-            source, images = find_for_training(
-                typed(network),
-                data,
-                settings,
-                weights=weights,
-                weights_key=weights_key,
-                num_classes=num_classes,
-                input_size=input_size,
-                data_dir=data_dir,
-                factory=factory,
-                download=download,
-                observer=checked,
-            )
-            built, loaded = source.load(seed=settings.seed)
-            outputs = read_outputs(built, images, source.label, checked)
-            tell_weights(loaded, checked)
-        earlier = source.config
-        config = ArtefactConfig(
-            network=source.network,
-            plan=earlier.plan if earlier else None,
-            input_size=source.input_size,
-            seed=settings.seed,
-            training=beginning(source),
+        job = training_job(
+            network,
+            data,
+            settings,
+            weights=weights,
+            weights_key=weights_key,
+            num_classes=num_classes,
+            input_size=input_size,
+            data_dir=data_dir,
+            factory=factory,
+            download=download,
+            recipe=recipe,
+            observer=observer,
         )
-        original = parameters_of_original(built, earlier)
-        job = Job(source, built, images, settings, config, original, outputs, recipe)
         return carry_out(
             job,
             output,
             processes,
             time_limit=time_limit,
             stopping=stopping,
+            tracked_in=tracked_in,
             observer=observer,
         )
 
@@ -157,6 +131,7 @@ def distill(
     overwrite: bool = False,
     time_limit: float | None = None,
     stopping: Stopping = contextlib.nullcontext,
+    tracked_in: Path | None = None,
     observer: Observer | None = None,
 ) -> TrainingResult:
     """Trains a converted network from its original, by attention transfer and knowledge distillation.
@@ -191,6 +166,7 @@ def distill(
         overwrite: As in `train`.
         time_limit: As in `train`.
         stopping: As in `train`.
+        tracked_in: As in `train`.
         observer: Receives reports of what happens.
 
     Raises:
@@ -198,79 +174,31 @@ def distill(
         SeclcompressError: If anything else goes wrong; checkpoints are kept.
     """
     settings = settings or TrainingSettings()
+    check_trackers(settings.trackers)
     output = Output(Path(output_dir), resume, overwrite)
     check_no_input(output.folder, student, teacher)
     output.check()
     with join(settings.device) as processes, _claimed(output, processes):
         check_device(processes.device)
         observer = (observer if processes.first else None) or Observer()
-        with after_checks(observer) as checked:
-            found, guide, images, settings = find_for_distilling(
-                typed(student),
-                typed(teacher),
-                data,
-                settings,
-                teacher_weights=teacher_weights,
-                teacher_weights_key=teacher_weights_key,
-                input_size=input_size,
-                teacher_input_size=teacher_input_size,
-                data_dir=data_dir,
-                factory=factory,
-                download=download,
-                observer=checked,
-            )
-            view = view_of(guide, images, by_order=settings.classes_by_order, observer=checked)
-            learner, _ = found.load(seed=settings.seed)
-            master, loaded = guide.load(seed=settings.seed)
-            if view is None:  # else the teacher sees the images in another way
-                check_differs(found, learner, guide, master)
-            if recovery is not None:
-                check_sizes(found, guide)
-                check_classifier(guide, loaded.untrained, images, recovery)
-            tell_weights(loaded, checked)
-            check_scores(guide, loaded.untrained, images, settings)
-            outputs = read_outputs(learner, images, found.label, checked)
-            teacher_outputs = read_outputs(master, images, guide.label, checked, guide.input_size)
-        settings = gently(settings, found, observer, recovers=recovery is not None)
-        settings = with_taps(settings, learner, found, guide)
-        start, recovered = None, {}
-        if recovery is not None:
-            start = recovered_start(
-                learner,
-                master,
-                images,
-                (found.label, guide.label),
-                recovery,
-                settings,
-                view,
-                output.partial if output.resume else None,
-                processes,
-                observer,
-            )
-            recovered = {"recovered": start.record}
-        earlier = found.config
-        config = ArtefactConfig(
-            network=found.network,
-            plan=earlier.plan if earlier else None,
-            input_size=found.input_size,
-            seed=earlier.seed if earlier else settings.seed,
-            training={**beginning(found), **taught(guide, master), **recovered},
-        )
-        job = Job(
-            found,
-            learner,
-            images,
+        job = distilling_job(
+            student,
+            teacher,
+            data,
             settings,
-            config,
-            parameters_of_original(learner, earlier),
-            outputs,
-            recipe,
-            teacher=master,
-            teacher_outputs=teacher_outputs,
-            view=view,
-            untrained_teacher=untrained_teacher or bool(loaded.untrained),
-            new_layers=start is None and (earlier is None or not earlier.training),
-            start=start,
+            recovery=recovery,
+            kept_in=output.partial if output.resume else None,
+            teacher_weights=teacher_weights,
+            teacher_weights_key=teacher_weights_key,
+            input_size=input_size,
+            teacher_input_size=teacher_input_size,
+            untrained_teacher=untrained_teacher,
+            data_dir=data_dir,
+            factory=factory,
+            download=download,
+            recipe=recipe,
+            processes=processes,
+            observer=observer,
         )
         return carry_out(
             job,
@@ -278,5 +206,6 @@ def distill(
             processes,
             time_limit=time_limit,
             stopping=stopping,
+            tracked_in=tracked_in,
             observer=observer,
         )

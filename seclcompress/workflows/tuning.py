@@ -31,6 +31,7 @@ from seclcompress.report.tuning import (
 )
 from seclcompress.settings.search import Choices, Space, parse_space
 from seclcompress.settings.training import DISTILLATION, INCIDENTAL, TrainingSettings
+from seclcompress.trackers import check_trackers
 from seclcompress.workflows.held_out import for_comparing, tell_comparing
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
 from seclcompress.workflows.locating import typed
@@ -154,6 +155,7 @@ def tune(
     space = parse_space(search, distils=teacher is not None)
     hyperband = Hyperband(settings.epochs, least_epochs, reduction_factor)
     _check(hyperband, trials)
+    check_trackers(settings.trackers)
     shared: _Arguments = {
         "data": data,
         "input_size": input_size,
@@ -161,6 +163,7 @@ def tune(
         "factory": factory,
         "download": download,
     }
+    place = folder.absolute().parent  # not that of the trials, which is removed
     alone: _Arguments = {
         "weights": weights,
         "weights_key": weights_key,
@@ -177,13 +180,13 @@ def tune(
     if teacher is None:
         alone = {**shared, **alone}
         find_for_training(typed(network), settings=settings, observer=Observer(), **alone)
-        perform = partial(train, network, **alone)
+        perform = partial(train, network, tracked_in=place, **alone)
     else:
         taught = {**shared, **taught}
         names = typed(network), typed(teacher)
         find_for_distilling(*names, settings=settings, observer=Observer(), **taught)
         taught = {**taught, "teacher": teacher, "untrained_teacher": untrained_teacher}
-        perform = partial(distill, network, **taught)
+        perform = partial(distill, network, tracked_in=place, **taught)
     make_way(folder, overwrite)
     tell_comparing("Trials", asked, observer)
     options = {**alone, **taught}

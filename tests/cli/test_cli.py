@@ -296,6 +296,16 @@ class TestTraining:
         words = invoke("evaluate", "distilled", "--data", "digits", "--execution", "fast").stdout
         assert f"top-1 {trained['accuracy']:.2f} %" in words
         assert "(360 test images)" in words
+        assert content["classes"] is None
+        content = json.loads(
+            invoke("evaluate", "distilled", "--data", "digits", "--by-class", "--json").stdout
+        )
+        right = sum(one["right"] for one in content["classes"])
+        assert sum(one["images"] for one in content["classes"]) == 360
+        assert 100 * right / 360 == pytest.approx(content["accuracy"])
+        words = invoke("evaluate", "distilled", "--data", "digits", "--by-class").stdout
+        assert "most often taken for" in words
+        assert len(words.splitlines()) == 12  # the sentence, the head, ten digits
         settings = artefact.read_config(Path("distilled")).training
         plain, mine = 77_850, sum(p.numel() for p in artefact.load(Path("student")).parameters())
         original = sum(p.numel() for p in artefact.load(Path("teacher")).parameters())

@@ -132,4 +132,6 @@ def test_every_extra_that_is_named_exists_and_all_has_them() -> None:
     for name in offered:
         assert f"`{name}`" in table, name
     names = everything.removeprefix("seclcompress[").removesuffix("]").split(",")
-    assert set(offered) - set(names) == {"all", "openvino", "executorch", "litert"}
+    assert set(offered) - set(names) == {
+        *("all", "openvino", "executorch", "litert", "mlflow", "wandb"),
+    }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seclcompress.count import Row
+from seclcompress.report.classes import class_accuracies, listed
 from seclcompress.report.page.commands import spelled
 from seclcompress.report.page.facts import Facts, Timed
 from seclcompress.report.page.pictures import fate
@@ -19,7 +20,6 @@ from seclcompress.train import Answers
 _FLOAT32 = 4  # bytes
 #: A table of confusions is shown up to this many classes; of more, the worst are listed.
 MOST_CLASSES = 20
-_LISTED = 30
 
 
 @dataclass(frozen=True)
@@ -179,18 +179,10 @@ class ClassBar:
 
 def class_bars(answers: Answers) -> list[ClassBar]:
     """The accuracy of each class, in their order; of many classes, the worst."""
-    images, right = [0] * len(answers.classes), [0] * len(answers.classes)
-    for (truth, answer), number in answers.counts.items():
-        images[truth] += number
-        right[truth] += number if truth == answer else 0
-    bars = [
-        ClassBar(name(title, 40), 100 * right[place] / images[place], right[place], images[place])
-        for place, title in enumerate(answers.classes)
-        if images[place]
+    return [
+        ClassBar(name(one.name, 40), 100 * one.right / one.images, one.right, one.images)
+        for one in listed(class_accuracies(answers))
     ]
-    if len(bars) <= _LISTED:
-        return bars
-    return sorted(bars, key=lambda bar: bar.percent)[:_LISTED]
 
 
 @dataclass(frozen=True)
