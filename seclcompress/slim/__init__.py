@@ -1,6 +1,6 @@
 """Which channels a network loses so that it meets a budget."""
 
-from seclcompress.slim.attaching import attach, detach, readers
+from seclcompress.slim.attaching import attach, detach, gates_of, readers
 from seclcompress.slim.choice import (
     Figures,
     Lost,
@@ -28,6 +28,7 @@ __all__ = [
     "excess",
     "fewest_lost",
     "figures_of",
+    "gates_of",
     "losses",
     "may_lose",
     "meets",

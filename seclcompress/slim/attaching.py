@@ -18,18 +18,19 @@ from seclcompress.narrowing import groups_of, widths_of
 from seclcompress.slim.gates import Gates
 from seclcompress.torch_private import ConvTransposeNd
 
-#: The name of the module that holds the gates, below the network.
-NAME = "channel_gates"
-
 
 class _Gated(nn.Module):
-    """The weight of a layer that reads gated channels, times their gates."""
+    """The weight of a layer that reads gated channels, times their gates.
 
-    def __init__(self, gates: Gates, index: Tensor, dimension: int) -> None:
+    One of a network's layers has the gates as a module below it. The network itself has not: its code
+    may run through its modules, as `nn.Sequential` does.
+    """
+
+    def __init__(self, gates: Gates, index: Tensor, dimension: int, *, owns: bool) -> None:
         super().__init__()
-        self._gates = (
-            gates,
-        )  # in a tuple, so that they stay the network's module and no one else's
+        self._gates = (gates,)  # in a tuple, which is no module
+        if owns:
+            self.gates = gates
         self._dimension = dimension
         self.register_buffer("index", index, persistent=False)
 
@@ -64,7 +65,6 @@ def attach(
         gates: Their gates.
         divide: Whether the weights are divided by the gates, so that the outputs stay the same.
     """
-    network.add_module(NAME, gates)
     device = next(network.parameters()).device
     gates.to(device)
     index: dict[str, Tensor] = {}
@@ -79,13 +79,16 @@ def attach(
             for number, atom in enumerate(group.atoms):
                 own[list(atom[place])] = first + number
         first += len(group.atoms)
-    for name, own in index.items():
+    for number, (name, own) in enumerate(index.items()):
         layer = network.get_submodule(name)
         dimension = 0 if isinstance(layer, ConvTransposeNd) else 1
         if divide:
             _divide(layer, gates.all_factors()[own.to(device)], dimension)
         parametrize.register_parametrization(
-            layer, "weight", _Gated(gates, own.to(device), dimension), unsafe=True
+            layer,
+            "weight",
+            _Gated(gates, own.to(device), dimension, owns=number == 0),
+            unsafe=True,
         )
 
 
@@ -107,12 +110,16 @@ def detach(network: nn.Module, *, fold: bool) -> Gates:
     Returns:
         The gates.
     """
+    gates = gates_of(network)
     for module in [*network.modules()]:
         if parametrize.is_parametrized(module, "weight") and any(
             isinstance(each, _Gated)
             for each in module.parametrizations["weight"]  # type: ignore[index]
         ):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=fold)
-    gates: Gates = getattr(network, NAME)
-    delattr(network, NAME)
     return gates
+
+
+def gates_of(network: nn.Module) -> Gates:
+    """The gates of a network that has some."""
+    return next(module for module in network.modules() if isinstance(module, Gates))

@@ -157,23 +157,21 @@ class OpenGates(Gates):
 class EdgeGates(Gates):
     """Gates in an order, open on one side of a movable edge and closed on the other.
 
-    The gate of the i-th atom of N is sigmoid(slope · (edge − i)). The price is that of the gates' sum,
-    the size of the group; the sum and not the edge itself, which could fall without end. (The journal's
-    first model. Its order was the neurons' own; here the heaviest are first.)
+    The gate of the i-th atom is sigmoid(slope · (edge − i)), where about 10 ÷ slope atoms are neither open
+    nor closed: the slope is 1, and in groups of few atoms such that those are a quarter of them. The price
+    is that of the gates' sum, the size of the group, and not of the edge itself, which could fall without
+    end. (The journal's first model. Its order was the neurons' own; here the heaviest are first.)
 
     Args:
         groups: The groups.
         least: The share of a group's atoms that stays.
         weights: A weight for each atom, by group; the heaviest are lost last.
-        slope: The slope of the sigmoid: about 10 ÷ slope atoms are neither open nor closed.
     """
 
-    def __init__(
-        self, groups: Sequence[Group], least: float, weights: Sequence[Tensor], slope: float = 1.0
-    ) -> None:
+    def __init__(self, groups: Sequence[Group], least: float, weights: Sequence[Tensor]) -> None:
         super().__init__(groups, least)
-        self._slope = slope
         self._sizes = [len(group.atoms) for group in groups]
+        self._slopes = [max(1.0, 40 / size) for size in self._sizes]
         for number, each in enumerate(weights):
             order = each.argsort(descending=True, stable=True)
             rank = torch.empty(len(order)).scatter_(
@@ -186,7 +184,7 @@ class EdgeGates(Gates):
         )
 
     def _farthest(self, number: int) -> float:
-        return (self._sizes[number] - 1 + 7 / self._slope) / self._sizes[number]
+        return (self._sizes[number] - 1 + 7 / self._slopes[number]) / self._sizes[number]
 
     def _rank(self, number: int) -> Tensor:
         rank: Tensor = getattr(self, f"rank_{number}")
@@ -195,7 +193,7 @@ class EdgeGates(Gates):
     def factors(self) -> list[Tensor]:
         """The gates by group: the parameters, or sigmoids of them."""
         return [
-            torch.sigmoid(self._slope * (edge * size - self._rank(number)))
+            torch.sigmoid(self._slopes[number] * (edge * size - self._rank(number)))
             for number, (edge, size) in enumerate(zip(self.edges, self._sizes, strict=True))
         ]
 
@@ -206,7 +204,7 @@ class EdgeGates(Gates):
         for number, (edge, gate, price) in enumerate(zip(self.edges, found, prices, strict=True)):
             # The derivative of Σ price · gate with respect to the edge in atoms; the group's size, which
             # a share is measured in, stays out of it so that wide groups do not move faster.
-            rise = (price.to(gate) * gate * (1 - gate)).sum() * self._slope
+            rise = (price.to(gate) * gate * (1 - gate)).sum() * self._slopes[number]
             edge.sub_(amount * rise)
             last = self._rank(number).sort().values[self.stay[number] - 1]
             edge.clamp_(float(last) / self._sizes[number], self._farthest(number))

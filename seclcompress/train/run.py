@@ -172,6 +172,8 @@ class Trainer:
             self.progress.settings,
             self._shrinking,
         )
+        if self._shrinking is not None:  # narrowed layers have lost their layout
+            lay_out(self.network, self.settings, self.data)
 
     def run(self, time_limit: float | None = None) -> list[dict[str, Any]]:
         """Trains to the last epoch.

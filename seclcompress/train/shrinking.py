@@ -31,12 +31,12 @@ from seclcompress.slim import (
     excess,
     fewest_lost,
     figures_of,
+    gates_of,
     losses,
     may_lose,
     norms,
     readers,
 )
-from seclcompress.slim.attaching import NAME
 from seclcompress.slim.pressure import Times, first_price, goal, next_price, prices
 from seclcompress.train.narrowing import narrow_trained, replace, taken
 
@@ -197,7 +197,13 @@ class Shrinking:
             for numbers, there in zip(self._numbers, stays, strict=True)
         ]
         if gates is not None:
-            self._lose_gates(gates, stays, optimizers, averages)
+            old = dict(gates.named_parameters())
+            places = gates.lose(stays)
+            new = dict(gates.named_parameters())
+            for name, there in places.items():
+                replace(optimizers, old[name], new[name], there)
+                if gated[old[name]] in averages:
+                    averages[gated[old[name]]] = taken(averages[gated[old[name]]], there)
             attach(self._network, self.groups, gates)
 
     def _averaged(self, own: dict[str, str], averages: dict[str, Tensor]) -> list[str]:
@@ -205,26 +211,9 @@ class Shrinking:
         buffers = [name for name, _ in self._network.named_buffers()]
         return [name for name in (*own, *buffers) if own.get(name, name) in averages]
 
-    @staticmethod
-    def _lose_gates(
-        gates: Gates,
-        stays: Sequence[Tensor | None],
-        optimizers: Sequence[torch.optim.Optimizer],
-        averages: dict[str, Tensor],
-    ) -> None:
-        before = dict(gates.named_parameters())
-        places = gates.lose(stays)
-        after = dict(gates.named_parameters())
-        for name, there in places.items():
-            replace(optimizers, before[name], after[name], there)
-            averaged = f"{NAME}.{name}"
-            if averaged in averages:
-                averages[averaged] = taken(averages[averaged], there)
-
     @property
     def _gates(self) -> Gates:
-        gates: Gates = getattr(self._network, NAME)
-        return gates
+        return gates_of(self._network)
 
     def _lost(self) -> dict[str, list[int]]:
         """What is lost so far, in the numbers of the whole network's groups."""
