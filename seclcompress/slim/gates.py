@@ -157,10 +157,11 @@ class OpenGates(Gates):
 class EdgeGates(Gates):
     """Gates in an order, open on one side of a movable edge and closed on the other.
 
-    The gate of the i-th atom is sigmoid(slope · (edge − i)), where about 10 ÷ slope atoms are neither open
-    nor closed: the slope is 1, and in groups of few atoms such that those are a quarter of them. The price
-    is that of the gates' sum, the size of the group, and not of the edge itself, which could fall without
-    end. (The journal's first model. Its order was the neurons' own; here the heaviest are first.)
+    The gate of the i-th atom is sigmoid(slope · (edge − i)), where about 10 ÷ slope atoms are neither
+    open nor closed: the slope is 1, and in groups of few atoms such that those are a quarter of them.
+    The price is that of the gates' sum, the size of the group, and not of the edge itself, which could
+    fall without end. (The journal's first model. Its order was the neurons' own; here the heaviest are
+    first.)
 
     Args:
         groups: The groups.
