@@ -189,6 +189,6 @@ def _options(**chosen: Any) -> SlimOptions:
         return SlimOptions(**chosen)
     except ValidationError as error:
         words = describe_validation_error(error)
-        name = next((one for one in chosen if words.startswith(one)), "")
+        name = next((one for one in chosen if words.startswith(f"{one}:")), "")
         flag = f"--{name.replace('_', '-')}"
         raise UsageError(f"{flag}{words.removeprefix(name)}." if name else f"{words}.") from error

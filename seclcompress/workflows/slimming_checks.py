@@ -43,7 +43,7 @@ def check_choices(
         raise UsageError(f"{how} trains the network: name the images with --data.")
     if output_dir is None:
         raise UsageError(
-            f"{how} trains the network, and there is no choice without it to be shown: give a folder "
+            f"{how} trains the network, so there is nothing to be shown by --dry-run: give a folder "
             "with --output-dir/-o, or choose by --method norm without --rounds."
         )
     if budget is None and (options.price is None or not options.gated):

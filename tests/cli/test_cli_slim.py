@@ -68,3 +68,55 @@ def test_options_of_images_need_data(invoke: Invoke) -> None:
     assert "--data" in invoke(*run, "--batch-size", 10, code=2).stderr
     said = invoke("slim", "wrn10_1", *run[2:], "--num-classes", 10, "--data", "digits")
     assert "Accuracy:" in said.stdout
+
+
+SHORT = ("--data", "digits", "--epochs", 2, "--train-images", 100, "--batch-size", 25)
+
+
+@pytest.mark.parametrize("columns", [100, 40])
+def test_trained_meanwhile(invoke: Invoke, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    small = ("slim", "wrn10_1", "--input-size", 8, "--budget", "parameters=40k", *SHORT)
+    said = invoke(*small, "--method", "gates", "-o", "gated")
+    assert max(map(len, said.stdout.splitlines())) <= columns
+    words = " ".join(said.stdout.split())
+    assert "wrn10_1: 77,850 parameters became" in words
+    told = " ".join(said.stderr.split())
+    assert "the network keeps its size" in told
+    counted = json.loads(invoke("count", "gated", "--json").stdout)
+    assert counted["columns"]["original"]["parameters"] <= 40_000
+    invoke(*small, "--method", "gates", "-o", "gated", code=1)  # it is taken
+
+
+def test_trained_meanwhile_as_json(invoke: Invoke) -> None:
+    run = (*COMMAND[:2], "--input-size", 8, "--budget", "parameters=40k", *SHORT, "--rounds", 2)
+    record = json.loads(invoke(*run, "-o", "x", "--json").stdout)
+    assert record["options"]["rounds"] == 2
+    assert [line["epoch"] for line in record["epochs"]] == [1, 2]
+    assert record["epochs"][-1]["parameters"] == record["after"]["parameters"] <= 40_000
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--price", 3), "--price does nothing beside --method norm"),
+        (("--price-by", "parameters"), "--price-by does nothing beside --method norm"),
+        (("--epochs", 3), "--epochs does nothing without --rounds"),
+        (("--teacher", "t"), "--teacher does nothing without --rounds"),
+        (("--until", 0.2), "--until does nothing without --rounds"),
+        (("--method", "gates", "--until", 3), "--until"),
+        (("--method", "gates", "--price-decay", 0), "--price-decay"),
+        (("--method", "gates"), "name the images with --data"),
+        (("--method", "gates", "--data", "digits", "--dry-run"), "--dry-run"),
+        (("--method", "gates", "--rounds", 2, "--data", "digits"), "--rounds is for"),
+        (("--rounds", 2, "--data", "digits", "--resume", "--overwrite"), "--resume"),
+        (("--method", "growth"), "growth"),
+    ],
+)
+def test_options_of_training_and_of_gates(
+    invoke: Invoke, options: tuple[str, ...], words: str
+) -> None:
+    dry = () if "--dry-run" in options else ("-o", "x")
+    said = invoke(*COMMAND, "--budget", "parameters=40k", *dry, *options, code=2)
+    assert words in " ".join(said.stderr.split())
+    assert not Path("x").exists()
