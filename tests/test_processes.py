@@ -74,3 +74,22 @@ def test_an_environment_that_promises_too_much(monkeypatch) -> None:
     with pytest.raises(UsageError, match=r"WORLD_SIZE=2 .* Start them with torchrun"):
         with processes.join("cpu"):
             pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+@pytest.mark.parametrize("way", [("--method", "gates"), ("--rounds", "2")])
+def test_two_processes_lose_the_same_channels(tmp_path: Path, way: tuple[str, str]) -> None:
+    """If they did not, gradients of different shapes would meet, and the run would end in an error."""
+    slim = ("slim", "wrn10_1", "--input-size", "8", "--data", "digits", "--epochs", "3", *way)
+    slim += ("--budget", "parameters=30k", "--train-images", "300")
+    two = seclcompress(tmp_path, *slim, "--batch-size", "32", "-o", "two", count=2)
+    assert two.returncode == 0, two.stderr
+    assert two.stderr.count("the network keeps its size") == 1
+    sizes = [line["parameters"] for line in history(tmp_path / "two")]
+    made = load(tmp_path / "two")
+    assert sum(p.numel() for p in made.parameters()) == sizes[-1] <= 30_000
+    one = seclcompress(tmp_path, *slim, "--batch-size", "64", "-o", "one")
+    assert one.returncode == 0, one.stderr
+    for alone, together in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
+        assert together["parameters"] == pytest.approx(alone["parameters"], rel=0.1)
