@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinned import slow_or_exhaustive
 from torch import nn
 
 from seclcompress import networks, resolve, substitutions
@@ -224,15 +225,17 @@ def test_what_an_image_decides_is_not_compared() -> None:
         fvcore_mult_adds(networks.build(networks.named_spec("ssd300_vgg16")), (3, 300, 300))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name in torchvision_zoo.SOURCE.names()
-        if name not in ("regnet_y_128gf", "vit_h_14")
-        and torchvision_zoo.SOURCE.task(networks.named_spec(name)).name == "image classification"
-    ],
+    slow_or_exhaustive(
+        [
+            name
+            for name in torchvision_zoo.SOURCE.names()
+            if name not in ("regnet_y_128gf", "vit_h_14")
+            and torchvision_zoo.SOURCE.task(networks.named_spec(name)).name
+            == "image classification"
+        ]
+    ),
 )
 def test_fvcore_is_a_second_witness_for_all(name: str) -> None:
     """Counts at each network's usual size. The two largest would need more memory than CI has."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import Invoke
 from living import lives
+from thinned import slow_or_exhaustive
 from torch import nn
 
 from seclcompress import networks, survey, workflows
@@ -136,7 +137,6 @@ def test_one_of_each_task_lives(name: str, tmp_path: Path) -> None:
     torchvision_network_lives(name, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", torchvision_zoo.SOURCE.names())
+@pytest.mark.parametrize("name", slow_or_exhaustive(torchvision_zoo.SOURCE.names()))
 def test_every_network_lives(name: str, tmp_path: Path) -> None:
     torchvision_network_lives(name, tmp_path)

@@ -16,19 +16,20 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 FULL = Path("/dev/full")
 
 
+#: Lines of typer's, a table, and, in the slow tests, other commands that print in these ways.
+ORDERS = [
+    "--version",
+    "--help",
+    "count wrn10_1",
+    *(
+        pytest.param(order, marks=pytest.mark.slow)
+        for order in ("networks", "train --help", "count wrn10_1 --json", "survey resnet18 --csv")
+    ),
+]
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize(
-    "order",
-    [
-        "networks",
-        "--version",
-        "--help",
-        "train --help",
-        "count wrn10_1",
-        "count wrn10_1 --json",
-        "survey resnet18 --csv",
-    ],
-)
+@pytest.mark.parametrize("order", ORDERS)
 def test_a_full_device(order: str) -> None:
     with FULL.open("w") as full:
         done = subprocess.run(
