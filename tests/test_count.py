@@ -205,15 +205,21 @@ def agrees_with_fvcore(name: str, size: tuple[int, ...] | None = None) -> None:
         ("wrn16_2", None),
         ("vit_b_32", None),
         ("swin_t", None),
-        ("maxvit_t", None),
-        ("efficientnet_b0", 64),
         ("shufflenet_v2_x0_5", 64),
-        ("googlenet", 64),
-        ("fcn_resnet50", 64),
         ("lraspp_mobilenet_v3_large", 64),
         ("raft_small", 128),
         ("r3d_18", (4, 32, 32)),
         ("swin3d_t", (4, 64, 64)),
+        # The slow test below has these, or networks made from them, at their usual sizes.
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (
+                ("maxvit_t", None),
+                ("efficientnet_b0", 64),
+                ("googlenet", 64),
+                ("fcn_resnet50", 64),
+            )
+        ),
     ],
 )
 def test_fvcore_is_a_second_witness(name: str, size: int | tuple[int, ...] | None) -> None:

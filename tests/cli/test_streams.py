@@ -16,14 +16,14 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 FULL = Path("/dev/full")
 
 
-#: Lines of typer's, a table, and, in the slow tests, other commands that print in these ways.
+#: Help and a table, and, in the slow tests, what prints in these ways and imports torch for it.
 ORDERS = [
-    "--version",
     "--help",
+    "train --help",
     "count wrn10_1",
     *(
         pytest.param(order, marks=pytest.mark.slow)
-        for order in ("networks", "train --help", "count wrn10_1 --json", "survey resnet18 --csv")
+        for order in ("--version", "networks", "count wrn10_1 --json", "survey resnet18 --csv")
     ),
 ]
 

@@ -264,6 +264,7 @@ class ReplacementPromises:
                 structured = isinstance(ready, StructuredLayer)
                 assert structured == (execution == "fast" and "fast" in built.executions)
 
+    @costly
     def test_a_start_from_the_original(self, options: dict[str, Any]) -> None:
         conv, built = self.built(options)
         before = copy.deepcopy(built)
