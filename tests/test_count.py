@@ -207,10 +207,9 @@ def agrees_with_fvcore(name: str, size: tuple[int, ...] | None = None) -> None:
         ("swin_t", None),
         ("shufflenet_v2_x0_5", 64),
         ("lraspp_mobilenet_v3_large", 64),
-        ("raft_small", 128),
         ("r3d_18", (4, 32, 32)),
         ("swin3d_t", (4, 64, 64)),
-        # The slow test below has these, or networks made from them, at their usual sizes.
+        # These take longer; the slow test below has most of them again, at their usual sizes.
         *(
             pytest.param(*one, marks=pytest.mark.slow)
             for one in (
@@ -218,6 +217,7 @@ def agrees_with_fvcore(name: str, size: tuple[int, ...] | None = None) -> None:
                 ("efficientnet_b0", 64),
                 ("googlenet", 64),
                 ("fcn_resnet50", 64),
+                ("raft_small", 128),
             )
         ),
     ],
