@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One thread for each test process: on two cores, two processes of two threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo docs notebooks test test-slow coverage mutants sanitize lint check bench clean
+.PHONY: demo docs notebooks test test-slow test-exhaustive coverage mutants sanitize lint check bench clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard seclcompress/kernel/csrc/* seclcompress/kernel/csrc/onnxruntime/*)
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +59,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.zoo
 	$(PYTEST) -m slow
+
+# The larger networks of torchvision, of which `make test-slow` takes one of each kind (tests/thinned.py).
+test-exhaustive: $(VENV)/.zoo
+	$(PYTEST) -m exhaustive
 
 # Runs the fused kernel under the address, undefined-behaviour and thread sanitizers. Needs g++ or
 # clang++.

@@ -50,8 +50,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs each promise of a replacement over the cases that its family's test names."""
     cases = getattr(metafunc.cls, "cases", None)
     if cases is not None and "options" in metafunc.fixturenames:
+        from promises.costly import marked
+
         names = [",".join(f"{key}={value}" for key, value in case.items()) for case in cases]
-        metafunc.parametrize("options", cases, ids=[name or "defaults" for name in names])
+        metafunc.parametrize(
+            "options",
+            marked(metafunc.function, cases),
+            ids=[name or "defaults" for name in names],
+        )
 
 
 class Awkward(nn.Module):

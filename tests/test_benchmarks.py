@@ -11,8 +11,9 @@ from scripts import run_script
 from seclcompress import kernel
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
-@pytest.mark.parametrize("what", ["layer", pytest.param("weight", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("what", ["layer", "weight"])
 def test_the_kernel_is_timed_in_several_processes(what: str, tmp_path: Path) -> None:
     small = ("--sizes", "64", "88", "--layers", "1", "--seconds", "0.01", "--processes", "2")
     more = ("--weight",) if what == "weight" else ("--positions", "1", "49", "--channels-last")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinned import slow_or_exhaustive
 from torch import nn
 
 from seclcompress import networks, resolve, substitutions
@@ -204,15 +205,21 @@ def agrees_with_fvcore(name: str, size: tuple[int, ...] | None = None) -> None:
         ("wrn16_2", None),
         ("vit_b_32", None),
         ("swin_t", None),
-        ("maxvit_t", None),
-        ("efficientnet_b0", 64),
         ("shufflenet_v2_x0_5", 64),
-        ("googlenet", 64),
-        ("fcn_resnet50", 64),
         ("lraspp_mobilenet_v3_large", 64),
-        ("raft_small", 128),
         ("r3d_18", (4, 32, 32)),
         ("swin3d_t", (4, 64, 64)),
+        # These take longer; the slow test below has most of them again, at their usual sizes.
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (
+                ("maxvit_t", None),
+                ("efficientnet_b0", 64),
+                ("googlenet", 64),
+                ("fcn_resnet50", 64),
+                ("raft_small", 128),
+            )
+        ),
     ],
 )
 def test_fvcore_is_a_second_witness(name: str, size: int | tuple[int, ...] | None) -> None:
@@ -224,15 +231,17 @@ def test_what_an_image_decides_is_not_compared() -> None:
         fvcore_mult_adds(networks.build(networks.named_spec("ssd300_vgg16")), (3, 300, 300))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name in torchvision_zoo.SOURCE.names()
-        if name not in ("regnet_y_128gf", "vit_h_14")
-        and torchvision_zoo.SOURCE.task(networks.named_spec(name)).name == "image classification"
-    ],
+    slow_or_exhaustive(
+        [
+            name
+            for name in torchvision_zoo.SOURCE.names()
+            if name not in ("regnet_y_128gf", "vit_h_14")
+            and torchvision_zoo.SOURCE.task(networks.named_spec(name)).name
+            == "image classification"
+        ]
+    ),
 )
 def test_fvcore_is_a_second_witness_for_all(name: str) -> None:
     """Counts at each network's usual size. The two largest would need more memory than CI has."""

@@ -64,6 +64,7 @@ def test_groups_are_shown_as_blocks() -> None:
     assert torch.equal(matrix[3:, 18:], conv.weight.detach()[3:].flatten(1))
 
 
+@pytest.mark.slow
 def test_the_script_draws_what_it_is_asked_for(tmp_path: Path) -> None:
     script = "experiments/family_pictures.py"
     done = run_script(script, tmp_path, "--out", "pictures", "--only", "separable", "dirac")

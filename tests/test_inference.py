@@ -42,18 +42,28 @@ def settled(name: str, size: int) -> nn.Module:
     return network.eval()
 
 
+FOLDED = [
+    ("resnet18", 64, 0),
+    ("vgg11_bn", 64, 0),
+    ("mobilenet_v2", 64, 0),
+    ("wrn10_1", 32, 4),  # pre-activation: norms before convolutions stay
+    ("googlenet", 64, 2),  # those of the auxiliary heads, which do not run
+    ("shufflenet_v2_x0_5", 64, 0),
+]
+#: Networks that take seconds to fold run in one way, but in the slow tests.
+LARGE = ("vgg11_bn", "mobilenet_v2", "googlenet")
+
+
 @pytest.mark.parametrize(
-    ("name", "size", "left"),
+    ("name", "size", "left", "execution"),
     [
-        ("resnet18", 64, 0),
-        ("vgg11_bn", 64, 0),
-        ("mobilenet_v2", 64, 0),
-        ("wrn10_1", 32, 4),  # pre-activation: norms before convolutions stay
-        ("googlenet", 64, 2),  # those of the auxiliary heads, which do not run
-        ("shufflenet_v2_x0_5", 64, 0),
+        pytest.param(
+            *one, way, marks=[pytest.mark.slow] if one[0] in LARGE and way != "auto" else []
+        )
+        for one in FOLDED
+        for way in ("dense", "fast", "auto")
     ],
 )
-@pytest.mark.parametrize("execution", ["dense", "fast", "auto"])
 def test_it_computes_the_same(name: str, size: int, left: int, execution: str) -> None:
     network = settled(name, size)
     trace = trace_network(network, (3, size, size))

@@ -199,6 +199,7 @@ def test_the_script_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert again.stdout.partition("**N")[2] == done.stdout.partition("**N")[2]
 
 
+@pytest.mark.slow
 def test_the_logs_table(tmp_path: Path) -> None:
     """Its report compares with the log's figures; here one map of it, fitted in a moment."""
     name = "ShuffleNet_1_16"

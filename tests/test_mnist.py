@@ -32,6 +32,7 @@ def test_a_stopped_experiment_goes_on(tmp_path: Path) -> None:
     assert done.stdout.endswith(again.stdout)
 
 
+@pytest.mark.slow
 def test_the_published_files_are_read(tmp_path: Path) -> None:
     where = ("--data", "mnist", "--data-dir", "data")
     absent = run_script("experiments/mnist.py", tmp_path, *SMALL, *where)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import Invoke
 
 from seclcompress import processes
 from seclcompress.artefact import load
@@ -21,11 +22,10 @@ def history(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def seclcompress(where: Path, *arguments: str, count: int = 1) -> subprocess.CompletedProcess[str]:
-    start = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
-    start = [*start, "-m", "seclcompress"] if count > 1 else ["-m", "seclcompress"]
+def by_two(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    start = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
     return subprocess.run(
-        [sys.executable, *start, *arguments],
+        [sys.executable, *start, "-m", "seclcompress", *arguments],
         cwd=where,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -35,17 +35,16 @@ def seclcompress(where: Path, *arguments: str, count: int = 1) -> subprocess.Com
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
-def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_loss_curve_of_one(invoke: Invoke, tmp_path: Path) -> None:
     """With equal images per step, synchronised batch norm and summed gradients, the runs are equal."""
     train = ("train", "wrn10_1", "--data", "digits", "--epochs", "2", "--train-images", "300")
-    assert seclcompress(tmp_path, *train, "-o", "teacher").returncode == 0
-    assert seclcompress(tmp_path, "convert", "teacher", "-o", "student").returncode == 0
+    invoke(*train, "-o", "teacher")
+    invoke("convert", "teacher", "-o", "student")
     distill = ("distill", "student", "--teacher", "teacher", "--data", "digits", "--epochs", "2")
     distill += ("--train-images", "300", "--lr", "0.02", "--alpha", "0.5", "--crop", "--ema", "0.5")
     distill += ("--factor-decay", "product", "--untrained-teacher")
-    one = seclcompress(tmp_path, *distill, "--batch-size", "64", "-o", "one")
-    assert one.returncode == 0, one.stderr
-    two = seclcompress(tmp_path, *distill, "--batch-size", "32", "-o", "two", count=2)
+    invoke(*distill, "--batch-size", "64", "-o", "one")
+    two = by_two(tmp_path, *distill, "--batch-size", "32", "-o", "two")
     assert two.returncode == 0, two.stderr
     assert "× 2 processes = 64 images a step" in two.stderr
     assert two.stderr.count("epoch 2/2") == 1

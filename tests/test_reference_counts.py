@@ -59,7 +59,7 @@ def printed(figures: Totals) -> tuple[str, str]:
         ("wrn40_2", "3.28304E+08", "2.24355E+06"),
         ("mobilenetv2_cifar", "9.11550E+07", "2.29692E+06"),
         ("mobilenet_cifar", "4.63544E+07", "3.21723E+06"),
-        ("darts_cifar", "5.38201E+08", "3.34934E+06"),
+        pytest.param("darts_cifar", "5.38201E+08", "3.34934E+06", marks=pytest.mark.slow),
         ("wrn28_10", "5.24564E+09", "3.64792E+07"),
     ],
 )
@@ -82,7 +82,7 @@ def test_the_logs_tiny_convnet() -> None:
         ("wrn40_2", 11, "5.26963E+07", 100_202),
         ("mobilenet_cifar", 11, "5.33176E+07", 208_586),
         ("wrn28_10", 11, "7.99262E+08", 555_498),
-        ("darts_cifar", 12, "5.38201E+08", 1_952_254),
+        pytest.param("darts_cifar", 12, "5.38201E+08", 1_952_254, marks=pytest.mark.slow),
         # What the log printed before it counted all layers of a stack, which is one layer.
         ("wrn40_2", 1, "3.32076E+07", 46_442),
         ("mobilenet_cifar", 1, "1.13910E+07", 89_546),
@@ -125,7 +125,7 @@ def test_the_logs_bottleneck_blocks() -> None:
 
 
 def test_what_the_log_adds_to_multiply_adds() -> None:
-    """By hand: ReLUs, the pooling window, the bias; in DARTS dilated filters at side + 2."""
+    """By hand: ReLUs, the pooling window, the bias."""
     counted = by_the_log("tiny_convnet_no_bias", 11)
     sides = [32] * 2 + [16] * 3 + [8] * 4
     channels = [24] * 3 + [48] * 6
@@ -133,6 +133,11 @@ def test_what_the_log_adds_to_multiply_adds() -> None:
     (between,) = [row for row in counted.rows if row.name == "(between layers)"]
     assert between.columns["original"].mult_adds == relus + 64 * 48
     assert counted.columns["original"].mult_adds == 18_211_296 + relus + 64 * 48 + 10
+
+
+@pytest.mark.slow
+def test_what_the_log_adds_in_darts() -> None:
+    """Dilated filters are at side + 2."""
     counted = by_the_log("darts_cifar", 12)
     (dilated,) = [row for row in counted.rows if row.name == "cells.0._ops.7.op.1"]
     assert dilated.columns["original"].mult_adds == 9 * 36 * 34**2

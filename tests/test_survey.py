@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import Invoke
 from living import lives
+from thinned import slow_or_exhaustive
 from torch import nn
 
 from seclcompress import networks, survey, workflows
@@ -130,13 +131,12 @@ def torchvision_network_lives(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn", "raft_small"]
+    "name", ["lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_320_fpn"]
 )
-def test_one_of_each_task_lives(name: str, tmp_path: Path) -> None:
+def test_a_network_for_other_tasks_lives(name: str, tmp_path: Path) -> None:
     torchvision_network_lives(name, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", torchvision_zoo.SOURCE.names())
+@pytest.mark.parametrize("name", slow_or_exhaustive(torchvision_zoo.SOURCE.names()))
 def test_every_network_lives(name: str, tmp_path: Path) -> None:
     torchvision_network_lives(name, tmp_path)

@@ -261,6 +261,7 @@ def untrained_weights(name: str, weights: object, download: bool) -> dict[str, t
 
 
 TRAIN = ("--data", "digits", "--epochs", 2, "--batch-size", 128)
+FEW = (*TRAIN, "--train-images", 300)
 
 
 class TestTraining:
@@ -323,14 +324,14 @@ class TestTraining:
     def test_interrupted_and_resumed(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
         from seclcompress.cli.progress import TrainingProgress
 
-        invoke("train", "wrn10_1", *TRAIN, "-o", "whole")
+        invoke("train", "wrn10_1", *FEW, "-o", "whole")
 
         def interrupt(self, *args) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
         with monkeypatch.context() as patch:
             patch.setattr(TrainingProgress, "epoch", interrupt)
-            result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", "--tensorboard", code=130)
+            result = invoke("train", "wrn10_1", *FEW, "-o", "half", "--tensorboard", code=130)
         assert list(Path("half.partial").glob("events.out.tfevents.*"))
         check_free(
             Path("half.partial"), overwrite=True
@@ -338,9 +339,9 @@ class TestTraining:
         assert "Stopping after this step" in result.stderr
         assert "1 of 2 epochs and 1 steps are saved in half.partial" in result.stderr
         assert not Path("half").exists()
-        result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", code=1)
+        result = invoke("train", "wrn10_1", *FEW, "-o", "half", code=1)
         assert "An interrupted run into half is in half.partial" in result.stderr
-        result = invoke("train", "wrn10_1", *TRAIN, "-o", "half", "--resume")
+        result = invoke("train", "wrn10_1", *FEW, "-o", "half", "--resume")
         assert "Going on after epoch 1, step 1" in result.stderr
         assert not Path("half.partial").exists()
         assert Path("half/model.safetensors").read_bytes() == (
@@ -435,7 +436,7 @@ class TestTraining:
 
     def test_overwrite_gives_up_an_interrupted_run(self, invoke: Invoke) -> None:
         Path("out.partial").mkdir()
-        invoke("train", "wrn10_1", "--data", "digits", "--epochs", 1, "-o", "out", "--overwrite")
+        invoke("train", "wrn10_1", *FEW, "-o", "out", "--overwrite")
         assert not Path("out.partial").exists()
 
 

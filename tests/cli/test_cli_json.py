@@ -59,7 +59,10 @@ def test_all_schemas_at_once_and_unknown_ones(invoke: Invoke) -> None:
         ("convert", ["wrn10_1", "--dry-run"]),
         ("plan", ["wrn10_1", "--budget", "parameters=20k"]),
         ("bench", ["wrn10_0.5", "--rounds", 3]),
-        ("bench", ["wrn10_0.5", "--rounds", 3, "--runtime", "torch,onnxruntime"]),
+        pytest.param(
+            *("bench", ["wrn10_0.5", "--rounds", 3, "--runtime", "torch,onnxruntime"]),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_by_name(invoke: Invoke, command: str, rest: list[object]) -> None:

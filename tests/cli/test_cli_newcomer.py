@@ -199,20 +199,22 @@ def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, check=False, env=environment, **options)
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"LC_ALL": "C"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "ascii"},
-    ],
-)
+#: Python makes UTF-8 of the second one; the third one's streams are as the first one's.
+ASCII_ONLY = [
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow),
+    pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("environment", ASCII_ONLY)
 def test_a_terminal_that_knows_ascii_only(tmp_path: Path, environment: dict[str, str]) -> None:
     result = run("count", "wrn10_1", "--per-layer", cwd=tmp_path, environment=environment)
     assert result.returncode == 0, result.stderr
     assert b"convolutions rewritten" in result.stdout
 
 
+@pytest.mark.slow  # test_cli.py has a closed pipe in every run
 def test_piped_to_head(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "seclcompress", "count", "wrn40_2", "--per-layer", "--csv"]
     with subprocess.Popen(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,28 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
 }
 TRAIN = "train wrn10_1 --data digits --epochs 500 --batch-size 50 --train-images 200 -o out".split()
+
+
+#: Each signal in one situation, and each situation, in every run of the tests; the other pairs are slow.
+#: A hangup of a run is that of the terminal which is closed, below.
+QUICK = {
+    "a run": "SIGTERM",
+    "while torch is imported": "SIGUSR1",
+    "while a folder is written": "SIGXCPU",
+}
+
+
+def signals(situation: str) -> list[Any]:
+    """Pairs of a situation and a signal that ends a program."""
+    return [
+        pytest.param(
+            situation,
+            number,
+            id=f"{situation}-{number.name}",
+            marks=[] if number.name == QUICK[situation] else [pytest.mark.slow],
+        )
+        for number in interrupt.ENDING
+    ]
 
 
 def start(*arguments: str, folder: Path, code: str = "") -> subprocess.Popen[str]:
@@ -50,8 +73,8 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [*interrupt.ENDING])
-def test_a_run_saves_its_state(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("situation", "number"), signals("a run"))
+def test_a_run_saves_its_state(situation: str, number: signal.Signals, tmp_path: Path) -> None:
     process = start(*TRAIN, folder=tmp_path)
     partial = tmp_path / "out.partial"
     wait_for(partial / "checkpoint.safetensors", process)
@@ -88,12 +111,13 @@ write.sync_folder = signalled
 }
 
 
-@pytest.mark.parametrize("number", [*interrupt.ENDING])
-@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
+@pytest.mark.parametrize(
+    ("moment", "number"), [pair for moment in MOMENTS for pair in signals(moment)]
+)
 def test_any_other_command_ends_with_a_word(
-    number: signal.Signals, moment: str, tmp_path: Path
+    moment: str, number: signal.Signals, tmp_path: Path
 ) -> None:
-    code = moment.replace("{number}", str(int(number)))
+    code = MOMENTS[moment].replace("{number}", str(int(number)))
     process = start("convert", "wrn10_1", "-o", "out", folder=tmp_path, code=code)
     _, words = process.communicate(timeout=120)
     assert process.returncode == 128 + number

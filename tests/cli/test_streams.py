@@ -16,19 +16,20 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 FULL = Path("/dev/full")
 
 
+#: Help and a table, and, in the slow tests, what prints in these ways and imports torch for it.
+ORDERS = [
+    "--help",
+    "train --help",
+    "count wrn10_1",
+    *(
+        pytest.param(order, marks=pytest.mark.slow)
+        for order in ("--version", "networks", "count wrn10_1 --json", "survey resnet18 --csv")
+    ),
+]
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize(
-    "order",
-    [
-        "networks",
-        "--version",
-        "--help",
-        "train --help",
-        "count wrn10_1",
-        "count wrn10_1 --json",
-        "survey resnet18 --csv",
-    ],
-)
+@pytest.mark.parametrize("order", ORDERS)
 def test_a_full_device(order: str) -> None:
     with FULL.open("w") as full:
         done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from thinned import slow_or_exhaustive
 from torchvision import models
 
 from seclcompress import workflows
@@ -23,8 +24,9 @@ def test_few_are_left_out() -> None:
     assert set(EXCEPTIONS) <= set(NETWORKS)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in EXCEPTIONS])
+@pytest.mark.parametrize(
+    "name", slow_or_exhaustive([name for name in NETWORKS if name not in EXCEPTIONS])
+)
 def test_it_exports_and_agrees(name: str, tmp_path: Path) -> None:
     found = workflows.export(name, tmp_path / "network.onnx")
     assert found.verified.relative_difference < 1e-3

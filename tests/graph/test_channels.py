@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
+from thinned import slow_or_exhaustive
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 from torchvision import models
@@ -98,10 +99,7 @@ def some_of_each(channels: Channels, seed: int) -> dict[str, list[int]]:
     }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in SOME else pytest.param(name, marks=pytest.mark.slow) for name in CLASSIFIERS],
-)
+@pytest.mark.parametrize("name", slow_or_exhaustive(CLASSIFIERS, SOME))
 def test_no_output_changes(name: str) -> None:
     spec = named_spec(name)
     channels = channel_groups(networks.build(spec, skeleton=True), default_input_size(spec))

@@ -47,6 +47,10 @@ LENGTHS = [
     *(64, 75, 81, 96, 98, 105, 128, 147, 160, 192, 225, 243, 245, 256, 280, 320, 343, 378, 512),
     *(630, 640, 672, 735, 960, 1024, 2048),
 ]
+#: Gradients have the stages that forward passes have: of the long ones, every run tries a single length.
+OF_GRADIENTS = [
+    pytest.param(n, marks=pytest.mark.slow) if n > 256 and n != 512 else n for n in LENGTHS
+]
 
 
 def words_of_a_new_process(code: str) -> list[str]:
@@ -55,8 +59,19 @@ def words_of_a_new_process(code: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [
+        pytest.param(
+            *(n, dtype),
+            id=f"{n}-{dtype}",
+            # The others' references alone take seconds.
+            marks=[pytest.mark.slow] if n == 2048 and dtype != torch.float32 else [],
+        )
+        for n in LENGTHS
+        for dtype in TOLERANCE
+    ],
+)
 def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_set: str) -> None:
     """For every length, dtype and instruction set, with repeat, fold, scale and bias."""
     a, d = random_stack(n, 3, dtype, seed=n)
@@ -71,7 +86,7 @@ def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_se
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("n", [n for n in LENGTHS if n <= 1024])
+@pytest.mark.parametrize("n", OF_GRADIENTS[: LENGTHS.index(2048)])
 def test_gradients_are_those_of_the_dense_product(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
@@ -94,9 +109,7 @@ def test_gradients_are_those_of_the_dense_product(
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize(
-    "n", [pytest.param(n, marks=pytest.mark.slow) if n == 2048 else n for n in LENGTHS]
-)
+@pytest.mark.parametrize("n", OF_GRADIENTS)
 def test_transposed_is_the_transposed_matrix(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:

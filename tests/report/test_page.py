@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -13,7 +15,7 @@ from pages import EVIL, QUOTED, Reader, write_folder
 from seclcompress.bench import Measured
 from seclcompress.cli import app
 from seclcompress.cli.settings import make_settings
-from seclcompress.report.page import Facts, Timed, headline, page_html
+from seclcompress.report.page import Facts, Timed, headline, page_html, pictures
 from seclcompress.report.page.commands import read_settings, steps
 from seclcompress.report.page.drawing import amount
 from seclcompress.report.page.sections import class_bars, confusions, in_bytes, worst_confusions
@@ -29,6 +31,26 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     folder = write_folder(tmp_path_factory.mktemp("page") / "small")
     (made,) = report([folder], folder.parent / "page.html").facts
     return replace(made, folder="small")
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch: pytest.MonkeyPatch, bars: dict[Any, Any]) -> None:
+    """Bars of the same rows are drawn once for all tests: most tests are about other parts of a page."""
+
+    def once(rows: Sequence[Any], *about: Any, converted: bool) -> str | None:
+        key = (id(rows), *about, converted)
+        if key not in bars:
+            bars[key] = rows, draw(rows, *about, converted=converted)
+        picture: str | None = bars[key][1]
+        return picture
+
+    draw = pictures.layers_svg
+    monkeypatch.setattr(pictures, "layers_svg", once)
+
+
+@pytest.fixture(scope="module")
+def bars() -> dict[Any, Any]:
+    return {}
 
 
 def words(*folders: Facts) -> str:
@@ -337,8 +359,11 @@ def test_ids_are_unique_and_references_find_theirs(facts: Facts) -> None:
     assert "#0102" not in page  # every marker colour became one of the page's
 
 
-def test_equal_figures_give_equal_bytes(facts: Facts) -> None:
-    assert page_html([facts], "1") == page_html([facts], "1")
+def test_equal_figures_give_equal_bytes(facts: Facts, bars: dict[Any, Any]) -> None:
+    bars.clear()
+    first = page_html([facts], "1")
+    bars.clear()  # drawn again
+    assert page_html([facts], "1") == first
 
 
 def test_losses_that_no_logarithm_takes(facts: Facts) -> None:

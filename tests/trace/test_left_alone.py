@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Invoke
+from thinned import slow_or_exhaustive
 from torch import Tensor, nn
 from torchvision import models
 
@@ -105,13 +106,16 @@ SOME = ["ssdlite320_mobilenet_v3_large", "retinanet_resnet50_fpn", "swin_t", "mo
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name in SOME else [pytest.mark.slow])
-        for name in models.list_models()
-        if not name.startswith("quantized_")
-        # These take gigabytes and nothing that smaller ones of their kind do not have.
-        and not name.endswith(("h_14", "l_16", "l_32", "128gf", "_10", "7_10"))
-    ],
+    slow_or_exhaustive(
+        [
+            name
+            for name in models.list_models()
+            if not name.startswith("quantized_")
+            # These take gigabytes and nothing that smaller ones of their kind do not have.
+            and not name.endswith(("h_14", "l_16", "l_32", "128gf", "_10", "7_10"))
+        ],
+        SOME,
+    ),
 )
 def test_networks_of_torchvision(name: str) -> None:
     spec = networks.named_spec(name)

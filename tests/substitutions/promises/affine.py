@@ -11,6 +11,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from promises.convolutions import convolutions, inherited
+from promises.costly import costly
 from promises.replacement import EVERY_WAY, ReplacementPromises
 from seclcompress import substitutions
 from seclcompress.cost import EXECUTIONS
@@ -187,6 +188,7 @@ class AffinePromises(ReplacementPromises):
             ratio = float((built(x) - linear.bias).var() / (linear(x) - linear.bias).var())
         assert 0.7 < ratio < 1.4
 
+    @costly
     def test_a_linear_hands_on_what_its_convolution_knows(self, options: dict[str, Any]) -> None:
         if self.linear is not None:
             return

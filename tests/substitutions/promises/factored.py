@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from promises.affine import AffinePromises
+from promises.costly import costly
 from seclcompress.substitutions import StructuredLayer
 from seclcompress.substitutions.shapes import Factored
 
@@ -174,6 +175,7 @@ class FactoredPromises(AffinePromises):
             torch.testing.assert_close(both, expected, atol=1e-3, rtol=1e-3)
         assert self.agrees(layer)
 
+    @costly
     def test_compiled_without_gradients(self, options: dict[str, Any]) -> None:
         """Compiled code does not cache the weight: comparing values would break the graph."""
         layer = self.kept(options)

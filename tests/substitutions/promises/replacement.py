@@ -14,6 +14,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from promises.convolutions import convolutions, inherited
+from promises.costly import costly
 from seclcompress import substitutions
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import SubstitutionError, UsageError
@@ -159,6 +160,7 @@ class ReplacementPromises:
             assert half.dtype == torch.bfloat16
             torch.testing.assert_close(half.float(), plain, atol=0.1, rtol=0.1)
 
+    @costly
     @pytest.mark.parametrize("training", [True, False])
     @pytest.mark.parametrize("execution", EXECUTIONS)
     def test_compiled_it_computes_the_same(
@@ -262,6 +264,7 @@ class ReplacementPromises:
                 structured = isinstance(ready, StructuredLayer)
                 assert structured == (execution == "fast" and "fast" in built.executions)
 
+    @costly
     def test_a_start_from_the_original(self, options: dict[str, Any]) -> None:
         conv, built = self.built(options)
         before = copy.deepcopy(built)

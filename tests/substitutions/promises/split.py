@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from promises.affine import AffinePromises
+from promises.costly import costly
 from seclcompress import substitutions
 from seclcompress.substitutions.shapes import SplitConv
 from seclcompress.substitutions.site import CONVOLUTIONS
@@ -108,6 +109,7 @@ class SplitPromises(AffinePromises):
         for plain in (substitutions.multiplied_out(built), substitutions.plain_layers(built)):
             torch.testing.assert_close(plain(x), built(x), atol=1e-5, rtol=1e-5)
 
+    @costly
     def test_a_fit_moves_both_parts(self, options: dict[str, Any]) -> None:
         """Filters times matrix come nearer to the original's weights than at the start."""
         if 3 not in self.kernels:
