@@ -27,6 +27,7 @@ def test_the_kernel_is_timed_in_several_processes(what: str, tmp_path: Path) -> 
     assert all(re.search(r"ratio +\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", line) for line in lines)
 
 
+@pytest.mark.slow
 def test_fused_networks_are_timed_side_by_side(tmp_path: Path) -> None:
     small = ("wrn10_1", "--depth", "1", "--rounds", "2", "--size", "32")
     done = run_script("benchmarks/fused.py", tmp_path, *small)

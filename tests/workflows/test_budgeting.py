@@ -104,6 +104,7 @@ def test_what_cannot_be_reached_is_said_before_anything_is_fitted(tmp_path: Path
         workflows.plan("wrn10_2", "parameters=3k", weights=str(tmp_path / "empty.pth"), **SMALL)
 
 
+@pytest.mark.slow  # it fits two dozen stacks
 def test_a_second_budget_for_the_same_weights_fits_nothing_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
