@@ -36,12 +36,25 @@ def by_two(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 def test_two_processes_give_the_loss_curve_of_one(invoke: Invoke, tmp_path: Path) -> None:
-    """With equal images per step, synchronised batch norm and summed gradients, the runs are equal."""
+    """With equal images per step, synchronised batch norm and summed gradients, the runs are equal.
+
+    The rate is so low that rounding errors do not grow: at 0.02 they did on some processors.
+    """
     train = ("train", "wrn10_1", "--data", "digits", "--epochs", "2", "--train-images", "300")
     invoke(*train, "-o", "teacher")
     invoke("convert", "teacher", "-o", "student")
     distill = ("distill", "student", "--teacher", "teacher", "--data", "digits", "--epochs", "2")
-    distill += ("--train-images", "300", "--lr", "0.02", "--alpha", "0.5", "--crop", "--ema", "0.5")
+    distill += (
+        "--train-images",
+        "300",
+        "--lr",
+        "0.002",
+        "--alpha",
+        "0.5",
+        "--crop",
+        "--ema",
+        "0.5",
+    )
     distill += ("--factor-decay", "product", "--untrained-teacher")
     invoke(*distill, "--batch-size", "64", "-o", "one")
     two = by_two(tmp_path, *distill, "--batch-size", "32", "-o", "two")
@@ -78,17 +91,18 @@ def test_an_environment_that_promises_too_much(monkeypatch) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 @pytest.mark.parametrize("way", [("--method", "gates"), ("--rounds", "2")])
-def test_two_processes_lose_the_same_channels(tmp_path: Path, way: tuple[str, str]) -> None:
+def test_two_processes_lose_the_same_channels(
+    invoke: Invoke, tmp_path: Path, way: tuple[str, str]
+) -> None:
     """If they did not, gradients of different shapes would meet, and the run would end in an error."""
     slim = ("slim", "wrn10_1", "--input-size", "8", "--data", "digits", "--epochs", "3", *way)
     slim += ("--budget", "parameters=30k", "--train-images", "300")
-    two = seclcompress(tmp_path, *slim, "--batch-size", "32", "-o", "two", count=2)
+    two = by_two(tmp_path, *slim, "--batch-size", "32", "-o", "two")
     assert two.returncode == 0, two.stderr
     assert two.stderr.count("the network keeps its size") == 1
     sizes = [line["parameters"] for line in history(tmp_path / "two")]
     made = load(tmp_path / "two")
     assert sum(p.numel() for p in made.parameters()) == sizes[-1] <= 30_000
-    one = seclcompress(tmp_path, *slim, "--batch-size", "64", "-o", "one")
-    assert one.returncode == 0, one.stderr
+    invoke(*slim, "--batch-size", "64", "-o", "one")
     for alone, together in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
         assert together["parameters"] == pytest.approx(alone["parameters"], rel=0.1)
