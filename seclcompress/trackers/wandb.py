@@ -36,7 +36,8 @@ class Wandb:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
-        mode = os.environ.get("WANDB_MODE") or OFFLINE
+        # wandb itself checks what a person wrote there; its type names the words.
+        mode: Any = os.environ.get("WANDB_MODE") or OFFLINE
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             name=run.name,
