@@ -88,16 +88,16 @@ class OpenGates(Gates):
     sparsifier networks: a filter vector with an L1 penalty, and a neuron lost when its entry reaches
     zero.)
 
-    Then the open gates of a group are scaled so that their sum stays. A batch norm behind the layers
-    that read them makes their common scale meaningless, and a network could otherwise escape the price
-    by larger weights and lose all its channels at once. So channels of a group compete: what is below
-    the mean falls, what is above it rises. (The journal's networks had no batch norm.)
+    Then the gates of a group that are still open are scaled so that their mean stays. A batch norm behind
+    the layers that read them makes their common scale meaningless, and a network could otherwise escape
+    the price by larger weights and lose all its channels at once. So channels of a group compete: what is
+    below the mean falls, what is above it rises. (The journal's networks had no batch norm.)
 
     Args:
         groups: The groups.
         least: The share of a group's atoms that stays.
         weights: What each gate is at first, by group, such as its channel's norm; None for 1.
-        compete: Whether their sum stays; otherwise the price is plain L1.
+        compete: Whether their mean stays; otherwise the price is plain L1.
     """
 
     def __init__(
@@ -129,9 +129,9 @@ class OpenGates(Gates):
             staying = value.topk(stay).indices
             pressed[staying] = pressed[staying].clamp(min=_LEAST)
             if self._compete:
-                open_ones = pressed > 0
-                scale = value.relu().sum() / pressed.relu().sum()
-                pressed = torch.where(open_ones, pressed * scale, pressed)
+                stays = pressed > 0
+                scale = value[stays].sum() / pressed[stays].sum()
+                pressed = torch.where(stays, pressed * scale, pressed)
             value.copy_(pressed)
 
     def standing(self) -> list[Tensor]:
