@@ -88,10 +88,11 @@ class OpenGates(Gates):
     sparsifier networks: a filter vector with an L1 penalty, and a neuron lost when its entry reaches
     zero.)
 
-    Then the gates of a group that are still open are scaled so that their mean stays. A batch norm behind
-    the layers that read them makes their common scale meaningless, and a network could otherwise escape
-    the price by larger weights and lose all its channels at once. So channels of a group compete: what is
-    below the mean falls, what is above it rises. (The journal's networks had no batch norm.)
+    Then the gates of a group that are still open are scaled so that their mean stays. A batch norm
+    behind the layers that read them makes their common scale meaningless, and a network could otherwise
+    escape the price by larger weights and lose all its channels at once. So channels of a group
+    compete: what is below the mean falls, what is above it rises. (The journal's networks had no batch
+    norm.)
 
     Args:
         groups: The groups.
