@@ -32,8 +32,12 @@ class Times:
 
     @property
     def losing(self) -> int:
-        """Steps in which channels are lost; at least one."""
-        return max(1, round(self.steps * self.until))
+        """The step, from 0, before which the last channels are lost; none later than the last step."""
+        return min(max(1, round(self.steps * self.until)), self.steps - 1)
+
+    def share(self, step: int) -> float:
+        """The share of the steps in which channels are lost that a step comes after."""
+        return 1.0 if step >= self.losing else step / self.losing
 
     @property
     def every(self) -> int:

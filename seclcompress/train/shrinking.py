@@ -116,7 +116,7 @@ class Shrinking:
                 self._end(step, lost, observer)
             return lost
         has = excess(self._without(lost), self.budget)
-        may = goal(excess(self.before, self.budget), step / times.losing)
+        may = goal(excess(self.before, self.budget), times.share(step))
         if ends or has < may:  # channels that closed too early stay until it is time
             lost = self._least(self._gates.standing(), may)
         if ends:

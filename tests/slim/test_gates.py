@@ -176,6 +176,7 @@ class TestPressure:
         times = Times(steps, until)
         starts = [times.starts_round(step, rounds) for step in range(min(steps, times.losing) + 1)]
         found = [number for number in starts if number is not None]
+        assert times.losing < steps
         assert starts[0] is not None
         assert found == sorted(set(found))
         assert found[-1] == rounds

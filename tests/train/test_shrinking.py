@@ -187,6 +187,16 @@ def killed(
     return os.waitpid(child, 0)[1]
 
 
+@pytest.mark.parametrize("until", [0.01, 1.0])
+@pytest.mark.parametrize("way", [*WAYS])
+def test_a_budget_is_met_however_long_channels_may_be_lost(
+    way: str, until: float, tmp_path: Path, data: Data
+) -> None:
+    trainer = shrinking_trainer(tmp_path, data, way, options={"until": until}, epochs=1)
+    trainer.run()
+    assert parameters(trainer.network) <= 2000
+
+
 def test_without_a_budget_a_price_decides(tmp_path: Path, data: Data) -> None:
     sizes = []
     for price in (1e-6, 20.0):
