@@ -130,10 +130,11 @@ class TrainingProgress(DrawingImages):
         """Prints the line of an epoch above the bar."""
         super().epoch(record)
         part = "validation" if "validation_accuracy" in record else "test"
+        size = f"{record['parameters']:,} parameters  " if "parameters" in record else ""
         self._console.print(
             f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
             f"train loss {record['train_loss']:.4f}  {part} loss {record[f'{part}_loss']:.4f}  "
-            f"{part} accuracy {chosen_by(record):.2f} %  {record['seconds']:.1f} s"
+            f"{part} accuracy {chosen_by(record):.2f} %  {size}{record['seconds']:.1f} s"
         )
         self._last = time.monotonic()
         if record["epoch"] == self._epochs:

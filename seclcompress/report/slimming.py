@@ -65,16 +65,14 @@ def slim_words(done: Slimmed) -> str:
 
 
 def _accuracy_words(done: Slimmed) -> str:
-    if done.accuracy_before is None:
-        return ""
-    words = f" Accuracy: {done.accuracy_before:.2f} %"
-    if done.accuracy_after is None:
-        return f"{words} before."
-    if not done.epochs:
-        return f"{words} before, {done.accuracy_after:.2f} % after, not trained yet."
+    before, after = done.accuracy_before, done.accuracy_after
     number = len(done.epochs)
-    epochs = "1 epoch" if number == 1 else f"{number} epochs"
-    return f"{words} before, {done.accuracy_after:.2f} % after {epochs}."
+    trained = (
+        f"after {number} epoch{'' if number == 1 else 's'}" if number else "after, not trained yet"
+    )
+    found = [] if before is None else [f"{before:.2f} % before"]
+    found += [] if after is None else [f"{after:.2f} % {trained}"]
+    return f" Accuracy: {', '.join(found)}." if found else ""
 
 
 def slim_record(done: Slimmed) -> SlimRecord:

@@ -34,6 +34,7 @@ from seclcompress.workflows.locating import (
     Network,
     beginning,
     check_unconverted,
+    name_factory,
     taught,
     tell_weights,
     typed,
@@ -171,6 +172,7 @@ def slim_in_training(
             )
     kept = shrinking.kept()
     _tell_least(shrinking, observer)
+    observer.message(f"Wrote {folder}.{name_factory(source)}")
     return Slimmed(
         source.label,
         budget,
