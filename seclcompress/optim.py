@@ -7,7 +7,7 @@ its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -151,10 +151,20 @@ def set_learning_rate(
     if done < settings.warmup_epochs:
         # At least 0.001 epochs, so that the very first step has a learning rate above 0.
         rate *= min(1.0, max(done, 1e-3) / settings.warmup_epochs)
+    set_rate(optimizers, rate)
+    return rate
+
+
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """Sets every group's learning rate to its share of one.
+
+    Args:
+        optimizers: The optimizers that `make_optimizers` made.
+        rate: The rate of a group whose `lr_share` is 1.
+    """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_share"]
-    return rate
 
 
 def cosine(done: float) -> float:

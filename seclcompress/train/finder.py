@@ -16,6 +16,7 @@ from torch import nn
 from seclcompress.data import Batch, Data
 from seclcompress.errors import UnsuitableSettingsError
 from seclcompress.observer import Observer
+from seclcompress.optim import set_rate
 from seclcompress.processes import Processes
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.trace import whole_copy
@@ -135,9 +136,7 @@ def range_test(
             setup.network.train()
             steps_to_take = _steps(data, settings, processes, steps)
             for rate, (step, batches) in zip(rates, steps_to_take, strict=True):
-                for optimizer in setup.optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * group["lr_share"]
+                set_rate(setup.optimizers, rate)
                 try:
                     loss = take(step, batches, lambda: False).loss
                 except NotFinite as error:
