@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from seclcompress.graph.groups import Group
+from seclcompress.graph.groups import Group, Member, Side
 from seclcompress.narrowing import Kept, Widths, narrow, widths_of
 from seclcompress.torch_private import ConvNd
 
@@ -26,22 +26,28 @@ def kept_by_layer(
     Returns:
         What is kept, by the name of each layer that loses something.
     """
-    gone: dict[str, dict[str, set[int]]] = {}
-    for group in groups:
-        for number in lost.get(group.name, ()):
-            for member, positions in zip(group.members, group.atoms[number], strict=True):
-                gone.setdefault(member.layer, {}).setdefault(member.side, set()).update(positions)
+    gone = _gone(groups, lost)
     kept = {}
-    for name, sides in gone.items():
+    for name in dict.fromkeys(member.layer for member in gone):
         layer = network.get_submodule(name)
-        widths = widths_of(layer)
+        sides: tuple[Side, Side] = ("inputs", "outputs")
         inputs, outputs = (
-            _without(width, sides.get(side, set()))
-            for width, side in zip(widths, ("inputs", "outputs"), strict=True)
+            _without(width, gone.get(Member(name, side), set()))
+            for width, side in zip(widths_of(layer), sides, strict=True)
         )
         one_side = not isinstance(layer, ConvNd | nn.Linear)  # a normalisation has outputs only
         kept[name] = Kept(outputs if one_side else inputs, outputs)
     return kept
+
+
+def _gone(groups: Sequence[Group], lost: Mapping[str, Sequence[int]]) -> dict[Member, set[int]]:
+    """The positions that each side of a layer loses, in running order of the groups."""
+    gone: dict[Member, set[int]] = {}
+    for group in groups:
+        for number in lost.get(group.name, ()):
+            for member, positions in zip(group.members, group.atoms[number], strict=True):
+                gone.setdefault(member, set()).update(positions)
+    return gone
 
 
 def _without(width: int, lost: set[int]) -> torch.Tensor:
@@ -72,12 +78,7 @@ def renumbered(
     Returns:
         The groups, and for each the numbers of its kept atoms; None where it loses nothing.
     """
-    gone: dict[tuple[str, str], set[int]] = {}
-    for group in groups:
-        for number in lost.get(group.name, ()):
-            for member, positions in zip(group.members, group.atoms[number], strict=True):
-                gone.setdefault((member.layer, member.side), set()).update(positions)
-    shifts = {side: sorted(positions) for side, positions in gone.items()}
+    gone = {member: sorted(positions) for member, positions in _gone(groups, lost).items()}
     found: list[Group] = []
     kept: list[torch.Tensor | None] = []
     for group in groups:
@@ -86,17 +87,10 @@ def renumbered(
         kept.append(torch.tensor(stays) if out else None)
         atoms = tuple(
             tuple(
-                tuple(
-                    _shifted(position, shifts.get((member.layer, member.side), ()))
-                    for position in own
-                )
+                tuple(position - bisect_left(gone.get(member, ()), position) for position in own)
                 for member, own in zip(group.members, group.atoms[number], strict=True)
             )
             for number in stays
         )
         found.append(Group(group.name, group.members, atoms))
     return found, kept
-
-
-def _shifted(position: int, gone: Sequence[int]) -> int:
-    return position - bisect_left(gone, position)

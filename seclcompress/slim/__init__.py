@@ -1,12 +1,13 @@
 """Which channels a network loses so that it meets a budget."""
 
-from seclcompress.slim.attaching import attach, detach, gates_of, readers
+from seclcompress.slim.attaching import attach, detach, readers
 from seclcompress.slim.choice import (
     Figures,
     Lost,
     excess,
     fewest_lost,
     figures_of,
+    figures_without,
     losses,
     may_lose,
     meets,
@@ -28,7 +29,7 @@ __all__ = [
     "excess",
     "fewest_lost",
     "figures_of",
-    "gates_of",
+    "figures_without",
     "losses",
     "may_lose",
     "meets",

@@ -37,9 +37,12 @@ class _Gated(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         index: Tensor = self.index  # type: ignore[assignment]
         factor = self._gates[0].all_factors()[index].to(weight.dtype)
-        shape = [1] * weight.dim()
-        shape[self._dimension] = -1
-        return weight * factor.reshape(shape)
+        return weight * _along(factor, weight, self._dimension)
+
+
+def _along(factor: Tensor, weight: Tensor, dimension: int) -> Tensor:
+    """A factor for each position of one dimension of a weight, in a shape that multiplies it."""
+    return factor.reshape([-1 if axis == dimension else 1 for axis in range(weight.dim())])
 
 
 def readers(network: nn.Module, group: Group) -> list[int]:
@@ -95,31 +98,20 @@ def attach(
 @torch.no_grad()
 def _divide(layer: nn.Module, factor: Tensor, dimension: int) -> None:
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    shape = [-1 if axis == dimension else 1 for axis in range(weight.dim())]
-    weight.div_(factor.reshape(shape))
+    weight.div_(_along(factor, weight, dimension))
 
 
-def detach(network: nn.Module, *, fold: bool) -> Gates:
+def detach(network: nn.Module, *, fold: bool) -> None:
     """Takes the gates off a network again.
 
     Args:
         network: The network; changed in place.
         fold: Whether the weights are multiplied by the gates, so that the outputs stay the same;
             otherwise the layers have their own weights as parameters again.
-
-    Returns:
-        The gates.
     """
-    gates = gates_of(network)
     for module in [*network.modules()]:
         if parametrize.is_parametrized(module, "weight") and any(
             isinstance(each, _Gated)
             for each in module.parametrizations["weight"]  # type: ignore[index]
         ):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=fold)
-    return gates
-
-
-def gates_of(network: nn.Module) -> Gates:
-    """The gates of a network that has some."""
-    return next(module for module in network.modules() if isinstance(module, Gates))

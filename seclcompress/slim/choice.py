@@ -49,6 +49,24 @@ def figures_of(
     return Figures(sum(p.numel() for p in copied.parameters()), trace.total_mult_adds)
 
 
+def figures_without(
+    network: nn.Module, input_size: tuple[int, ...], groups: Sequence[Group]
+) -> Callable[[Lost], Figures]:
+    """A function that says what a network has without some of its channels, see `figures_of`.
+
+    Each answer is kept, because every one takes a trace.
+    """
+    known: dict[tuple[tuple[str, tuple[int, ...]], ...], Figures] = {}
+
+    def measure(lost: Lost) -> Figures:
+        key = tuple(sorted((name, tuple(sorted(atoms))) for name, atoms in lost.items() if atoms))
+        if key not in known:
+            known[key] = figures_of(network, input_size, groups, lost)
+        return known[key]
+
+    return measure
+
+
 def may_lose(group: Group, least: float, originally: int | None = None) -> int:
     """How many atoms a group can lose if a share of them stays; at least one does.
 

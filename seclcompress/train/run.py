@@ -100,7 +100,6 @@ class Trainer:
             settings, identity(network, teacher, data, self.processes.size, view)
         )
         self._shrinking = shrinking
-        self._due: Lost = {}
         if shrinking is not None:
             started |= shrinking.identity()
         setup = set_up(
@@ -215,34 +214,29 @@ class Trainer:
             )
         if progress.before:
             self.observer.before(progress.before)
-        ended = False
+        due: Lost | None = None
         with flushed_subnormals():
             while not self._judge.is_over():
-                self._narrow()
+                if self._shrinking is not None and due:
+                    self._shrinking.lose(due, self.optimizers, self._average.values)
+                    lay_out(self.network, settings, self.data)
                 with prepared(
                     self.network, self.teacher, self.data, settings, self.processes, self.outputs
                 ) as objective:
-                    ended = self._train_and_judge(steps, objective)
-            if not ended:  # the process that did the last epoch died before the end
+                    due = self._train_and_judge(steps, objective)
+            if due is None:  # the process that did the last epoch died before the end
                 self._judge.end()
         return self.history
 
-    def _is_due(self, steps: int) -> bool:
-        """Whether the network is to lose channels before its next step."""
-        if self._shrinking is not None:
-            step = len(self.history) * steps + self.progress.step
-            self._due = self._shrinking.due(step, self.settings.epochs * steps, self.observer)
-        return bool(self._due)
+    def _due(self, steps: int) -> Lost:
+        """The channels that the network is to lose before its next step."""
+        if self._shrinking is None:
+            return {}
+        step = len(self.history) * steps + self.progress.step
+        return self._shrinking.due(step, self.settings.epochs * steps, self.observer)
 
-    def _narrow(self) -> None:
-        """Narrows the network by the channels that are due."""
-        if self._shrinking is not None and self._due:
-            self._shrinking.lose(self._due, self.optimizers, self._average.values)
-            lay_out(self.network, self.settings, self.data)
-        self._due = {}
-
-    def _train_and_judge(self, steps: int, objective: Objective) -> bool:
-        """Takes steps to the end of the run, or until channels are to be lost; says whether it ended.
+    def _train_and_judge(self, steps: int, objective: Objective) -> Lost:
+        """Takes steps to the end of the run, or until channels are to be lost; returns those.
 
         A network that is narrowed gets other parameters, and is prepared anew.
         """
@@ -258,8 +252,9 @@ class Trainer:
         )
         while not self._judge.is_over():
             epoch = len(self.history) + 1
-            if self._train(epoch, take):
-                return False
+            due = self._train(epoch, take)
+            if due:
+                return due
             # Computed here, because a run resumed after an epoch's last step has not taken it.
             done = epoch - 1 + (steps - 1) / steps
             lr = set_learning_rate(self.optimizers, settings, done)
@@ -274,13 +269,13 @@ class Trainer:
                     f"better on the validation images (--patience {settings.patience}); the best "
                     "epoch's network is saved."
                 )
-        return True
+        return {}
 
-    def _train(self, epoch: int, take: Stepper) -> bool:
+    def _train(self, epoch: int, take: Stepper) -> Lost:
         """Takes the remaining steps of an epoch; stops before one if channels are to be lost.
 
         Returns:
-            Whether some are.
+            Those channels.
         """
         steps = self._steps(epoch)
         left = steps[self.progress.step :]
@@ -289,8 +284,9 @@ class Trainer:
         batches = self.data.train.read(order, presentation)
         self.network.train()
         for step in left:
-            if self._is_due(len(steps)):
-                return True
+            due = self._due(len(steps))
+            if due:
+                return due
             began = time.monotonic()
             done = epoch - 1 + step.index / len(steps)
             lr = set_learning_rate(self.optimizers, self.settings, done)
@@ -324,7 +320,7 @@ class Trainer:
             if stopping:
                 self.processes.wait()
                 raise Stopped
-        return False
+        return {}
 
     def _steps(self, epoch: int) -> list[Step]:
         return steps_of(epoch, self.data, self.settings, self.processes)

@@ -8,8 +8,7 @@ at the same steps, and so does each of several processes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,8 +29,6 @@ from seclcompress.slim import (
     detach,
     excess,
     fewest_lost,
-    figures_of,
-    gates_of,
     losses,
     may_lose,
     norms,
@@ -46,9 +43,8 @@ class Shrinking:
 
     Args:
         network: The network; it gets gates, if the method has some.
-        skeleton: The network as it is at first, without values.
-        input_size: (channels, *spatial).
         groups: Its groups of channels.
+        figures: What it has without some atoms of them, in their numbers (`slim.figures_without`).
         options: How channels are chosen.
         budget: The budget; None to lose what the price closes.
         lr: The highest learning rate of the run.
@@ -57,9 +53,8 @@ class Shrinking:
     def __init__(
         self,
         network: nn.Module,
-        skeleton: nn.Module,
-        input_size: tuple[int, ...],
         groups: Sequence[Group],
+        figures: Callable[[Lost], Figures],
         options: SlimOptions,
         budget: Budget | None,
         lr: float,
@@ -72,22 +67,20 @@ class Shrinking:
         self._network = network
         self._all = tuple(groups)
         self._numbers = [list(range(len(group.atoms))) for group in groups]
-        self._figures = partial(figures_of, skeleton, input_size, self._all)
-        self.before = self._figures({})
+        self._figures = figures
+        self.before = figures({})
         self.figures = self.before
         self._prices: list[Tensor] = []
         self._price: float | None = options.price
         self._done = False
         self._looked_at = -1
+        self._gates: Gates | None = None
         if options.gated:
-            self._prices = prices(groups, self._figures, options.price_by)
-            attach(network, groups, self._make_gates(), divide=options.method == "gates")
-
-    def _make_gates(self) -> Gates:
-        weights = [norms(self._network, group) for group in self.groups]
-        if self.options.method == "gates":
-            return OpenGates(self.groups, self.options.least, weights)
-        return EdgeGates(self.groups, self.options.least, weights)
+            self._prices = prices(groups, figures, options.price_by)
+            weights = [norms(network, group) for group in groups]
+            opens = options.method == "gates"
+            self._gates = (OpenGates if opens else EdgeGates)(self.groups, options.least, weights)
+            attach(network, groups, self._gates, divide=opens)
 
     def due(self, step: int, steps: int, observer: Observer) -> Lost:
         """What is lost before a step, by the group's name, in numbers of the groups as they are.
@@ -101,14 +94,15 @@ class Shrinking:
             return {}
         self._looked_at = step
         times = Times(steps, self.options.until)
-        if not self.options.gated:
+        gates = self._gates
+        if gates is None:
             return self._least_by_norm(times, step, observer)
         ends = step >= times.losing
         if not ends and step % times.every:
             return {}
         lost: Lost = {
             group.name: closed
-            for group, closed in zip(self.groups, self._gates.closed(), strict=True)
+            for group, closed in zip(self.groups, gates.closed(), strict=True)
             if closed
         }
         if self.budget is None:
@@ -118,7 +112,7 @@ class Shrinking:
         has = excess(self._without(lost), self.budget)
         may = goal(excess(self.before, self.budget), times.share(step))
         if ends or has < may:  # channels that closed too early stay until it is time
-            lost = self._least(self._gates.standing(), may)
+            lost = self._least(gates.standing(), may)
         if ends:
             self._end(step, lost, observer)
             return lost
@@ -149,7 +143,7 @@ class Shrinking:
 
     def _end(self, step: int, lost: Lost, observer: Observer) -> None:
         self._done = True
-        if self.options.gated:
+        if self._gates is not None:
             self._gates.reopen()
         has = self._without(lost)
         observer.message(
@@ -164,7 +158,7 @@ class Shrinking:
             lr: The learning rate.
             epoch: The epoch, from 1.
         """
-        if self.options.gated and not self._done and self._price is not None:
+        if self._gates is not None and not self._done and self._price is not None:
             decayed = self._price * self.options.price_decay ** (epoch - 1)
             self._gates.press(lr * decayed, self._prices)
 
@@ -180,7 +174,9 @@ class Shrinking:
         """
         self.figures = self._without(lost)
         gated = {p: name for name, p in self._network.named_parameters()}
-        gates = detach(self._network, fold=False) if self.options.gated else None
+        gates = self._gates
+        if gates is not None:
+            detach(self._network, fold=False)
         # Gates give the weights that they multiply other names, which the averages go by.
         own = {name: gated[p] for name, p in self._network.named_parameters()}
         mine = {name: averages.pop(own.get(name, name)) for name in self._averaged(own, averages)}
@@ -210,10 +206,6 @@ class Shrinking:
         """The names of averages of the network's own tensors, as they are without gates."""
         buffers = [name for name, _ in self._network.named_buffers()]
         return [name for name in (*own, *buffers) if own.get(name, name) in averages]
-
-    @property
-    def _gates(self) -> Gates:
-        return gates_of(self._network)
 
     def _lost(self) -> dict[str, list[int]]:
         """What is lost so far, in the numbers of the whole network's groups."""
@@ -265,7 +257,7 @@ class Shrinking:
         Returns:
             The widths of the layers that were narrowed, by their names.
         """
-        if self.options.gated:
+        if self._gates is not None:
             detach(self._network, fold=True)
         lost = self._lost()
         layers = {

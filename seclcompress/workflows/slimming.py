@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -29,9 +28,8 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import (
     Lost,
     Slimmed,
-    Width,
     fewest_lost,
-    figures_of,
+    figures_without,
     losses,
     norms,
 )
@@ -56,6 +54,7 @@ from seclcompress.workflows.widths_to_lose import (
     check_not_met,
     check_reachable,
     find_channels,
+    widths_left,
 )
 
 
@@ -203,7 +202,7 @@ def slim(
         tell_input_size(located, checked)
         skeleton = located.skeleton()
         channels = find_channels(located, skeleton, checked)
-        measure = partial(figures_of, skeleton, located.input_size, channels.groups)
+        measure = figures_without(skeleton, located.input_size, channels.groups)
         before = measure({})
         check_not_met(located, before, asked)
         built, loaded = located.load(seed=seed)
@@ -233,7 +232,10 @@ def slim(
         before,
         figures,
         smallest,
-        _widths(channels, lost),
+        widths_left(
+            channels.groups,
+            {one.name: len(one.atoms) - len(lost.get(one.name, ())) for one in channels.groups},
+        ),
         channels.fixed,
         accuracy_before=None if looking is None else looking.accuracy(built),
     )
@@ -265,18 +267,6 @@ def _check(skeleton: nn.Module, channels: Channels, lost: Lost) -> None:
     reason = why_not_together(skeleton, channels.input_size, channels.groups, lost)
     if reason is not None:
         raise NetworkError(f"These channels cannot be lost together: {reason}.")
-
-
-def _widths(channels: Channels, lost: Lost) -> tuple[Width, ...]:
-    return tuple(
-        Width(
-            group.name,
-            len({member.layer for member in group.members}),
-            group.width,
-            group.width - group.step * len(lost.get(group.name, ())),
-        )
-        for group in channels.groups
-    )
 
 
 def _config(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,18 +21,16 @@ from seclcompress.resolve import Located
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.slim import Figures, Slimmed, Width, figures_of, losses
+from seclcompress.slim import Figures, Lost, Slimmed, figures_without, losses
 from seclcompress.trackers import check_trackers
 from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.train.shrinking import Shrinking
 from seclcompress.train.view import View
 from seclcompress.wording import listed
 from seclcompress.workflows.held_out import with_teachers_share
-from seclcompress.workflows.inputs import find_for_training
-from seclcompress.workflows.jobs import Job
+from seclcompress.workflows.jobs import training_job
 from seclcompress.workflows.locating import (
     Network,
-    beginning,
     check_unconverted,
     name_factory,
     taught,
@@ -51,7 +49,12 @@ from seclcompress.workflows.teaching import (
     view_of,
     with_taps,
 )
-from seclcompress.workflows.widths_to_lose import check_not_met, check_reachable, find_channels
+from seclcompress.workflows.widths_to_lose import (
+    check_not_met,
+    check_reachable,
+    find_channels,
+    widths_left,
+)
 
 
 def slim_in_training(
@@ -102,7 +105,7 @@ def slim_in_training(
                     download=download,
                     observer=checked,
                 )
-                source, images = find_for_training(
+                job = training_job(
                     named,
                     data,
                     settings,
@@ -113,10 +116,13 @@ def slim_in_training(
                     data_dir=data_dir,
                     factory=factory,
                     download=download,
+                    recipe=recipe,
                     observer=checked,
                 )
+                source = job.source
                 check_unconverted(source, "Slim")
-                start = _begin(source, images, budget, options, settings, checked)
+                check_finite(job.network.state_dict(), source.label)
+                losing = _may_lose(source, budget, options, checked)
                 teaching = None
                 if teacher is not None:
                     guide = locate_teacher(
@@ -128,32 +134,20 @@ def slim_in_training(
                         factory=factory,
                         download=download,
                     )
-                    teaching = _teach(guide, images, settings, checked)
+                    teaching = _teach(guide, job.data, settings, checked)
             settings = _settings(settings, source, options, observer)
             if teaching is not None:
-                settings = with_taps(settings, start.network, source, teaching.located)
+                settings = with_taps(settings, job.network, source, teaching.located)
             before = None
-            if _is_trained(source) and images.validation is None:
-                looking = Looking(data, images, start.read, settings, observer)
-                before = looking.accuracy(start.network)
-            shrinking = Shrinking(
-                start.network,
-                start.skeleton,
-                source.input_size,
-                start.channels.groups,
-                options,
-                budget,
-                settings.lr,
-            )
-            job = Job(
-                source,
-                start.network,
-                images,
-                settings,
-                _config(source, settings, shrinking, before, teaching),
-                shrinking.before.parameters,
-                start.read,
-                recipe,
+            if _is_trained(source) and job.data.validation is None:
+                looking = Looking(data, job.data, job.outputs, settings, observer)
+                before = looking.accuracy(job.network)
+            groups, figures = losing.channels.groups, losing.figures
+            shrinking = Shrinking(job.network, groups, figures, options, budget, settings.lr)
+            job = replace(
+                job,
+                settings=settings,
+                config=_config(job.config, shrinking, before, teaching),
                 teacher=None if teaching is None else teaching.network,
                 teacher_outputs=None if teaching is None else teaching.read,
                 view=None if teaching is None else teaching.view,
@@ -170,7 +164,6 @@ def slim_in_training(
                 tracked_in=None,
                 observer=observer,
             )
-    kept = shrinking.kept()
     _tell_least(shrinking, observer)
     observer.message(f"Wrote {folder}.{name_factory(source)}")
     return Slimmed(
@@ -179,17 +172,9 @@ def slim_in_training(
         options,
         shrinking.before,
         shrinking.figures,
-        start.smallest,
-        tuple(
-            Width(
-                group.name,
-                len({member.layer for member in group.members}),
-                group.width,
-                group.step * kept.get(group.name, len(group.atoms)),
-            )
-            for group in start.channels.groups
-        ),
-        start.channels.fixed,
+        losing.smallest,
+        widths_left(groups, shrinking.kept()),
+        losing.channels.fixed,
         folder,
         before,
         result.metrics["accuracy"],
@@ -198,38 +183,27 @@ def slim_in_training(
 
 
 @dataclass(frozen=True)
-class _Start:
-    """A network with its weights, and what it could lose."""
+class _Losing:
+    """What a network could lose, and what it has then."""
 
-    network: nn.Module
-    read: OutputReader
-    skeleton: nn.Module
     channels: Channels
+    figures: Callable[[Lost], Figures]
     smallest: Figures
 
 
-def _begin(
-    source: Located,
-    images: Data,
-    budget: Budget | None,
-    options: SlimOptions,
-    settings: TrainingSettings,
-    observer: Observer,
-) -> _Start:
+def _may_lose(
+    source: Located, budget: Budget | None, options: SlimOptions, observer: Observer
+) -> _Losing:
     skeleton = source.skeleton()
     channels = find_channels(source, skeleton, observer)
-    measure = partial(figures_of, skeleton, source.input_size, channels.groups)
+    figures = figures_without(skeleton, source.input_size, channels.groups)
     alike = [(group, torch.ones(len(group.atoms))) for group in channels.groups]
     steps, after = losses(alike, options)
-    smallest = measure(after(steps))
+    smallest = figures(after(steps))
     if budget is not None:
-        check_not_met(source, measure({}), budget)
+        check_not_met(source, figures({}), budget)
         check_reachable(source, budget, smallest, options)
-    built, loaded = source.load(seed=settings.seed)
-    check_finite(built.state_dict(), source.label)
-    read = read_outputs(built, images, source.label, observer)
-    tell_weights(loaded, observer)
-    return _Start(built, read, skeleton, channels, smallest)
+    return _Losing(channels, figures, smallest)
 
 
 @dataclass(frozen=True)
@@ -248,6 +222,7 @@ def _teach(
 ) -> _Teaching:
     view = view_of(guide, images, by_order=settings.classes_by_order, observer=observer)
     network, loaded = guide.load(seed=settings.seed)
+    tell_weights(loaded, observer)
     check_scores(guide, loaded.untrained, images, settings)
     read = read_outputs(network, images, guide.label, observer, guide.input_size)
     return _Teaching(guide, network, read, view, bool(loaded.untrained))
@@ -271,8 +246,7 @@ def _settings(
 
 
 def _config(
-    source: Located,
-    settings: TrainingSettings,
+    config: ArtefactConfig,
     shrinking: Shrinking,
     before: float | None,
     teaching: _Teaching | None,
@@ -281,16 +255,15 @@ def _config(
     options, whole = shrinking.options, shrinking.before
     chosen = options.model_dump()
     asked = None if shrinking.budget is None else shrinking.budget.given()
-    return ArtefactConfig(
-        network=source.network,
-        input_size=source.input_size,
-        seed=settings.seed,
-        metrics={} if before is None else {"before_accuracy": before},
-        training={
-            **beginning(source),
-            **({} if teaching is None else taught(teaching.located, teaching.network)),
-            "slimmed": {**chosen, "budget": asked, **asdict(whole)},
-        },
+    return config.model_copy(
+        update={
+            "metrics": {} if before is None else {"before_accuracy": before},
+            "training": {
+                **config.training,
+                **({} if teaching is None else taught(teaching.located, teaching.network)),
+                "slimmed": {**chosen, "budget": asked, **asdict(whole)},
+            },
+        }
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from torch import nn
 
 from seclcompress.errors import NetworkError, PlanError
-from seclcompress.graph import Channels, channel_groups
+from seclcompress.graph import Channels, Group, channel_groups
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
-from seclcompress.slim import Figures, meets
+from seclcompress.slim import Figures, Width, meets
 
 
 def find_channels(located: Located, skeleton: nn.Module, observer: Observer) -> Channels:
@@ -68,4 +70,22 @@ def check_reachable(
     raise PlanError(
         f"{located.label} cannot meet the budget by losing channels: with a share of {options.least} of "
         f"each group's it has {held}. Ask for less, or lower --least; `convert` what is left for more."
+    )
+
+
+def widths_left(groups: Sequence[Group], left: Mapping[str, int]) -> tuple[Width, ...]:
+    """The groups before and after they lost atoms.
+
+    Args:
+        groups: The groups as they were.
+        left: How many atoms each has left, by its name; all of a group that is not named.
+    """
+    return tuple(
+        Width(
+            group.name,
+            len({member.layer for member in group.members}),
+            group.width,
+            group.step * left.get(group.name, len(group.atoms)),
+        )
+        for group in groups
     )

@@ -22,6 +22,7 @@ from seclcompress.optim import make_optimizers, parameter_groups
 from seclcompress.settings.budget import Budget, parse_budget
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.training import TrainingSettings
+from seclcompress.slim import figures_without
 from seclcompress.train import Stopped, Trainer
 from seclcompress.train.narrowing import narrow_trained, places_of
 from seclcompress.train.shrinking import Shrinking
@@ -70,7 +71,9 @@ def shrinking_trainer(
         data,
         chosen,
         folder,
-        shrinking=Shrinking(made, skeleton, SIZE, groups, slim, asked, chosen.lr),
+        shrinking=Shrinking(
+            made, groups, figures_without(skeleton, SIZE, groups), slim, asked, chosen.lr
+        ),
         observer=observer or Silent(),
     )
     if isinstance(observer, Stopping):
