@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seclcompress import artefact
 from seclcompress.budget.looking import (
@@ -28,19 +28,18 @@ from seclcompress.budget.measured import (
     measure_candidates,
 )
 from seclcompress.data import Data, Presentation
-from seclcompress.data.order import shuffled
 from seclcompress.errors import UsageError
-from seclcompress.networks import check_image_classification, sources
+from seclcompress.networks import sources
 from seclcompress.observer import Observer, after_checks
-from seclcompress.processes import check_device
 from seclcompress.resolve import Located
 from seclcompress.settings.sensitivity import OnImages, SensitivityOptions
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.trace import floating_dtype, whole_copy
 from seclcompress.train.outputs import read_outputs
-from seclcompress.workflows.held_out import share_of, with_share
-from seclcompress.workflows.locating import Network, find_original, tell_input_size, typed
-from seclcompress.workflows.opening import open_data, tell_left_out
+from seclcompress.workflows.locating import Network, find_original, tell_input_size
+from seclcompress.workflows.looking import open_to_look
+from seclcompress.workflows.opening import tell_left_out
+from seclcompress.workflows.pictures import draw_pictures
 from seclcompress.workflows.sizing import choose_input_size
 
 #: Another number makes results of earlier ways to measure unknown.
@@ -58,14 +57,21 @@ class Measuring:
     Attributes:
         measure: What is measured.
         data: The data set.
-        images: How many of its training images are shown.
+        order: The indices of the training images that are shown.
+        presentation: How they are shown.
         settings: Those in `settings.training.EVALUATION` and the seed are used.
     """
 
     measure: OnImages
     data: Data
-    images: int
+    order: Tensor
+    presentation: Presentation
     settings: TrainingSettings
+
+    @property
+    def images(self) -> int:
+        """How many images are shown."""
+        return len(self.order)
 
     def run(
         self, located: Located, network: nn.Module, jobs: Sequence[Job], observer: Observer
@@ -90,13 +96,8 @@ class Measuring:
             network if on_cpu else whole_copy(network).to(settings.device),
             read,
             self.data.train,
-            shuffled(len(self.data.train), settings.seed, 0)[: self.images],
-            Presentation(
-                self.data.input_size,
-                self.data.preprocessing,
-                device=settings.device,
-                workers=settings.workers,
-            ),
+            self.order,
+            self.presentation,
             self.data.name,
             settings.seed,
         )
@@ -104,12 +105,10 @@ class Measuring:
             about = self._about(located, network, shown)
         cache = default_measurements()
         looker = _LOOKERS[self.measure](shown)
-        found = measure_candidates(
-            self.measure, jobs, looker, len(shown.order), about, observer, cache
-        )
+        found = measure_candidates(self.measure, jobs, looker, self.images, about, observer, cache)
         number = sum(len(candidates) for _, candidates in jobs)
         observer.message(
-            f"Measured {found.found} of {number} candidates on {len(shown.order):,} training images of "
+            f"Measured {found.found} of {number} candidates on {self.images:,} training images of "
             f"{self.data.name}; the others were known ({cache})."
         )
         tell_left_out(self.data)
@@ -178,9 +177,9 @@ def find_with_images(
     measure = options.on_images(data=data is not None)
     settings = settings or TrainingSettings()
     with after_checks(observer) as checked:
-        if data is not None and not isinstance(network, Located):
+        if data is not None:
             input_size = choose_input_size(
-                typed(network),
+                network,
                 data,
                 input_size,
                 weights=weights,
@@ -213,24 +212,16 @@ def _open(
     data_dir: Path | None,
     download: bool,
     observer: Observer,
-) -> tuple[Data, int, TrainingSettings]:
-    """Opens the images, and says how many of them are shown and by which settings."""
-    check_device(settings.device)
-    check_image_classification(located.network, "plan --data")
-    settings = with_share(settings, located.label, share_of(located.config), data, observer)
-    opened = open_data(
-        data,
+) -> tuple[Data, Tensor, Presentation, TrainingSettings]:
+    """Opens the images, and says which of them are shown, how, and by which settings."""
+    opened, settings = open_to_look(
         located,
+        data,
         settings,
-        trained=True,
+        "plan --data",
         data_dir=data_dir,
         download=download,
         observer=observer,
     )
-    there = len(opened.train)
-    if there < options.images:
-        observer.message(
-            f"{data} has {there:,} training images, fewer than --images {options.images:,}: all of them "
-            "are used."
-        )
-    return opened, min(there, options.images), settings
+    order, presentation = draw_pictures(opened, options.images, "--images", settings, observer)
+    return opened, order, presentation, settings

@@ -12,6 +12,7 @@ from seclcompress import budget as budgets
 from seclcompress import substitutions
 from seclcompress.budget import Candidate, Range, Source
 from seclcompress.budget.candidates import Sensitivity
+from seclcompress.budget.measured import Job
 from seclcompress.budget.remembered import Remembered, default_fits
 from seclcompress.budget.times import Times
 from seclcompress.count import Count, count_network
@@ -90,12 +91,7 @@ class Listed:
             UsageError: If the runtime is unknown, or its packages are not installed.
             ExportError: If the network or a layer cannot be timed in the runtime.
         """
-        jobs = [
-            (layer.site, replacements)
-            for (layer, _), replacements in zip(self.known, self._replacements(), strict=True)
-            if replacements
-        ]
-        times = measure_times(self.located, jobs, runtime, observer)
+        times = measure_times(self.located, self._jobs(self.known), runtime, observer)
         return replace(
             self,
             times=times,
@@ -124,15 +120,10 @@ class Listed:
         tell_weights(loaded, observer)
         here = [(_with_weights(layer, trained), why) for layer, why in self.known]
         if measuring is None:
-            number = sum(map(len, self._replacements()))
+            number = sum(len(replacements) for _, replacements in self._jobs(here))
             layers = _fitted(here, self.families, number, observer, self.times)
             return replace(self, layers=layers, source="weights")
-        jobs = [
-            (layer.site, replacements)
-            for (layer, _), replacements in zip(here, self._replacements(), strict=True)
-            if replacements
-        ]
-        found = measuring.run(self.located, trained, jobs, observer)
+        found = measuring.run(self.located, trained, self._jobs(here), observer)
         of = f"{OF[measuring.measure]} on {measuring.images:,} images"
         layers = _listed(here, self.families, found, of, self.times)
         return replace(
@@ -143,16 +134,18 @@ class Listed:
             images=measuring.images,
         )
 
-    def _replacements(self) -> list[list[tuple[Substitution, SubstitutionConfig]]]:
-        """What each layer may become beside itself, by layer."""
-        return [
-            [
+    def _jobs(self, known: Sequence[tuple[Layer, str | None]]) -> list[Job]:
+        """The layers that may become something else, and what; of the skeleton or with weights."""
+        jobs: list[Job] = []
+        for (layer, _), listed in zip(known, self.layers, strict=True):
+            replacements = [
                 substitutions.configured(one.entry.substitution, one.entry.config)
-                for one in layer
+                for one in listed
                 if one.entry.substitution is not None
             ]
-            for layer in self.layers
-        ]
+            if replacements:
+                jobs.append((layer.site, replacements))
+        return jobs
 
 
 def list_candidates(located: Located, families: Sequence[str], options: PlanOptions) -> Listed:

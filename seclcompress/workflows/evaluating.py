@@ -79,7 +79,7 @@ def evaluate(
     check_device(settings.device)
     with after_checks(observer) as checked:
         input_size = choose_input_size(
-            typed(network),
+            network,
             data,
             input_size,
             weights=weights,

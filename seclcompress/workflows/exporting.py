@@ -31,7 +31,7 @@ from seclcompress.train.outputs import read_outputs
 from seclcompress.wording import without_path
 from seclcompress.workflows.exported import RunsFile
 from seclcompress.workflows.held_out import share_of, with_share
-from seclcompress.workflows.locating import Network, find, tell_random, tell_weights, typed
+from seclcompress.workflows.locating import Network, find, tell_random, tell_weights
 from seclcompress.workflows.looking import evaluated
 from seclcompress.workflows.opening import open_data, tell_left_out
 from seclcompress.workflows.output_files import check_file, write_one
@@ -125,9 +125,9 @@ def export(
     path = _named(Path(output), chosen)
     _check_free(path, chosen, overwrite)
     with after_checks(observer) as checked:
-        if data is not None and not isinstance(network, Located):
+        if data is not None:
             input_size = choose_input_size(
-                typed(network),
+                network,
                 data,
                 input_size,
                 weights=weights_file,

@@ -121,9 +121,49 @@ def look(
     Raises:
         SeclcompressError: If the data cannot be opened, or the network is no image classifier.
     """
+    images, settings = open_to_look(
+        located,
+        data,
+        settings,
+        "slim --data",
+        data_dir=data_dir,
+        download=download,
+        observer=observer,
+    )
+    read = read_outputs(network, images, located.label, observer)
+    return Looking(data, images, read, settings, observer)
+
+
+def open_to_look(
+    located: Located,
+    data: str,
+    settings: TrainingSettings,
+    command: str,
+    *,
+    data_dir: Path | None,
+    download: bool,
+    observer: Observer,
+) -> tuple[Data, TrainingSettings]:
+    """Opens the images of a data set for a network with trained weights, to look and not to train.
+
+    Args:
+        located: Where the network comes from.
+        data: The data set's name.
+        settings: Those about images are used.
+        command: What looks at images, for the message to a network of another kind.
+        data_dir: The folder of torchvision's data sets.
+        download: Whether missing data may be downloaded.
+        observer: Receives reports.
+
+    Returns:
+        The images, and the settings with the share that is their test.
+
+    Raises:
+        SeclcompressError: If the data cannot be opened, or the network is no image classifier.
+    """
     check_device(settings.device)
     settings = with_share(settings, located.label, share_of(located.config), data, observer)
-    check_image_classification(located.network, "slim --data")
+    check_image_classification(located.network, command)
     images = open_data(
         data,
         located,
@@ -133,5 +173,4 @@ def look(
         download=download,
         observer=observer,
     )
-    read = read_outputs(network, images, located.label, observer)
-    return Looking(data, images, read, settings, observer)
+    return images, settings

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from seclcompress import extras
-from seclcompress.data import Data, Presentation
-from seclcompress.data.order import shuffled
 from seclcompress.errors import NetworkError, UsageError
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.plan.layers import matches
 from seclcompress.processes import check_device
+from seclcompress.recover import Pictures
 from seclcompress.report.widths_picture import MOST_LAYERS, widths_png
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
@@ -31,10 +30,10 @@ from seclcompress.workflows.locating import (
     tell_input_size,
     tell_random,
     tell_weights,
-    typed,
 )
 from seclcompress.workflows.opening import open_data, tell_left_out
 from seclcompress.workflows.output_files import check_file, write_one
+from seclcompress.workflows.pictures import draw_pictures
 from seclcompress.workflows.sizing import choose_input_size
 
 
@@ -100,16 +99,15 @@ def widths(
         check_file(path, overwrite, replaces=lambda _: False)
     check_device(settings.device)
     with after_checks(observer) as checked:
-        if input_size is None and isinstance(network, str | Path):
-            input_size = choose_input_size(
-                typed(network),
-                data,
-                input_size,
-                weights=weights,
-                validation=settings.validation,
-                train=False,
-                observer=checked,
-            )
+        input_size = choose_input_size(
+            network,
+            data,
+            input_size,
+            weights=weights,
+            validation=settings.validation,
+            train=False,
+            observer=checked,
+        )
         located = find(
             network,
             weights=weights,
@@ -134,14 +132,10 @@ def widths(
         built, loaded = located.load(seed=settings.seed)
         tell_weights(loaded, checked)
         tell_random(located, checked)
-        order = shuffled(len(shown.train), settings.seed, 0)[:images]
-        if len(order) < images:
-            checked.message(
-                f"{data} has {len(order):,} training images, fewer than --images {images:,}: all of "
-                "them are used."
-            )
+        order, presentation = draw_pictures(shown, images, "--images", settings, checked)
         built.to(settings.device).eval()
-        image = next(_batches(shown, order[:1], built, settings))
+        dtype = floating_dtype(built)
+        image = next(Pictures(shown.train, [order[:1]], presentation).read(dtype))
         sites = _chosen(find_sites(built, image), layers, located.label)
         if path is not None and len(sites) > MOST_LAYERS:
             raise UsageError(
@@ -149,8 +143,8 @@ def widths(
                 f"room for {MOST_LAYERS}. Choose some with --layers."
             )
     with observer.counting(f"Looking at {data}", len(order)) as tell:
-        batches = _batches(shown, order, built, settings, tell)
-        gathered = gather(built, sites, batches)
+        pictures = Pictures(shown.train, order.split(settings.batch_size), presentation)
+        gathered = gather(built, sites, _counted(pictures.read(dtype), len(order), tell))
     families = _families(located)
     done = []
     with observer.counting("Computing statistics", len(sites)) as tell:
@@ -183,21 +177,15 @@ class _Unlabelled:
         self.classes: list[str] | None = None
 
 
-def _batches(
-    data: Data,
-    order: Tensor,
-    network: nn.Module,
-    settings: TrainingSettings,
-    tell: Callable[[int, int], object] = lambda *_: None,
+def _counted(
+    batches: Iterable[Tensor], total: int, tell: Callable[[int, int], object]
 ) -> Iterator[Tensor]:
-    presentation = Presentation(
-        data.input_size, data.preprocessing, device=settings.device, workers=settings.workers
-    )
-    dtype, seen = floating_dtype(network), 0
-    for batch in data.train.read(order.split(settings.batch_size), presentation):
-        yield batch.images.to(dtype)
-        seen += len(batch.images)
-        tell(seen, len(order))
+    """Yields batches, and tells how many of all images were shown."""
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += len(batch)
+        tell(seen, total)
 
 
 def _chosen(sites: Sequence[Site], patterns: Sequence[str], label: str) -> list[Site]:

@@ -7,14 +7,15 @@ from torch import nn
 from seclcompress.data import usual_input_size
 from seclcompress.networks import sources
 from seclcompress.observer import Observer
-from seclcompress.resolve import is_folder, locate
+from seclcompress.resolve import Located, is_folder, locate
 from seclcompress.wording import shape
+from seclcompress.workflows.locating import Network, typed
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def choose_input_size(
-    network: str,
+    network: Network,
     data: str,
     given: tuple[int, ...] | None,
     *,
@@ -30,7 +31,7 @@ def choose_input_size(
     from the start takes the size of a data set of small images, unless it runs at its own size only.
 
     Args:
-        network: The network as on the command line.
+        network: The network as on the command line, or a located one, which has its size.
         data: The name of the data set.
         given: The size that the person chose; None if they did not.
         weights: `--weights` as typed.
@@ -44,8 +45,11 @@ def choose_input_size(
     Raises:
         SeclcompressError: If the data or the network cannot be read.
     """
-    if given is not None or is_folder(network):
+    if given is not None or isinstance(network, Located):
         return given
+    network = typed(network)
+    if is_folder(network):
+        return None
     source = sources.that_knows(network)
     if source is None:
         return None  # `locate` will say so

@@ -42,7 +42,6 @@ from seclcompress.workflows.locating import (
     tell_input_size,
     tell_random,
     tell_weights,
-    typed,
 )
 from seclcompress.workflows.looking import look
 from seclcompress.workflows.opening import tell_left_out
@@ -179,9 +178,9 @@ def slim(
         check_no_input(folder, network)
         check_free(folder, overwrite)
     with after_checks(observer) as checked:
-        if data is not None and not isinstance(network, Located):
+        if data is not None:
             input_size = choose_input_size(
-                typed(network),
+                network,
                 data,
                 input_size,
                 weights=weights,

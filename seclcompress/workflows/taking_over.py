@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from seclcompress.data import Data, Presentation
-from seclcompress.data.order import shuffled
+from seclcompress.data import Data
 from seclcompress.errors import UsageError
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer
@@ -28,6 +27,7 @@ from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.trace import floating_dtype
 from seclcompress.wording import listed, shape
+from seclcompress.workflows.pictures import draw_pictures
 
 #: Pictures at once: the patches of a batch are held at a time.
 _BATCH = 25
@@ -140,15 +140,7 @@ def prepare(
         NothingToRecoverError: If no rewritten layer can be recovered.
         UsageError: If the teacher is not the original.
     """
-    order = shuffled(len(data.train), training.seed, 0)[: settings.pictures]
-    if len(order) < settings.pictures:
-        observer.message(
-            f"{data.name} has {len(order):,} training images, fewer than --pictures "
-            f"{settings.pictures:,}: all of them are used."
-        )
-    shown = Presentation(
-        data.input_size, data.preprocessing, device=training.device, workers=training.workers
-    )
+    order, shown = draw_pictures(data, settings.pictures, "--pictures", training, observer)
     pictures = Pictures(data.train, order.split(_BATCH), shown)
     example = next(pictures.read(floating_dtype(teacher)))[:1]
     pairs = pairs_of(student, teacher, example, labels[1])
