@@ -133,8 +133,7 @@ def slim(
     """
     observer, options = observer or Logging(), options or SlimOptions()
     asked = parse_budget(budget) if isinstance(budget, str) else budget
-    if asked is not None:
-        check_untimed(asked, "slim")
+    check_untimed(asked, "slim")
     if options.trains:
         return slim_in_training(
             network,
