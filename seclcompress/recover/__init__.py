@@ -2,6 +2,6 @@
 
 from seclcompress.recover.pairs import Pair, pairs_of
 from seclcompress.recover.result import LayerRecovery
-from seclcompress.recover.run import Pictures, left_out, recover_layers
+from seclcompress.recover.run import left_out, recover_layers
 
-__all__ = ["LayerRecovery", "Pair", "Pictures", "left_out", "pairs_of", "recover_layers"]
+__all__ = ["LayerRecovery", "Pair", "left_out", "pairs_of", "recover_layers"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from seclcompress.data import Images, Presentation
 from seclcompress.errors import UsageError
 from seclcompress.recover.moments import Moments, patch_width
 from seclcompress.recover.pairs import WIDEST, Pair
@@ -17,32 +15,7 @@ from seclcompress.recover.solve import correct, distance, solve
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.substitutions import StructuredLayer
 from seclcompress.trace import floating_dtype
-from seclcompress.train.batch_norm import estimate_anew
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The pictures to learn from.
-
-    Attributes:
-        images: The images.
-        order: The indices of each batch's images.
-        presentation: How they are shown.
-    """
-
-    images: Images
-    order: Sequence[Tensor]
-    presentation: Presentation
-
-    def read(self, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Yields the batches' images, (batch, *input_size)."""
-        for batch in self.images.read(self.order, self.presentation):
-            yield batch.images.to(dtype)
-
-    def estimate_batch_norm(self, network: nn.Module) -> None:
-        """Estimates batch norm's statistics anew from the pictures."""
-        order = [batch for batch in self.order if len(batch) > 1]  # one image has no variance
-        estimate_anew(network, self.images, self.presentation, order)
+from seclcompress.train.pictures import Pictures
 
 
 class _Enough(Exception):  # noqa: N818 (no error: it ends a forward pass early)

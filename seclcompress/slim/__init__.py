@@ -9,11 +9,15 @@ from seclcompress.slim.choice import (
     figures_of,
     figures_without,
     losses,
+    lost_by_energy,
     may_lose,
     meets,
 )
+from seclcompress.slim.elimination import shares_lost
 from seclcompress.slim.gates import EdgeGates, Gates, OpenGates
+from seclcompress.slim.mending import mend
 from seclcompress.slim.norms import norms
+from seclcompress.slim.readings import Readings, take_readings
 from seclcompress.slim.result import Slimmed, Width
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "Gates",
     "Lost",
     "OpenGates",
+    "Readings",
     "Slimmed",
     "Width",
     "attach",
@@ -31,8 +36,12 @@ __all__ = [
     "figures_of",
     "figures_without",
     "losses",
+    "lost_by_energy",
     "may_lose",
     "meets",
+    "mend",
     "norms",
     "readers",
+    "shares_lost",
+    "take_readings",
 ]

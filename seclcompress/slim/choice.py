@@ -124,6 +124,33 @@ def losses(
     return len(ranked), after
 
 
+def lost_by_energy(
+    weighed: Sequence[tuple[Group, Tensor]],
+    energy: float,
+    options: SlimOptions,
+    originally: Mapping[str, int] | None = None,
+) -> Lost:
+    """What can be lost so that each group keeps a share of what its readers make.
+
+    Args:
+        weighed: The groups with the shares that are lost with their atoms (`slim.shares_lost`).
+        energy: The share that stays.
+        options: How channels are chosen.
+        originally: As in `losses`.
+    """
+    had = originally or {}
+    return {
+        group.name: [
+            number
+            for number in shares.argsort(stable=True).tolist()[
+                : may_lose(group, options.least, had.get(group.name))
+            ]
+            if shares[number] <= 1 - energy
+        ]
+        for group, shares in weighed
+    }
+
+
 def excess(figures: Figures, budget: Budget) -> float:
     """How many times too large a network is: at most 1 if it meets the budget."""
     return max(held.has / held.most for held in budget.held(figures.parameters, figures.mult_adds))

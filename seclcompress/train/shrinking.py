@@ -1,4 +1,4 @@
-"""A network that loses channels while it is trained: by gates, or by norms in rounds.
+"""A network that loses channels while it is trained: by gates, or in rounds by norms or singular values.
 
 Before each step the run asks whether channels are due (`due`), narrows its network if some are
 (`lose`), and after the step the price presses on the gates (`press`). What is due depends on the
@@ -30,12 +30,14 @@ from seclcompress.slim import (
     excess,
     fewest_lost,
     losses,
+    lost_by_energy,
     may_lose,
     norms,
     readers,
 )
 from seclcompress.slim.pressure import Times, first_price, goal, next_price, prices
 from seclcompress.train.narrowing import narrow_trained, replace, taken
+from seclcompress.train.spectra import Spectra
 
 
 class Shrinking:
@@ -48,6 +50,7 @@ class Shrinking:
         options: How channels are chosen.
         budget: The budget; None to lose what the price closes.
         lr: The highest learning rate of the run.
+        spectra: What looks at the network with pictures, for singular values; else None.
     """
 
     def __init__(
@@ -58,10 +61,11 @@ class Shrinking:
         options: SlimOptions,
         budget: Budget | None,
         lr: float,
+        spectra: Spectra | None = None,
     ) -> None:
         self.options, self.budget = options, budget
-        self._lr = lr
-        if options.gated:
+        self._lr, self._spectra = lr, spectra
+        if options.needs_readers:
             groups = [group for group in groups if readers(network, group)]
         self.groups = list(groups)
         self._network = network
@@ -75,6 +79,7 @@ class Shrinking:
         self._done = False
         self._looked_at = -1
         self._gates: Gates | None = None
+        self._tell: Callable[[str], object] = lambda message: None  # noqa: ARG005
         if options.gated:
             self._prices = prices(groups, figures, options.price_by)
             weights = [norms(network, group) for group in groups]
@@ -96,7 +101,7 @@ class Shrinking:
         times = Times(steps, self.options.until)
         gates = self._gates
         if gates is None:
-            return self._least_by_norm(times, step, observer)
+            return self._least_in_round(times, step, observer)
         ends = step >= times.losing
         if not ends and step % times.every:
             return {}
@@ -120,26 +125,47 @@ class Shrinking:
         self._price = next_price(price, has, may)
         return lost
 
-    def _least_by_norm(self, times: Times, step: int, observer: Observer) -> Lost:
-        rounds, budget = self.options.rounds or 1, self.budget
+    def _least_in_round(self, times: Times, step: int, observer: Observer) -> Lost:
+        rounds = self.options.rounds or 1
         number = times.starts_round(step, rounds)
-        if number is None or budget is None:
+        if number is None:
             return {}
-        start = excess(self.before, budget)
-        weights = [norms(self._network, group) for group in self.groups]
-        lost = self._least(weights, goal(start, number / rounds))
+        weights = self._weights()
+        if self.budget is None:
+            assert self.options.energy is not None
+            lost = _named(
+                lost_by_energy(
+                    list(zip(self.groups, weights, strict=True)),
+                    self.options.energy,
+                    self.options,
+                    self._originally(),
+                )
+            )
+        else:
+            start = excess(self.before, self.budget)
+            lost = self._least(weights, goal(start, number / rounds))
         if number == rounds:
             self._end(step, lost, observer)
+        if self._spectra is not None and lost:
+            self._tell = observer.message
         return lost
+
+    def _weights(self) -> list[Tensor]:
+        """How much each atom of each group weighs now."""
+        if self._spectra is None:
+            return [norms(self._network, group) for group in self.groups]
+        return self._spectra.shares(self._network, self.groups)
+
+    def _originally(self) -> dict[str, int]:
+        return {group.name: len(group.atoms) for group in self._all}
 
     def _least(self, weights: Sequence[Tensor], times: float) -> Lost:
         """The least atoms, so that the network is so many times too large for the budget."""
-        weighed = list(zip(self.groups, [each.float().cpu() for each in weights], strict=True))
-        originally = {group.name: len(group.atoms) for group in self._all}
-        count, after = losses(weighed, self.options, originally)
+        weighed = list(zip(self.groups, [each.double().cpu() for each in weights], strict=True))
+        count, after = losses(weighed, self.options, self._originally())
         assert self.budget is not None
         lost, _ = fewest_lost(count, after, self._without, self.budget, times)
-        return {name: sorted(numbers) for name, numbers in lost.items() if numbers}
+        return _named(lost)
 
     def _end(self, step: int, lost: Lost, observer: Observer) -> None:
         self._done = True
@@ -172,6 +198,10 @@ class Shrinking:
             optimizers: The network's optimizers.
             averages: Moving averages by the names of parameters and buffers; narrowed in place.
         """
+        spectra, accuracy = self._spectra, None
+        if spectra is not None and spectra.looked:
+            accuracy = spectra.accuracy(self._network)
+            spectra.mend(self._network, self.groups, lost, averages)
         self.figures = self._without(lost)
         gated = {p: name for name, p in self._network.named_parameters()}
         gates = self._gates
@@ -201,6 +231,12 @@ class Shrinking:
                 if gated[old[name]] in averages:
                     averages[gated[old[name]]] = taken(averages[gated[old[name]]], there)
             attach(self._network, self.groups, gates)
+        if spectra is not None and accuracy is not None:
+            spectra.settle(self._network, averages)
+            self._tell(
+                f"{self.figures.parameters:,} parameters are left. Of {spectra.pictures.count:,} pictures "
+                f"{accuracy:.2f} % were right before, {spectra.accuracy(self._network):.2f} % are now."
+            )
 
     def _averaged(self, own: dict[str, str], averages: dict[str, Tensor]) -> list[str]:
         """The names of averages of the network's own tensors, as they are without gates."""
@@ -282,3 +318,8 @@ class Shrinking:
             group.name: len(numbers)
             for group, numbers in zip(self._all, self._numbers, strict=True)
         }
+
+
+def _named(lost: Lost) -> dict[str, list[int]]:
+    """Only the groups that lose something, with the atoms in order."""
+    return {name: sorted(numbers) for name, numbers in lost.items() if numbers}

@@ -15,11 +15,11 @@ from seclcompress.networks import check_image_classification
 from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.plan.layers import matches
 from seclcompress.processes import check_device
-from seclcompress.recover import Pictures
 from seclcompress.report.widths_picture import MOST_LAYERS, widths_png
 from seclcompress.resolve import Located
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.trace import floating_dtype
+from seclcompress.train.pictures import Pictures
 from seclcompress.widths.measure import gather, measured
 from seclcompress.widths.result import Widths
 from seclcompress.widths.sites import Site, find_sites

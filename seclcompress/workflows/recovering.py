@@ -14,12 +14,13 @@ from seclcompress.data import Data
 from seclcompress.files import check_free
 from seclcompress.observer import Logging, Observer, after_checks
 from seclcompress.processes import check_device
-from seclcompress.recover import LayerRecovery, Pictures
+from seclcompress.recover import LayerRecovery
 from seclcompress.resolve import Located
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.trace import whole_copy
 from seclcompress.train.outputs import read_outputs
+from seclcompress.train.pictures import Pictures
 from seclcompress.workflows.cards import card_of_recovery
 from seclcompress.workflows.inputs import find_for_distilling
 from seclcompress.workflows.locating import beginning, taught, tell_weights, typed

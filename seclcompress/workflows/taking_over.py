@@ -17,7 +17,6 @@ from seclcompress.observer import Observer
 from seclcompress.recover import (
     LayerRecovery,
     Pair,
-    Pictures,
     left_out,
     pairs_of,
     recover_layers,
@@ -26,6 +25,7 @@ from seclcompress.resolve import Located
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.trace import floating_dtype
+from seclcompress.train.pictures import Pictures
 from seclcompress.wording import listed, shape
 from seclcompress.workflows.pictures import draw_pictures
 
@@ -62,7 +62,7 @@ class TakingOver:
     @property
     def count(self) -> int:
         """The number of pictures."""
-        return sum(len(batch) for batch in self.pictures.order)
+        return self.pictures.count
 
 
 @dataclass(frozen=True)
