@@ -241,6 +241,23 @@ def test_links_between_documents() -> None:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def anchors_of(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_reach_headings() -> None:
+    for document in [*DOCUMENTS, *HOW_TO]:
+        for target, anchor in re.findall(
+            r"\]\(([^)#:]*)#([^)]+)\)", document.read_text(encoding="utf-8")
+        ):
+            other = document.parent / target if target else document
+            if other.suffix == ".md":
+                assert anchor in anchors_of(other), f"{document.name}: {target}#{anchor}"
+
+
 def test_nothing_names_this_machine_or_a_registry() -> None:
     suffixes = {".py", ".md", ".toml", ".yaml", ".cff", ""}
     for path in [*ROOT.glob("*"), *ROOT.glob("[!.]*/**/*"), *ROOT.glob(".ci/*")]:

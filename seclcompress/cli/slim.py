@@ -23,11 +23,13 @@ _DEFAULTS = SlimOptions()
 _FIELDS = SlimOptions.model_fields
 #: The options of gates.
 _OF_GATES = ("price", "price_by", "price_decay")
+#: Those of singular values.
+_OF_PICTURES = ("energy", "pictures")
 #: The options that do something without `--data`.
 _WITHOUT_DATA = (
     *("network", "budget", "output_dir", "dry_run", "spread", "least", "weights", "weights_key"),
     *("input_size", "num_classes", "factory", "download", "seed", "overwrite", "json"),
-    *("method", "rounds", *_OF_GATES),
+    *("method", "rounds", *_OF_GATES, *_OF_PICTURES),
 )
 #: Those that do something for a network that is not trained meanwhile.
 _WITHOUT_TRAINING = (*_WITHOUT_DATA, "data", "data_dir", *EVALUATION)
@@ -67,6 +69,13 @@ def slim(
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, help=_FIELDS["rounds"].description)
     ] = None,
+    energy: Annotated[
+        float | None,
+        typer.Option("--energy", metavar="SHARE", help=_FIELDS["energy"].description),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option("--pictures", min=1, help=_FIELDS["pictures"].description)
+    ] = _DEFAULTS.pictures,
     price: Annotated[
         float | None,
         typer.Option("--price", metavar="λ", help=_FIELDS["price"].description),
@@ -113,8 +122,9 @@ def slim(
     """Remove whole channels until a network meets a budget, those with the least weights first.
 
     What is left keeps its weights and runs anywhere as fast as its size says. It has to be trained again
-    (distill, with the whole network as its teacher), and can then be converted as well. With --rounds,
-    or gates (--method), it is trained while it loses channels.
+    (distill, with the whole network as its teacher), and can then be converted as well. With --method
+    svd, pictures say which channels the others can replace. With --rounds, or gates (--method), it is
+    trained while it loses channels.
     """
     if output_dir is None and not dry_run:
         raise UsageError(
@@ -125,6 +135,8 @@ def slim(
     options = _options(
         method=method,
         rounds=rounds,
+        energy=energy,
+        pictures=pictures,
         spread=spread,
         least=least,
         price=price,
@@ -133,7 +145,9 @@ def slim(
         until=until,
     )
     if not options.gated:
-        check_idle(context, "--method norm", "it has no gates", of=_OF_GATES)
+        check_idle(context, f"--method {method}", "it has no gates", of=_OF_GATES)
+    if not options.looks:
+        check_idle(context, f"--method {method}", "it looks at no pictures", of=_OF_PICTURES)
     if not options.trains:
         needed = "--rounds, or --method gates or sigmoid"
         check_needs(context, needed, but=_WITHOUT_TRAINING)

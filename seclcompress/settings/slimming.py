@@ -46,14 +46,15 @@ class SlimOptions(BaseModel):
     )
     method: Method = Field(
         default="norm",
-        description="norm: the channels of the least norm; svd: those that the others can replace on some "
-        "pictures, as many as singular values allow; gates: train a gate for each channel, with a price on "
-        "open ones; sigmoid: channels in an order, with a movable edge.",
+        description="norm: the channels of the least norm; svd: those that the others can replace on "
+        "some pictures, as many as singular values allow; gates: train a gate for each channel, with a "
+        "price on open ones; sigmoid: channels in an order, with a movable edge.",
     )
     rounds: int | None = Field(
         default=None,
         ge=1,
-        description="Lose channels by norm or svd so often, and train between. Default: once, untrained.",
+        description="Lose channels by norm or svd so often, and train between. Default: once, "
+        "untrained.",
     )
     energy: float | None = Field(
         default=None,

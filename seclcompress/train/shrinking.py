@@ -131,6 +131,7 @@ class Shrinking:
         if number is None:
             return {}
         weights = self._weights()
+        lost: Lost
         if self.budget is None:
             assert self.options.energy is not None
             lost = _named(
@@ -234,8 +235,9 @@ class Shrinking:
         if spectra is not None and accuracy is not None:
             spectra.settle(self._network, averages)
             self._tell(
-                f"{self.figures.parameters:,} parameters are left. Of {spectra.pictures.count:,} pictures "
-                f"{accuracy:.2f} % were right before, {spectra.accuracy(self._network):.2f} % are now."
+                f"{self.figures.parameters:,} parameters are left. Of {spectra.pictures.count:,} "
+                f"pictures {accuracy:.2f} % were right before, {spectra.accuracy(self._network):.2f} % "
+                "are now."
             )
 
     def _averaged(self, own: dict[str, str], averages: dict[str, Tensor]) -> list[str]:

@@ -17,8 +17,11 @@ from seclcompress.train import Evaluation
 from seclcompress.train import evaluate as run_evaluation
 from seclcompress.train.evaluation import estimate_from_training_images
 from seclcompress.train.outputs import OutputReader, read_outputs
+from seclcompress.train.pictures import Pictures
+from seclcompress.train.spectra import Spectra
 from seclcompress.workflows.held_out import share_of, with_share
 from seclcompress.workflows.opening import open_data
+from seclcompress.workflows.pictures import draw_pictures
 
 
 def evaluated(
@@ -84,6 +87,17 @@ class Looking:
         return evaluated(
             network, self.images, self.read, self.settings, whose, self.observer
         ).accuracy
+
+    def spectra(self, number: int) -> Spectra:
+        """What looks at a network with some training images, for `slim --method svd`.
+
+        Args:
+            number: How many images.
+        """
+        drawn = draw_pictures(self.images, number, "--pictures", self.settings, self.observer)
+        order, presentation = drawn
+        batches = order.split(self.settings.batch_size)
+        return Spectra(Pictures(self.images.train, batches, presentation), self.read)
 
     def estimate_batch_norm(self, network: nn.Module) -> None:
         """Estimates batch norm's statistics anew from training images; the network is changed."""

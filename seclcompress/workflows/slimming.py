@@ -28,10 +28,9 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import (
     Lost,
     Slimmed,
-    fewest_lost,
     figures_without,
-    losses,
     norms,
+    readers,
 )
 from seclcompress.workflows.cards import card_of_slimming
 from seclcompress.workflows.converting import config_of
@@ -48,11 +47,13 @@ from seclcompress.workflows.opening import tell_left_out
 from seclcompress.workflows.output_files import check_no_input
 from seclcompress.workflows.runs import Stopping
 from seclcompress.workflows.sizing import choose_input_size
+from seclcompress.workflows.slimming_checks import check_end
 from seclcompress.workflows.slimming_in_training import slim_in_training
 from seclcompress.workflows.widths_to_lose import (
     check_not_met,
-    check_reachable,
+    choose_lost,
     find_channels,
+    smallest_of,
     widths_left,
 )
 
@@ -93,12 +94,12 @@ def slim(
 
     Args:
         network: A network as on the command line, a saved folder, or a located network.
-        budget: The budget, or as on the command line: `parameters=100k,mult-adds=50M`. With a price it
-            may be None.
+        budget: The budget, or as on the command line: `parameters=100k,mult-adds=50M`. With a price, or
+            a share of energy, it may be None.
         output_dir: The folder to write; None to only choose.
         options: How channels are chosen.
         data: A data set to measure the accuracy on before and after, and to estimate batch norm's
-            statistics anew from; None for neither.
+            statistics anew from; None for neither. By singular values, its pictures say what is lost.
         settings: The training settings. Of a network that is not trained, those in
             `settings.training.EVALUATION` are used with data.
         teacher: A network to learn from while channels are lost, as in `distill`; None for the labels
@@ -160,8 +161,9 @@ def slim(
             stopping=stopping,
             observer=observer,
         )
-    if asked is None:
-        raise UsageError("--budget: say what the network may have at most, as parameters=100k.")
+    check_end(asked, options)
+    if options.looks and data is None:
+        raise UsageError("--method svd looks at pictures: name a data set with --data.")
     for name, value in {
         "--teacher": teacher,
         "--resume": resume,
@@ -202,7 +204,8 @@ def slim(
         channels = find_channels(located, skeleton, checked)
         measure = figures_without(skeleton, located.input_size, channels.groups)
         before = measure({})
-        check_not_met(located, before, asked)
+        if asked is not None:
+            check_not_met(located, before, asked)
         built, loaded = located.load(seed=seed)
         check_finite(built.state_dict(), located.label)
         tell_weights(loaded, checked)
@@ -218,30 +221,38 @@ def slim(
                 download=download,
                 observer=checked,
             )
-    steps, after = losses([(one, norms(built, one)) for one in channels.groups], options)
-    smallest = measure(after(steps))
-    check_reachable(located, asked, smallest, options)
+    accuracy = None if looking is None else looking.accuracy(built)
+    spectra = None
+    groups = [one for one in channels.groups if not options.needs_readers or readers(built, one)]
     with observer.working("Choosing channels …"):
-        lost, figures = fewest_lost(steps, after, measure, asked)
+        if options.looks and looking is not None:
+            spectra = looking.spectra(options.pictures)
+            weighs = spectra.shares(built, groups)
+        else:
+            weighs = [norms(built, one) for one in groups]
+        weighed = list(zip(groups, weighs, strict=True))
+        lost, figures = choose_lost(located, weighed, measure, asked, options)
     done = Slimmed(
         located.label,
         asked,
         options,
         before,
         figures,
-        smallest,
+        smallest_of(weighed, measure, options),
         widths_left(
             channels.groups,
             {one.name: len(one.atoms) - len(lost.get(one.name, ())) for one in channels.groups},
         ),
         channels.fixed,
-        accuracy_before=None if looking is None else looking.accuracy(built),
+        accuracy_before=accuracy,
     )
     _check(skeleton, channels, lost)
     if folder is None:
         if looking is not None:
             tell_left_out(looking.images)
         return done
+    if spectra is not None:
+        spectra.mend(built, groups, lost, {})
     kept = kept_by_layer(built, channels.groups, lost)
     narrow_network(built, kept)
     if looking is not None:

@@ -12,6 +12,39 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.locating import Network, typed
 
 
+def check_end(budget: Budget | None, options: SlimOptions) -> None:
+    """Refuses a choice that does not say how much is lost, or says it twice.
+
+    Args:
+        budget: The budget.
+        options: How channels are chosen.
+
+    Raises:
+        UsageError: If it is so.
+    """
+    if options.energy is not None:
+        if not options.looks:
+            raise UsageError(
+                f"--energy is for --method svd, and the method is {options.method}. Choose that, or say "
+                "with --budget what the network may have at most."
+            )
+        if budget is not None:
+            raise UsageError(
+                "--budget and --energy both say how much is lost. Drop one of the two."
+            )
+        return
+    if budget is None and (options.price is None or not options.gated):
+        ways = {
+            "svd": ", or with --energy what share of their readers' energy channels keep",
+            "gates": ", or with --price what an open channel costs",
+            "sigmoid": ", or with --price what an open channel costs",
+        }
+        raise UsageError(
+            "How small? Say with --budget what the network may have at most, as parameters=100k"
+            f"{ways.get(options.method, '')}."
+        )
+
+
 def check_choices(
     network: Network,
     budget: Budget | None,
@@ -38,23 +71,19 @@ def check_choices(
     """
     if isinstance(network, Located):
         raise UsageError("A network that loses channels in training is named, not located.")
+    check_end(budget, options)
     how = f"--method {options.method}" if options.gated else "--rounds"
     if data is None:
         raise UsageError(f"{how} trains the network: name the images with --data.")
     if output_dir is None:
         raise UsageError(
             f"{how} trains the network, so there is nothing to be shown by --dry-run: give a folder "
-            "with --output-dir/-o, or choose by --method norm without --rounds."
-        )
-    if budget is None and (options.price is None or not options.gated):
-        raise UsageError(
-            f"{how} needs an end: say with --budget what the network may have at most"
-            + (", or what an open channel costs with --price." if options.gated else ".")
+            "with --output-dir/-o, or choose by --method norm or svd without --rounds."
         )
     if options.gated and options.rounds is not None:
         raise UsageError(
-            f"--rounds is for --method norm: --method {options.method} loses channels whenever gates "
-            "close. Drop one of the two."
+            f"--rounds is for --method norm or svd: --method {options.method} loses channels whenever "
+            "gates close. Drop one of the two."
         )
     if settings.patience is not None:
         raise UsageError(

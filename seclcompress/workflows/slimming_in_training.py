@@ -1,4 +1,4 @@
-"""A network loses channels while it is trained: by gates, or by norms in rounds."""
+"""A network loses channels while it is trained: by gates, or in rounds by norms or singular values."""
 
 from __future__ import annotations
 
@@ -139,11 +139,14 @@ def slim_in_training(
             if teaching is not None:
                 settings = with_taps(settings, job.network, source, teaching.located)
             before = None
+            looking = Looking(data, job.data, job.outputs, settings, observer)
             if _is_trained(source) and job.data.validation is None:
-                looking = Looking(data, job.data, job.outputs, settings, observer)
                 before = looking.accuracy(job.network)
             groups, figures = losing.channels.groups, losing.figures
-            shrinking = Shrinking(job.network, groups, figures, options, budget, settings.lr)
+            spectra = looking.spectra(options.pictures) if options.looks else None
+            shrinking = Shrinking(
+                job.network, groups, figures, options, budget, settings.lr, spectra
+            )
             job = replace(
                 job,
                 settings=settings,

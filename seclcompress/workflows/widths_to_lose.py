@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from seclcompress.errors import NetworkError, PlanError
 from seclcompress.graph import Channels, Group, channel_groups
@@ -12,7 +12,7 @@ from seclcompress.observer import Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
-from seclcompress.slim import Figures, Width, meets
+from seclcompress.slim import Figures, Lost, Width, fewest_lost, losses, lost_by_energy, meets
 
 
 def find_channels(located: Located, skeleton: nn.Module, observer: Observer) -> Channels:
@@ -71,6 +71,52 @@ def check_reachable(
         f"{located.label} cannot meet the budget by losing channels: with a share of {options.least} of "
         f"each group's it has {held}. Ask for less, or lower --least; `convert` what is left for more."
     )
+
+
+def choose_lost(
+    located: Located,
+    weighed: Sequence[tuple[Group, Tensor]],
+    measure: Callable[[Lost], Figures],
+    budget: Budget | None,
+    options: SlimOptions,
+) -> tuple[Lost, Figures]:
+    """What a network loses at once: the least that a budget allows, or what a share of energy does.
+
+    Args:
+        located: The network, for messages.
+        weighed: The groups with what their atoms weigh.
+        measure: What the network has without some atoms.
+        budget: The budget; None where `options.energy` decides.
+        options: How channels are chosen.
+
+    Returns:
+        What is lost, and what the network has then.
+
+    Raises:
+        PlanError: If the budget cannot be met so, or nothing can be lost.
+    """
+    steps, after = losses(weighed, options)
+    if budget is not None:
+        check_reachable(located, budget, measure(after(steps)), options)
+        return fewest_lost(steps, after, measure, budget)
+    assert options.energy is not None
+    lost = lost_by_energy(weighed, options.energy, options)
+    if not any(lost.values()):
+        raise PlanError(
+            f"{located.label} needs all its channels for a share of {options.energy} of their energy: "
+            "nothing is to be lost. Lower --energy, or give a --budget."
+        )
+    return lost, measure(lost)
+
+
+def smallest_of(
+    weighed: Sequence[tuple[Group, Tensor]],
+    measure: Callable[[Lost], Figures],
+    options: SlimOptions,
+) -> Figures:
+    """What a network has when every group has lost all that it may; see `choose_lost`."""
+    steps, after = losses(weighed, options)
+    return measure(after(steps))
 
 
 def widths_left(groups: Sequence[Group], left: Mapping[str, int]) -> tuple[Width, ...]:
