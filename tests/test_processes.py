@@ -90,9 +90,11 @@ def test_an_environment_that_promises_too_much(monkeypatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
-@pytest.mark.parametrize("way", [("--method", "gates"), ("--rounds", "2")])
+@pytest.mark.parametrize(
+    "way", [("--method=gates",), ("--rounds=2",), ("--method=svd", "--rounds=2")]
+)
 def test_two_processes_lose_the_same_channels(
-    invoke: Invoke, tmp_path: Path, way: tuple[str, str]
+    invoke: Invoke, tmp_path: Path, way: tuple[str, ...]
 ) -> None:
     """If they did not, gradients of different shapes would meet, and the run would end in an error."""
     slim = ("slim", "wrn10_1", "--input-size", "8", "--data", "digits", "--epochs", "3", *way)

@@ -15,8 +15,8 @@ from seclcompress.slim.attaching import readers
 from seclcompress.torch_private import ConvNd, ConvTransposeNd
 from seclcompress.trace import eval_mode, floating_dtype
 
-#: What is added to the moments' diagonal, as a share of its mean, so that dead channels have an inverse.
-RIDGE = 1e-4
+_RIDGE = 1e-4  # the least one, so that dead channels have an inverse
+_ROWS = 1 << 16  # samples whose doubles are held at a time
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,15 @@ def take_readings(
     return found
 
 
+def ridge_share(atoms: int, samples: int) -> float:
+    """The ridge of a group's moments, as a share of their mean diagonal.
+
+    It is the error of a covariance of so many samples, so that of few pictures no channel seems to be
+    replaced exactly by the others only because there are more channels than pictures.
+    """
+    return max(_RIDGE, atoms / samples)
+
+
 def input_dimension(layer: nn.Module) -> int:
     """The dimension of a layer's weight that stands for its inputs."""
     return 0 if isinstance(layer, ConvTransposeNd) else 1
@@ -115,11 +124,13 @@ class _Sums:
 
     def add(self, values: Tensor) -> None:
         """Adds values of shape (samples, inputs of the layer)."""
-        own = values[:, self._positions.to(values.device)].transpose(1, 2).flatten(0, 1)
-        own = own.to(torch.promote_types(own.dtype, torch.float32))
-        self.count += len(own)
-        self._first += own.sum(0, dtype=torch.float64).cpu()
-        self._second += (own.T @ own).double().cpu()
+        positions = self._positions.to(values.device)
+        for rows in values.split(_ROWS):
+            # In single precision, rounding errors of a large mean would outgrow a small variance.
+            own = rows[:, positions].transpose(1, 2).flatten(0, 1).double()
+            self.count += len(own)
+            self._first += own.sum(0).cpu()
+            self._second += (own.T @ own).cpu()
 
     def reading(self, name: str, layer: nn.Module) -> Reading:
         mean = self._first / self.count
@@ -133,7 +144,7 @@ class _Sums:
             moments = moments - mean.outer(mean)
         else:
             mean = torch.zeros_like(mean)
-        ridge = RIDGE * float(moments.diagonal().mean()) or 1.0
+        ridge = ridge_share(len(mean), self.count) * float(moments.diagonal().mean()) or 1.0
         moments = moments + ridge * torch.eye(len(mean), dtype=moments.dtype)
         return Reading(name, self._positions, moments, mean, _products(layer, self._positions))
 

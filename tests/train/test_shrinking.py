@@ -15,7 +15,7 @@ from runs import Silent, Stopping, digits, same_weights
 from torch import nn
 
 from seclcompress import networks
-from seclcompress.data import Data
+from seclcompress.data import Data, Presentation
 from seclcompress.errors import TrainingError
 from seclcompress.graph import Group, channel_groups, kept_by_layer
 from seclcompress.optim import make_optimizers, parameter_groups
@@ -25,13 +25,17 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import figures_without
 from seclcompress.train import Stopped, Trainer
 from seclcompress.train.narrowing import narrow_trained, places_of
+from seclcompress.train.outputs import OutputReader
+from seclcompress.train.pictures import Pictures
 from seclcompress.train.shrinking import Shrinking
+from seclcompress.train.spectra import Spectra
 
 SIZE = (3, 8, 8)
 WAYS: dict[str, dict[str, Any]] = {
     "gates": {"method": "gates"},
     "sigmoid": {"method": "sigmoid"},
     "rounds": {"rounds": 3},
+    "svd": {"method": "svd", "rounds": 3},
 }
 
 
@@ -72,13 +76,25 @@ def shrinking_trainer(
         chosen,
         folder,
         shrinking=Shrinking(
-            made, groups, figures_without(skeleton, SIZE, groups), slim, asked, chosen.lr
+            made,
+            groups,
+            figures_without(skeleton, SIZE, groups),
+            slim,
+            asked,
+            chosen.lr,
+            spectra_of(data) if slim.looks else None,
         ),
         observer=observer or Silent(),
     )
     if isinstance(observer, Stopping):
         observer.trainer = trainer
     return trainer
+
+
+def spectra_of(data: Data) -> Spectra:
+    shown = Presentation(data.input_size, data.preprocessing)
+    pictures = Pictures(data.train, torch.arange(60).split(25), shown)
+    return Spectra(pictures, OutputReader(len(data.classes)))
 
 
 def parameters(network: nn.Module) -> int:

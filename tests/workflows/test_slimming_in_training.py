@@ -21,6 +21,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "gates": {"method": "gates", "price_by": "parameters"},
     "sigmoid": {"method": "sigmoid"},
     "rounds": {"rounds": 2},
+    "svd": {"method": "svd", "rounds": 2, "pictures": 80},
 }
 
 
@@ -68,7 +69,9 @@ def test_the_folder_holds_the_network_that_it_became(way: str, whole: Path, tmp_
     assert config.training["slimmed"]["parameters"] == 77_850
     # What was trained already is not undone by the rate of new layers, and gates do not decay.
     assert config.training["lr"] == 0.01
-    assert config.training["group_decay"].get("gates") == (None if way == "rounds" else 0.0)
+    assert config.training["group_decay"].get("gates") == (
+        0.0 if way in ("gates", "sigmoid") else None
+    )
     lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["parameters"] == done.after.parameters
     assert [line["epoch"] for line in done.epochs] == [1, 2]
