@@ -105,7 +105,7 @@ def perform(
         found: dict[str, Any] = {}
         if candidate.family in WAYS:
             if not student.exists():
-                make_student(candidate.family, teacher, student, run.size, log)
+                make_student(candidate.family, teacher, student, run.size, data, log)
             found = figures(student, "auto" if "+" in candidate.family else "original")
         elif candidate.family != FULL and not student.exists():
             source = candidate.network if candidate.family == "narrower" else teacher

@@ -14,12 +14,22 @@ from seclcompress.settings.slimming import SlimOptions
 
 #: Behind `slim/`: how channels are chosen, and, after a plus, what the rest is rewritten as.
 SLIM = "slim/"
-WAYS = ("slim/global", "slim/uniform", "slim/uniform+separable", "slim/uniform+acdc")
+WAYS = (
+    "slim/global",
+    "slim/uniform",
+    "slim/svd",
+    "slim/uniform+separable",
+    "slim/uniform+acdc",
+    "slim/svd+acdc",
+    "slim/svd+separable",
+)
 #: The teacher's kind of network with fewer channels, not rewritten, from random weights.
 FULL = "full"
 
 
-def make_student(way: str, teacher: Path, student: Path, size: int, observer: Observer) -> None:
+def make_student(
+    way: str, teacher: Path, student: Path, size: int, data: str, observer: Observer
+) -> None:
     """Writes a student that has at most so many parameters, and nearly so many.
 
     Args:
@@ -27,13 +37,21 @@ def make_student(way: str, teacher: Path, student: Path, size: int, observer: Ob
         teacher: The teacher's folder.
         student: The folder to write.
         size: The parameters to meet.
+        data: The data set whose training images singular values are taken of.
         observer: Receives reports.
     """
     spread, _, family = way.removeprefix(SLIM).partition("+")
-    options = SlimOptions(spread=spread)  # type: ignore[arg-type]
+    svd = spread == "svd"
+    options = SlimOptions(method="svd") if svd else SlimOptions(spread=spread)  # type: ignore[arg-type]
+    seen = data if svd else None
     if not family:
         workflows.slim(
-            teacher, Budget(parameters=size), student, options=options, observer=observer
+            teacher,
+            Budget(parameters=size),
+            student,
+            options=options,
+            data=seen,
+            observer=observer,
         )
         return
     rewritten = PlanOptions(substitution=family, keep=("*.shortcut",))
@@ -44,7 +62,9 @@ def make_student(way: str, teacher: Path, student: Path, size: int, observer: Ob
             middle = (low + high) // 2
             narrowed = Path(folder) / str(step)
             try:
-                workflows.slim(teacher, Budget(parameters=middle), narrowed, options=options)
+                workflows.slim(
+                    teacher, Budget(parameters=middle), narrowed, options=options, data=seen
+                )
                 has = (
                     workflows.convert(narrowed, options=rewritten).count.columns["auto"].parameters
                 )

@@ -1,4 +1,4 @@
-"""Ways to lose channels, side by side: by norms at once and in rounds, by gates, by an edge; and none.
+"""Ways to lose channels, side by side: norms and singular values, at once and in rounds; gates; an edge.
 
     python experiments/slimming_ways.py --work FOLDER [--data digits] [--network wrn10_1] [--size 16]
     python experiments/slimming_ways.py --journal --work FOLDER
@@ -29,6 +29,8 @@ from seclcompress.timing import describe_machine
 WAYS: dict[str, dict[str, Any]] = {
     "by norm, at once": {"rounds": 1},
     "by norm, in 4 rounds": {"rounds": 4},
+    "svd, at once": {"method": "svd", "rounds": 1},
+    "svd, in 4 rounds": {"method": "svd", "rounds": 4},
     "gates": {"method": "gates"},
     "sigmoid": {"method": "sigmoid"},
     "narrow from the start": {"rounds": 1},

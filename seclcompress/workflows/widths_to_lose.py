@@ -104,7 +104,7 @@ def choose_lost(
     if not any(lost.values()):
         raise PlanError(
             f"{located.label} needs all its channels for a share of {options.energy} of their energy: "
-            "nothing is to be lost. Lower --energy, or give a --budget."
+            "nothing is to be lost. Lower --energy or --least, or give a --budget."
         )
     return lost, measure(lost)
 

@@ -55,6 +55,16 @@ def test_json_and_dry_run(invoke: Invoke) -> None:
         (("--budget", "parameters=40k", "-o", "x", "--least", "2"), 2, "--least"),
         (("--budget", "parameters=40k", "-o", "x", "--dry-run"), 2, "no network is made"),
         (("-o", "x"), 2, "--budget"),
+        (("--method", "svd", "-o", "x", "--budget", "parameters=40k"), 2, "name a data set"),
+        (("--method", "svd", "-o", "x", "--data", "digits"), 2, "--energy what share"),
+        (
+            ("--method", "svd", "-o", "x", "--energy", "0.9", "--budget", "parameters=40k"),
+            2,
+            "Drop one of the two",
+        ),
+        (("--method", "svd", "-o", "x", "--energy", "1.5"), 2, "--energy"),
+        (("--energy", "0.9", "-o", "x"), 2, "--energy does nothing beside --method norm"),
+        (("--method", "gates", "--pictures", "9", "-o", "x"), 2, "it looks at no pictures"),
     ],
 )
 def test_mistakes(invoke: Invoke, options: tuple[str, ...], code: int, words: str) -> None:

@@ -163,8 +163,13 @@ class TestMending:
                 for one in makers
                 if isinstance(network.get_submodule(one.layer), nn.Conv2d | nn.Linear)
             ]
-            if seen == 5 or len(group.atoms) < 3 or any(
-                getattr(network.get_submodule(one.layer), "groups", 1) > 1 for one in convolutions
+            if (
+                seen == 5
+                or len(group.atoms) < 3
+                or any(
+                    getattr(network.get_submodule(one.layer), "groups", 1) > 1
+                    for one in convolutions
+                )
             ):
                 continue
             torch.manual_seed(seen)

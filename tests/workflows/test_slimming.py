@@ -187,18 +187,24 @@ def test_count_says_what_it_was_before(tmp_path: Path) -> None:
     assert any("wrn10_1 itself has 77,850 parameters" in words for words in said.words)
 
 
-def test_with_data_the_accuracy_before_and_after_is_measured(tmp_path: Path) -> None:
-    settings = TrainingSettings(epochs=2, train_images=400, batch_size=40, lr=0.05, workers=0)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "whole"
     workflows.train(
         "wrn10_1",
         data="digits",
-        output_dir=tmp_path / "whole",
-        settings=settings,
+        output_dir=folder,
+        settings=TrainingSettings(epochs=4, batch_size=64, lr=0.05, workers=0),
+        input_size=(3, 16, 16),
         observer=Silent(),
     )
-    whole = artefact.read_config(tmp_path / "whole").metrics["accuracy"]
+    return folder
+
+
+def test_with_data_the_accuracy_before_and_after_is_measured(trained: Path, tmp_path: Path) -> None:
+    whole = artefact.read_config(trained).metrics["accuracy"]
     done = workflows.slim(
-        tmp_path / "whole", "parameters=60k", tmp_path / "slim", data="digits", observer=Silent()
+        trained, "parameters=60k", tmp_path / "slim", data="digits", observer=Silent()
     )
     assert done.accuracy_before == pytest.approx(whole)
     measured = workflows.evaluate(tmp_path / "slim", data="digits", observer=Silent())
@@ -206,10 +212,72 @@ def test_with_data_the_accuracy_before_and_after_is_measured(tmp_path: Path) -> 
     metrics = artefact.read_config(tmp_path / "slim").metrics
     assert metrics == {"accuracy": done.accuracy_after, "teacher_accuracy": done.accuracy_before}
     # Statistics are those of the narrower network, not what was left of the whole one's.
-    plain = workflows.slim(tmp_path / "whole", "parameters=60k", tmp_path / "plain")
+    plain = workflows.slim(trained, "parameters=60k", tmp_path / "plain")
     assert plain.accuracy_after is None
     old, new = (
         artefact.load(tmp_path / name).state_dict()["group3.0.bn2.running_mean"]
         for name in ("plain", "slim")
     )
     assert not torch.equal(old, new)
+
+
+class TestBySingularValues:
+    def test_more_is_left_than_by_norm(self, trained: Path, tmp_path: Path) -> None:
+        """Nothing is trained: what is left of the accuracy is what was kept of the network."""
+        by_method = {
+            method: workflows.slim(
+                trained,
+                "parameters=30k",
+                tmp_path / method,
+                data="digits",
+                options=SlimOptions(method=method, pictures=200),  # type: ignore[arg-type]
+                observer=Silent(),
+            )
+            for method in ("norm", "svd")
+        }
+        assert by_method["svd"].after.parameters <= 30_000
+        measured = workflows.evaluate(tmp_path / "svd", data="digits", observer=Silent())
+        assert by_method["svd"].accuracy_after == pytest.approx(measured.accuracy)
+        # Measured with the whole training set: 96 and 33 % of 98.6.
+        assert by_method["svd"].accuracy_after > by_method["norm"].accuracy_after + 10
+
+    def test_a_share_of_energy_decides(self, trained: Path, tmp_path: Path) -> None:
+        sizes = []
+        for energy in (0.5, 0.9, 0.999):
+            done = workflows.slim(
+                trained,
+                None,
+                data="digits",
+                options=SlimOptions(method="svd", energy=energy, pictures=200, least=0.0),
+                observer=Silent(),
+            )
+            assert done.budget is None
+            sizes.append(done.after.parameters)
+        assert sizes == sorted(sizes)
+        assert sizes[0] < sizes[1] < sizes[2] < 77_850
+        with pytest.raises(PlanError, match="nothing is to be lost"):
+            workflows.slim(
+                trained,
+                None,
+                tmp_path / "out",
+                data="digits",
+                options=SlimOptions(method="svd", energy=0.9, least=1.0),
+                observer=Silent(),
+            )
+        assert not (tmp_path / "out").exists()
+
+    def test_energy_in_rounds(self, trained: Path, tmp_path: Path) -> None:
+        said = Listening()
+        done = workflows.slim(
+            trained,
+            None,
+            tmp_path / "out",
+            data="digits",
+            options=SlimOptions(method="svd", energy=0.95, rounds=2, pictures=100),
+            settings=TrainingSettings(epochs=2, train_images=100, batch_size=25, workers=0),
+            observer=said,
+        )
+        assert done.after.parameters < done.before.parameters
+        told = [words for words in said.words if "were right before" in words]
+        assert len(told) == 2
+        assert all("Of 100 pictures" in words for words in told)
