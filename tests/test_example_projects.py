@@ -56,8 +56,8 @@ def test_my_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_within_one_point(tmp_path: Path) -> None:
-    said = run("2_within_one_point", tmp_path)
+def test_within_two_points(tmp_path: Path) -> None:
+    said = run("2_within_two_points", tmp_path)
     [wanted] = figures(r"at least ([\d.]+) %", said)
     tried = re.findall(r"^([\d,]+) parameters: ([\d.]+) %", said, flags=re.MULTILINE)
     held_out = [float(accuracy) for _, accuracy in tried]

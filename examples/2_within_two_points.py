@@ -1,7 +1,7 @@
 # %% [markdown]
-# # The smallest network within one point
+# # The smallest network within two points
 #
-# Students from small to large are distilled until one has at most a point less than the original.
+# Students from small to large are distilled until one has at most two points less than the original.
 # What decides are **held-out** pictures, which neither network learns from; the test pictures are
 # looked at once, at the end.
 
@@ -13,8 +13,8 @@ import shapes
 from seclcompress import PlanOptions, TrainingSettings, workflows
 
 NETWORK = "shapes:network"  # module:function
-POINTS = 1.0
-work = Path("example-run/within_one_point")
+POINTS = 2.0
+work = Path("example-run/within_two_points")
 pictures = shapes.write_pictures(work / "pictures", train=240)
 
 # %%
@@ -58,7 +58,7 @@ for ratio in (0.01, 0.04, 0.16, 0.64):
     if held_out >= wanted:
         break
 else:
-    raise SystemExit("None is within a point: train for longer, or --keep some layers.")
+    raise SystemExit("None is within two points: train for longer, or --keep some layers.")
 
 # %%
 print(
