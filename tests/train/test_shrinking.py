@@ -191,7 +191,7 @@ class Telling(Silent):
         os.write(self.file, b".")
 
 
-def go_on(folder: Path, data: Data, way: str, pipe: Connection, settings: dict[str, Any]) -> None:
+def go_on(folder: Path, way: str, pipe: Connection, settings: dict[str, Any]) -> None:
     """Starts a run, or goes on with it, and tells of each step; for a child."""
     torch.set_num_threads(1)
     trainer = shrinking_trainer(folder, digits(), way, Telling(pipe.fileno()), **settings)
