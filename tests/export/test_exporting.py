@@ -119,6 +119,19 @@ def test_int8_calibrates_on_images(student: Path, tmp_path: Path) -> None:
     assert evaluated.accuracy == found.after.accuracy
 
 
+def test_weights_in_int8_cannot_saturate_without_vnni(student: Path, tmp_path: Path) -> None:
+    """Two products of an unsigned byte and a weight must fit into 16 bits: 2 · 255 · 64 < 2¹⁵."""
+    found = workflows.export(student, tmp_path / "it", dtype="int8", data="digits")
+    model = onnx.load(found.path)
+    weights = [
+        onnx.numpy_helper.to_array(one)
+        for one in model.graph.initializer
+        if one.data_type == onnx.TensorProto.INT8 and len(one.dims) > 1
+    ]
+    assert weights
+    assert max(int(np.abs(one.astype(int)).max()) for one in weights) == 64
+
+
 @pytest.mark.parametrize("weights", ["dense", "factors"])
 def test_halves(student: Path, tmp_path: Path, weights: str) -> None:
     whole = workflows.export(student, tmp_path / "whole", weights=weights)
