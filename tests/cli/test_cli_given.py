@@ -59,7 +59,7 @@ def _words(option: Any) -> list[str]:
 
 _OF_FILES = ("batch_size", "threads", "rounds", "json")
 _OF_EVALUATED_FILES = (
-    *("data", "data_dir", "download", "json"),
+    *("data", "data_dir", "download", "json", "by_class"),
     *(name for name in EVALUATION if name != "device"),
 )
 
