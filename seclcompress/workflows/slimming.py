@@ -30,7 +30,6 @@ from seclcompress.slim import (
     Slimmed,
     figures_without,
     norms,
-    readers,
 )
 from seclcompress.workflows.cards import card_of_slimming
 from seclcompress.workflows.converting import config_of
@@ -51,9 +50,11 @@ from seclcompress.workflows.slimming_checks import check_end
 from seclcompress.workflows.slimming_in_training import slim_in_training
 from seclcompress.workflows.widths_to_lose import (
     check_not_met,
+    check_reachable,
     choose_lost,
     find_channels,
     smallest_of,
+    that_can_lose,
     widths_left,
 )
 
@@ -204,8 +205,11 @@ def slim(
         channels = find_channels(located, skeleton, checked)
         measure = figures_without(skeleton, located.input_size, channels.groups)
         before = measure({})
+        groups = that_can_lose(skeleton, channels.groups, options)
+        smallest = smallest_of(groups, measure, options)
         if asked is not None:
             check_not_met(located, before, asked)
+            check_reachable(located, asked, smallest, options)
         built, loaded = located.load(seed=seed)
         check_finite(built.state_dict(), located.label)
         tell_weights(loaded, checked)
@@ -223,7 +227,6 @@ def slim(
             )
     accuracy = None if looking is None else looking.accuracy(built)
     spectra = None
-    groups = [one for one in channels.groups if not options.needs_readers or readers(built, one)]
     with observer.working("Choosing channels …"):
         if options.looks and looking is not None:
             spectra = looking.spectra(options.pictures)
@@ -238,7 +241,7 @@ def slim(
         options,
         before,
         figures,
-        smallest_of(weighed, measure, options),
+        smallest,
         widths_left(
             channels.groups,
             {one.name: len(one.atoms) - len(lost.get(one.name, ())) for one in channels.groups},

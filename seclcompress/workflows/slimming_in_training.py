@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from seclcompress.artefact import ArtefactConfig
@@ -21,7 +20,7 @@ from seclcompress.resolve import Located
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.training import TrainingSettings
-from seclcompress.slim import Figures, Lost, Slimmed, figures_without, losses
+from seclcompress.slim import Figures, Lost, Slimmed, figures_without
 from seclcompress.trackers import check_trackers
 from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.train.shrinking import Shrinking
@@ -53,6 +52,8 @@ from seclcompress.workflows.widths_to_lose import (
     check_not_met,
     check_reachable,
     find_channels,
+    smallest_of,
+    that_can_lose,
     widths_left,
 )
 
@@ -200,9 +201,7 @@ def _may_lose(
     skeleton = source.skeleton()
     channels = find_channels(source, skeleton, observer)
     figures = figures_without(skeleton, source.input_size, channels.groups)
-    alike = [(group, torch.ones(len(group.atoms))) for group in channels.groups]
-    steps, after = losses(alike, options)
-    smallest = figures(after(steps))
+    smallest = smallest_of(that_can_lose(skeleton, channels.groups, options), figures, options)
     if budget is not None:
         check_not_met(source, figures({}), budget)
         check_reachable(source, budget, smallest, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from seclcompress.errors import NetworkError, PlanError
@@ -12,7 +13,16 @@ from seclcompress.observer import Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
-from seclcompress.slim import Figures, Lost, Width, fewest_lost, losses, lost_by_energy, meets
+from seclcompress.slim import (
+    Figures,
+    Lost,
+    Width,
+    fewest_lost,
+    losses,
+    lost_by_energy,
+    meets,
+    readers,
+)
 
 
 def find_channels(located: Located, skeleton: nn.Module, observer: Observer) -> Channels:
@@ -86,18 +96,17 @@ def choose_lost(
         located: The network, for messages.
         weighed: The groups with what their atoms weigh.
         measure: What the network has without some atoms.
-        budget: The budget; None where `options.energy` decides.
+        budget: The budget, which can be met; None where `options.energy` decides.
         options: How channels are chosen.
 
     Returns:
         What is lost, and what the network has then.
 
     Raises:
-        PlanError: If the budget cannot be met so, or nothing can be lost.
+        PlanError: If nothing can be lost for this share of energy.
     """
-    steps, after = losses(weighed, options)
     if budget is not None:
-        check_reachable(located, budget, measure(after(steps)), options)
+        steps, after = losses(weighed, options)
         return fewest_lost(steps, after, measure, budget)
     assert options.energy is not None
     lost = lost_by_energy(weighed, options.energy, options)
@@ -110,13 +119,22 @@ def choose_lost(
 
 
 def smallest_of(
-    weighed: Sequence[tuple[Group, Tensor]],
-    measure: Callable[[Lost], Figures],
-    options: SlimOptions,
+    groups: Sequence[Group], measure: Callable[[Lost], Figures], options: SlimOptions
 ) -> Figures:
-    """What a network has when every group has lost all that it may; see `choose_lost`."""
-    steps, after = losses(weighed, options)
+    """What a network has when every group has lost all that it may.
+
+    Args:
+        groups: The groups that can lose something by this method.
+        measure: What the network has without some atoms.
+        options: How channels are chosen.
+    """
+    steps, after = losses([(one, torch.ones(len(one.atoms))) for one in groups], options)
     return measure(after(steps))
+
+
+def that_can_lose(network: nn.Module, groups: Sequence[Group], options: SlimOptions) -> list[Group]:
+    """The groups that can lose something by a method: for some, weights must read them one by one."""
+    return [one for one in groups if not options.needs_readers or readers(network, one)]
 
 
 def widths_left(groups: Sequence[Group], left: Mapping[str, int]) -> tuple[Width, ...]:

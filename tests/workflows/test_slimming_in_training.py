@@ -123,7 +123,7 @@ def test_interrupted_and_resumed(whole: Path, tmp_path: Path) -> None:
     ("changes", "error", "words"),
     [
         ({"data": None}, UsageError, "name the images with --data"),
-        ({"budget": None}, UsageError, "needs an end"),
+        ({"budget": None}, UsageError, "How small"),
         ({"budget": "parameters=1G"}, PlanError, "meets the budget as it is"),
         ({"budget": "parameters=10"}, PlanError, "cannot meet the budget"),
         ({"budget": "ms=3"}, UsageError, "ms"),
