@@ -6,7 +6,8 @@ version of torch has changed. No other module uses private names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -129,3 +130,19 @@ def is_for_classification(transforms: object) -> bool:
     from torchvision.transforms._presets import ImageClassification  # loads torchvision's operators
 
     return isinstance(transforms, ImageClassification)
+
+
+def twin_of(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy of a layer, alone, whose parameters and buffers are others; the layer keeps its own.
+
+    Args:
+        layer: The layer.
+        change: Makes the twin's tensor from the layer's.
+    """
+    twin = copy.copy(layer)
+    twin._parameters = {
+        name: None if p is None else nn.Parameter(change(p), requires_grad=False)
+        for name, p in layer._parameters.items()
+    }
+    twin._buffers = {name: None if b is None else change(b) for name, b in layer._buffers.items()}
+    return twin

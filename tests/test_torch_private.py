@@ -190,3 +190,15 @@ def test_transforms_of_classification_are_told_from_others() -> None:
     assert private.is_for_classification(weights.transforms())
     other = models.segmentation.FCN_ResNet50_Weights.DEFAULT
     assert not private.is_for_classification(other.transforms())
+
+
+def test_a_twin_has_other_tensors_and_leaves_the_layer_alone() -> None:
+    norm = nn.BatchNorm1d(3)
+    before = norm.state_dict(keep_vars=True)
+    twin = private.twin_of(norm, lambda tensor: torch.zeros(tensor.numel() + 1))
+    assert [p.shape for p in twin.parameters()] == [(4,), (4,)]
+    assert twin.running_mean.shape == (4,)
+    twin.num_features = 4
+    assert norm.num_features == 3
+    assert all(norm.state_dict(keep_vars=True)[name] is value for name, value in before.items())
+    assert private.twin_of(nn.Linear(2, 2, bias=False), torch.zeros_like).bias is None

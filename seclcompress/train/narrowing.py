@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from seclcompress.graph import narrow_network
 from seclcompress.narrowing import Kept, narrow
+from seclcompress.torch_private import twin_of
 
 #: For a tensor of a network, the positions in the flattened old one of what the new one holds, in its
 #: shape.
@@ -25,11 +25,7 @@ def places_of(network: nn.Module, kept: Mapping[str, Kept]) -> Places:
     found: Places = {}
     for name, what in kept.items():
         layer = network.get_submodule(name)
-        twin = copy.copy(layer)
-        twin._parameters = {key: _numbered(value) for key, value in layer._parameters.items()}
-        twin._buffers = {
-            key: None if value is None else _numbers(value) for key, value in layer._buffers.items()
-        }
+        twin = twin_of(layer, _numbers)
         narrow(twin, what)
         left = {
             **dict(twin.named_parameters(recurse=False)),
@@ -41,10 +37,6 @@ def places_of(network: nn.Module, kept: Mapping[str, Kept]) -> Places:
 
 def _numbers(tensor: Tensor) -> Tensor:
     return torch.arange(tensor.numel()).reshape(tensor.shape)
-
-
-def _numbered(parameter: nn.Parameter | None) -> nn.Parameter | None:
-    return None if parameter is None else nn.Parameter(_numbers(parameter), requires_grad=False)
 
 
 def narrow_trained(
