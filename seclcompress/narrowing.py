@@ -89,6 +89,17 @@ def widths_of(layer: nn.Module) -> Widths:
     return features, features
 
 
+def channel_axis(layer: nn.Module) -> int:
+    """The dimension of a layer's inputs and outputs that holds the channels, counted from the end.
+
+    Args:
+        layer: A convolution, a Linear, or what replaces one: what has no `kernel_size` has its features
+            in the last dimension.
+    """
+    sizes: tuple[int, ...] = getattr(layer, "kernel_size", ())
+    return -1 - len(sizes)
+
+
 def groups_of(layer: nn.Module) -> int:
     """The number of groups of a convolution; each channel is a group where both sides are the same."""
     if isinstance(layer, ConvNd):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seclcompress.graph.atoms import FIXED, Atoms
 from seclcompress.graph.labels import Labels, compact, squeezed
-from seclcompress.narrowing import can_narrow, groups_of, widths_of
+from seclcompress.narrowing import can_narrow, channel_axis, groups_of, widths_of
 from seclcompress.networks.tasks import task_of
 from seclcompress.torch_private import ConvNd, TorchDispatchMode, own_parameters, tree_leaves
 from seclcompress.trace import copied_network, floating_dtype, products_in_sight
@@ -166,10 +166,8 @@ class _Following(TorchDispatchMode):
 
 def _channel_axis(layer: nn.Module, given: Tensor) -> int:
     """The dimension of a layer's input that holds its channels, counted from the end."""
-    if isinstance(layer, nn.Linear):
-        return -1
-    if isinstance(layer, ConvNd):
-        return -1 - len(layer.kernel_size)
+    if isinstance(layer, ConvNd | nn.Linear):
+        return channel_axis(layer)
     return 1 - given.dim()  # (batch, channels, …)
 
 

@@ -57,6 +57,11 @@ def readers(network: nn.Module, group: Group) -> list[int]:
     ]
 
 
+def input_dimension(layer: nn.Module) -> int:
+    """The dimension of a layer's weight that stands for its inputs."""
+    return 0 if isinstance(layer, ConvTransposeNd) else 1
+
+
 def attach(
     network: nn.Module, groups: Sequence[Group], gates: Gates, *, divide: bool = False
 ) -> None:
@@ -84,7 +89,7 @@ def attach(
         first += len(group.atoms)
     for number, (name, own) in enumerate(index.items()):
         layer = network.get_submodule(name)
-        dimension = 0 if isinstance(layer, ConvTransposeNd) else 1
+        dimension = input_dimension(layer)
         if divide:
             _divide(layer, gates.all_factors()[own.to(device)], dimension)
         parametrize.register_parametrization(

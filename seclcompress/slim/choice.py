@@ -79,6 +79,21 @@ def may_lose(group: Group, least: float, originally: int | None = None) -> int:
     return max(0, has - max(1, math.ceil(least * (has if originally is None else originally))))
 
 
+def _orders(
+    weighed: Sequence[tuple[Group, Tensor]],
+    options: SlimOptions,
+    originally: Mapping[str, int] | None,
+) -> dict[str, list[int]]:
+    """The atoms that each group may lose, the least first, by the group's name."""
+    had = originally or {}
+    return {
+        group.name: weights.argsort(stable=True).tolist()[
+            : may_lose(group, options.least, had.get(group.name))
+        ]
+        for group, weights in weighed
+    }
+
+
 def losses(
     weighed: Sequence[tuple[Group, Tensor]],
     options: SlimOptions,
@@ -95,13 +110,7 @@ def losses(
         The number of steps, and what is lost after some of them; a later step loses all that an earlier
         one does.
     """
-    had = originally or {}
-    orders = {
-        group.name: weights.argsort(stable=True).tolist()[
-            : may_lose(group, options.least, had.get(group.name))
-        ]
-        for group, weights in weighed
-    }
+    orders = _orders(weighed, options, originally)
     if options.spread == "uniform":
         steps = max((len(order) for order in orders.values()), default=0)
         return steps, lambda step: {
@@ -138,15 +147,9 @@ def lost_by_energy(
         options: How channels are chosen.
         originally: As in `losses`.
     """
-    had = originally or {}
+    orders = _orders(weighed, options, originally)
     return {
-        group.name: [
-            number
-            for number in shares.argsort(stable=True).tolist()[
-                : may_lose(group, options.least, had.get(group.name))
-            ]
-            if shares[number] <= 1 - energy
-        ]
+        group.name: [number for number in orders[group.name] if shares[number] <= 1 - energy]
         for group, shares in weighed
     }
 

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from seclcompress.slim.readings import Reading
 
-_STEPS = (
-    256  # at most so many inversions' updates for a group; wide ones lose several channels in each
-)
+#: Updates of a group's inverses, at most: wide groups lose several channels in each.
+_STEPS = 256
 
 
 def shares_lost(readings: Sequence[Reading]) -> Tensor:
@@ -85,12 +84,10 @@ class _State:
     def lose(self, out: Tensor, stay: Tensor) -> None:
         """Loses atoms; those that stay take over what they can."""
         rows = self._inverse[out]
-        inverse = self._inverse - rows.T @ torch.linalg.solve(rows[:, out], rows)
-        taken_over = -torch.linalg.solve(
-            rows[:, out], rows[:, stay]
-        )  # x_out ≈ taken_overᵀ · x_stay
+        solved = torch.linalg.solve(rows[:, out], rows[:, stay])
+        taken_over = -solved  # x_out ≈ taken_over · x_stay
         across, within = self._products[out][:, stay], self._products[out][:, out]
         mended = taken_over.T @ across
         products = self._products[stay][:, stay] + mended + mended.T
         self._products = products + taken_over.T @ within @ taken_over
-        self._inverse = inverse[stay][:, stay]
+        self._inverse = self._inverse[stay][:, stay] - rows[:, stay].T @ solved

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress.graph import Group
+from seclcompress.slim.attaching import input_dimension
 from seclcompress.slim.choice import Lost
-from seclcompress.slim.readings import Reading, Readings, has_bias, input_dimension
+from seclcompress.slim.readings import Reading, Readings, has_bias
 
 
 @torch.no_grad()

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from seclcompress.errors import DataError
 from seclcompress.graph import Group
-from seclcompress.slim.attaching import readers
-from seclcompress.torch_private import ConvNd, ConvTransposeNd
+from seclcompress.moments import Moments
+from seclcompress.narrowing import channel_axis
+from seclcompress.slim.attaching import input_dimension, readers
+from seclcompress.torch_private import ConvTransposeNd
 from seclcompress.trace import eval_mode, floating_dtype
 
 _RIDGE = 1e-4  # the least one, so that dead channels have an inverse
-_ROWS = 1 << 16  # samples whose doubles are held at a time
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,17 @@ def take_readings(
     Raises:
         DataError: If what a layer reads is not finite.
     """
-    sums: dict[tuple[str, int], _Sums] = {}
-    hooks: dict[str, list[_Sums]] = {}
+    taken: list[tuple[str, str, _Taken]] = []
+    hooks: dict[str, list[_Taken]] = {}
     for group in groups:
         for place in readers(network, group):
             name = group.members[place].layer
-            own = _Sums(torch.tensor([atom[place] for atom in group.atoms]))
-            sums[group.name, place] = own
+            own = _Taken(torch.tensor([atom[place] for atom in group.atoms]))
+            taken.append((group.name, name, own))
             hooks.setdefault(name, []).append(own)
-    layers = {name: network.get_submodule(name) for name in hooks}
     handles = [
-        layer.register_forward_pre_hook(_adding(_axis(layer), hooks[name]))
-        for name, layer in layers.items()
+        network.get_submodule(name).register_forward_pre_hook(_adding(own))
+        for name, own in hooks.items()
     ]
     dtype = floating_dtype(network)
     try:
@@ -84,12 +84,9 @@ def take_readings(
         for handle in handles:
             handle.remove()
     found: dict[str, list[Reading]] = {group.name: [] for group in groups}
-    for group in groups:
-        for place in readers(network, group):
-            name = group.members[place].layer
-            own = sums[group.name, place]
-            if own.count:
-                found[group.name].append(own.reading(name, layers[name]))
+    for group_name, name, own in taken:
+        if own.moments.count:
+            found[group_name].append(own.reading(name, network.get_submodule(name)))
     return found
 
 
@@ -102,51 +99,37 @@ def ridge_share(atoms: int, samples: int) -> float:
     return max(_RIDGE, atoms / samples)
 
 
-def input_dimension(layer: nn.Module) -> int:
-    """The dimension of a layer's weight that stands for its inputs."""
-    return 0 if isinstance(layer, ConvTransposeNd) else 1
-
-
 def has_bias(layer: nn.Module) -> bool:
     """Whether a layer's bias can take over a mean: each of its outputs sees the whole kernel."""
     return getattr(layer, "bias", None) is not None and not isinstance(layer, ConvTransposeNd)
 
 
-class _Sums:
-    """Sums over what a layer reads of one group."""
+class _Taken:
+    """What a layer reads of one group."""
 
     def __init__(self, positions: Tensor) -> None:
         self._positions = positions
-        atoms = len(positions)
-        self.count = 0
-        self._first = torch.zeros(atoms, dtype=torch.float64)
-        self._second = torch.zeros(atoms, atoms, dtype=torch.float64)
+        self.moments = Moments(len(positions), covariance=True)
 
     def add(self, values: Tensor) -> None:
-        """Adds values of shape (samples, inputs of the layer)."""
-        positions = self._positions.to(values.device)
-        for rows in values.split(_ROWS):
-            # In single precision, rounding errors of a large mean would outgrow a small variance.
-            own = rows[:, positions].transpose(1, 2).flatten(0, 1).double()
-            self.count += len(own)
-            self._first += own.sum(0).cpu()
-            self._second += (own.T @ own).cpu()
+        """Adds values of shape (…, inputs of the layer)."""
+        own = values[..., self._positions.to(values.device)]
+        self.moments.add(own, axis=-2)
 
     def reading(self, name: str, layer: nn.Module) -> Reading:
-        mean = self._first / self.count
-        moments = self._second / self.count
-        if not bool(moments.isfinite().all()):
+        if not self.moments.finite:
             raise DataError(
                 f"What {name} reads of these pictures is not finite: look at the network's weights, and "
                 "at the pictures' values."
             )
-        if has_bias(layer):
-            moments = moments - mean.outer(mean)
-        else:
+        mean, second = self.moments.mean, self.moments.covariance
+        if not has_bias(layer):
+            second = second + mean.outer(mean)
             mean = torch.zeros_like(mean)
-        ridge = ridge_share(len(mean), self.count) * float(moments.diagonal().mean()) or 1.0
-        moments = moments + ridge * torch.eye(len(mean), dtype=moments.dtype)
-        return Reading(name, self._positions, moments, mean, _products(layer, self._positions))
+        share = ridge_share(len(mean), self.moments.count)
+        ridge = share * float(second.diagonal().mean()) or 1.0
+        second = second + ridge * torch.eye(len(mean), dtype=second.dtype)
+        return Reading(name, self._positions, second, mean, _products(layer, self._positions))
 
 
 def _products(layer: nn.Module, positions: Tensor) -> Tensor:
@@ -156,15 +139,10 @@ def _products(layer: nn.Module, positions: Tensor) -> Tensor:
     return own.T @ own
 
 
-def _axis(layer: nn.Module) -> int:
-    return -1 - len(layer.kernel_size) if isinstance(layer, ConvNd) else -1
-
-
-def _adding(axis: int, sums: Sequence[_Sums]) -> Callable[[nn.Module, Any], None]:
+def _adding(taken: Sequence[_Taken]) -> Callable[[nn.Module, Any], None]:
     def hook(layer: nn.Module, args: Any) -> None:
-        del layer
-        values = args[0].detach().movedim(axis, -1).flatten(0, -2)
-        for own in sums:
+        values = args[0].detach().movedim(channel_axis(layer), -1)
+        for own in taken:
             own.add(values)
 
     return hook

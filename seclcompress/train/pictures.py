@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seclcompress.data import Images, Presentation
-from seclcompress.trace import eval_mode, floating_dtype
 from seclcompress.train.batch_norm import estimate_anew
-from seclcompress.train.outputs import OutputReader
 
 
 @dataclass(frozen=True)
@@ -42,17 +40,3 @@ class Pictures:
         """Estimates batch norm's statistics anew from the pictures."""
         order = [batch for batch in self.order if len(batch) > 1]  # one image has no variance
         estimate_anew(network, self.images, self.presentation, order)
-
-    def accuracy(self, network: nn.Module, read: OutputReader) -> float:
-        """A network's top-1 accuracy in percent of the pictures, in eval mode.
-
-        Args:
-            network: The network, on the pictures' device.
-            read: Picks the class scores out of its outputs.
-        """
-        dtype, right = floating_dtype(network), 0
-        with eval_mode(network), torch.inference_mode():
-            for batch in self.images.read(self.order, self.presentation):
-                scores, _ = read(network(batch.images.to(dtype)))
-                right += int((scores.argmax(1) == batch.targets).sum())
-        return 100 * right / self.count

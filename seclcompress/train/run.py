@@ -218,7 +218,7 @@ class Trainer:
         with flushed_subnormals():
             while not self._judge.is_over():
                 if self._shrinking is not None and due:
-                    self._shrinking.lose(due, self.optimizers, self._average.values)
+                    self._shrinking.lose(due, self.optimizers, self._average.values, self.observer)
                     lay_out(self.network, settings, self.data)
                 with prepared(
                     self.network, self.teacher, self.data, settings, self.processes, self.outputs

@@ -79,7 +79,6 @@ class Shrinking:
         self._done = False
         self._looked_at = -1
         self._gates: Gates | None = None
-        self._tell: Callable[[str], object] = lambda message: None  # noqa: ARG005
         if options.gated:
             self._prices = prices(groups, figures, options.price_by)
             weights = [norms(network, group) for group in groups]
@@ -147,8 +146,6 @@ class Shrinking:
             lost = self._least(weights, goal(start, number / rounds))
         if number == rounds:
             self._end(step, lost, observer)
-        if self._spectra is not None and lost:
-            self._tell = observer.message
         return lost
 
     def _weights(self) -> list[Tensor]:
@@ -190,7 +187,11 @@ class Shrinking:
             self._gates.press(lr * decayed, self._prices)
 
     def lose(
-        self, lost: Lost, optimizers: Sequence[torch.optim.Optimizer], averages: dict[str, Tensor]
+        self,
+        lost: Lost,
+        optimizers: Sequence[torch.optim.Optimizer],
+        averages: dict[str, Tensor],
+        observer: Observer,
     ) -> None:
         """Narrows the network.
 
@@ -198,6 +199,7 @@ class Shrinking:
             lost: Numbers of the lost atoms by the group's name, in the groups as they are.
             optimizers: The network's optimizers.
             averages: Moving averages by the names of parameters and buffers; narrowed in place.
+            observer: Is told how many pictures are right before and after, where some are looked at.
         """
         spectra, accuracy = self._spectra, None
         if spectra is not None and spectra.looked:
@@ -234,7 +236,7 @@ class Shrinking:
             attach(self._network, self.groups, gates)
         if spectra is not None and accuracy is not None:
             spectra.settle(self._network, averages)
-            self._tell(
+            observer.message(
                 f"{self.figures.parameters:,} parameters are left. Of {spectra.pictures.count:,} "
                 f"pictures {accuracy:.2f} % were right before, {spectra.accuracy(self._network):.2f} % "
                 "are now."
@@ -286,7 +288,7 @@ class Shrinking:
             averages: Moving averages by the names of parameters and buffers; narrowed in place.
         """
         if state.get("lost"):
-            self.lose(state["lost"], optimizers, averages)
+            self.lose(state["lost"], optimizers, averages, Observer())
         self._price, self._done = state.get("price", self._price), state.get("done", False)
 
     def finish(self) -> dict[str, Widths]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from seclcompress.graph import Group
 from seclcompress.slim import Lost, Readings, mend, shares_lost, take_readings
 from seclcompress.trace import floating_dtype
-from seclcompress.train.outputs import OutputReader
 from seclcompress.train.pictures import Pictures
 
 
@@ -19,12 +18,11 @@ class Spectra:
 
     Args:
         pictures: The pictures, on the network's device.
-        read: Picks the class scores out of its outputs.
+        accuracy: Measures a network's accuracy in percent of the pictures.
     """
 
-    def __init__(self, pictures: Pictures, read: OutputReader) -> None:
-        self.pictures = pictures
-        self._read = read
+    def __init__(self, pictures: Pictures, accuracy: Callable[[nn.Module], float]) -> None:
+        self.pictures, self.accuracy = pictures, accuracy
         self._readings: Readings | None = None
 
     @property
@@ -74,7 +72,3 @@ class Spectra:
         for name, value in network.named_buffers():
             if name in averages:
                 averages[name].copy_(value)
-
-    def accuracy(self, network: nn.Module) -> float:
-        """A network's accuracy in percent of the pictures."""
-        return self.pictures.accuracy(network, self._read)

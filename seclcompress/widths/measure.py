@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from seclcompress.moments import Moments
 from seclcompress.narrowing import groups_of, widths_of
 from seclcompress.substitutions import StructuredLayer
 from seclcompress.widths.components import components
 from seclcompress.widths.following import Call, Place
 from seclcompress.widths.mixtures import exponential_and_normal, two_gammas
-from seclcompress.widths.moments import Moments
 from seclcompress.widths.normality import normality
 from seclcompress.widths.result import LayerWidths
 from seclcompress.widths.singular import singular_values

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seclcompress.substitutions import StructuredLayer, StructuredLinear
+from seclcompress.narrowing import channel_axis
+from seclcompress.substitutions import StructuredLayer
 from seclcompress.torch_private import ConvNd
 from seclcompress.trace import eval_mode, products_in_sight, trace_network
 from seclcompress.widths.following import Call, Following, Place, See
@@ -60,7 +61,7 @@ def find_sites(network: nn.Module, image: Tensor) -> list[Site]:
     channels: dict[str, int] = {}
     normed: set[str] = set()
     activations: dict[str, str | None] = {}
-    axes = {name: axis_of(layer) for name, layer in layers.items()}
+    axes = {name: channel_axis(layer) for name, layer in layers.items()}
 
     def see(call: Call, place: Place, value: Tensor, activation: str | None) -> None:
         if place == "output":
@@ -103,15 +104,6 @@ def run(
     following = Following(layers, axes, see)
     with eval_mode(network), torch.no_grad(), products_in_sight(), following.watching():
         network(images)
-
-
-def axis_of(layer: nn.Module) -> int:
-    """The dimension of a layer's output that holds the channels, counted from the end."""
-    if isinstance(layer, nn.Linear | StructuredLinear):
-        return -1
-    sizes = layer.kernel_size
-    assert isinstance(sizes, tuple)
-    return -1 - len(sizes)
 
 
 def _layers(network: nn.Module) -> dict[str, nn.Module]:

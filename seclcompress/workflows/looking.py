@@ -94,10 +94,23 @@ class Looking:
         Args:
             number: How many images.
         """
-        drawn = draw_pictures(self.images, number, "--pictures", self.settings, self.observer)
-        order, presentation = drawn
-        batches = order.split(self.settings.batch_size)
-        return Spectra(Pictures(self.images.train, batches, presentation), self.read)
+        settings, images = self.settings, self.images
+        order, presentation = draw_pictures(images, number, "--pictures", settings, self.observer)
+        pictures = Pictures(images.train, order.split(settings.batch_size), presentation)
+        shown = images.train.subset(order)
+
+        def accuracy(network: nn.Module) -> float:
+            return run_evaluation(
+                network,
+                images,
+                images=shown,
+                read=self.read,
+                batch_size=settings.batch_size,
+                device=settings.device,
+                workers=settings.workers,
+            ).accuracy
+
+        return Spectra(pictures, accuracy)
 
     def estimate_batch_norm(self, network: nn.Module) -> None:
         """Estimates batch norm's statistics anew from training images; the network is changed."""

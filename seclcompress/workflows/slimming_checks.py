@@ -34,14 +34,12 @@ def check_end(budget: Budget | None, options: SlimOptions) -> None:
             )
         return
     if budget is None and (options.price is None or not options.gated):
-        ways = {
-            "svd": ", or with --energy what share of their readers' energy channels keep",
-            "gates": ", or with --price what an open channel costs",
-            "sigmoid": ", or with --price what an open channel costs",
-        }
+        otherwise = ", or with --price what an open channel costs" if options.gated else ""
+        if options.looks:
+            otherwise = ", or with --energy what share of their readers' energy channels keep"
         raise UsageError(
             "How small? Say with --budget what the network may have at most, as parameters=100k"
-            f"{ways.get(options.method, '')}."
+            f"{otherwise}."
         )
 
 

@@ -26,9 +26,8 @@ from seclcompress.settings.budget import Budget, parse_budget
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.slim import figures_without
-from seclcompress.train import Stopped, Trainer
+from seclcompress.train import Stopped, Trainer, evaluate
 from seclcompress.train.narrowing import narrow_trained, places_of
-from seclcompress.train.outputs import OutputReader
 from seclcompress.train.pictures import Pictures
 from seclcompress.train.shrinking import Shrinking
 from seclcompress.train.spectra import Spectra
@@ -99,8 +98,10 @@ def shrinking_trainer(
 
 def spectra_of(data: Data) -> Spectra:
     shown = Presentation(data.input_size, data.preprocessing)
-    pictures = Pictures(data.train, torch.arange(60).split(25), shown)
-    return Spectra(pictures, OutputReader(len(data.classes)))
+    first = torch.arange(60)
+    pictures = Pictures(data.train, first.split(25), shown)
+    seen = data.train.subset(first)
+    return Spectra(pictures, lambda network: evaluate(network, data, images=seen).accuracy)
 
 
 def parameters(network: nn.Module) -> int:

@@ -14,8 +14,8 @@ from torch import nn
 
 from seclcompress import substitutions
 from seclcompress.errors import SubstitutionError
+from seclcompress.moments import Moments
 from seclcompress.widths.components import components, fewest
-from seclcompress.widths.moments import Moments
 from seclcompress.widths.normality import normality
 from seclcompress.widths.singular import singular_values
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seclcompress.widths import moments
-from seclcompress.widths.moments import Moments
+from seclcompress import moments
+from seclcompress.moments import Moments
 
 
 @given(
