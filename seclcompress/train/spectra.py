@@ -30,17 +30,30 @@ class Spectra:
         """Whether `shares` has looked at the network since it was mended last."""
         return self._readings is not None
 
-    def shares(self, network: nn.Module, groups: Sequence[Group]) -> list[Tensor]:
+    def shares(
+        self,
+        network: nn.Module,
+        groups: Sequence[Group],
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[Tensor]:
         """How much of what its readers make each group loses with each atom; see `slim.shares_lost`.
 
         A group whose readers do not run counts as losing everything with its first atom.
+
+        Args:
+            network: The network.
+            groups: Its groups of channels.
+            progress: Told how many atoms have an order, and of how many.
         """
         found = take_readings(network, groups, self.pictures.read(floating_dtype(network)))
         self._readings = found
-        return [
-            shares_lost(found[group.name]) if found[group.name] else torch.ones(len(group.atoms))
-            for group in groups
-        ]
+        total, shares = sum(len(group.atoms) for group in groups), []
+        for group in groups:
+            read = found[group.name]
+            shares.append(shares_lost(read) if read else torch.ones(len(group.atoms)))
+            if progress is not None:
+                progress(sum(map(len, shares)), total)
+        return shares
 
     def mend(
         self, network: nn.Module, groups: Sequence[Group], lost: Lost, averages: dict[str, Tensor]

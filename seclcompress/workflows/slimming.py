@@ -227,12 +227,14 @@ def slim(
             )
     accuracy = None if looking is None else looking.accuracy(built)
     spectra = None
+    if options.looks and looking is not None:
+        spectra = looking.spectra(options.pictures)
+        atoms = sum(len(one.atoms) for one in groups)
+        with observer.counting("Weighing channels", atoms) as tell:
+            weighs = spectra.shares(built, groups, tell)
+    else:
+        weighs = [norms(built, one) for one in groups]
     with observer.working("Choosing channels …"):
-        if options.looks and looking is not None:
-            spectra = looking.spectra(options.pictures)
-            weighs = spectra.shares(built, groups)
-        else:
-            weighs = [norms(built, one) for one in groups]
         weighed = list(zip(groups, weighs, strict=True))
         lost, figures = choose_lost(located, weighed, measure, asked, options)
     done = Slimmed(

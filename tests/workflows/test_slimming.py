@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import listening
 import pytest
 import torch
 from runs import Listening, Silent
@@ -244,14 +245,20 @@ class TestBySingularValues:
     def test_a_share_of_energy_decides(self, trained: Path, tmp_path: Path) -> None:
         sizes = []
         for energy in (0.5, 0.9, 0.999):
+            heard = listening.Listening()
             done = workflows.slim(
                 trained,
                 None,
                 data="digits",
                 options=SlimOptions(method="svd", energy=energy, pictures=200, least=0.0),
-                observer=Silent(),
+                observer=heard,
             )
             assert done.budget is None
+            channels = sum(one.before for one in done.groups)
+            weighed = [words for words in heard.work if words.startswith("Weighing channels")]
+            assert weighed[0] == f"Weighing channels: {channels}"
+            assert weighed[-1] == f"Weighing channels: {channels} of {channels}"
+            assert len(weighed) == 1 + len(done.groups)
             sizes.append(done.after.parameters)
         assert sizes == sorted(sizes)
         assert sizes[0] < sizes[1] < sizes[2] < 77_850
