@@ -15,6 +15,7 @@ from seclcompress.observer import Observer
 from seclcompress.report.searching import BEHIND, LEFT_OUT, Contender, Round
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.recovery import RecoverySettings
+from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.tournament import SLIM
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.budgeting import plan
@@ -68,7 +69,7 @@ class Workshop:
         data: The data set's name.
         folder: Where the students lie.
         settings: Those of the last round; `validation` is set.
-        pictures: How many a recovery learns from.
+        pictures: How many a recovery learns from, and how many say which channels a network loses.
         given: Arguments by which the network is found, the same for all workflows.
         of_weights: `weights` and `weights_key`, which some workflows call `teacher_weights`.
         data_dir: The folder of torchvision's data sets.
@@ -105,6 +106,17 @@ class Workshop:
             **{key: self.given[key] for key in ("input_size", "factory", "download")},
         }
 
+    @property
+    def _looks(self) -> dict[str, Any]:
+        """How channels are chosen: by the pictures that other students are recovered from."""
+        options = SlimOptions(method="svd", pictures=self.pictures)
+        return {
+            "options": options,
+            "data": self.data,
+            "data_dir": self.data_dir,
+            "settings": self.settings,
+        }
+
     def make(self, name: str, budget: Budget) -> Contender:
         """Makes a student for a budget, unless it is there.
 
@@ -121,7 +133,7 @@ class Workshop:
             known: dict[str, Any] = {**self.given, **self.of_weights, "observer": self._quiet}
             try:
                 if name == SLIM:
-                    slim(self.teacher, budget, student, **known)
+                    slim(self.teacher, budget, student, **self._looks, **known)
                 else:
                     planned = plan(self.teacher, budget, families=tuple(name.split("+")), **known)
                     convert(self.teacher, student, plan=planned.plan, start="original", **known)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from seclcompress.data import Data, Images
+from seclcompress.data import Data, Images, has_test_images
 from seclcompress.networks import check_image_classification
 from seclcompress.observer import Observer
 from seclcompress.processes import check_device
@@ -130,6 +130,7 @@ def look(
     data: str,
     settings: TrainingSettings,
     *,
+    draws: bool = False,
     data_dir: Path | None,
     download: bool,
     observer: Observer,
@@ -141,6 +142,7 @@ def look(
         network: The network.
         data: The data set's name.
         settings: Those about images are used.
+        draws: As in `open_to_look`.
         data_dir: The folder of torchvision's data sets.
         download: Whether missing data may be downloaded.
         observer: Receives reports.
@@ -153,6 +155,7 @@ def look(
         data,
         settings,
         "slim --data",
+        draws=draws,
         data_dir=data_dir,
         download=download,
         observer=observer,
@@ -167,6 +170,7 @@ def open_to_look(
     settings: TrainingSettings,
     command: str,
     *,
+    draws: bool = False,
     data_dir: Path | None,
     download: bool,
     observer: Observer,
@@ -178,6 +182,7 @@ def open_to_look(
         data: The data set's name.
         settings: Those about images are used.
         command: What looks at images, for the message to a network of another kind.
+        draws: Whether training images decide something, so that a share of them can be held out of that.
         data_dir: The folder of torchvision's data sets.
         download: Whether missing data may be downloaded.
         observer: Receives reports.
@@ -189,7 +194,8 @@ def open_to_look(
         SeclcompressError: If the data cannot be opened, or the network is no image classifier.
     """
     check_device(settings.device)
-    settings = with_share(settings, located.label, share_of(located.config), data, observer)
+    if not (draws and has_test_images(data)):
+        settings = with_share(settings, located.label, share_of(located.config), data, observer)
     check_image_classification(located.network, command)
     images = open_data(
         data,

@@ -221,6 +221,7 @@ def slim(
                 built,
                 data,
                 settings or TrainingSettings(),
+                draws=options.looks,
                 data_dir=data_dir,
                 download=download,
                 observer=checked,

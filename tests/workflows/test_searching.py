@@ -58,6 +58,8 @@ def test_the_best_of_a_size_is_kept_and_a_stopped_search_goes_on(
 
     by_name = {one.name: one for one in done.contenders}
     assert set(by_name) == {"separable", "shuffle", "slim", "bottleneck"}
+    (narrowed,) = work.glob("*-slim-student")
+    assert "accuracy" in artefact.read_config(narrowed).metrics  # pictures chose its channels
     assert [one.state for one in done.contenders].count(BEST) == 1
     assert done.best is ranked(done.contenders)[0] is done.contenders[0]
     assert all(one.parameters is not None and one.parameters <= 15_000 for one in by_name.values())
