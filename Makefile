@@ -58,7 +58,7 @@ test: $(VENV)/.test
 	$(PYTEST)
 
 test-slow: $(VENV)/.zoo
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not exhaustive"
 
 # The larger networks of torchvision, of which `make test-slow` takes one of each kind (tests/thinned.py).
 test-exhaustive: $(VENV)/.zoo

@@ -6,8 +6,9 @@ version of torch has changed. No other module uses private names.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -130,6 +131,37 @@ def is_for_classification(transforms: object) -> bool:
     from torchvision.transforms._presets import ImageClassification  # loads torchvision's operators
 
     return isinstance(transforms, ImageClassification)
+
+
+@contextlib.contextmanager
+def translations_read_once() -> Iterator[None]:
+    """Has torch's ONNX exporter read its table of translations once in a process.
+
+    At every export it parses the sources of some five hundred functions for a table that is always the
+    same: 0.8 s, where tracing a small function takes no longer. A torch that reads it in another way is
+    left as it is.
+    """
+    from torch.onnx._internal.exporter import _registration
+
+    source = getattr(_registration, "onnxscript_apis", None)
+    read = getattr(source, "get_torchlib_ops", None)
+    if read is None:
+        yield
+        return
+    source.get_torchlib_ops = lambda: _translations(read)  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        source.get_torchlib_ops = read  # type: ignore[union-attr]
+
+
+_read_translations: list[Any] = []
+
+
+def _translations(read: Callable[[], list[Any]]) -> list[Any]:
+    if not _read_translations:
+        _read_translations.extend(read())
+    return [*_read_translations]
 
 
 def twin_of(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:

@@ -202,3 +202,25 @@ def test_a_twin_has_other_tensors_and_leaves_the_layer_alone() -> None:
     assert norm.num_features == 3
     assert all(norm.state_dict(keep_vars=True)[name] is value for name, value in before.items())
     assert private.twin_of(nn.Linear(2, 2, bias=False), torch.zeros_like).bias is None
+
+
+def test_the_exporters_translations_are_read_once() -> None:
+    """A second table is like the first, is another one, and no source is read for it."""
+    from torch.onnx._internal.exporter import _registration
+
+    source = _registration.onnxscript_apis
+    before = source.get_torchlib_ops
+    plain = _registration.ONNXRegistry.from_torchlib(20)
+    with private.translations_read_once():
+        first = _registration.ONNXRegistry.from_torchlib(20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inspect.getsource", lambda *_: pytest.fail("a source was read again"))
+        with private.translations_read_once():
+            second = _registration.ONNXRegistry.from_torchlib(20)
+    assert source.get_torchlib_ops == before
+    assert plain.functions.keys() == first.functions.keys() == second.functions.keys()
+    assert first.functions is not second.functions
+    for name, found in plain.functions.items():
+        assert [one.onnx_function for one in second.functions[name]] == [
+            one.onnx_function for one in found
+        ]

@@ -109,7 +109,12 @@ def test_a_sparse_file_of_terabytes(folder: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(100), pytest.param(range(100, 2000), marks=pytest.mark.slow)]
+    "seeds",
+    [
+        range(100),
+        pytest.param(range(100, 500), marks=pytest.mark.slow),
+        pytest.param(range(500, 2000), marks=pytest.mark.exhaustive),
+    ],
 )
 def test_two_thousand_folders(original: Path, tmp_path: Path, seeds: range) -> None:
     """Random dtypes, shapes and lengths; whatever loads computes finite numbers of the right shape."""

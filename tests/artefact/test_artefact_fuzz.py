@@ -231,8 +231,13 @@ def test_hundreds_of_mutated_configurations(folder: Path) -> None:
     assert found["loaded"] > 10
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(seed, marks=pytest.mark.slow if seed == 1 else pytest.mark.exhaustive)
+        for seed in range(1, 6)
+    ],
+)
 def test_thousands_of_mutated_configurations(folder: Path, seed: int) -> None:
     assert mutations(folder, seed, count=1000).total() == 1000
 

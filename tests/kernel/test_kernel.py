@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,10 +49,21 @@ LENGTHS = [
     *(64, 75, 81, 96, 98, 105, 128, 147, 160, 192, 225, 243, 245, 256, 280, 320, 343, 378, 512),
     *(630, 640, 672, 735, 960, 1024, 2048),
 ]
-#: Gradients have the stages that forward passes have: of the long ones, every run tries a single length.
-OF_GRADIENTS = [
-    pytest.param(n, marks=pytest.mark.slow) if n > 256 and n != 512 else n for n in LENGTHS
-]
+
+
+def of_gradients(lengths: list[int], dtypes: Iterable[torch.dtype]) -> list[Any]:
+    """Lengths with dtypes. Gradients have the stages that forward passes have.
+
+    So of the long lengths every run tries one, and the slow tests the others in float32: the references
+    take seconds.
+    """
+    cases = []
+    for n in lengths:
+        for dtype in dtypes:
+            rare = pytest.mark.slow if dtype == torch.float32 else pytest.mark.exhaustive
+            marks = [rare] if n > 256 and n != 512 else []
+            cases.append(pytest.param(n, dtype, id=f"{n}-{dtype}", marks=marks))
+    return cases
 
 
 def words_of_a_new_process(code: str) -> list[str]:
@@ -66,7 +79,7 @@ def words_of_a_new_process(code: str) -> list[str]:
             *(n, dtype),
             id=f"{n}-{dtype}",
             # The others' references alone take seconds.
-            marks=[pytest.mark.slow] if n == 2048 and dtype != torch.float32 else [],
+            marks=[pytest.mark.exhaustive] if n == 2048 and dtype != torch.float32 else [],
         )
         for n in LENGTHS
         for dtype in TOLERANCE
@@ -85,8 +98,10 @@ def test_forward_is_the_dense_product(n: int, dtype: torch.dtype, instruction_se
             assert error(y, reference(x, a, d, c_out, bias, s)) < TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("n", OF_GRADIENTS[: LENGTHS.index(2048)])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    of_gradients(LENGTHS[: LENGTHS.index(2048)], [torch.float32, torch.float64]),
+)
 def test_gradients_are_those_of_the_dense_product(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
@@ -108,8 +123,7 @@ def test_gradients_are_those_of_the_dense_product(
             assert error(g, w) < tolerance, name
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("n", OF_GRADIENTS)
+@pytest.mark.parametrize(("n", "dtype"), of_gradients(LENGTHS, TOLERANCE))
 def test_transposed_is_the_transposed_matrix(
     n: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
@@ -222,8 +236,15 @@ def test_layouts(layout: str, size: tuple[int, int], instruction_set: str) -> No
         assert error(grad, torch.einsum("oi,bo...->bi...", weight, outer.double())) < 2e-5
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("channels", [(1000, 1024), (700, 400)], ids=str)
+@pytest.mark.parametrize(
+    ("channels", "dtype"),
+    [
+        ((1000, 1024), torch.float32),
+        ((700, 400), torch.float64),
+        ((700, 400), torch.bfloat16),
+    ],
+    ids=str,
+)
 def test_large_images(channels: tuple[int, int], dtype: torch.dtype, instruction_set: str) -> None:
     """Images whose memory is prefetched, if vectors are long, and whose outputs get large pages."""
     c_in, c_out = channels
@@ -606,9 +627,17 @@ def test_concurrent_calls_agree() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "channels_last", "affine"),
+    [
+        (torch.float32, False, True),
+        (torch.float32, True, False),
+        (torch.float64, True, True),
+        (torch.bfloat16, False, False),
+        (torch.bfloat16, True, True),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("n", [20, 22])  # by the kernel, and by torch.fft
 def test_opcheck(

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from joined_channels import NETWORKS, made
+from torch import nn
 
-from seclcompress import networks
-from seclcompress.graph import channel_groups, kept_by_layer, narrow_network, renumbered
+from seclcompress.graph import kept_by_layer, narrow_network, renumbered
 from seclcompress.slim import (
     EdgeGates,
     Gates,
@@ -21,21 +21,10 @@ from seclcompress.slim import (
     detach,
     figures_of,
     norms,
-    readers,
 )
 from seclcompress.slim.pressure import Times, first_price, goal, next_price, prices
 
 SIZE = (3, 16, 16)
-#: Residual sums; groups in convolutions and depthwise ones; a map that is flattened into a Linear.
-NETWORKS = ["wrn10_1", "resnext50_32x4d", "mobilenet_v2", "conv_pool2_50_mnist"]
-
-
-def made(name: str) -> tuple[nn.Module, Any, Tensor]:
-    torch.manual_seed(0)
-    size = (1, 28, 28) if name == "conv_pool2_50_mnist" else (3, 32, 32)
-    network = networks.build_untrained(networks.named_spec(name, 10)).eval()
-    groups = [one for one in channel_groups(network, size).groups if readers(network, one)]
-    return network, groups, torch.rand(2, *size)
 
 
 def gates_of(kind: str, network: nn.Module, groups: Any) -> Gates:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from joined_channels import NETWORKS, made
+from torch import nn
 
-from seclcompress import networks
 from seclcompress.errors import DataError
 from seclcompress.graph import Group, channel_groups, kept_by_layer, narrow_network
 from seclcompress.settings.slimming import SlimOptions
@@ -19,27 +19,11 @@ from seclcompress.slim import (
     lost_by_energy,
     mend,
     norms,
-    readers,
     shares_lost,
     take_readings,
 )
 from seclcompress.slim import readings as readings_module
 from seclcompress.slim.readings import Reading, ridge_share
-
-#: Residual sums; groups in convolutions and depthwise ones; a map that is flattened into a Linear.
-NETWORKS = ["wrn10_1", "resnext50_32x4d", "mobilenet_v2", "conv_pool2_50_mnist"]
-
-
-def made(name: str) -> tuple[nn.Module, list[Group], Tensor]:
-    torch.manual_seed(0)
-    size = (1, 28, 28) if name == "conv_pool2_50_mnist" else (3, 32, 32)
-    network = networks.build_untrained(networks.named_spec(name, 10)).eval()
-    for module in network.modules():  # statistics of their own, so that batch norms do something
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias)
-    groups = [one for one in channel_groups(network, size).groups if readers(network, one)]
-    return network, groups, torch.rand(16, *size)
 
 
 def hidden(width: int = 12, outputs: int = 20, *, bias: bool = True) -> tuple[nn.Sequential, Group]:

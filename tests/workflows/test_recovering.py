@@ -32,7 +32,7 @@ FEW = RecoverySettings(pictures=100, iterations=20)
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taught") / "teacher"
     settings = TrainingSettings(epochs=4, batch_size=64)
-    train("wrn10_1", data="digits", output_dir=folder, settings=settings)
+    train("wrn10_1", data="digits", output_dir=folder, settings=settings, input_size=(3, 16, 16))
     return folder
 
 
@@ -134,7 +134,7 @@ def test_errors_are_in_words(teacher: Path, tmp_path: Path) -> None:
         recovered(student, shutil.copytree(student, tmp_path / "again"), out)
     other = tmp_path / "other"
     settings = TrainingSettings(epochs=1, train_images=150)
-    train("wrn10_2", data="digits", output_dir=other, settings=settings)
+    train("wrn10_2", data="digits", output_dir=other, settings=settings, input_size=(3, 16, 16))
     with pytest.raises(
         UsageError, match=r"has out_channels \d+ in the student and \d+ in --teacher"
     ):

@@ -28,7 +28,7 @@ FEW = Tournament(families=("separable", "shuffle", "slim", "bottleneck"), pictur
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taught") / "teacher"
     settings = TrainingSettings(epochs=4, batch_size=64)
-    train("wrn10_1", data="digits", output_dir=folder, settings=settings)
+    train("wrn10_1", data="digits", output_dir=folder, settings=settings, input_size=(3, 16, 16))
     return folder
 
 

@@ -20,14 +20,14 @@ from seclcompress.settings.slimming import SlimOptions
 SMALL = {"input_size": (3, 16, 16), "num_classes": 10}
 
 
-@pytest.mark.parametrize("spread", ["global", "uniform"])
 @pytest.mark.parametrize(
-    ("network", "budget"),
+    ("network", "budget", "spread"),
     [
-        ("wrn10_2", "parameters=100k"),
-        ("mobilenet_v3_small", "mult-adds=100k,parameters=900k"),
-        ("resnext50_32x4d", "bytes=40MB"),
-        pytest.param("densenet121", "parameters=3M", marks=pytest.mark.slow),
+        ("wrn10_2", "parameters=100k", "global"),
+        ("wrn10_2", "parameters=100k", "uniform"),
+        ("mobilenet_v3_small", "mult-adds=100k,parameters=900k", "global"),
+        pytest.param("resnext50_32x4d", "bytes=40MB", "uniform", marks=pytest.mark.slow),
+        pytest.param("densenet121", "parameters=3M", "global", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_folder_holds_the_budget(network: str, budget: str, spread: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from seclcompress.export.graph.chains import model_of, steps_of
 from seclcompress.export.graph.operators import translations
 from seclcompress.export.graph.values import OPSET
 from seclcompress.export.plain import example
-from seclcompress.torch_private import tree_leaves
+from seclcompress.torch_private import translations_read_once, tree_leaves
 
 #: The name of the files' input.
 INPUT = "images"
@@ -92,7 +92,7 @@ def trace(
         dynamic: Whether the arguments' first dimension may have any size.
     """
     shapes = tuple({0: torch.export.Dim("batch")} for _ in arguments) if dynamic else None
-    with _quiet(), _out_of_place(module):
+    with _quiet(), _out_of_place(module), translations_read_once():
         program = torch.onnx.export(
             module,
             arguments,
