@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from thinned import slow_or_exhaustive
+from thinned import ALIKE, slow_or_exhaustive
 from torch import nn
 
 from seclcompress import networks, resolve, substitutions
@@ -240,7 +240,8 @@ def test_what_an_image_decides_is_not_compared() -> None:
             if name not in ("regnet_y_128gf", "vit_h_14")
             and torchvision_zoo.SOURCE.task(networks.named_spec(name)).name
             == "image classification"
-        ]
+        ],
+        rare=ALIKE,
     ),
 )
 def test_fvcore_is_a_second_witness_for_all(name: str) -> None:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from thinned import LARGER, representatives, slow_or_exhaustive
+from thinned import ALIKE, LARGER, representatives, slow_or_exhaustive
 from torch import nn
 from torchvision import models
 
@@ -49,6 +49,17 @@ def test_a_larger_one_has_no_other_kind_of_layer(smaller: str) -> None:
     for larger in LARGER[smaller]:
         assert kinds_of_layers(larger) <= kinds, larger
         assert {module_of(larger)} == {*map(module_of, names)}
+
+
+@pytest.mark.slow
+def test_what_may_be_left_out_has_no_layer_of_its_own() -> None:
+    some = representatives(NAMES)
+    assert {*ALIKE} <= {*some}
+    others = set(some) - {*ALIKE}
+    kinds = set().union(*map(kinds_of_layers, others))
+    for name in ALIKE:
+        assert kinds_of_layers(name) <= kinds, name
+        assert module_of(name) in {*map(module_of, others)}, name
 
 
 def test_every_builder_of_torchvision_is_represented() -> None:

@@ -47,6 +47,13 @@ LARGER: dict[str, tuple[str, ...]] = {
         "vit_b_32": "vit_l_32",
     }.items()
 }
+#: Representatives whose kinds of layers the others have together, and which take long. A test of many
+#: seconds a network may leave them to `make test-exhaustive` as well.
+ALIKE = tuple(
+    """
+    efficientnet_b5 mobilenet_v3_large regnet_x_400mf regnet_x_8gf resnet50 vgg11 vit_b_16
+    """.split()
+)
 _LARGER = {name for names in LARGER.values() for name in names}
 
 
@@ -55,17 +62,20 @@ def representatives(names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in _LARGER]
 
 
-def slow_or_exhaustive(names: Collection[str], quick: Collection[str] = ()) -> list[Any]:
+def slow_or_exhaustive(
+    names: Collection[str], quick: Collection[str] = (), rare: Collection[str] = ()
+) -> list[Any]:
     """Parameters of a test over many networks.
 
     Args:
         names: All networks.
         quick: Those of them that also run in `make test`.
+        rare: Representatives that this test takes for exhaustive all the same.
 
     Returns:
         Unmarked those that are quick, marked slow other representatives, and marked exhaustive the rest.
     """
-    represented = {*representatives(names)}
+    represented = {*representatives(names)} - {*rare}
     return [
         name
         if name in quick

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from thinned import slow_or_exhaustive
+from thinned import ALIKE, slow_or_exhaustive
 from torchvision import models
 
 from seclcompress import workflows
@@ -25,7 +25,7 @@ def test_few_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", slow_or_exhaustive([name for name in NETWORKS if name not in EXCEPTIONS])
+    "name", slow_or_exhaustive([name for name in NETWORKS if name not in EXCEPTIONS], rare=ALIKE)
 )
 def test_it_exports_and_agrees(name: str, tmp_path: Path) -> None:
     found = workflows.export(name, tmp_path / "network.onnx")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
-from thinned import slow_or_exhaustive
+from thinned import ALIKE, slow_or_exhaustive
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 from torchvision import models
@@ -99,7 +99,11 @@ def some_of_each(channels: Channels, seed: int) -> dict[str, list[int]]:
     }
 
 
-@pytest.mark.parametrize("name", slow_or_exhaustive(CLASSIFIERS, SOME))
+#: The shuffled one has a test of its own.
+RARE = ("shufflenet_v2_x0_5", *ALIKE)
+
+
+@pytest.mark.parametrize("name", slow_or_exhaustive(CLASSIFIERS, SOME, RARE))
 def test_no_output_changes(name: str) -> None:
     spec = named_spec(name)
     channels = channel_groups(networks.build(spec, skeleton=True), default_input_size(spec))
@@ -266,9 +270,9 @@ def test_what_fixes_a_width(how: Callable[[Net, Tensor], Tensor], words: str) ->
 
 @pytest.mark.slow
 def test_a_channel_shuffle_keeps_its_width_and_what_is_within_it_does_not() -> None:
-    channels = channel_groups(
-        networks.build(named_spec("shufflenet_v2_x0_5"), skeleton=True), (3, 64, 64)
-    )
+    spec = named_spec("shufflenet_v2_x0_5")
+    channels = channel_groups(networks.build(spec, skeleton=True), (3, 64, 64))
+    agrees(livelier(networks.build_untrained(spec)), channels, first_of_each(channels))
     names = {group.name for group in channels.groups}
     assert "stage2.1.branch2.0" in names  # within a block: made and read there
     assert "stage2.1.branch2.5" not in names  # shuffled with the other half

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Invoke
-from thinned import slow_or_exhaustive
+from thinned import ALIKE, slow_or_exhaustive
 from torch import Tensor, nn
 from torchvision import models
 
@@ -115,6 +115,7 @@ SOME = ["ssdlite320_mobilenet_v3_large", "retinanet_resnet50_fpn", "swin_t", "mo
             and not name.endswith(("h_14", "l_16", "l_32", "128gf", "_10", "7_10"))
         ],
         SOME,
+        ALIKE,
     ),
 )
 def test_networks_of_torchvision(name: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from thinned import representatives, slow_or_exhaustive
 from torch import nn
 from torchvision import models
 
@@ -139,7 +140,10 @@ BLANK = {
 }
 
 
-@pytest.mark.parametrize("name", torchvision_zoo.SOURCE.names())
+_NAMES = torchvision_zoo.SOURCE.names()
+
+
+@pytest.mark.parametrize("name", slow_or_exhaustive(_NAMES, quick=representatives(_NAMES)))
 def test_torchvisions_own_figures(name: str) -> None:
     """A third count for comparison: the figures that torchvision publishes with every set of weights."""
     traces = {}
