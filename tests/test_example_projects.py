@@ -44,7 +44,7 @@ def test_the_notebook_is_made_from_the_script(script: Path) -> None:
     assert committed == made.notebook_of(script), "Run `make notebooks`."
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # docs/how_to has a page of the same steps, which is slow
 def test_my_network(tmp_path: Path) -> None:
     said = run("1_my_network", tmp_path)
     [original] = figures(r"original: ([\d.]+) %", said)
@@ -55,7 +55,7 @@ def test_my_network(tmp_path: Path) -> None:
     assert "scores of a black picture: [" in said
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # docs/how_to has a page of the same steps, which is slow
 def test_within_two_points(tmp_path: Path) -> None:
     said = run("2_within_two_points", tmp_path)
     [wanted] = figures(r"at least ([\d.]+) %", said)
@@ -91,7 +91,7 @@ def test_ship(tmp_path: Path) -> None:
     assert "a picture of a cross: " in said
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # docs/how_to has a page of the same steps, which is slow
 def test_compare_families(tmp_path: Path) -> None:
     said = run("5_compare_families", tmp_path)
     for family in ("hashed", "low_rank", "monarch", "acdc"):

@@ -70,12 +70,15 @@ def test_before_every_line_of_a_file_in_a_run_in_progress(tmp_path: Path, before
     assert sum(moments.values()) > 30
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(30, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.exhaustive)],
+)
 @pytest.mark.parametrize("command", ["convert", "distill"])
-def test_whole_commands_at_random_moments(tmp_path: Path, command: str) -> None:
-    """100 kills per command, half of them after the temporary new folder has appeared."""
-    counted = run("kill_commands.py", tmp_path, command, "100")
-    assert counted["killed"] == 100
-    assert counted["old"] + counted["new"] == 100
+def test_whole_commands_at_random_moments(tmp_path: Path, command: str, kills: int) -> None:
+    """Half of the kills come after the temporary new folder has appeared."""
+    counted = run("kill_commands.py", tmp_path, command, str(kills))
+    assert counted["killed"] == kills
+    assert counted["old"] + counted["new"] == kills
     assert min(counted["old"], counted["new"]) > 0, counted
     assert (counted["with_partial"] > 0) == (command == "distill")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Invoke
 from living import lives
-from thinned import slow_or_exhaustive
+from thinned import ALIKE, slow_or_exhaustive
 from torch import nn
 
 from seclcompress import networks, survey, workflows
@@ -137,6 +137,13 @@ def test_a_network_for_other_tasks_lives(name: str, tmp_path: Path) -> None:
     torchvision_network_lives(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", slow_or_exhaustive(torchvision_zoo.SOURCE.names()))
+#: Detectors around a backbone that others here have, and the larger of two video networks.
+RARE = (
+    *("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn", "mvit_v1_b"),
+    *ALIKE,
+)
+
+
+@pytest.mark.parametrize("name", slow_or_exhaustive(torchvision_zoo.SOURCE.names(), rare=RARE))
 def test_every_network_lives(name: str, tmp_path: Path) -> None:
     torchvision_network_lives(name, tmp_path)
