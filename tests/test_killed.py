@@ -72,7 +72,7 @@ def test_before_every_line_of_a_file_in_a_run_in_progress(tmp_path: Path, before
 
 @pytest.mark.parametrize(
     "kills",
-    [pytest.param(30, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.exhaustive)],
+    [pytest.param(20, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.exhaustive)],
 )
 @pytest.mark.parametrize("command", ["convert", "distill"])
 def test_whole_commands_at_random_moments(tmp_path: Path, command: str, kills: int) -> None:
