@@ -58,9 +58,10 @@ test: $(VENV)/.test
 	$(PYTEST)
 
 test-slow: $(VENV)/.zoo
-	$(PYTEST) -m "slow and not exhaustive"
+	$(PYTEST) -m slow
 
-# The larger networks of torchvision, of which `make test-slow` takes one of each kind (tests/thinned.py).
+# What `make test-slow` takes a part of: larger networks (tests/thinned.py), more cases, seeds and kills, and examples
+# that how-to pages repeat.
 test-exhaustive: $(VENV)/.zoo
 	$(PYTEST) -m exhaustive
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -87,3 +88,8 @@ class Cells:
 
 def _key(cell: Mapping[str, Any]) -> str:
     return json.dumps(cell, sort_keys=True)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, and the lowest and the highest."""
+    return f"{statistics.fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})"

@@ -13,13 +13,12 @@ of results.jsonl and is not repeated.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pieces import Cells, Log, make
+from pieces import Cells, Log, make, spread
 
 from seclcompress import artefact, workflows
 from seclcompress.settings import TrainingSettings
@@ -121,11 +120,6 @@ def journal(arguments: argparse.Namespace, cells: Cells, log: Log) -> None:
                 "fixed": artefact.read_config(fixed).metrics["accuracy"],
             }
             cells.fill(named, partial(dict, found))
-
-
-def spread(values: list[float]) -> str:
-    """Mean, and the lowest and the highest, in percent."""
-    return f"{statistics.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})"
 
 
 def rows(cells: Cells, *, of_journal: bool) -> Iterator[str]:

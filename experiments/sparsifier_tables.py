@@ -19,13 +19,13 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from pieces import Cells
+from pieces import Cells, spread
 from tables import TABLES, MissingFileError, Table, load
 from torch import Tensor, nn
 
@@ -189,11 +189,6 @@ def run(chosen: argparse.Namespace, cells: Cells) -> None:
                     {"table": name, "way": "blocks", "seed": seed},
                     partial(grown, table, chosen, seed),
                 )
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean, and the lowest and the highest."""
-    return f"{statistics.fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def rows(cells: Cells) -> Iterator[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -148,20 +149,16 @@ def translations_read_once() -> Iterator[None]:
     if read is None:
         yield
         return
-    source.get_torchlib_ops = lambda: _translations(read)  # type: ignore[union-attr]
+    source.get_torchlib_ops = functools.partial(_translations, read)  # type: ignore[union-attr]
     try:
         yield
     finally:
         source.get_torchlib_ops = read  # type: ignore[union-attr]
 
 
-_read_translations: list[Any] = []
-
-
-def _translations(read: Callable[[], list[Any]]) -> list[Any]:
-    if not _read_translations:
-        _read_translations.extend(read())
-    return [*_read_translations]
+@functools.cache
+def _translations(read: Callable[[], Iterable[Any]]) -> tuple[Any, ...]:
+    return tuple(read())
 
 
 def twin_of(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:

@@ -106,17 +106,6 @@ class Workshop:
             **{key: self.given[key] for key in ("input_size", "factory", "download")},
         }
 
-    @property
-    def _looks(self) -> dict[str, Any]:
-        """How channels are chosen: by the pictures that other students are recovered from."""
-        options = SlimOptions(method="svd", pictures=self.pictures)
-        return {
-            "options": options,
-            "data": self.data,
-            "data_dir": self.data_dir,
-            "settings": self.settings,
-        }
-
     def make(self, name: str, budget: Budget) -> Contender:
         """Makes a student for a budget, unless it is there.
 
@@ -133,7 +122,16 @@ class Workshop:
             known: dict[str, Any] = {**self.given, **self.of_weights, "observer": self._quiet}
             try:
                 if name == SLIM:
-                    slim(self.teacher, budget, student, **self._looks, **known)
+                    slim(
+                        self.teacher,
+                        budget,
+                        student,
+                        options=SlimOptions(method="svd", pictures=self.pictures),
+                        data=self.data,
+                        data_dir=self.data_dir,
+                        settings=self.settings,
+                        **known,
+                    )
                 else:
                     planned = plan(self.teacher, budget, families=tuple(name.split("+")), **known)
                     convert(self.teacher, student, plan=planned.plan, start="original", **known)

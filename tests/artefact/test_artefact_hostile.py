@@ -169,7 +169,7 @@ def test_two_thousand_folders(original: Path, tmp_path: Path, numbers: range) ->
         shutil.rmtree(folder)
     assert found.total() == len(numbers)
     for change in CHANGES:
-        assert found[change.__name__, "ArtefactError"] > 12
+        assert found[change.__name__, "ArtefactError"] > len(numbers) / 40
     for loads in ("one_tensor_of_another_dtype", "all_floats_of_another_dtype"):
-        assert found[loads, "loaded"] > 7
+        assert found[loads, "loaded"] > 3 * len(numbers) / 200
     assert not any(found[never.__name__, "loaded"] for never in (special_file, sparse_file))
