@@ -66,6 +66,7 @@ class ArtefactConfig(BaseModel):
         preprocessing: The preprocessing that the network expects, if it is known.
         metrics: Figures by name, such as `accuracy` and `teacher_accuracy` in percent.
         training: The settings that the weights were trained with.
+        trained_before_slimming: Whether the weights are what `slim` left of trained ones.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -80,6 +81,7 @@ class ArtefactConfig(BaseModel):
     preprocessing: Preprocessing | None = None
     metrics: dict[str, float] = {}
     training: dict[str, Any] = {}
+    trained_before_slimming: bool = False
 
     @property
     def distilled(self) -> bool:

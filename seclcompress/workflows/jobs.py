@@ -144,6 +144,7 @@ def training_job(
         built, loaded = source.load(seed=settings.seed)
         outputs = read_outputs(built, images, source.label, checked)
         tell_weights(loaded, checked)
+    settings = gently(settings, source, observer)
     earlier = source.config
     config = ArtefactConfig(
         network=source.network,

@@ -174,6 +174,13 @@ def tell_weights(loaded: Loaded, observer: Observer) -> None:
         observer.message(words)
 
 
+def is_trained(source: Located) -> bool:
+    """Whether a network has weights that somebody trained, as far as names and folders say."""
+    config = source.config
+    kept = config is not None and (bool(config.training) or config.trained_before_slimming)
+    return source.weights is not None or kept
+
+
 def tell_random(source: Located, observer: Observer) -> None:
     """Reports weights that nobody has trained, whose outputs and accuracy mean nothing.
 

@@ -36,6 +36,7 @@ from seclcompress.workflows.converting import config_of
 from seclcompress.workflows.locating import (
     Network,
     find_original,
+    is_trained,
     name_factory,
     tell_input_size,
     tell_random,
@@ -253,6 +254,11 @@ def slim(
         accuracy_before=accuracy,
     )
     _check(skeleton, channels, lost)
+    if looking is not None and not options.looks:
+        observer.message(
+            "The channels are chosen by their weights' norms. --method svd chooses them by what these "
+            "images need, and keeps more of the accuracy (docs/slimming.md)."
+        )
     if folder is None:
         if looking is not None:
             tell_left_out(looking.images)
@@ -295,5 +301,6 @@ def _config(
         update={
             "network": located.network.model_copy(update={"widths": widths}),
             "metrics": {**config.metrics, **measured},
+            "trained_before_slimming": is_trained(located),
         }
     )

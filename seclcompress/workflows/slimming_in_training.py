@@ -31,6 +31,7 @@ from seclcompress.workflows.jobs import training_job
 from seclcompress.workflows.locating import (
     Network,
     check_unconverted,
+    is_trained,
     name_factory,
     taught,
     tell_weights,
@@ -141,7 +142,7 @@ def slim_in_training(
                 settings = with_taps(settings, job.network, source, teaching.located)
             before = None
             looking = Looking(data, job.data, job.outputs, settings, observer)
-            if _is_trained(source) and job.data.validation is None:
+            if is_trained(source) and job.data.validation is None:
                 before = looking.accuracy(job.network)
             groups, figures = losing.channels.groups, losing.figures
             spectra = looking.spectra(options.pictures) if options.looks else None
@@ -230,12 +231,6 @@ def _teach(
     return _Teaching(guide, network, read, view, bool(loaded.untrained))
 
 
-def _is_trained(source: Located) -> bool:
-    """Whether a network has weights that somebody trained."""
-    trained = source.config is not None and bool(source.config.training)
-    return source.weights is not None or trained
-
-
 def _settings(
     settings: TrainingSettings, source: Located, options: SlimOptions, observer: Observer
 ) -> TrainingSettings:
@@ -243,7 +238,7 @@ def _settings(
     if options.gated and GATES not in settings.group_decay:
         decay = {**settings.group_decay, GATES: 0.0}
         settings = settings.model_copy(update={"group_decay": decay})
-    what = f"{source.label} has trained weights" if _is_trained(source) else None
+    what = f"{source.label} has trained weights" if is_trained(source) else None
     return gently(settings, source, observer, inherits=what)
 
 

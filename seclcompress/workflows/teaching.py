@@ -176,13 +176,7 @@ def gently(
 def _is_narrowed(student: Located) -> bool:
     """Whether `slim` wrote it from a trained network, and it was neither rewritten nor trained since."""
     config = student.config
-    return (
-        config is not None
-        and bool(config.network.widths)
-        and config.plan is None
-        and not config.training
-        and "teacher_accuracy" in config.metrics
-    )
+    return config is not None and config.trained_before_slimming and not config.training
 
 
 def view_of(teacher: Located, data: Data, *, by_order: bool, observer: Observer) -> View | None:

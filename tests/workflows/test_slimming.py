@@ -94,6 +94,56 @@ def test_twice_is_as_far_as_once(tmp_path: Path) -> None:
     assert artefact.read_config(tmp_path / "b").network.name == "wrn10_2"
 
 
+def test_weights_from_a_file_are_known_to_be_trained(tmp_path: Path) -> None:
+    """Without data nothing is measured, and the weights that are kept are worth as much."""
+    settings = TrainingSettings(epochs=1, train_images=64, batch_size=32, workers=0)
+    torch.save(build_untrained(named_spec("wrn10_1", 10)).state_dict(), tmp_path / "mine.pth")
+    rates = []
+    for weights in (None, str(tmp_path / "mine.pth")):
+        folder = tmp_path / f"slim-{weights is None}"
+        workflows.slim("wrn10_1", "parameters=40k", folder, weights=weights, **SMALL)
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert "its accuracy was not measured" in card
+        workflows.train(
+            folder,
+            output_dir=tmp_path / f"trained-{weights is None}",
+            data="digits",
+            settings=settings,
+        )
+        trained = artefact.read_config(tmp_path / f"trained-{weights is None}")
+        rates.append(trained.training["lr"])
+        assert not trained.trained_before_slimming
+    assert rates == [0.1, 0.01]
+
+
+def test_with_data_a_card_says_what_is_left_and_svd_is_named(tmp_path: Path) -> None:
+    settings = TrainingSettings(train_images=64, batch_size=32, workers=0)
+    heard = Listening()
+    workflows.slim(
+        "wrn10_1",
+        "parameters=40k",
+        tmp_path / "slim",
+        data="digits",
+        settings=settings,
+        observer=heard,
+        **SMALL,
+    )
+    assert "of the test images" in (tmp_path / "slim" / "README.md").read_text(encoding="utf-8")
+    assert sum("--method svd" in words for words in heard.words) == 1
+    looks = SlimOptions(method="svd", pictures=64)
+    heard = Listening()
+    workflows.slim(
+        "wrn10_1",
+        "parameters=40k",
+        data="digits",
+        options=looks,
+        settings=settings,
+        observer=heard,
+        **SMALL,
+    )
+    assert not any("--method svd" in words for words in heard.words)
+
+
 def test_then_it_is_converted_distilled_and_exported(tmp_path: Path) -> None:
     settings = TrainingSettings(epochs=1, train_images=64, batch_size=32, workers=0)
     data = {"data": "digits", "settings": settings, "observer": Silent()}
