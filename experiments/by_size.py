@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from narrowed import FULL, WAYS
+from narrowed import FULL, WAYS, WHILE_TRAINED
 
 from seclcompress import substitutions
 from seclcompress.count import count_network
@@ -54,7 +54,7 @@ class Candidate:
         parts = [f"{name}={value}" for name, value in self.options.config.items()]
         if self.family in ("narrower", FULL):
             parts.append(self.network)
-        if self.family == FULL or self.family in WAYS:
+        if self.family == FULL or self.family in (*WAYS, *WHILE_TRAINED):
             return ", ".join(parts)
         if not self.options.keep:
             parts.append("shortcuts too")
@@ -122,7 +122,7 @@ def nearest(family: str, network: str, size: int) -> Candidate:
     """
     if family.startswith(RECOVERED):
         return replace(nearest(family.removeprefix(RECOVERED), network, size), family=family)
-    if family in WAYS:  # made from the teacher's weights, when those are there
+    if family in (*WAYS, *WHILE_TRAINED):  # made from the teacher's weights, when those are there
         return Candidate(family, network, PlanOptions(), size, 0)
     best: Candidate | None = None
     for keep in ((_SHORTCUTS,), ()):

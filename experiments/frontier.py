@@ -26,12 +26,13 @@ from typing import Any
 import torch
 from by_size import RECOVERED, TOLERANCE, Candidate, families, nearest
 from frontier_report import report
-from narrowed import FULL, WAYS, figures, make_student
+from narrowed import FULL, WAYS, WHILE_TRAINED, figures, make_student
 from pieces import Log, make
 
 from seclcompress.data import Data
 from seclcompress.errors import SeclcompressError
 from seclcompress.settings import TrainingSettings
+from seclcompress.settings.budget import Budget
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.timing import describe_machine
 
@@ -90,7 +91,7 @@ def perform(
     run: Run, settings: TrainingSettings, data: str, work: Path, until: float
 ) -> dict[str, Any] | None:
     """Converts and distils one student; returns its line, or None where time is over."""
-    from seclcompress.workflows import converting, training
+    from seclcompress.workflows import converting, slim, training
 
     left = until - time.time()
     if left < 10:
@@ -107,7 +108,9 @@ def perform(
             if not student.exists():
                 make_student(candidate.family, teacher, student, run.size, data, log)
             found = figures(student, "auto" if "+" in candidate.family else "original")
-        elif candidate.family != FULL and not student.exists():
+        elif candidate.family in (FULL, *WHILE_TRAINED):
+            pass  # what begins is a network without a folder, or the teacher
+        elif not student.exists():
             source = candidate.network if candidate.family == "narrower" else teacher
             # The fit of a stack to weights takes minutes, and a recovery is as good without it.
             fits = recovers and "acdc" not in candidate.family
@@ -117,20 +120,29 @@ def perform(
             converting.convert(
                 source, student, options=candidate.options, seed=run.seed, observer=log, **new
             )
+        taught: dict[str, Any] = {
+            "teacher": teacher,
+            "data": data,
+            "settings": settings.model_copy(update={"seed": run.seed}),
+            "untrained_teacher": True,  # this script has trained it; tests do so for a moment only
+            "time_limit": until - time.time(),
+        }
         try:
-            make(
-                folder,
-                training.distill,
-                log,
-                student=candidate.network if candidate.family == FULL else student,
-                teacher=teacher,
-                data=data,
-                settings=settings.model_copy(update={"seed": run.seed}),
-                recovery=RecoverySettings() if recovers else None,
-                untrained_teacher=True,  # this script has trained it; tests do so for a moment only
-                time_limit=until - time.time(),
-                input_size=INPUT_SIZE if candidate.family == FULL else None,
-            )
+            if candidate.family in WHILE_TRAINED:
+                loses = {"budget": Budget(parameters=run.size), "network": teacher}
+                loses["options"] = WHILE_TRAINED[candidate.family]
+                make(folder, slim, log, **loses, **taught)
+                found = figures(folder, "original")
+            else:
+                make(
+                    folder,
+                    training.distill,
+                    log,
+                    student=candidate.network if candidate.family == FULL else student,
+                    recovery=RecoverySettings() if recovers else None,
+                    input_size=INPUT_SIZE if candidate.family == FULL else None,
+                    **taught,
+                )
         except training.InterruptedRunError as stopped:
             log.message(str(stopped))
             return None

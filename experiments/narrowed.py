@@ -23,6 +23,12 @@ WAYS = (
     "slim/svd+acdc",
     "slim/svd+separable",
 )
+#: Ways that lose channels while they learn from the teacher, so that there is no student before it.
+WHILE_TRAINED = {
+    "slim/gates": SlimOptions(method="gates"),
+    "slim/rounds": SlimOptions(rounds=4),
+    "slim/svd rounds": SlimOptions(method="svd", rounds=4),
+}
 #: The teacher's kind of network with fewer channels, not rewritten, from random weights.
 FULL = "full"
 

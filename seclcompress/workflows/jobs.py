@@ -22,7 +22,7 @@ from seclcompress.train.outputs import OutputReader, read_outputs
 from seclcompress.train.shrinking import Shrinking
 from seclcompress.train.view import View
 from seclcompress.workflows.inputs import find_for_distilling, find_for_training
-from seclcompress.workflows.locating import beginning, taught, tell_weights, typed
+from seclcompress.workflows.locating import beginning, is_trained, taught, tell_weights, typed
 from seclcompress.workflows.recovered_start import RecoveredStart, recovered_start
 from seclcompress.workflows.taking_over import check_classifier, check_sizes
 from seclcompress.workflows.teaching import (
@@ -121,8 +121,12 @@ def training_job(
     download: bool,
     recipe: str | None,
     observer: Observer,
+    keeps: bool = False,
 ) -> Job:
     """Makes the inputs of a run without a teacher; the arguments are those of `workflows.train`.
+
+    With `keeps`, trained weights of every network are trained gently, not only those that `slim` or
+    `recover` left.
 
     Raises:
         SeclcompressError: If anything does not fit; the message says what.
@@ -144,7 +148,8 @@ def training_job(
         built, loaded = source.load(seed=settings.seed)
         outputs = read_outputs(built, images, source.label, checked)
         tell_weights(loaded, checked)
-    settings = gently(settings, source, observer)
+    inherits = f"{source.label} has trained weights" if keeps and is_trained(source) else None
+    settings = gently(settings, source, observer, inherits=inherits)
     earlier = source.config
     config = ArtefactConfig(
         network=source.network,

@@ -44,7 +44,6 @@ from seclcompress.workflows.runs import Stopping, carry_out
 from seclcompress.workflows.slimming_checks import check_choices, check_teacher_options
 from seclcompress.workflows.teaching import (
     check_scores,
-    gently,
     locate_teacher,
     view_of,
     with_taps,
@@ -120,6 +119,7 @@ def slim_in_training(
                     download=download,
                     recipe=recipe,
                     observer=checked,
+                    keeps=True,
                 )
                 source = job.source
                 check_unconverted(source, "Slim")
@@ -137,7 +137,7 @@ def slim_in_training(
                         download=download,
                     )
                     teaching = _teach(guide, job.data, settings, checked)
-            settings = _settings(settings, source, options, observer)
+            settings = _settings(job.settings, options)
             if teaching is not None:
                 settings = with_taps(settings, job.network, source, teaching.located)
             before = None
@@ -231,15 +231,12 @@ def _teach(
     return _Teaching(guide, network, read, view, bool(loaded.untrained))
 
 
-def _settings(
-    settings: TrainingSettings, source: Located, options: SlimOptions, observer: Observer
-) -> TrainingSettings:
-    """The settings of the run: gates do not decay, and trained weights are kept by a lower rate."""
+def _settings(settings: TrainingSettings, options: SlimOptions) -> TrainingSettings:
+    """The settings of the run: gates do not decay."""
     if options.gated and GATES not in settings.group_decay:
         decay = {**settings.group_decay, GATES: 0.0}
         settings = settings.model_copy(update={"group_decay": decay})
-    what = f"{source.label} has trained weights" if is_trained(source) else None
-    return gently(settings, source, observer, inherits=what)
+    return settings
 
 
 def _config(
