@@ -31,7 +31,7 @@ def report(results: Sequence[Result], left_out: Sequence[str], picture: Path | N
             if "lr" in first:
                 options = ", ".join(part for part in (options, f"lr={first['lr']:g}") if part)
             if "start" in first:
-                options += f", from {first['start']:.1f} %"
+                options += f"{', ' if options else ''}from {first['start']:.1f} %"
             print(
                 f"| {first['family']} | {options} | {first['parameters']:,} | "
                 f"{first['mult_adds']:,} | {_accuracy(group):.2f} | {seeds} | {loss} |"
