@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,10 @@ def carry_out(
             observer.message(
                 f"Left in {output.partial}, as seclcompress did not write it: {', '.join(left)}."
             )
+        if job.shrinking is None and "before" in before:
+            words = worse(before["before"], metrics["accuracy"], len(data.test), settings.lr)
+            if words is not None:
+                observer.message(words)
         tell_left_out(data)
     left_out = tuple(data.unreadable.reasons)
     return TrainingResult(history, before, metrics, output.folder, left_out, chosen)
@@ -149,6 +154,29 @@ def _batches(data: Data, settings: TrainingSettings, processes: Processes) -> st
         f"{settings.batch_size} images a batch × {settings.accumulate} accumulated × "
         f"{sharing} = {together} images a step; {len(data.train):,} training "
         f"images, {len(data.test):,} test images{validation}."
+    )
+
+
+def worse(before: float, after: float, images: int, lr: float) -> str | None:
+    """What to say of a run after which a network has fewer images right than before.
+
+    Args:
+        before: Accuracy before the run in percent.
+        after: Accuracy after it in percent.
+        images: The number of images that both were measured on.
+        lr: The learning rate.
+
+    Returns:
+        Two sentences; None where the difference is less than twice its standard error, as if both were
+        measured on different images.
+    """
+    shares = (before / 100, after / 100)
+    error = 100 * math.sqrt(sum(share * (1 - share) for share in shares) / images)
+    if before - after <= 2 * error:
+        return None
+    return (
+        f"This run made the network worse: {before:.2f} % of the test images were right before it, and "
+        f"{after:.2f} % are now. A lower --lr than {lr:g} may keep what it had."
     )
 
 

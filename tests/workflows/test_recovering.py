@@ -23,6 +23,7 @@ from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.converting import convert
 from seclcompress.workflows.counting import count
 from seclcompress.workflows.recovering import Recovered, recover
+from seclcompress.workflows.runs import worse
 from seclcompress.workflows.training import InterruptedRunError, distill, train
 
 FEW = RecoverySettings(pictures=100, iterations=20)
@@ -256,6 +257,29 @@ def test_when_batch_norm_is_estimated(teacher: Path, tmp_path: Path, when: str) 
     )
     same = [torch.equal(before[name], after[name]) for name in before]
     assert all(same) if when == "never" else not any(same[1:])
+
+
+def test_a_run_that_makes_a_student_worse_says_so(teacher: Path, tmp_path: Path) -> None:
+    student = student_of(teacher, tmp_path / "student", "separable")
+    recovered(student, teacher, tmp_path / "recovered")
+    said = []
+    for lr in (3.0, 1e-3):
+        settings = TrainingSettings(epochs=1, batch_size=64, train_images=128, lr=lr)
+        heard = Listening()
+        run = {"teacher": teacher, "data": "digits", "settings": settings, "observer": heard}
+        distill(tmp_path / "recovered", output_dir=tmp_path / f"out-{lr}", **run)
+        said.append(any("This run made the network worse" in words for words in heard.words))
+    assert said == [True, False]
+
+
+def test_a_difference_that_chance_makes_is_not_told() -> None:
+    assert worse(90.0, 89.0, 360, 0.1) is None
+    assert worse(10.0, 100.0, 360, 0.1) is None
+    assert worse(100.0, 100.0, 360, 0.1) is None
+    said = worse(90.0, 80.0, 360, 0.1)
+    assert said is not None
+    assert "90.00 % of the test images were right before it, and 80.00 % are now" in said
+    assert "A lower --lr than 0.1" in said
 
 
 @pytest.mark.parametrize(("chosen", "rate"), [({}, 0.01), ({"lr": 0.05}, 0.05)])
