@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from narrowed import FULL, WAYS, WHILE_TRAINED
+from narrowed import FULL, SLIMMED
 
 from seclcompress import substitutions
 from seclcompress.count import count_network
@@ -34,7 +34,7 @@ class Candidate:
 
     Attributes:
         family: The family's name, perhaps behind `RECOVERED`; `narrower` is a separable network of
-            fewer channels, `full` one that is not rewritten, and `narrowed.WAYS` are the teacher with
+            fewer channels, `full` one that is not rewritten, and `narrowed.SLIMMED` are the teacher with
             fewer channels.
         network: The network's name.
         options: The planning options.
@@ -54,7 +54,7 @@ class Candidate:
         parts = [f"{name}={value}" for name, value in self.options.config.items()]
         if self.family in ("narrower", FULL):
             parts.append(self.network)
-        if self.family == FULL or self.family in (*WAYS, *WHILE_TRAINED):
+        if self.family in (FULL, *SLIMMED):
             return ", ".join(parts)
         if not self.options.keep:
             parts.append("shortcuts too")
@@ -96,8 +96,8 @@ def settings_of(family: str) -> Iterator[dict[str, Any]]:
 def families() -> list[str]:
     """All families, those that can be the whole kernel also as that, and `narrower`.
 
-    By name there are also the `narrowed.WAYS`, `narrowed.FULL`, and each family of the contract behind
-    `RECOVERED`.
+    By name there are also the `narrowed.SLIMMED`, `narrowed.FULL`, and each family of the contract
+    behind `RECOVERED`.
     """
     names = substitutions.names()
     whole = [name for name in names if "on" in substitutions.get(name).Config.model_fields]
@@ -122,7 +122,7 @@ def nearest(family: str, network: str, size: int) -> Candidate:
     """
     if family.startswith(RECOVERED):
         return replace(nearest(family.removeprefix(RECOVERED), network, size), family=family)
-    if family in (*WAYS, *WHILE_TRAINED):  # made from the teacher's weights, when those are there
+    if family in SLIMMED:  # made from the teacher's weights, when those are there
         return Candidate(family, network, PlanOptions(), size, 0)
     best: Candidate | None = None
     for keep in ((_SHORTCUTS,), ()):

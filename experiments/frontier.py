@@ -108,9 +108,7 @@ def perform(
             if not student.exists():
                 make_student(candidate.family, teacher, student, run.size, data, log)
             found = figures(student, "auto" if "+" in candidate.family else "original")
-        elif candidate.family in (FULL, *WHILE_TRAINED):
-            pass  # what begins is a network without a folder, or the teacher
-        elif not student.exists():
+        elif candidate.family not in (FULL, *WHILE_TRAINED) and not student.exists():
             source = candidate.network if candidate.family == "narrower" else teacher
             # The fit of a stack to weights takes minutes, and a recovery is as good without it.
             fits = recovers and "acdc" not in candidate.family
@@ -129,9 +127,15 @@ def perform(
         }
         try:
             if candidate.family in WHILE_TRAINED:
-                loses = {"budget": Budget(parameters=run.size), "network": teacher}
-                loses["options"] = WHILE_TRAINED[candidate.family]
-                make(folder, slim, log, **loses, **taught)
+                make(
+                    folder,
+                    slim,
+                    log,
+                    network=teacher,
+                    budget=Budget(parameters=run.size),
+                    options=WHILE_TRAINED[candidate.family],
+                    **taught,
+                )
                 found = figures(folder, "original")
             else:
                 make(

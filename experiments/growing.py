@@ -26,6 +26,7 @@ from pieces import Cells, spread
 from torch import Tensor, nn
 
 from seclcompress.data import Presentation, opening
+from seclcompress.optim import cosine
 from seclcompress.timing import describe_machine
 
 SHARES = (0.1, 0.3, 0.5)  # how high the smallest singular value must be, of the largest
@@ -98,22 +99,24 @@ def grown(network: nn.Sequential, share: float, classes: int) -> nn.Sequential:
         new.append(more_directions(layer.weight, wanted))
     if not any(len(one) for one in new):
         return network
-    wide = network_of([w + len(n) for w, n in zip(widths_of(network), new, strict=True)], classes)
-    place = -1
+    wide = network_of(
+        [one.out_channels + len(n) for one, n in zip(layers, new, strict=True)], classes
+    )
+    directions = iter(new)
     for old, large in zip(network, wide, strict=True):
         if isinstance(old, nn.Conv2d | nn.Linear):
             large.weight.zero_()
             had = old.weight.shape
             large.weight[: had[0], : had[1]] = old.weight
             if isinstance(old, nn.Conv2d):
-                place += 1
-                large.weight[had[0] :, : had[1]] = new[place]
+                large.weight[had[0] :, : had[1]] = next(directions)
             else:
                 large.bias.copy_(old.bias)
         elif isinstance(old, nn.BatchNorm2d):
+            wider = large.state_dict()
             for name, value in old.state_dict().items():
                 if value.ndim:
-                    large.state_dict()[name][: len(value)] = value
+                    wider[name][: len(value)] = value
     return wide
 
 
@@ -135,7 +138,7 @@ def train(
             torch.randperm(len(images), generator=generator).split(BATCH)
         ):
             gone = (epoch * count + step) / (epochs * count)
-            optimizer.param_groups[0]["lr"] = LR / 2 * (1 + math.cos(math.pi * gone))
+            optimizer.param_groups[0]["lr"] = LR * cosine(gone)
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(images[chosen]), targets[chosen]).backward()
             optimizer.step()

@@ -29,6 +29,8 @@ WHILE_TRAINED = {
     "slim/rounds": SlimOptions(rounds=4),
     "slim/svd rounds": SlimOptions(method="svd", rounds=4),
 }
+#: All networks that are the teacher with fewer channels: made when its weights are there.
+SLIMMED = (*WAYS, *WHILE_TRAINED)
 #: The teacher's kind of network with fewer channels, not rewritten, from random weights.
 FULL = "full"
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from seclcompress.graph import channel_groups
 from seclcompress.observer import Observer
+from seclcompress.optim import cosine
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.slim import figures_without
 from seclcompress.timing import describe_machine
@@ -104,7 +105,7 @@ def train(
             share = step / steps if seconds == math.inf else gone / seconds
             if share >= 1:
                 return gone
-            rate = LR / 2 * (1 + math.cos(math.pi * share))
+            rate = LR * cosine(share)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             if shrinking is not None:

@@ -86,7 +86,7 @@ def card_of_slimming(
     state = (
         f"It is a network of {before:,} parameters that lost whole channels (`seclcompress slim`); "
         f"those left have {weights}. **It was not trained since**{_what_is_left(config)} "
-        "`seclcompress distill` and `seclcompress train` do that."
+        "`seclcompress distill` and `seclcompress train` train it."
     )
     return _card(narrowed, config, state, tell)
 
