@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from narrowed import FULL, SLIMMED
+from narrowed import FULL, RECOVERED, SLIMMED
 
 from seclcompress import substitutions
 from seclcompress.count import count_network
@@ -22,8 +22,6 @@ RATIOS = tuple(round(2 ** (-step / 8), 4) for step in range(60))
 TOLERANCE = 0.1
 #: Behind a family's name: the structure is the whole kernel's (`on=kernel`), without a depthwise part.
 KERNEL = "/kernel"
-#: Before a family's name: the student starts from a recovery and not from random weights.
-RECOVERED = "recovered/"
 _LARGEST_SHARE = 0.75
 _SHORTCUTS = "*.shortcut"
 
@@ -120,10 +118,10 @@ def nearest(family: str, network: str, size: int) -> Candidate:
     Raises:
         SeclcompressError: If the family takes no layer of the network.
     """
-    if family.startswith(RECOVERED):
-        return replace(nearest(family.removeprefix(RECOVERED), network, size), family=family)
     if family in SLIMMED:  # made from the teacher's weights, when those are there
         return Candidate(family, network, PlanOptions(), size, 0)
+    if family.startswith(RECOVERED):
+        return replace(nearest(family.removeprefix(RECOVERED), network, size), family=family)
     best: Candidate | None = None
     for keep in ((_SHORTCUTS,), ()):
         found = _all(family, network, keep)

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from by_size import RECOVERED, TOLERANCE, Candidate, families, nearest
+from by_size import TOLERANCE, Candidate, families, nearest
 from frontier_report import report
-from narrowed import FULL, WAYS, WHILE_TRAINED, figures, make_student
+from narrowed import FULL, RECOVERED, WAYS, WHILE_TRAINED, figures, make_student
 from pieces import Log, make
 
 from seclcompress.data import Data
@@ -106,7 +106,7 @@ def perform(
         found: dict[str, Any] = {}
         if candidate.family in WAYS:
             if not student.exists():
-                make_student(candidate.family, teacher, student, run.size, data, log)
+                make_student(candidate.family, teacher, student, run.size, data, run.seed, log)
             found = figures(student, "auto" if "+" in candidate.family else "original")
         elif candidate.family not in (FULL, *WHILE_TRAINED) and not student.exists():
             source = candidate.network if candidate.family == "narrower" else teacher
@@ -143,7 +143,9 @@ def perform(
                     training.distill,
                     log,
                     student=candidate.network if candidate.family == FULL else student,
-                    recovery=RecoverySettings() if recovers else None,
+                    recovery=RecoverySettings()
+                    if recovers and candidate.family not in WAYS
+                    else None,
                     input_size=INPUT_SIZE if candidate.family == FULL else None,
                     **taught,
                 )

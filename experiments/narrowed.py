@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from seclcompress import workflows
 from seclcompress.errors import PlanError
 from seclcompress.observer import Observer
-from seclcompress.settings import PlanOptions
+from seclcompress.settings import PlanOptions, TrainingSettings
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
 
-#: Behind `slim/`: how channels are chosen, and, after a plus, what the rest is rewritten as.
+#: Before a family's name: the student starts from a recovery and not from random weights.
+RECOVERED = "recovered/"
+#: Behind `slim/`: how channels are chosen, and, after a plus, what the rest is rewritten as. Recovered
+#: ones take over the layers of the narrowed network.
 SLIM = "slim/"
 WAYS = (
     "slim/global",
@@ -22,6 +26,8 @@ WAYS = (
     "slim/uniform+acdc",
     "slim/svd+acdc",
     "slim/svd+separable",
+    "recovered/slim/svd+separable",
+    "recovered/slim/svd+acdc",
 )
 #: Ways that lose channels while they learn from the teacher, so that there is no student before it.
 WHILE_TRAINED = {
@@ -36,7 +42,7 @@ FULL = "full"
 
 
 def make_student(
-    way: str, teacher: Path, student: Path, size: int, data: str, observer: Observer
+    way: str, teacher: Path, student: Path, size: int, data: str, seed: int, observer: Observer
 ) -> None:
     """Writes a student that has at most so many parameters, and nearly so many.
 
@@ -45,10 +51,11 @@ def make_student(
         teacher: The teacher's folder.
         student: The folder to write.
         size: The parameters to meet.
-        data: The data set whose training images singular values are taken of.
+        data: The data set whose training images singular values are taken of, and recoveries learn from.
+        seed: For the weights of a recovered student, and the order of its pictures.
         observer: Receives reports.
     """
-    spread, _, family = way.removeprefix(SLIM).partition("+")
+    spread, _, family = way.removeprefix(RECOVERED).removeprefix(SLIM).partition("+")
     svd = spread == "svd"
     options = SlimOptions(method="svd") if svd else SlimOptions(spread=spread)  # type: ignore[arg-type]
     seen = data if svd else None
@@ -83,7 +90,21 @@ def make_student(
             else:
                 high = middle
         assert best is not None
-        workflows.convert(best, student, options=rewritten, observer=observer)
+        if not way.startswith(RECOVERED):
+            workflows.convert(best, student, options=rewritten, observer=observer)
+            return
+        fresh = Path(folder) / "fresh"
+        # As everywhere here: stacks begin random, what is linear nearest to the weights.
+        start: Any = "random" if family == "acdc" else "original"
+        workflows.convert(best, fresh, options=rewritten, start=start, seed=seed, observer=observer)
+        workflows.recover(
+            fresh,
+            teacher=best,
+            data=data,
+            output_dir=student,
+            training=TrainingSettings(seed=seed),
+            observer=observer,
+        )
 
 
 def figures(student: str | Path, column: str) -> dict[str, int]:

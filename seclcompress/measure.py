@@ -42,6 +42,11 @@ _NOISE = 1.96 * math.sqrt(2) * 1.253 / 1.349 / math.sqrt(ROUNDS)
 MIN_SECONDS = 0.002
 
 
+def chance(one: Timing, other: Timing) -> float:
+    """The difference in seconds that chance may make between two medians of `ROUNDS` rounds."""
+    return _NOISE * max(one.spread, other.spread)
+
+
 def default_cache() -> Path:
     """The path `$XDG_CACHE_HOME/seclcompress/timings.json`; `~/.cache` if the variable is not set."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
@@ -176,10 +181,7 @@ class Stopwatch:
                 seconds[name] += times * timing.median
 
         def noise(one: str, other: str) -> float:
-            return sum(
-                times * _NOISE * max(timings[one].spread, timings[other].spread)
-                for times, timings in sized
-            )
+            return sum(times * chance(timings[one], timings[other]) for times, timings in sized)
 
         ways = self._executions(substitution)
         fastest = min(ways, key=lambda execution: seconds[execution])

@@ -4,7 +4,7 @@ A plan is data. It can be written as JSON, edited (a layer's action, substitutio
 execution), and given back. `fit_plan` computes everything else in it anew.
 """
 
-from seclcompress.plan.decide import make_plan
+from seclcompress.plan.decide import make_plan, nothing_to_do
 from seclcompress.plan.entries import Choice, Chooser
 from seclcompress.plan.given import check_plan, fit_plan, read_plan
 from seclcompress.plan.layers import convolutions, matches
@@ -23,5 +23,6 @@ __all__ = [
     "fit_plan",
     "make_plan",
     "matches",
+    "nothing_to_do",
     "read_plan",
 ]

@@ -141,8 +141,9 @@ def _decided(
     choice = Choice(cost.cheapest)
     if len(cost.mult_adds) > 1 or options.times_originals:
         choice = choose(layer.site, substitution, config)
-    if options.objective == "time" and choice.slower is not None:
-        return kept(layer, choice.slower, on_demand=True, choice=choice)
+    slower = choice.slower if choice.alone is None else None  # in the whole network it is not
+    if options.objective == "time" and slower is not None:
+        return kept(layer, slower, on_demand=True, choice=choice)
     return rewritten(layer, substitution, config, cost, choice)
 
 

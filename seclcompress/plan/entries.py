@@ -28,12 +28,15 @@ class Choice:
             was timed; None if nothing was measured.
         noise: The difference in seconds that chance may make between the execution and the original.
         runtime: The runtime in which they were measured.
+        alone: What the layer's own clock chose, an execution or `original`, where the clock of the whole
+            network undid that; otherwise None.
     """
 
     execution: str
     seconds: dict[str, float] | None = None
     noise: float = 0.0
     runtime: str = TORCH
+    alone: str | None = None
 
     @property
     def slower(self) -> str | None:
@@ -147,7 +150,9 @@ def describe(module: nn.Module) -> str:
 
 
 def _measured(choice: Choice | None) -> dict[str, Any]:
-    return {} if choice is None else {"seconds": choice.seconds, "noise": choice.noise}
+    if choice is None:
+        return {}
+    return {"seconds": choice.seconds, "noise": choice.noise, "alone": choice.alone}
 
 
 def _common(layer: Layer) -> dict[str, Any]:
@@ -190,6 +195,10 @@ def _reason_to_rewrite(original: LayerCost, cost: LayerCost, choice: Choice) -> 
         words += f"; {cost.note}"
     if choice.execution != cost.cheapest:
         words += f"; {choice.execution}, though {cost.cheapest} has fewer Mult-Adds"
-    if choice.slower is not None:
+    if choice.alone is not None:
+        words += (
+            f"; {choice.execution} by the clock of the whole network, {choice.alone} by its own"
+        )
+    elif choice.slower is not None:
         words += f"; {choice.slower}"
     return words

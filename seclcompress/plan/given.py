@@ -92,7 +92,8 @@ def _taken_over(wanted: LayerPlan, layer: Layer, source: str, runtime: str) -> L
 
     Seconds cannot be; they are those of another layer if its cost has changed, and then left out.
     """
-    known = Choice(wanted.execution, wanted.seconds, wanted.noise, runtime)
+    undone = wanted.alone if wanted.execution == "dense" else None  # the execution may be edited
+    known = Choice(wanted.execution, wanted.seconds, wanted.noise, runtime, undone)
     if wanted.action == "keep":
         edited = wanted.substitution is not None or wanted.cost != wanted.original
         words = "kept by the plan" if edited else wanted.reason

@@ -74,6 +74,7 @@ class LayerPlan(BaseModel):
             was timed; None if nothing was measured.
         noise: The difference in seconds that chance may make between `original` and the planned
             execution, or for a layer that is kept the execution that it would have had.
+        alone: What the layer's own clock chose where the clock of the whole network undid that.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -92,11 +93,13 @@ class LayerPlan(BaseModel):
     cost: LayerCost
     seconds: dict[str, float] | None = None
     noise: Annotated[float, Field(ge=0)] = 0.0
+    alone: Literal["fast", "original"] | None = None
 
     @property
     def slower(self) -> bool:
-        """Whether it is rewritten and was found to be slower than the original."""
-        return self.action == "rewrite" and is_slower(self.seconds, self.execution, self.noise)
+        """Whether it is rewritten and was found to be slower than the original, also in the network."""
+        found = is_slower(self.seconds, self.execution, self.noise)
+        return self.action == "rewrite" and self.alone is None and found
 
     @property
     def before_and_after(self) -> tuple[float, float] | None:

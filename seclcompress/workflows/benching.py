@@ -222,6 +222,7 @@ def _plans(planned: Planned, batch: int, observer: Observer) -> dict[str, Plan]:
             options.model_copy(update={"channels_last": True}),
             may_be_empty=True,
             batch=batch,
+            whole=planned.located,
             observer=observer,
         )
     return plans

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from seclcompress import export, kernel, substitutions
-from seclcompress.errors import UsageError
+from seclcompress.errors import PlanError, UsageError
 from seclcompress.export.clock import clock_of
 from seclcompress.measure import Stopwatch, default_cache
 from seclcompress.observer import Logging, Observer
-from seclcompress.plan import Plan, fit_plan, make_plan, read_plan
+from seclcompress.plan import ORIGINAL, Plan, fit_plan, make_plan, nothing_to_do, read_plan
 from seclcompress.resolve import Located
 from seclcompress.settings.planning import TORCH, PlanOptions, check_options, check_plan_alone
 from seclcompress.trace import Trace, trace_network
+from seclcompress.wording import milliseconds
+from seclcompress.workflows import in_network
 from seclcompress.workflows.locating import Network, find, tell_input_size
 
 
@@ -55,6 +57,7 @@ def plan_network(
     default: PlanOptions | None = None,
     may_be_empty: bool = False,
     batch: int = 1,
+    confirmed: bool = True,
     observer: Observer | None = None,
 ) -> Planned:
     """Plans what becomes of a network's layers. It needs no weights and writes nothing.
@@ -74,6 +77,8 @@ def plan_network(
             None for the defaults of `PlanOptions`.
         may_be_empty: Whether a plan that rewrites nothing is allowed. Otherwise it is an error.
         batch: Images per batch, for executions chosen by timing.
+        confirmed: Whether the whole network's clock confirms what each layer's own has chosen, where a
+            runtime or time is asked for. That writes and times the network some twenty times.
         observer: Receives reports of what is measured.
 
     Raises:
@@ -110,7 +115,13 @@ def plan_network(
         return Planned(located, skeleton, trace, decided, saved=True)
     asked = options or default or PlanOptions()
     decided = decide(
-        skeleton, trace, asked, may_be_empty=may_be_empty, batch=batch, observer=observer
+        skeleton,
+        trace,
+        asked,
+        may_be_empty=may_be_empty,
+        batch=batch,
+        whole=located if confirmed else None,
+        observer=observer,
     )
     return Planned(located, skeleton, trace, decided, asked)
 
@@ -122,6 +133,7 @@ def decide(
     *,
     may_be_empty: bool = False,
     batch: int = 1,
+    whole: Located | None = None,
     observer: Observer | None = None,
 ) -> Plan:
     """Makes a plan with the cost model that the options name.
@@ -132,6 +144,8 @@ def decide(
         options: The planning options.
         may_be_empty: Whether a plan that rewrites nothing is allowed. Otherwise it is an error.
         batch: Images per batch, for executions chosen by timing.
+        whole: The network, whose clock confirms what each layer's own has chosen, where a runtime or
+            time is asked for; None to leave that out.
         observer: Receives reports of what is measured.
 
     Raises:
@@ -152,7 +166,18 @@ def decide(
             on_measure=lambda layer: told(f"Measuring {layer}"),
         )
         make_plan(skeleton, trace, options, stopwatch.foresee, may_be_empty=may_be_empty)
-        plan = make_plan(skeleton, trace, options, stopwatch.choose, may_be_empty=may_be_empty)
+
+        def undoing(undone: Collection[str]) -> Plan:
+            choose = in_network.without(stopwatch.choose, undone, options.objective)
+            return make_plan(skeleton, trace, options, choose, may_be_empty=True)
+
+        plan, found = undoing(()), None
+        if whole is not None and options.times_originals:
+            found = in_network.confirm(plan, undoing, clock, whole, batch, told)
+        if found is not None:
+            plan = found.plan
+        if not plan.rewritten and not may_be_empty:
+            raise PlanError(nothing_to_do(plan))
     where = " in channels_last" if options.channels_last else ""
     machine = kernel.description()
     if clock.runtime != TORCH:
@@ -167,7 +192,18 @@ def decide(
             f"The times of {stopwatch.unsteady} layer shapes varied by more than half, as they do where "
             "other work runs meanwhile. They are not remembered; plan again on a quiet machine."
         )
+    if found is not None:
+        observer.message(_confirmed(found))
     return plan
+
+
+def _confirmed(found: in_network.Confirmed) -> str:
+    times = {name: milliseconds(seconds) for name, seconds in found.seconds.items()}
+    return (
+        f"The whole network takes {times[ORIGINAL]} ms as it is, {times[in_network.DENSE]} all dense, "
+        f"{times[in_network.ALONE]} with what each layer's own clock chose, and "
+        f"{times[in_network.CHOSEN]} as planned ({found.undone} of {found.choices} such choices undone)."
+    )
 
 
 def check_asked(options: PlanOptions) -> None:

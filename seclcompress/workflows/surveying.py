@@ -60,7 +60,9 @@ def _each(networks: Sequence[str], options: PlanOptions, observer: Observer) -> 
 def _surveyed(name: str, options: PlanOptions, observer: Observer) -> Surveyed:
     start = time.perf_counter()
     try:
-        planned = plan_network(name, options=options, may_be_empty=True, observer=observer)
+        planned = plan_network(
+            name, options=options, may_be_empty=True, confirmed=False, observer=observer
+        )
         counted = count_network(planned.skeleton, planned.trace, planned.plan)
     except SeclcompressError as error:
         return Surveyed(

@@ -208,7 +208,7 @@ def test_the_observer_is_told_of_a_runtime(monkeypatch: pytest.MonkeyPatch, tmp_
     ]
     assert len(clock.asked) == 3
     kept = options.model_copy(update={"objective": "time"})
-    plan = plan_network("wrn10_1", options=kept, may_be_empty=True).plan
+    plan = plan_network("wrn10_1", options=kept, may_be_empty=True, confirmed=False).plan
     assert plan.rewritten == []
     assert len(plan.timed) == 3
 
