@@ -36,3 +36,24 @@ def test_fused_networks_are_timed_side_by_side(tmp_path: Path) -> None:
         assert re.search(
             rf"^{name} +\d+\.\d\d ms .* original ÷ this +\d", done.stdout, re.MULTILINE
         )
+
+
+@pytest.mark.slow
+def test_the_best_of_a_size_is_made_in_pieces(tmp_path: Path) -> None:
+    small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--size", "16000")
+    small += ("--epochs", "1", "--teacher-epochs", "1", "--train-images", "64")
+    script = "benchmarks/best_100k.py"
+    none = run_script(script, tmp_path, *small, "--minutes", "0.1")
+    assert none.returncode == 3, none.stderr
+    assert not (tmp_path / "work/teacher").exists()
+    one = run_script(script, tmp_path, *small, "--students", "narrower, defaults")
+    assert one.returncode == 0, one.stderr
+    done = run_script(script, tmp_path, *small)
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"^\| (\w+, \w+) \| ([\d,]+) \|.*\| 1 \| \d", done.stdout, re.MULTILINE)
+    assert len(found) == len({name for name, _ in found}) == 5
+    assert all(14_000 < int(number.replace(",", "")) <= 16_000 for _, number in found)
+    table = run_script(script, tmp_path, "--report", "work/results.jsonl")
+    assert table.stdout.strip() in done.stdout
+    again = run_script(script, tmp_path, *small)
+    assert (again.returncode, "epoch" in again.stdout.partition("| student")[0]) == (0, False)

@@ -51,7 +51,7 @@ study.main()
 @pytest.mark.slow
 def test_the_frontier_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--sizes", "12000")
-    small += ("--families", "acdc", "narrower", "symmetric", "--epochs", "1", "--jobs", "1")
+    small += ("--families", "acdc", "narrower", "symmetric", "recovered/slim/svd+separable", "--epochs", "1", "--jobs", "1")
     small += ("--teacher-epochs", "1", "--train-images", "64", "--batch-size", "32")
     none = run_script("experiments/frontier.py", tmp_path, *small, "--minutes", "0.1")
     assert none.returncode == 3, none.stderr  # time for the teacher alone

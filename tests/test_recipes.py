@@ -15,7 +15,7 @@ from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 
 
 def test_the_recipes_that_come_along() -> None:
-    assert recipes.names() == ["quick", "secl-cifar", "secl-imagenet"]
+    assert recipes.names() == ["cifar-100k", "quick", "secl-cifar", "secl-imagenet"]
     for name in recipes.names():
         assert recipes.describe(name).endswith(".")
         assert recipes.make_settings(name, {}) == TrainingSettings(**recipes.read_recipe(name))
@@ -75,7 +75,7 @@ def test_a_file_that_will_not_do(tmp_path: Path, content: str, words: str) -> No
 
 
 def test_no_such_recipe(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Unknown recipe 'secl'. There are: quick, secl-cifar"):
+    with pytest.raises(UsageError, match="Unknown recipe 'secl'. There are: cifar-100k, quick, secl-cifar"):
         recipes.read_recipe("secl")
     with pytest.raises(UsageError, match="Cannot read the recipe"):
         recipes.read_recipe(str(tmp_path / "none.toml"))
