@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,18 @@ study.main()
 @pytest.mark.slow
 def test_the_frontier_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--sizes", "12000")
-    small += ("--families", "acdc", "narrower", "symmetric", "recovered/slim/svd+separable", "--epochs", "1", "--jobs", "1")
+    narrowed = "recovered/slim/svd+separable"
+    small += (
+        "--families",
+        "acdc",
+        "narrower",
+        "symmetric",
+        narrowed,
+        "--epochs",
+        "1",
+        "--jobs",
+        "1",
+    )
     small += ("--teacher-epochs", "1", "--train-images", "64", "--batch-size", "32")
     none = run_script("experiments/frontier.py", tmp_path, *small, "--minutes", "0.1")
     assert none.returncode == 3, none.stderr  # time for the teacher alone
@@ -61,10 +73,31 @@ def test_the_frontier_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     assert "| acdc | block=1, depth=14 | 11,978 | 2,476,672 |" in done.stdout
     assert "| narrower | wrn10_0.9 | 11,923 |" in done.stdout
     assert "symmetric cannot have 12,000: the nearest has 33,786 (form=triangle-8)." in done.stdout
-    assert done.stdout.count('"seed": 0') == done.stdout.count('"seed": 1') == 2
+    assert re.search(
+        rf"^\| {re.escape(narrowed)} \| from \d+\.\d % \| 1[01],\d", done.stdout, re.MULTILINE
+    )
+    assert done.stdout.count('"seed": 0') == done.stdout.count('"seed": 1') == 3
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
     again = run_script("experiments/frontier.py", tmp_path, *small)
     assert again.returncode == 0
     assert '"seed"' not in again.stdout
     table = run_script("experiments/frontier.py", tmp_path, "--report", "work/results.jsonl")
     assert table.stdout.strip() in again.stdout
+
+
+@pytest.mark.slow
+def test_plans_are_compared_with_uniform_networks(tmp_path: Path) -> None:
+    small = ("--data", "digits", "--work", "work", "--networks", "wrn10_1", "--epochs", "1")
+    small += ("--teacher-epochs", "1", "--train-images", "64", "--measures", "output")
+    small += ("--depths", "4", "--pictures", "32")
+    done = run_script("experiments/plans.py", tmp_path, *small)
+    assert done.returncode == 0, done.stderr
+    assert "as many parameters as acdc of depth 4:" in done.stdout
+    alike = re.search(
+        r"^\| uniform \| acdc \| 0 \| (acdc 4, ){5}acdc 4 \|", done.stdout, re.MULTILINE
+    )
+    assert alike, done.stdout
+    table = done.stdout.rpartition("}")[2]
+    assert table.count("| output | acdc |") == table.count("| output | acdc+separable |") == 1
+    again = run_script("experiments/plans.py", tmp_path, *small)
+    assert again.stdout.strip() in done.stdout, "nothing but the table: each line is there already"

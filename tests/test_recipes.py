@@ -75,7 +75,9 @@ def test_a_file_that_will_not_do(tmp_path: Path, content: str, words: str) -> No
 
 
 def test_no_such_recipe(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Unknown recipe 'secl'. There are: cifar-100k, quick, secl-cifar"):
+    with pytest.raises(
+        UsageError, match="Unknown recipe 'secl'. There are: cifar-100k, quick, secl-cifar"
+    ):
         recipes.read_recipe("secl")
     with pytest.raises(UsageError, match="Cannot read the recipe"):
         recipes.read_recipe(str(tmp_path / "none.toml"))

@@ -1,0 +1,202 @@
+"""Is a plan for a budget better than the same choice for all layers, after the same training?
+
+    python experiments/plans.py --data imagefolder:PATH --work FOLDER [--networks wrn10_2 wrn10_1]
+    python experiments/plans.py --report FOLDER/plans.jsonl
+
+Each network's teacher is trained. It is rewritten as `acdc` of one depth, and then as `plan` says for as
+many parameters, by each measure of what layers lose. Every student takes over its teacher's layers and
+is distilled with the same images and steps. A finished one is a line of plans.jsonl and is not repeated.
+With `--minutes` nothing is begun after that time; exit code 3 says that something is left to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pieces import Cells, Log, make
+
+from seclcompress import artefact, workflows
+from seclcompress.plan import Plan
+from seclcompress.settings import PlanOptions, TrainingSettings
+from seclcompress.settings.budget import Budget
+from seclcompress.settings.recovery import RecoverySettings
+from seclcompress.settings.sensitivity import SensitivityOptions
+from seclcompress.timing import describe_machine
+
+UNFINISHED = 3
+INPUT_SIZE = (3, 32, 32)
+RESULTS = "plans.jsonl"
+UNIFORM = "uniform"
+#: Kept by all students: they are small.
+KEEP = ("*.shortcut",)
+#: What plans may choose among.
+FAMILIES = (("acdc",), ("acdc", "separable"))
+#: How plans know what a layer loses.
+MEASURES = ("energy", "output", "fisher")
+
+
+def cells(networks: list[str], depths: list[int], seeds: int) -> list[dict[str, Any]]:
+    """What names each line: uniform networks first, then the plans of as many parameters."""
+    found = []
+    for network in networks:
+        for depth in depths:
+            ways = [(UNIFORM, "acdc")]
+            ways += [(measure, "+".join(names)) for measure in MEASURES for names in FAMILIES]
+            for seed in range(seeds):
+                found += [
+                    {
+                        "network": network,
+                        "depth": depth,
+                        "plan": way,
+                        "families": names,
+                        "seed": seed,
+                    }
+                    for way, names in ways
+                ]
+    return found
+
+
+def planned(cell: dict[str, Any], teacher: Path, data: str, log: Log) -> Plan:
+    """The plan of a line's student."""
+    uniform = PlanOptions(config={"depth": cell["depth"]}, keep=KEEP)
+    alike = workflows.convert(teacher, options=uniform)
+    if cell["plan"] == UNIFORM:
+        return alike.plan
+    on_images = cell["plan"] != "energy"
+    return workflows.plan(
+        teacher,
+        Budget(parameters=alike.count.columns["auto"].parameters),
+        families=tuple(cell["families"].split("+")),
+        options=PlanOptions(keep=KEEP),
+        data=data if on_images else None,
+        sensitivity=SensitivityOptions(sensitivity=cell["plan"]),
+        observer=log,
+    ).plan
+
+
+def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Plans, converts, recovers and distils a student, and gives its figures."""
+    name = "-".join(str(value) for value in cell.values())
+    student, folder = chosen.work / f"{name}.student", chosen.work / name
+    began = time.monotonic()
+    with (chosen.work / f"{name}.log").open("a") as file:
+        log = Log(file)
+        plan = planned(cell, teacher, chosen.data, log)
+        planning = time.monotonic() - began
+        if not student.exists():
+            workflows.convert(teacher, student, plan=plan, seed=cell["seed"], observer=log)
+        make(
+            folder,
+            workflows.distill,
+            log,
+            student=student,
+            teacher=teacher,
+            data=chosen.data,
+            settings=TrainingSettings(
+                epochs=chosen.epochs,
+                train_images=chosen.train_images,
+                cache_images="always",
+                seed=cell["seed"],
+            ),
+            recovery=RecoverySettings(pictures=chosen.pictures),
+            untrained_teacher=True,  # this script has trained it; tests do so for a moment only
+        )
+    metrics = artefact.read_config(folder).metrics
+    column = workflows.count(folder).count.columns["auto"]
+    return {
+        "parameters": column.parameters,
+        "mult_adds": column.mult_adds,
+        "layers": [
+            f"{layer.substitution} {layer.config.get('depth', '')}".strip()
+            if layer.action == "rewrite"
+            else "kept"
+            for layer in plan.layers
+            if layer.action == "rewrite" or not layer.on_demand
+        ],
+        "recovered": metrics["before_accuracy"],
+        "accuracy": metrics["accuracy"],
+        "teacher": metrics["teacher_accuracy"],
+        "planning_seconds": round(planning, 1),
+        "machine": f"{describe_machine()}, {torch.get_num_threads()} thread(s)",
+    }
+
+
+def report(file: Path) -> str:
+    """The lines as a Markdown table for each network and budget, best first."""
+    groups: dict[tuple[str, int], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for cell, found in Cells(file).finished:
+        groups.setdefault((cell["network"], cell["depth"]), []).append((cell, found))
+    lines = []
+    for (network, depth), found in groups.items():
+        teacher = found[0][1]["teacher"]
+        lines += [
+            "",
+            f"{network}, teacher {teacher:.2f} %; as many parameters as acdc of depth {depth}:",
+            "",
+            "| chosen by | families | seed | layers | parameters | Mult-Adds | recovered % | "
+            "distilled % |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for cell, one in sorted(found, key=lambda pair: -pair[1]["accuracy"]):
+            lines.append(
+                f"| {cell['plan']} | {cell['families']} | {cell['seed']} | {', '.join(one['layers'])} | "
+                f"{one['parameters']:,} | {one['mult_adds']:,} | {one['recovered']:.2f} | "
+                f"{one['accuracy']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Reads the command line and goes on with what is left to do."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--networks", nargs="+", default=["wrn10_2", "wrn10_1", "wrn16_1"])
+    parser.add_argument("--depths", type=int, nargs="+", default=[12, 4])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--measures", nargs="+", choices=MEASURES)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--teacher-epochs", type=int, default=6)
+    parser.add_argument("--train-images", type=int, default=8000)
+    parser.add_argument("--pictures", type=int, default=500, help="of the recoveries")
+    parser.add_argument("--minutes", type=float, default=1e6)
+    parser.add_argument("--report", type=Path, metavar="RESULTS")
+    chosen = parser.parse_args()
+    if chosen.report:
+        print(report(chosen.report))
+        return
+    if chosen.data is None or chosen.work is None:
+        parser.error("--data and --work are needed, but for --report")
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    until = time.time() + 60 * chosen.minutes
+    done = Cells(chosen.work / RESULTS)
+    for cell in cells(chosen.networks, chosen.depths, chosen.seeds):
+        measured = cell["plan"] == UNIFORM or cell["plan"] in (chosen.measures or MEASURES)
+        if not measured or done.get(cell) is not None:
+            continue
+        if time.time() > until:
+            sys.exit(UNFINISHED)
+        teacher = chosen.work / f"{cell['network']}.teacher"
+        with (chosen.work / f"{cell['network']}.teacher.log").open("a") as file:
+            make(
+                teacher,
+                workflows.train,
+                Log(file),
+                network=cell["network"],
+                data=chosen.data,
+                settings=TrainingSettings(epochs=chosen.teacher_epochs, cache_images="always"),
+                input_size=INPUT_SIZE,
+            )
+        done.fill(cell, functools.partial(perform, cell, teacher, chosen))
+        print(cell, done.get(cell), flush=True)
+    print(report(chosen.work / RESULTS))
+
+
+if __name__ == "__main__":
+    main()
