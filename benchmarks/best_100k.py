@@ -8,8 +8,9 @@ r"""The most accurate network of 100,000 parameters, beside today's defaults and
 A teacher is trained, and every student of at most 100,000 parameters learns from it with as many images
 and epochs. Those with `recipe` take over their teacher's layers first (`distill --recover`) and are
 trained by `--recipe cifar-100k`; the others begin random and are trained by the defaults. Finished runs
-are lines of results.jsonl and are not repeated; an interrupted one is resumed. With `--minutes` the
-script ends in time, with exit code 3 if anything is left to do.
+are lines of results.jsonl and are not repeated; an interrupted one is resumed. With `--minutes` training
+ends in time, with exit code 3 if anything is left to do; a plan or a recovery that has begun is finished
+first. A work folder has one teacher, and students of one kind of run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import torch
 
-from seclcompress import workflows
+from seclcompress import artefact, workflows
 from seclcompress.errors import SeclcompressError
 from seclcompress.observer import Observer
 from seclcompress.recipes import make_settings
@@ -40,6 +41,10 @@ RECIPE = "cifar-100k"
 INPUT_SIZE = (3, 32, 32)
 RESULTS = "results.jsonl"
 UNFINISHED = 3
+#: What all runs of a work folder have in common.
+OF_THE_FOLDER = ("data", "network", "teacher_epochs", "epochs", "train_images")
+#: Less time than this is not worth beginning anything.
+SECONDS = 5
 #: Plain separable and narrower; any other name is that of a family.
 NARROWER = "narrower"
 
@@ -62,7 +67,7 @@ class Student:
         return f"{self.family}, {'recipe' if self.by_recipe else 'defaults'}"
 
     def folder(self, work: Path, what: str, size: int, seed: int) -> Path:
-        """Where one of its stages lies."""
+        """The folder of one of its stages."""
         return work / f"{self.name.replace(', ', '-')}-{size}-seed-{seed}.{what}"
 
 
@@ -88,19 +93,19 @@ class Told(Observer):
         print(f"  epoch {record['epoch']}: {found}", flush=True)
 
 
-def narrower(network: str, size: int) -> str:
+def narrower(network: str, size: int, classes: int) -> str:
     """The widest network of this kind whose plain separable form has at most so many parameters."""
     stem, _, width = network.rpartition("_")
     for step in range(60, 0, -1):
         name = f"{stem}_{float(width) * step / 40:g}"
-        if _separable(name) <= size:
+        if _separable(name, classes) <= size:
             return name
     raise SystemExit(f"No {stem} is so narrow that its separable form has {size:,} parameters.")
 
 
-def _separable(name: str) -> int:
+def _separable(name: str, classes: int) -> int:
     options = PlanOptions(substitution="separable", keep=("*.shortcut",))
-    counted = workflows.count(name, options=options, input_size=INPUT_SIZE, num_classes=10)
+    counted = workflows.count(name, options=options, input_size=INPUT_SIZE, num_classes=classes)
     return counted.count.columns["auto"].parameters
 
 
@@ -110,13 +115,15 @@ def convert(student: Student, chosen: argparse.Namespace, seed: int) -> Path:
     if folder.exists():
         return folder
     teacher = chosen.work / "teacher"
+    classes = artefact.read_config(teacher).network.num_classes
+    assert classes is not None  # as many as the data has
     if student.family == NARROWER:
         workflows.convert(
-            narrower(chosen.network, chosen.size),
+            narrower(chosen.network, chosen.size, classes),
             folder,
             options=PlanOptions(substitution="separable", keep=("*.shortcut",)),
             input_size=INPUT_SIZE,
-            num_classes=10,
+            num_classes=classes,
             seed=seed,
         )
         return folder
@@ -126,7 +133,7 @@ def convert(student: Student, chosen: argparse.Namespace, seed: int) -> Path:
         Budget(parameters=chosen.size),
         families=(student.family,),
         input_size=INPUT_SIZE,
-        num_classes=10,
+        num_classes=classes,
     )
     # A stack's fit takes minutes, and its recovery is as good from random values.
     fitted = student.by_recipe and student.family != "acdc"
@@ -146,6 +153,8 @@ def perform(student: Student, seed: int, chosen: argparse.Namespace, until: floa
     path = chosen.work / RESULTS
     if any(about.items() <= line.items() for line in read(path)):
         return True
+    if until - time.time() < SECONDS:
+        return False
     print(student.name, flush=True)
     made = convert(student, chosen, seed)
     folder = student.folder(chosen.work, "trained", chosen.size, seed)
@@ -192,7 +201,7 @@ def in_pieces(folder: Path, run: Any, until: float, **arguments: Any) -> bool:
     if folder.exists():
         return True
     left = until - time.time()
-    if left < 10:
+    if left < SECONDS:
         return False
     try:
         goes_on = Output(folder).partial.exists()
@@ -201,6 +210,15 @@ def in_pieces(folder: Path, run: Any, until: float, **arguments: Any) -> bool:
         print(stopped)
         return False
     return True
+
+
+def check_folder(chosen: argparse.Namespace) -> None:
+    """Refuses a folder whose runs had other settings, and notes those of this one."""
+    mine = {name: getattr(chosen, name) for name in OF_THE_FOLDER}
+    path = chosen.work / "settings.json"
+    if path.exists() and json.loads(path.read_text()) != mine:
+        sys.exit(f"The runs in {chosen.work} are by {path.read_text()}: choose another --work.")
+    path.write_text(json.dumps(mine))
 
 
 def settings_of(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -216,14 +234,14 @@ def report(lines: list[dict[str, Any]]) -> None:
     """Prints the table, best first."""
     print("| student | parameters | Mult-Adds | epochs | accuracy % | by seed |")
     print("|---|---|---|---|---|---|")
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for line in sorted(lines, key=lambda line: line["seed"]):
-        groups.setdefault(line["student"], []).append(line)
+        groups.setdefault((line["student"], line["size"]), []).append(line)
 
     def mean(group: list[dict[str, Any]]) -> float:
         return float(sum(line["accuracy"] for line in group)) / len(group)
 
-    for name, group in sorted(groups.items(), key=lambda item: -mean(item[1])):
+    for (name, _), group in sorted(groups.items(), key=lambda item: -mean(item[1])):
         first, seeds = group[0], " / ".join(f"{line['accuracy']:.2f}" for line in group)
         print(
             f"| {name} | {first['parameters']:,} | {first['mult_adds']:,} | {first['epochs']} | "
@@ -254,6 +272,7 @@ def main() -> None:
     if chosen.data is None or chosen.work is None:
         parser.error("--data and --work are needed, but for --report")
     chosen.work.mkdir(parents=True, exist_ok=True)
+    check_folder(chosen)
     until = time.time() + 60 * chosen.minutes
     print(f"{describe_machine()}, {torch.get_num_threads()} threads", flush=True)
     wanted = [one for one in STUDENTS if chosen.students is None or one.name in chosen.students]

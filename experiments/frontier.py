@@ -158,7 +158,7 @@ def perform(
     last = history[-1]
     if recovers:
         config = json.loads((folder / "config.json").read_text())
-        found = {"start": config["metrics"]["before_accuracy"]}
+        found["start"] = config["metrics"]["before_accuracy"]
     if "lr" in settings.model_fields_set:
         found["lr"] = settings.lr
     return run.result(

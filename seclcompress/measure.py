@@ -167,10 +167,22 @@ class Stopwatch:
                 self._ahead.add(self._key(case))
         return Choice(substitution.executions[0])
 
-    def choose(self, site: Site, substitution: Substitution, config: SubstitutionConfig) -> Choice:
+    def choose(
+        self,
+        site: Site,
+        substitution: Substitution,
+        config: SubstitutionConfig,
+        execution: str | None = None,
+    ) -> Choice:
         """Chooses the execution with the lowest median time among those that the runtime has.
 
         The family's first execution is chosen unless another is faster by more than the noise.
+
+        Args:
+            site: The layer.
+            substitution: The family.
+            config: The family's options.
+            execution: One that is taken whatever the times are; None to choose.
         """
         seconds = dict.fromkeys(self._candidates(substitution), 0.0)
         sized: list[tuple[int, dict[str, Timing]]] = []
@@ -186,7 +198,7 @@ class Stopwatch:
         ways = self._executions(substitution)
         fastest = min(ways, key=lambda execution: seconds[execution])
         faster = seconds[fastest] + noise(fastest, ways[0]) < seconds[ways[0]]
-        chosen = fastest if faster else ways[0]
+        chosen = execution or (fastest if faster else ways[0])
         beside = noise(chosen, ORIGINAL) if self.originals else 0.0
         return Choice(chosen, seconds, beside, self.clock.runtime)
 

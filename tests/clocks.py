@@ -13,10 +13,10 @@ from seclcompress.timing import Timing
 
 @dataclass
 class TellingClock:
-    """Says these times, in milliseconds, of every layer; of the named candidates only.
+    """Says these times, in milliseconds, of every layer; all whole networks take as long.
 
     Attributes:
-        times: Milliseconds by candidate.
+        times: Milliseconds by candidate of a layer.
         spread: The interquartile range of each, in milliseconds.
         runtime: The runtime's name.
         executions: What the runtime has.
@@ -35,4 +35,8 @@ class TellingClock:
 
     def time(self, candidates: Mapping[str, nn.Module], x: Tensor) -> dict[str, Timing]:
         self.asked.append((dict(candidates), tuple(x.shape)))
-        return {name: Timing(self.times[name] / 1e3, self.spread / 1e3) for name in candidates}
+        whole = "dense" not in candidates  # networks have other names
+        return {
+            name: Timing((20.0 if whole else self.times[name]) / 1e3, self.spread / 1e3)
+            for name in candidates
+        }

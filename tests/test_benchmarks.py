@@ -43,9 +43,15 @@ def test_the_best_of_a_size_is_made_in_pieces(tmp_path: Path) -> None:
     small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--size", "16000")
     small += ("--epochs", "1", "--teacher-epochs", "1", "--train-images", "64")
     script = "benchmarks/best_100k.py"
-    none = run_script(script, tmp_path, *small, "--minutes", "0.1")
-    assert none.returncode == 3, none.stderr
-    assert not (tmp_path / "work/teacher").exists()
+    long = ("--data", "digits", "--work", "long", "--network", "wrn10_1", "--teacher-epochs", "500")
+    for goes_on in (False, True):
+        some = run_script(script, tmp_path, *long, "--minutes", "0.3")
+        assert some.returncode == 3, some.stderr
+        assert "of 500 epochs and" in some.stdout
+        assert ("Going on after epoch" in some.stdout) == goes_on
+    assert not (tmp_path / "long/teacher").exists()
+    other = run_script(script, tmp_path, *long, "--epochs", "2")
+    assert "choose another --work" in other.stderr
     one = run_script(script, tmp_path, *small, "--students", "narrower, defaults")
     assert one.returncode == 0, one.stderr
     done = run_script(script, tmp_path, *small)

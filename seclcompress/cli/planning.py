@@ -64,12 +64,14 @@ def _parameters(field: str, own: Mapping[str, str]) -> list[inspect.Parameter]:
             PlanOptions, field, "--option", kind=list[str], metavar="KEY=VALUE"
         ).replace(name="option")
         return [_parameter("depth", _DEPTH), option]
-    metavar = _METAVARS.get(field)
+    metavar, flag = _METAVARS.get(field), flag_of(field)
+    if PlanOptions.model_fields[field].default is True:
+        flag = f"{flag}/--no-{flag[2:]}"
     kind = list[str] if isinstance(PlanOptions.model_fields[field].default, tuple) else None
     option = field_option(
         PlanOptions,
         field,
-        flag_of(field),
+        flag,
         kind=kind,
         metavar=metavar,
         default=own.get(field),

@@ -16,7 +16,7 @@ from seclcompress.errors import NetworkError, UsageError
 from seclcompress.settings.planning import PlanOptions
 
 
-@with_planning(leave_out=("assign", "keep", "only", "plan"))
+@with_planning(leave_out=("assign", "keep", "only", "whole_network", "plan"))
 def survey(
     *,
     pattern: Annotated[

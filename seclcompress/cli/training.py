@@ -49,8 +49,8 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
-        help="Settings by name (secl-cifar, secl-imagenet, quick) or from a TOML file; options on the "
-        "command line win.",
+        help="Settings by name (secl-cifar, secl-imagenet, cifar-100k, quick) or from a TOML file; "
+        "options on the command line win.",
     ),
 ]
 ResumeOption = Annotated[

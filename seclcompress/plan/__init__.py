@@ -8,7 +8,7 @@ from seclcompress.plan.decide import make_plan, nothing_to_do
 from seclcompress.plan.entries import Choice, Chooser
 from seclcompress.plan.given import check_plan, fit_plan, read_plan
 from seclcompress.plan.layers import convolutions, matches
-from seclcompress.plan.model import ORIGINAL, LayerPlan, Plan
+from seclcompress.plan.model import ORIGINAL, LayerPlan, Plan, is_slower
 from seclcompress.settings.planning import PlanOptions
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "check_plan",
     "convolutions",
     "fit_plan",
+    "is_slower",
     "make_plan",
     "matches",
     "nothing_to_do",

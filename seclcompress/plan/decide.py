@@ -16,7 +16,7 @@ from seclcompress.plan.entries import (
     rewritten,
 )
 from seclcompress.plan.layers import bound_layers, check_pattern, matches, plannable, running_order
-from seclcompress.plan.model import LayerPlan, Plan
+from seclcompress.plan.model import ORIGINAL, LayerPlan, Plan
 from seclcompress.plan.reasons import asked_to_stay, ends
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.substitutions import Substitution, SubstitutionConfig
@@ -141,7 +141,9 @@ def _decided(
     choice = Choice(cost.cheapest)
     if len(cost.mult_adds) > 1 or options.times_originals:
         choice = choose(layer.site, substitution, config)
-    slower = choice.slower if choice.alone is None else None  # in the whole network it is not
+    if choice.execution == ORIGINAL:
+        return kept(layer, choice.against_its_own, on_demand=True, choice=choice)
+    slower = choice.slower if choice.alone is None else None  # the whole network was asked
     if options.objective == "time" and slower is not None:
         return kept(layer, slower, on_demand=True, choice=choice)
     return rewritten(layer, substitution, config, cost, choice)

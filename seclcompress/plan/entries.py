@@ -23,7 +23,8 @@ class Choice:
     """How a rewritten layer is to be executed.
 
     Attributes:
-        execution: One of the family's executions.
+        execution: One of the family's executions; `original` to keep the layer, which only the clock of
+            the whole network chooses.
         seconds: Measured seconds by execution, and as `original` those of the layer as it is where that
             was timed; None if nothing was measured.
         noise: The difference in seconds that chance may make between the execution and the original.
@@ -37,6 +38,11 @@ class Choice:
     noise: float = 0.0
     runtime: str = TORCH
     alone: str | None = None
+
+    @property
+    def against_its_own(self) -> str:
+        """That the clock of the whole network chose, in words."""
+        return f"{self.execution} by the clock of the whole network, {self.alone} by its own"
 
     @property
     def slower(self) -> str | None:
@@ -196,9 +202,7 @@ def _reason_to_rewrite(original: LayerCost, cost: LayerCost, choice: Choice) -> 
     if choice.execution != cost.cheapest:
         words += f"; {choice.execution}, though {cost.cheapest} has fewer Mult-Adds"
     if choice.alone is not None:
-        words += (
-            f"; {choice.execution} by the clock of the whole network, {choice.alone} by its own"
-        )
-    elif choice.slower is not None:
+        words += f"; {choice.against_its_own}"
+    if choice.slower is not None and choice.alone != ORIGINAL:
         words += f"; {choice.slower}"
     return words

@@ -92,7 +92,10 @@ def _taken_over(wanted: LayerPlan, layer: Layer, source: str, runtime: str) -> L
 
     Seconds cannot be; they are those of another layer if its cost has changed, and then left out.
     """
-    undone = wanted.alone if wanted.execution == "dense" else None  # the execution may be edited
+    # Action and execution may be edited; then nothing was undone.
+    undone = wanted.alone
+    if wanted.action == "rewrite" and wanted.execution != "dense":
+        undone = None
     known = Choice(wanted.execution, wanted.seconds, wanted.noise, runtime, undone)
     if wanted.action == "keep":
         edited = wanted.substitution is not None or wanted.cost != wanted.original

@@ -97,9 +97,12 @@ class LayerPlan(BaseModel):
 
     @property
     def slower(self) -> bool:
-        """Whether it is rewritten and was found to be slower than the original, also in the network."""
+        """Whether it is rewritten and was found to be slower than the original.
+
+        Not where the clock of the whole network undid that the original stays.
+        """
         found = is_slower(self.seconds, self.execution, self.noise)
-        return self.action == "rewrite" and self.alone is None and found
+        return self.action == "rewrite" and self.alone != ORIGINAL and found
 
     @property
     def before_and_after(self) -> tuple[float, float] | None:

@@ -94,6 +94,12 @@ class PlanOptions(BaseModel):
         "slower; parameters rewrites it, and the plan says so.",
     )
 
+    whole_network: bool = Field(
+        default=True,
+        description="With --runtime or --objective time: time the whole network as well, and undo what "
+        "makes it slower. That takes minutes for a large one.",
+    )
+
     @property
     def times_originals(self) -> bool:
         """Whether a layer as it is is timed beside its replacement."""
@@ -114,6 +120,11 @@ def check_options(options: PlanOptions) -> None:
     for flag, given in by_the_clock.items():
         if given and options.cost_model != "measured":
             raise UsageError(f"{flag} is about what is measured: add --cost-model measured.")
+    if not options.whole_network and not options.times_originals:
+        raise UsageError(
+            "--no-whole-network leaves out what only --runtime and --objective time do: drop it, or add "
+            "one of them."
+        )
     if options.channels_last and options.runtime not in (None, TORCH):
         raise UsageError(
             f"--channels-last is a layout of torch's, and --runtime {options.runtime} chooses its own: "

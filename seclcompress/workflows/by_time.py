@@ -8,19 +8,22 @@ from pathlib import Path
 
 import torch
 
-from seclcompress import artefact, kernel, networks
+from seclcompress import kernel
 from seclcompress.budget.measured import Job
 from seclcompress.budget.times import Times, time_candidates
 from seclcompress.export.clock import clock_of
 from seclcompress.export.plain import example
 from seclcompress.files import Cache
-from seclcompress.inference import for_inference
 from seclcompress.measure import Clock, Stopwatch, default_cache
 from seclcompress.observer import Observer
 from seclcompress.resolve import Located
 from seclcompress.settings.planning import TORCH
-from seclcompress.timing import processor
 from seclcompress.wording import milliseconds
+from seclcompress.workflows.whole_network import (
+    may_be_remembered,
+    ready_to_time,
+    what_times_depend_on,
+)
 
 #: The candidate's name for the clock.
 WHOLE = "network"
@@ -72,26 +75,15 @@ def measure_times(
 
 def _whole(located: Located, clock: Clock, path: Path) -> float:
     """Seconds of the network as it is for one image, kept in a file unless they varied."""
-    key = json.dumps(
-        {
-            "network": located.network.model_dump(mode="json"),
-            "input": located.input_size,
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            **clock.about(),
-            **artefact.library_versions(),
-        },
-        sort_keys=True,
-    )
+    key = json.dumps(what_times_depend_on(located, clock), sort_keys=True)
     kept: Cache[float] = Cache(path, _sound, "Timings")
-    foreign = networks.sources.get(located.network.source).runs_foreign_code
-    if key in kept.known and not foreign:  # a person's code may have changed
+    same = may_be_remembered(located)
+    if key in kept.known and same:
         return kept.known[key]
-    network = networks.build_untrained(located.network, factory_name=located.factory_name, seed=0)
-    ready = for_inference(network.eval(), located.input_size, fuse=False)
+    ready = ready_to_time(located, clock)
     timing = clock.time({WHOLE: ready}, example(ready, located.input_size, 1))[WHOLE]
     kept.known[key] = timing.median
-    if not timing.is_unsteady and not foreign:
+    if not timing.is_unsteady and same:
         kept.keep(key)
     return timing.median
 

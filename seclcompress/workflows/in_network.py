@@ -1,37 +1,53 @@
-"""Executions that were chosen for each layer alone are confirmed by the clock of the whole network."""
+"""What was chosen for each layer alone is confirmed, or undone, by the clock of the whole network."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Protocol
 
-import torch
-from torch import nn
-
-from seclcompress import artefact, networks
 from seclcompress.cost import EXECUTIONS
+from seclcompress.errors import ExportError
 from seclcompress.export.plain import example
 from seclcompress.files import Cache
-from seclcompress.inference import for_inference
-from seclcompress.measure import Clock, chance, default_cache
-from seclcompress.plan import ORIGINAL, Choice, Chooser, LayerPlan, Plan
+from seclcompress.measure import ROUNDS, Clock, chance, default_cache
+from seclcompress.networks.tasks import task_of
+from seclcompress.plan import ORIGINAL, Choice, Chooser, LayerPlan, Plan, is_slower
 from seclcompress.resolve import Located
-from seclcompress.rewrite import rewrite_network
-from seclcompress.settings.planning import TORCH, Objective
+from seclcompress.settings.planning import Objective
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
-from seclcompress.timing import Timing, processor
+from seclcompress.timing import Timing
+from seclcompress.workflows.whole_network import (
+    may_be_remembered,
+    ready_to_time,
+    what_times_depend_on,
+)
 
-#: The way of a layer that every family and every runtime has.
-_DENSE = EXECUTIONS[0]
-#: What is timed last beside the plan: every layer dense, and each as its own clock would have it.
-DENSE, ALONE, CHOSEN = "dense", "alone", "chosen"
+#: The way that every rewritten layer has in every runtime.
+DENSE = EXECUTIONS[0]
+#: What the plan is timed beside at the end, and itself: each layer as its own clock has it.
+ALONE, CHOSEN = "alone", "chosen"
 
-#: Makes the plan in which some layers, by name, are dense whatever their own clock chose.
-Undoing = Callable[[Collection[str]], Plan]
+#: Ways of layers that their own clocks did not choose: an execution, or `original` to keep one.
+Ways = Mapping[str, str]
+#: Makes the plan in which some layers have other ways.
+Planning = Callable[[Ways], Plan]
+
+
+class Choosing(Protocol):
+    """Chooses a layer's execution by its own clock, or takes a given one."""
+
+    def __call__(
+        self,
+        site: Site,
+        substitution: Substitution,
+        config: SubstitutionConfig,
+        execution: str | None = None,
+    ) -> Choice:
+        """The choice, with what was measured."""
 
 
 @dataclass(frozen=True)
@@ -44,69 +60,107 @@ class Confirmed:
             as its own clock chose (`alone`), and as planned (`chosen`); timed in turn.
         choices: How many layers' own clocks chose something else than dense.
         undone: How many of these choices are undone.
+        unsteady: How many of the comparisons varied so much that they are not remembered.
     """
 
     plan: Plan
     seconds: Mapping[str, float]
     choices: int
     undone: int
+    unsteady: int
 
 
-def without(choose: Chooser, undone: Collection[str], objective: Objective) -> Chooser:
-    """A chooser that makes some layers dense, and notes what their own clocks chose.
+@dataclass(frozen=True)
+class Group:
+    """Equal layers for which the same was chosen.
+
+    Attributes:
+        names: The layers' names.
+        ways: What their own clock chose, and then the others that the network's clock may choose.
+    """
+
+    names: tuple[str, ...]
+    ways: tuple[str, ...]
+
+
+def given_ways(choose: Choosing, ways: Ways, objective: Objective) -> Chooser:
+    """A chooser that gives some layers other ways, and notes what their own clocks chose.
 
     Args:
         choose: Chooses by each layer's own clock.
-        undone: The layers' names.
-        objective: What the plan is for; with `time`, clocks can choose the layer as it is.
+        ways: The ways by layer.
+        objective: What the plan is for; with `time`, a layer's own clock can choose to keep it.
     """
 
     def chosen(site: Site, substitution: Substitution, config: SubstitutionConfig) -> Choice:
-        choice = choose(site, substitution, config)
-        if site.name not in undone:
-            return choice
-        kept = objective == "time" and choice.slower is not None
-        alone = ORIGINAL if kept else choice.execution
-        return replace(choice, execution=_DENSE, alone=alone)
+        own = choose(site, substitution, config)
+        kept = objective == "time" and own.slower is not None
+        alone = ORIGINAL if kept else own.execution
+        way = ways.get(site.name, alone)
+        if way == alone:
+            return own
+        if way == ORIGINAL:
+            return replace(own, execution=ORIGINAL, alone=alone)
+        return replace(choose(site, substitution, config, way), alone=alone)
 
     return chosen
 
 
-def groups(plan: Plan) -> list[frozenset[str]]:
+def groups(plan: Plan, dense: Plan) -> list[Group]:
     """Layers that were not chosen to be dense, equal ones together; those that gain least come first.
 
     Args:
         plan: A plan whose layers were timed one by one.
+        dense: The same with every such layer dense.
     """
-    found: dict[str, list[LayerPlan]] = {}
-    for layer in plan.layers:
-        if _timed_way(layer) != _DENSE:
-            found.setdefault(_kind(layer), []).append(layer)
-    by_gain = sorted(found.values(), key=lambda layers: sum(map(_gain, layers)))
-    return [frozenset(layer.name for layer in layers) for layers in by_gain]
+    found: dict[str, list[tuple[LayerPlan, LayerPlan]]] = {}
+    for layer, rewritten in zip(plan.layers, dense.layers, strict=True):
+        if _timed_way(layer) != DENSE:
+            found.setdefault(_kind(layer, rewritten), []).append((layer, rewritten))
+    by_gain = sorted(found.values(), key=lambda pairs: sum(_gain(layer) for layer, _ in pairs))
+    return [
+        Group(tuple(layer.name for layer, _ in pairs), _ways(*pairs[0], plan.objective))
+        for pairs in by_gain
+    ]
+
+
+def timed_apart(plan: Plan) -> list[str]:
+    """The names of layers whose own clocks chose something else than dense."""
+    return [layer.name for layer in plan.layers if _timed_way(layer) != DENSE]
 
 
 def _timed_way(layer: LayerPlan) -> str:
     """What a layer's clock chose; `dense` for a layer about which no clock was asked."""
     if layer.seconds is None:
-        return _DENSE
+        return DENSE
     return layer.execution if layer.action == "rewrite" else ORIGINAL
+
+
+def _ways(layer: LayerPlan, rewritten: LayerPlan, objective: Objective) -> tuple[str, ...]:
+    """The layer's own, dense, and to keep it where time matters and dense is slower than that."""
+    own = _timed_way(layer)
+    keeps = (
+        objective == "time"
+        and own != ORIGINAL
+        and is_slower(rewritten.seconds, DENSE, rewritten.noise)
+    )
+    return (own, DENSE, ORIGINAL) if keeps else (own, DENSE)
 
 
 def _gain(layer: LayerPlan) -> float:
     assert layer.seconds is not None
-    return layer.seconds[_DENSE] - layer.seconds[_timed_way(layer)]
+    return layer.seconds[DENSE] - layer.seconds[_timed_way(layer)]
 
 
-def _kind(layer: LayerPlan) -> str:
+def _kind(layer: LayerPlan, rewritten: LayerPlan) -> str:
     """Equal for layers of equal shape, replacement and choice."""
     calls = [call.model_dump(mode="json") for call in layer.calls]
-    return json.dumps([layer.layer, calls, layer.substitution, layer.config, _timed_way(layer)])
+    replacement = [rewritten.substitution, rewritten.config]
+    return json.dumps([layer.layer, calls, *replacement, _timed_way(layer)])
 
 
 def confirm(
-    alone: Plan,
-    undoing: Undoing,
+    planning: Planning,
     clock: Clock,
     located: Located,
     batch: int,
@@ -115,14 +169,13 @@ def confirm(
     """Chooses again by the clock of the whole network what was not chosen to be dense.
 
     A layer that is faster alone can make its network slower: a runtime fuses layers and keeps maps in
-    its own layout, and another execution ends that. The search starts at the faster of two plans, each
-    layer as its own clock has it and every layer dense. It then turns over one group of equal layers
-    after another, and keeps what is faster by more than chance. At the end the plan is timed beside
-    both, and the fastest is taken.
+    its own layout, and another execution ends that. The search starts with each layer as its own clock
+    has it, or with every layer dense if that is faster by more than chance. It then tries the other ways
+    of one group of equal layers after another, and takes what is faster by more than chance. At the end
+    the plan is timed beside both starts, and the fastest of the three is taken.
 
     Args:
-        alone: The plan by each layer's own clock.
-        undoing: Makes the plan without some of its choices.
+        planning: Makes the plan by each layer's own clock, and those with other ways.
         clock: The clock of the runtime.
         located: The network; its weights do not matter to times, and are random.
         batch: Images per batch.
@@ -134,117 +187,126 @@ def confirm(
     Raises:
         ExportError: If the network cannot be timed in the runtime.
     """
-    turned = groups(alone)
-    if not turned:
+    alone = planning({})
+    names = timed_apart(alone)
+    if not names:
         return None
-    races = _Races(undoing, clock, located, batch)
-    every = frozenset[str]().union(*turned)
+    found = groups(alone, planning(dict.fromkeys(names, DENSE)))
+    races = _Races(clock, located, batch)
+    total = 1 + sum(len(group.ways) - 1 for group in found)
     steps = itertools.count(1)
 
-    def quicker(other: frozenset[str], now: frozenset[str]) -> bool:
-        tell(f"Measuring the whole network ({next(steps)} of {len(turned) + 1})")
-        times = races.run({"now": now, "other": other})
-        return _faster(times["other"], times["now"])
+    def plan_of(ways: Sequence[str]) -> Plan:
+        pairs = zip(found, ways, strict=True)
+        return planning({name: way for group, way in pairs for name in group.names})
 
-    undone = search(turned, quicker)
+    def quicker(other: Sequence[str], now: Sequence[str]) -> bool:
+        tell(f"Measuring the whole network ({min(next(steps), total)} of {total})")
+        times = races.run({"now": plan_of(now), "other": plan_of(other)})
+        return times["other"].median + chance(times["other"], times["now"]) < times["now"].median
+
+    chosen = search(found, quicker)
     tell("Measuring the whole network beside the original")
-    times = races.run({ORIGINAL: None, DENSE: every, ALONE: frozenset(), CHOSEN: undone})
+    plans = {ALONE: alone, DENSE: planning(dict.fromkeys(names, DENSE)), CHOSEN: plan_of(chosen)}
+    times = races.run({ORIGINAL: None, **plans})
     fastest = min((CHOSEN, ALONE, DENSE), key=lambda name: times[name].median)
-    if _faster(times[fastest], times[CHOSEN]):
-        undone = {ALONE: frozenset[str](), DENSE: every}[fastest]
-        times[CHOSEN] = times[fastest]
+    plan, times[CHOSEN] = plans[fastest], times[fastest]
     seconds = {name: timing.median for name, timing in times.items()}
-    return Confirmed(undoing(undone), seconds, len(every), len(undone))
+    undone = sum(layer.alone is not None for layer in plan.layers)
+    return Confirmed(plan, seconds, len(names), undone, races.unsteady)
 
 
 def search(
-    turned: Sequence[frozenset[str]],
-    quicker: Callable[[frozenset[str], frozenset[str]], bool],
-) -> frozenset[str]:
-    """The layers whose choice is undone: all or none, then one group after another turned over.
+    found: Sequence[Group],
+    quicker: Callable[[tuple[str, ...], tuple[str, ...]], bool],
+) -> tuple[str, ...]:
+    """The way of each group: their own or all dense, then the other ways of one group after another.
 
     Args:
-        turned: Groups of layers.
-        quicker: Whether the network with one set of layers undone is faster than with another.
+        found: The groups.
+        quicker: Whether the network with one way for each group is faster than with another.
     """
-    undone = frozenset[str]()
-    for group in (frozenset[str]().union(*turned), *turned):
-        other = undone ^ group
-        if quicker(other, undone):
-            undone = other
-    return undone
-
-
-def _faster(one: Timing, other: Timing) -> bool:
-    return one.median + chance(one, other) < other.median
+    now = tuple(group.ways[0] for group in found)
+    dense = (DENSE,) * len(found)
+    if quicker(dense, now):
+        now = dense
+    for place, group in enumerate(found):
+        for way in group.ways:
+            other = (*now[:place], way, *now[place + 1 :])
+            if other != now and quicker(other, now):
+                now = other
+    return now
 
 
 @dataclass
 class _Races:
-    """Times variants of the whole network in turn, and remembers the results.
+    """Times variants of a network in turn, and remembers the results.
 
     So a second plan measures nothing, and one that was interrupted goes on where it was.
+
+    Attributes:
+        unsteady: Number of races that varied so much that they are not remembered.
     """
 
-    undoing: Undoing
     clock: Clock
     located: Located
     batch: int
-    _kept: Cache[dict[str, list[float]]] = field(init=False)
+    unsteady: int = 0
+    _kept: Cache[dict[str, list[float]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         path = default_cache().with_name("network_races.json")
-        own_code = networks.sources.get(self.located.network.source).runs_foreign_code
-        self._kept = Cache(None if own_code else path, _sound, "Timings")  # that code may change
+        remembered = path if may_be_remembered(self.located) else None
+        self._kept = Cache(remembered, _sound, "Timings")
 
-    def run(self, variants: Mapping[str, frozenset[str] | None]) -> dict[str, Timing]:
-        """Times variants, given by the layers whose choice is undone; None is the network as it is."""
-        plans = {
-            name: None if undone is None else self.undoing(undone)
-            for name, undone in variants.items()
-        }
-        key = self._key(plans)
-        if key not in self._kept.known:
-            ready = {name: self._ready(plan) for name, plan in plans.items()}
-            images = example(next(iter(ready.values())), self.located.input_size, self.batch)
-            times = self.clock.time(ready, images)
-            self._kept.known[key] = {name: [t.median, t.spread] for name, t in times.items()}
-            if not any(timing.is_unsteady for timing in times.values()):
+    def run(self, plans: Mapping[str, Plan | None]) -> dict[str, Timing]:
+        """Times plans, and as None the network as it is. Equal plans run once, and have equal times.
+
+        Raises:
+            ExportError: If the network cannot be timed in the runtime.
+        """
+        digests = {name: _digest(plan) for name, plan in plans.items()}
+        different = {digests[name]: plan for name, plan in plans.items()}
+        key = self._key(sorted(different))
+        if self._kept.known.get(key, {}).keys() != different.keys():
+            self._kept.known[key] = self._measured(different)
+            if any(Timing(*pair).is_unsteady for pair in self._kept.known[key].values()):
+                self.unsteady += 1
+            else:
                 self._kept.keep(key)
-        return {name: Timing(*known) for name, known in self._kept.known[key].items()}
+        known = self._kept.known[key]
+        return {name: Timing(*known[digest]) for name, digest in digests.items()}
 
-    def _ready(self, plan: Plan | None) -> nn.Module:
-        where = self.located
-        network = networks.build_untrained(where.network, factory_name=where.factory_name, seed=0)
-        if plan is not None and plan.rewritten:
-            network = rewrite_network(network, plan)
-        fuse = self.clock.runtime == TORCH  # other runtimes fuse by themselves
-        return for_inference(network.eval(), where.input_size, fuse=fuse)
+    def _measured(self, plans: Mapping[str, Plan | None]) -> dict[str, list[float]]:
+        ready = {
+            name: ready_to_time(self.located, self.clock, plan) for name, plan in plans.items()
+        }
+        one = next(iter(ready.values()))
+        if task_of(one).networks:
+            raise ExportError("it takes other arguments than one tensor of images.")
+        images = example(one, self.located.input_size, self.batch)
+        times = self.clock.time(ready, images)
+        return {name: [timing.median, timing.spread] for name, timing in times.items()}
 
-    def _key(self, plans: Mapping[str, Plan | None]) -> str:
-        about: dict[str, Any] = {
-            "network": self.located.network.model_dump(mode="json"),
-            "input": self.located.input_size,
+    def _key(self, digests: Sequence[str]) -> str:
+        """All that influences the seconds; the last two describe the method of measuring."""
+        about = {
+            **what_times_depend_on(self.located, self.clock),
             "batch": self.batch,
-            "plans": {
-                name: "" if plan is None else _digest(plan.layers) for name, plan in plans.items()
-            },
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            **self.clock.about(),
-            **artefact.library_versions(),
+            "plans": digests,
+            "there and back": ROUNDS,
+            "allocator": "settled",
         }
         return json.dumps(about, sort_keys=True)
 
 
-def _digest(layers: Iterable[LayerPlan]) -> str:
-    """Of what becomes of the layers."""
+def _digest(plan: Plan | None) -> str:
+    """Of what becomes of the layers; the same for plans that make the same network."""
     said = [
-        [one.name, one.action, one.substitution, one.config, one.execution]
-        for one in layers
-        if one.action == "rewrite"
+        [one.name, one.substitution, one.config, one.execution]
+        for one in (plan.rewritten if plan is not None else [])
     ]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _sound(value: object) -> bool:

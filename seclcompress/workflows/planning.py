@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from seclcompress import export, kernel, substitutions
-from seclcompress.errors import PlanError, UsageError
+from seclcompress.errors import ExportError, PlanError, UsageError
 from seclcompress.export.clock import clock_of
 from seclcompress.measure import Stopwatch, default_cache
 from seclcompress.observer import Logging, Observer
@@ -57,7 +57,6 @@ def plan_network(
     default: PlanOptions | None = None,
     may_be_empty: bool = False,
     batch: int = 1,
-    confirmed: bool = True,
     observer: Observer | None = None,
 ) -> Planned:
     """Plans what becomes of a network's layers. It needs no weights and writes nothing.
@@ -77,8 +76,6 @@ def plan_network(
             None for the defaults of `PlanOptions`.
         may_be_empty: Whether a plan that rewrites nothing is allowed. Otherwise it is an error.
         batch: Images per batch, for executions chosen by timing.
-        confirmed: Whether the whole network's clock confirms what each layer's own has chosen, where a
-            runtime or time is asked for. That writes and times the network some twenty times.
         observer: Receives reports of what is measured.
 
     Raises:
@@ -120,7 +117,7 @@ def plan_network(
         asked,
         may_be_empty=may_be_empty,
         batch=batch,
-        whole=located if confirmed else None,
+        whole=located,
         observer=observer,
     )
     return Planned(located, skeleton, trace, decided, asked)
@@ -144,8 +141,8 @@ def decide(
         options: The planning options.
         may_be_empty: Whether a plan that rewrites nothing is allowed. Otherwise it is an error.
         batch: Images per batch, for executions chosen by timing.
-        whole: The network, whose clock confirms what each layer's own has chosen, where a runtime or
-            time is asked for; None to leave that out.
+        whole: The network, whose clock confirms what each layer's own has chosen, where the options ask
+            for that; None to leave it out.
         observer: Receives reports of what is measured.
 
     Raises:
@@ -167,13 +164,16 @@ def decide(
         )
         make_plan(skeleton, trace, options, stopwatch.foresee, may_be_empty=may_be_empty)
 
-        def undoing(undone: Collection[str]) -> Plan:
-            choose = in_network.without(stopwatch.choose, undone, options.objective)
+        def planning(ways: in_network.Ways) -> Plan:
+            choose = in_network.given_ways(stopwatch.choose, ways, options.objective)
             return make_plan(skeleton, trace, options, choose, may_be_empty=True)
 
-        plan, found = undoing(()), None
-        if whole is not None and options.times_originals:
-            found = in_network.confirm(plan, undoing, clock, whole, batch, told)
+        plan, found, failed = planning({}), None, ""
+        if whole is not None and options.whole_network and options.times_originals:
+            try:
+                found = in_network.confirm(planning, clock, whole, batch, told)
+            except ExportError as error:
+                failed = str(error.__cause__ or error)
         if found is not None:
             plan = found.plan
         if not plan.rewritten and not may_be_empty:
@@ -192,18 +192,31 @@ def decide(
             f"The times of {stopwatch.unsteady} layer shapes varied by more than half, as they do where "
             "other work runs meanwhile. They are not remembered; plan again on a quiet machine."
         )
+    if failed:
+        observer.message(
+            f"The plan goes by each layer's own clock: the whole network cannot be timed{where}: "
+            f"{failed.splitlines()[0][:300]}"
+        )
     if found is not None:
-        observer.message(_confirmed(found))
+        observer.message(_confirmed(found, where))
     return plan
 
 
-def _confirmed(found: in_network.Confirmed) -> str:
+def _confirmed(found: in_network.Confirmed, where: str) -> str:
     times = {name: milliseconds(seconds) for name, seconds in found.seconds.items()}
-    return (
-        f"The whole network takes {times[ORIGINAL]} ms as it is, {times[in_network.DENSE]} all dense, "
-        f"{times[in_network.ALONE]} with what each layer's own clock chose, and "
+    words = (
+        f"The whole network takes{where} {times[ORIGINAL]} ms as it is, {times[in_network.DENSE]} all "
+        f"dense, {times[in_network.ALONE]} with what each layer's own clock chose, and "
         f"{times[in_network.CHOSEN]} as planned ({found.undone} of {found.choices} such choices undone)."
     )
+    if found.seconds[ORIGINAL] < found.seconds[in_network.CHOSEN]:
+        words += " So nothing that was tried is faster than the network as it is."
+    if found.unsteady:
+        words += (
+            f" In {found.unsteady} comparisons times varied by more than half: they are not remembered; "
+            "plan again on a quiet machine."
+        )
+    return words
 
 
 def check_asked(options: PlanOptions) -> None:

@@ -39,6 +39,8 @@ def survey(
         UsageError: If an option is unknown or out of range.
     """
     options = options or PlanOptions()
+    if options.times_originals:  # of each network that would take minutes
+        options = options.model_copy(update={"whole_network": False})
     check_asked(options)  # otherwise every network would be refused for the same reason
     found = [name for name in names() if fnmatchcase(name, pattern)]
     if not found:
@@ -60,9 +62,7 @@ def _each(networks: Sequence[str], options: PlanOptions, observer: Observer) -> 
 def _surveyed(name: str, options: PlanOptions, observer: Observer) -> Surveyed:
     start = time.perf_counter()
     try:
-        planned = plan_network(
-            name, options=options, may_be_empty=True, confirmed=False, observer=observer
-        )
+        planned = plan_network(name, options=options, may_be_empty=True, observer=observer)
         counted = count_network(planned.skeleton, planned.trace, planned.plan)
     except SeclcompressError as error:
         return Surveyed(

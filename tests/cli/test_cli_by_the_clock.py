@@ -24,8 +24,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> TellingClock:
 
     class Clock(TellingClock):
         def time(self, candidates, x):
-            large = candidates["original"].kernel_size != (1, 1)
-            self.times = {"original": 0.9 if large else 0.2, "dense": 0.3}
+            if "original" in candidates:  # a layer's, and not of whole networks
+                large = candidates["original"].kernel_size != (1, 1)
+                self.times = {"original": 0.9 if large else 0.2, "dense": 0.3}
             return super().time(candidates, x)
 
     found = Clock({}, runtime="onnxruntime")
@@ -72,6 +73,17 @@ def test_count_keeps_it_for_time(invoke: Invoke) -> None:
     )
 
 
+def test_the_whole_network_is_timed_unless_told_otherwise(
+    invoke: Invoke, clock: TellingClock
+) -> None:
+    invoke("count", *FLAGS, "--objective", "time", "--no-whole-network")
+    assert {size[1:] for _, size in clock.asked if size[1] == 3} == set()
+    shown = words(invoke("count", *FLAGS, "--objective", "time").stderr)
+    assert "20.00 ms as it is, 20.00 all dense" in shown
+    assert "(0 of 2 such choices undone)" in shown
+    assert (1, 3, 32, 32) in [size for _, size in clock.asked]
+
+
 def test_a_plan_goes_there_and_back(invoke: Invoke, clock: TellingClock, tmp_path: Path) -> None:
     how = ("--objective", "time", "--write-plan", "plan.json", "-o", "out")
     result = invoke("convert", *FLAGS, *how)
@@ -115,6 +127,7 @@ def test_survey_says_it_in_a_line(invoke: Invoke) -> None:
             "Unknown runtime 'pascal'. There are: executorch, litert, onnxruntime, openvino, torch.",
         ),
         ("--cost-model measured --runtime none", "Unknown runtime 'none'"),
+        ("--cost-model measured --no-whole-network", "--no-whole-network"),
         (
             "--cost-model measured --runtime onnxruntime --channels-last",
             "--channels-last is a layout of torch's, and --runtime onnxruntime chooses its own",
@@ -157,6 +170,6 @@ def test_bench_in_a_runtime_says_what_was_kept(
     shown = words(invoke("bench", "wrn10_1", *flags).stdout)
     assert "8 convolutions timed one by one in onnxruntime: 5.80 ms as they are, 2.20 ms" in shown
     assert "2 of them kept, because they would be slower there (--objective time)." in shown
-    assert len(clock.asked) == 7
+    assert len([1 for _, size in clock.asked if size[1] != 3]) == 7
     assert isinstance(raced["dense"].get_submodule("group2.0.shortcut"), nn.Conv2d)
     assert isinstance(raced["dense"].get_submodule("group2.0.conv1"), nn.Sequential)

@@ -207,8 +207,8 @@ def test_the_observer_is_told_of_a_runtime(monkeypatch: pytest.MonkeyPatch, tmp_
         "meanwhile. They are not remembered; plan again on a quiet machine.",
     ]
     assert len(clock.asked) == 3
-    kept = options.model_copy(update={"objective": "time"})
-    plan = plan_network("wrn10_1", options=kept, may_be_empty=True, confirmed=False).plan
+    kept = options.model_copy(update={"objective": "time", "whole_network": False})
+    plan = plan_network("wrn10_1", options=kept, may_be_empty=True).plan
     assert plan.rewritten == []
     assert len(plan.timed) == 3
 
