@@ -63,3 +63,16 @@ def test_the_best_of_a_size_is_made_in_pieces(tmp_path: Path) -> None:
     assert table.stdout.strip() in done.stdout
     again = run_script(script, tmp_path, *small)
     assert (again.returncode, "epoch" in again.stdout.partition("| student")[0]) == (0, False)
+
+
+@pytest.mark.slow
+def test_batch_norm_is_compared_with_float64(tmp_path: Path) -> None:
+    done = run_script("benchmarks/batch_norm.py", tmp_path, "--rounds", "2")
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"(\w+) +error of the mean (\S+), of the gradient (\S+) ", done.stdout)
+    assert [layout for layout, *_ in found] == ["contiguous", "channels_last"] * 4
+    assert all(
+        float(mean) < 1e-5 and float(slope) < 1e-4
+        for layout, mean, slope in found
+        if layout == "contiguous"
+    )
