@@ -76,6 +76,10 @@ def slim(
     pictures: Annotated[
         int, typer.Option("--pictures", min=1, help=_FIELDS["pictures"].description)
     ] = _DEFAULTS.pictures,
+    rewritten_as: Annotated[
+        str | None,
+        typer.Option("--rewritten-as", metavar="NAME", help=_FIELDS["rewritten_as"].description),
+    ] = None,
     price: Annotated[
         float | None,
         typer.Option("--price", metavar="λ", help=_FIELDS["price"].description),
@@ -137,6 +141,7 @@ def slim(
         rounds=rounds,
         energy=energy,
         pictures=pictures,
+        rewritten_as=rewritten_as,
         spread=spread,
         least=least,
         price=price,

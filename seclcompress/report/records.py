@@ -129,6 +129,7 @@ class SlimRecord(Record):
     fixed: dict[str, str]
     accuracy_before: float | None
     accuracy_after: float | None
+    rewritten: Figures | None
     epochs: list[dict[str, Any]] = []
 
 

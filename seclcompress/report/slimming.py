@@ -60,7 +60,16 @@ def slim_words(done: Slimmed) -> str:
         f"({before.parameters / after.parameters:.2f} times smaller), {before.mult_adds:,} Mult-Adds "
         f"{after.mult_adds:,} ({before.mult_adds / after.mult_adds:.2f} times fewer). {narrowed} of "
         f"{len(done.groups)} groups of channels were narrowed.{fixed} The smallest it could have is "
-        f"{done.smallest.parameters:,} parameters.{_accuracy_words(done)}"
+        f"{done.smallest.parameters:,} parameters.{_rewritten_words(done)}{_accuracy_words(done)}"
+    )
+
+
+def _rewritten_words(done: Slimmed) -> str:
+    if done.rewritten is None:
+        return ""
+    return (
+        f" Rewritten as {done.options.rewritten_as} it has {done.rewritten.parameters:,} parameters and "
+        f"{done.rewritten.mult_adds:,} Mult-Adds."
     )
 
 
@@ -89,5 +98,6 @@ def slim_record(done: Slimmed) -> SlimRecord:
         fixed=done.fixed,
         accuracy_before=done.accuracy_before,
         accuracy_after=done.accuracy_after,
+        rewritten=done.rewritten,
         epochs=[dict(line) for line in done.epochs],
     )

@@ -25,6 +25,8 @@ class SlimOptions(BaseModel):
             any.
         energy: The share of what its readers make that each group keeps, by `svd`; None for a budget.
         pictures: How many training images `svd` looks at.
+        rewritten_as: The family as which the network will be rewritten, with its default options, so
+            that the budget is that of what comes out then; None where it will not be.
         price: The price of an open channel, × the learning rate in each step; None to look for it so
             that the budget is met.
         price_by: What the prices of channels of different layers are in proportion to; their mean is 1.
@@ -67,6 +69,10 @@ class SlimOptions(BaseModel):
         default=500,
         ge=1,
         description="How many training images --method svd looks at.",
+    )
+    rewritten_as: str | None = Field(
+        default=None,
+        description="Meet --budget once `convert --substitution NAME` has rewritten what is left.",
     )
     price: float | None = Field(
         default=None,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seclcompress.graph import Group, kept_by_layer, narrow_network
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.slimming import SlimOptions
-from seclcompress.trace import copied_network, trace_network
+from seclcompress.trace import Trace, copied_network, trace_network
 
 #: Numbers of the atoms that each group loses, by the group's name.
 Lost = Mapping[str, Sequence[int]]
@@ -32,8 +32,21 @@ class Figures:
     mult_adds: int
 
 
+#: What counts of a narrowed network, given it without values, and its trace.
+Counting = Callable[[nn.Module, Trace], Figures]
+
+
+def as_it_is(network: nn.Module, trace: Trace) -> Figures:
+    """What a network has."""
+    return Figures(sum(p.numel() for p in network.parameters()), trace.total_mult_adds)
+
+
 def figures_of(
-    network: nn.Module, input_size: tuple[int, ...], groups: Sequence[Group], lost: Lost
+    network: nn.Module,
+    input_size: tuple[int, ...],
+    groups: Sequence[Group],
+    lost: Lost,
+    counting: Counting = as_it_is,
 ) -> Figures:
     """What a network has without some of its channels; the network stays as it is.
 
@@ -42,15 +55,18 @@ def figures_of(
         input_size: (channels, *spatial).
         groups: Its groups of channels.
         lost: What they lose.
+        counting: What counts of the narrowed network.
     """
     copied = copied_network(network, torch.device("meta"))
     narrow_network(copied, kept_by_layer(copied, groups, lost))
-    trace = trace_network(copied, input_size)
-    return Figures(sum(p.numel() for p in copied.parameters()), trace.total_mult_adds)
+    return counting(copied, trace_network(copied, input_size))
 
 
 def figures_without(
-    network: nn.Module, input_size: tuple[int, ...], groups: Sequence[Group]
+    network: nn.Module,
+    input_size: tuple[int, ...],
+    groups: Sequence[Group],
+    counting: Counting = as_it_is,
 ) -> Callable[[Lost], Figures]:
     """A function that says what a network has without some of its channels, see `figures_of`.
 
@@ -61,7 +77,7 @@ def figures_without(
     def measure(lost: Lost) -> Figures:
         key = tuple(sorted((name, tuple(sorted(atoms))) for name, atoms in lost.items() if atoms))
         if key not in known:
-            known[key] = figures_of(network, input_size, groups, lost)
+            known[key] = figures_of(network, input_size, groups, lost, counting)
         return known[key]
 
     return measure

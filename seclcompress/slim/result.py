@@ -47,6 +47,8 @@ class Slimmed:
         accuracy_after: That without the lost channels, with batch norm's statistics estimated anew or,
             if it was trained meanwhile, after that; None without data, or if no folder was written.
         epochs: One record for each epoch that it was trained meanwhile, as in metrics.jsonl.
+        rewritten: What it has when it is rewritten as `options.rewritten_as`; None where that names no
+            family.
     """
 
     label: str
@@ -61,3 +63,4 @@ class Slimmed:
     accuracy_before: float | None = None
     accuracy_after: float | None = None
     epochs: tuple[Mapping[str, Any], ...] = ()
+    rewritten: Figures | None = None

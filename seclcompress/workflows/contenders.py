@@ -14,6 +14,7 @@ from seclcompress.errors import PlanError, SeclcompressError, UnsuitableSettings
 from seclcompress.observer import Observer
 from seclcompress.report.searching import BEHIND, LEFT_OUT, Contender, Round
 from seclcompress.settings.budget import Budget
+from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.tournament import SLIM
@@ -110,7 +111,7 @@ class Workshop:
         """Makes a student for a budget, unless it is there.
 
         Args:
-            name: The family, several with a plus between them, or `slim`.
+            name: The family, several with a plus between them, `slim`, or `slim+FAMILY`.
             budget: What it may have.
 
         Returns:
@@ -122,15 +123,18 @@ class Workshop:
             known: dict[str, Any] = {**self.given, **self.of_weights, "observer": self._quiet}
             try:
                 if name == SLIM:
-                    slim(
-                        self.teacher,
-                        budget,
+                    self._slim(budget, student, None, known)
+                elif (behind := _behind_slim(name)) is not None:
+                    narrowed = self._place(name, budget, "narrowed")
+                    if not narrowed.exists():
+                        self._slim(budget, narrowed, behind, known)
+                    convert(
+                        narrowed,
                         student,
-                        options=SlimOptions(method="svd", pictures=self.pictures),
-                        data=self.data,
-                        data_dir=self.data_dir,
-                        settings=self.settings,
-                        **known,
+                        options=PlanOptions(substitution=behind),
+                        start="original",
+                        factory=self.given["factory"],
+                        observer=self._quiet,
                     )
                 else:
                     planned = plan(self.teacher, budget, families=tuple(name.split("+")), **known)
@@ -143,12 +147,35 @@ class Workshop:
             name, asked, BEHIND, counted.parameters, counted.mult_adds, folder=str(student)
         )
 
+    def _slim(
+        self, budget: Budget, folder: Path, rewritten_as: str | None, known: Mapping[str, Any]
+    ) -> None:
+        """Writes the network with fewer channels."""
+        slim(
+            self.teacher,
+            budget,
+            folder,
+            options=SlimOptions(method="svd", pictures=self.pictures, rewritten_as=rewritten_as),
+            data=self.data,
+            data_dir=self.data_dir,
+            settings=self.settings,
+            **known,
+        )
+
     def recover(self, one: Contender, budget: Budget) -> Contender:
-        """The round without training; a student that cannot be recovered comes out without it."""
+        """The round without training; a student that cannot be recovered comes out without it.
+
+        A narrowed network's student has fewer channels than the teacher, and takes over those of the
+        narrowed network.
+        """
         if one.name == SLIM or one.folder is None:
             return one
         folder = self._place(one.name, budget, "recovered")
         began = time.monotonic()
+        taught = self._taught
+        if _behind_slim(one.name) is not None:
+            own = {"teacher": self._place(one.name, budget, "narrowed")}
+            taught |= own | dict.fromkeys(("teacher_weights", "teacher_weights_key"))
         if not folder.exists():
             try:
                 recover(
@@ -156,7 +183,7 @@ class Workshop:
                     output_dir=folder,
                     settings=RecoverySettings(pictures=self.pictures),
                     training=self.settings,
-                    **self._taught,
+                    **taught,
                 )
             except NothingToRecoverError:
                 return one
@@ -200,6 +227,12 @@ class Workshop:
     def _place(self, name: str, budget: Budget, what: str) -> Path:
         size = "-".join(f"{key}-{value}" for key, value in budget.given().items())
         return self.folder / f"{size}-{name.replace('+', '-')}-{what}"
+
+
+def _behind_slim(name: str) -> str | None:
+    """The family as which a narrowed network is rewritten; None for other contenders."""
+    behind = name.removeprefix(f"{SLIM}+")
+    return None if behind == name else behind
 
 
 def _first_sentence(error: SeclcompressError) -> str:

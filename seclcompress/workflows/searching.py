@@ -213,7 +213,10 @@ def _check(budget: Budget | None, max_loss: float | None, tournament: Tournament
     if twice:
         raise UsageError(f"--families: {', '.join(sorted(twice))} is named twice.")
     for name in tournament.families:
-        for family in () if name == SLIM else name.split("+"):
+        behind = name.removeprefix(f"{SLIM}+")
+        if behind != name and "+" in behind:
+            raise UsageError(f"--families: {name}: behind {SLIM}+ there is one family.")
+        for family in () if name == SLIM else behind.split("+"):
             substitutions.configured(family, {})
 
 

@@ -53,6 +53,7 @@ from seclcompress.workflows.widths_to_lose import (
     check_not_met,
     check_reachable,
     choose_lost,
+    counting_rewritten,
     find_channels,
     smallest_of,
     that_can_lose,
@@ -205,12 +206,16 @@ def slim(
         skeleton = located.skeleton()
         channels = find_channels(located, skeleton, checked)
         measure = figures_without(skeleton, located.input_size, channels.groups)
+        within = measure
+        if options.rewritten_as is not None:
+            counting = counting_rewritten(options)
+            within = figures_without(skeleton, located.input_size, channels.groups, counting)
         before = measure({})
         groups = that_can_lose(skeleton, channels.groups, options)
         smallest = smallest_of(groups, measure, options)
         if asked is not None:
-            check_not_met(located, before, asked)
-            check_reachable(located, asked, smallest, options)
+            check_not_met(located, within({}), asked, options)
+            check_reachable(located, asked, smallest_of(groups, within, options), options)
         built, loaded = located.load(seed=seed)
         check_finite(built.state_dict(), located.label)
         tell_weights(loaded, checked)
@@ -238,13 +243,13 @@ def slim(
         weighs = [norms(built, one) for one in groups]
     with observer.working("Choosing channels …"):
         weighed = list(zip(groups, weighs, strict=True))
-        lost, figures = choose_lost(located, weighed, measure, asked, options)
+        lost, then = choose_lost(located, weighed, within, asked, options)
     done = Slimmed(
         located.label,
         asked,
         options,
         before,
-        figures,
+        measure(lost),
         smallest,
         widths_left(
             channels.groups,
@@ -252,6 +257,7 @@ def slim(
         ),
         channels.fixed,
         accuracy_before=accuracy,
+        rewritten=None if options.rewritten_as is None else then,
     )
     _check(skeleton, channels, lost)
     if looking is not None and not options.looks:
@@ -276,11 +282,21 @@ def slim(
     config = _config(located, widths, seed, done)
     card = card_of_slimming(located, config, before.parameters, observer.message)
     artefact.save(folder, built, config, extra=card, overwrite=overwrite)
-    observer.message(
-        f"Wrote {folder}. It has lost channels that it was used to: train it, or distill it from "
-        f"{located.label}, before it is used or converted.{name_factory(located)}"
-    )
+    observer.message(_what_next(located, folder, options))
     return replace(done, output_dir=folder)
+
+
+def _what_next(located: Located, folder: Path, options: SlimOptions) -> str:
+    factory = name_factory(located)
+    if options.rewritten_as is None:
+        return (
+            f"Wrote {folder}. It has lost channels that it was used to: train it, or distill it from "
+            f"{located.label}, before it is used or converted.{factory}"
+        )
+    return (
+        f"Wrote {folder}. Convert it with --substitution {options.rewritten_as}, recover that from "
+        f"{folder}, and distill it from {located.label}.{factory}"
+    )
 
 
 def _check(skeleton: nn.Module, channels: Channels, lost: Lost) -> None:

@@ -22,6 +22,12 @@ def check_end(budget: Budget | None, options: SlimOptions) -> None:
     Raises:
         UsageError: If it is so.
     """
+    if options.rewritten_as is not None and (options.trains or budget is None):
+        instead = "--rounds and gates count the network" if options.trains else "without --budget"
+        raise UsageError(
+            f"--rewritten-as says what --budget counts when channels are lost at once; {instead}"
+            f"{' as it is' if options.trains else ' it says nothing'}. Drop it."
+        )
     if options.energy is not None:
         if not options.looks:
             raise UsageError(

@@ -204,7 +204,7 @@ def _may_lose(
     figures = figures_without(skeleton, source.input_size, channels.groups)
     smallest = smallest_of(that_can_lose(skeleton, channels.groups, options), figures, options)
     if budget is not None:
-        check_not_met(source, figures({}), budget)
+        check_not_met(source, figures({}), budget, options)
         check_reachable(source, budget, smallest, options)
     return _Losing(channels, figures, smallest)
 

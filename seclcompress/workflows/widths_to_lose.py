@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from seclcompress import substitutions
+from seclcompress.count import count_network
 from seclcompress.errors import NetworkError, PlanError
 from seclcompress.graph import Channels, Group, channel_groups
 from seclcompress.observer import Observer
+from seclcompress.plan import make_plan
 from seclcompress.resolve import Located
 from seclcompress.settings.budget import Budget
+from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.slim import (
     Figures,
@@ -23,6 +27,7 @@ from seclcompress.slim import (
     meets,
     readers,
 )
+from seclcompress.trace import Trace
 
 
 def find_channels(located: Located, skeleton: nn.Module, observer: Observer) -> Channels:
@@ -44,15 +49,40 @@ def find_channels(located: Located, skeleton: nn.Module, observer: Observer) -> 
     return found
 
 
-def check_not_met(located: Located, figures: Figures, budget: Budget) -> None:
-    """Refuses a budget that a network meets as it is.
+def counting_rewritten(options: SlimOptions) -> Callable[[nn.Module, Trace], Figures]:
+    """Counts what a narrowed network will have when it is rewritten.
+
+    Args:
+        options: How channels are chosen; `rewritten_as` names the family.
+
+    Returns:
+        A function of the narrowed network and its trace, see `slim.figures_of`.
+
+    Raises:
+        UsageError: If there is no such family.
+    """
+    assert options.rewritten_as is not None
+    substitutions.configured(options.rewritten_as, {})
+    planning = PlanOptions(substitution=options.rewritten_as)
+
+    def count(network: nn.Module, trace: Trace) -> Figures:
+        plan = make_plan(network, trace, planning, may_be_empty=True)
+        totals = count_network(network, trace, plan).column("auto")
+        return Figures(totals.parameters, totals.mult_adds)
+
+    return count
+
+
+def check_not_met(located: Located, figures: Figures, budget: Budget, options: SlimOptions) -> None:
+    """Refuses a budget that a network meets as it is, or as it is rewritten.
 
     Raises:
         PlanError: If it does.
     """
     if meets(figures, budget):
+        how = f"rewritten as {options.rewritten_as}" if options.rewritten_as else "as it is"
         raise PlanError(
-            f"{located.label} meets the budget as it is ({budget}): nothing is to be lost."
+            f"{located.label} meets the budget {how} ({budget}): nothing is to be lost."
         )
 
 
@@ -77,9 +107,11 @@ def check_reachable(
         for one in budget.held(smallest.parameters, smallest.mult_adds)
         if one.has > one.most
     )
+    then = f" when it is rewritten as {options.rewritten_as}" if options.rewritten_as else ""
     raise PlanError(
         f"{located.label} cannot meet the budget by losing channels: with a share of {options.least} of "
-        f"each group's it has {held}. Ask for less, or lower --least; `convert` what is left for more."
+        f"each group's it has {held}{then}. Ask for less, or lower --least; `convert` what is left for "
+        "more."
     )
 
 
