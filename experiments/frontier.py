@@ -5,8 +5,9 @@
 
 A teacher is trained; every family's network of each size is distilled from it with the same losses,
 images and steps; then the best families of each size again with other seeds. Each finished run is a
-line of results.jsonl and is not repeated; an interrupted one is resumed. With `--minutes` the script
-ends in time, with exit code 3 if anything is left to do. A report may read several such files.
+line of results.jsonl and is not repeated; an interrupted one is resumed. With `--minutes` training ends
+in time, with exit code 3 if anything is left to do; a student that is being made is finished first. A
+report may read several such files.
 """
 
 from __future__ import annotations
@@ -105,8 +106,11 @@ def perform(
         recovers = candidate.family.startswith(RECOVERED)
         found: dict[str, Any] = {}
         if candidate.family in WAYS:
-            if not student.exists():
-                make_student(candidate.family, teacher, student, run.size, data, run.seed, log)
+            try:
+                if not student.exists():
+                    make_student(candidate.family, teacher, student, run.size, data, run.seed, log)
+            except SeclcompressError as error:
+                return run.result(failed=str(error))
             found = figures(student, "auto" if "+" in candidate.family else "original")
         elif candidate.family not in (FULL, *WHILE_TRAINED) and not student.exists():
             source = candidate.network if candidate.family == "narrower" else teacher

@@ -86,6 +86,19 @@ class Cells:
         self._found[_key(cell)] = found
 
 
+def check_same(work: Path, settings: Mapping[str, Any]) -> None:
+    """Refuses a folder of runs that had other settings, and notes those of this one.
+
+    Args:
+        work: The folder, which is there.
+        settings: What all runs of the folder have in common, as JSON values.
+    """
+    path = work / "settings.json"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != settings:
+        sys.exit(f"The runs in {work} are by {path.read_text()}: choose another --work.")
+    path.write_text(json.dumps(settings), encoding="utf-8")
+
+
 def _key(cell: Mapping[str, Any]) -> str:
     return json.dumps(cell, sort_keys=True)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pieces import Cells, Log, make
+from pieces import Cells, Log, check_same, make
 
 from seclcompress import artefact, workflows
 from seclcompress.plan import Plan
@@ -33,6 +33,8 @@ UNFINISHED = 3
 INPUT_SIZE = (3, 32, 32)
 RESULTS = "plans.jsonl"
 UNIFORM = "uniform"
+#: What all runs of a work folder have in common.
+OF_THE_FOLDER = ("data", "epochs", "teacher_epochs", "train_images", "pictures")
 #: Kept by all students: they are small.
 KEEP = ("*.shortcut",)
 #: What plans may choose among.
@@ -87,9 +89,9 @@ def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> 
     began = time.monotonic()
     with (chosen.work / f"{name}.log").open("a") as file:
         log = Log(file)
-        plan = planned(cell, teacher, chosen.data, log)
-        planning = time.monotonic() - began
         if not student.exists():
+            plan = planned(cell, teacher, chosen.data, log)
+            log.message(f"Planned in {time.monotonic() - began:.0f} s.")
             workflows.convert(teacher, student, plan=plan, seed=cell["seed"], observer=log)
         make(
             folder,
@@ -107,7 +109,9 @@ def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> 
             recovery=RecoverySettings(pictures=chosen.pictures),
             untrained_teacher=True,  # this script has trained it; tests do so for a moment only
         )
-    metrics = artefact.read_config(folder).metrics
+    config = artefact.read_config(folder)
+    metrics, plan = config.metrics, config.plan
+    assert plan is not None
     column = workflows.count(folder).count.columns["auto"]
     return {
         "parameters": column.parameters,
@@ -122,7 +126,6 @@ def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> 
         "recovered": metrics["before_accuracy"],
         "accuracy": metrics["accuracy"],
         "teacher": metrics["teacher_accuracy"],
-        "planning_seconds": round(planning, 1),
         "machine": f"{describe_machine()}, {torch.get_num_threads()} thread(s)",
     }
 
@@ -175,6 +178,7 @@ def main() -> None:
         parser.error("--data and --work are needed, but for --report")
     chosen.work.mkdir(parents=True, exist_ok=True)
     until = time.time() + 60 * chosen.minutes
+    check_same(chosen.work, {name: getattr(chosen, name) for name in OF_THE_FOLDER})
     done = Cells(chosen.work / RESULTS)
     for cell in cells(chosen.networks, chosen.depths, chosen.seeds):
         measured = cell["plan"] == UNIFORM or cell["plan"] in (chosen.measures or MEASURES)

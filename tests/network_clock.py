@@ -29,6 +29,7 @@ class Clock:
         whole: Milliseconds of a layer's way in the network; 0 where it is not named.
         spread: The interquartile range of a network's times, in milliseconds.
         last: Milliseconds of all layers dense in the last race, if they are others there.
+        named: The layers whose ways are looked at.
         networks: How many networks were timed, and in how many races.
     """
 
@@ -36,6 +37,7 @@ class Clock:
     whole: Mapping[tuple[str, str], float]
     spread: float = 0.0
     last: float | None = None
+    named: tuple[str, ...] = LAYERS
     runtime: str = "onnxruntime"
     executions: tuple[str, ...] = ("dense", "fast")
     networks: int = 0
@@ -55,7 +57,7 @@ class Clock:
         return {name: Timing(ms / 1e3, self.spread / 1e3) for name, ms in times.items()}
 
     def _ways(self, network: nn.Module) -> float:
-        return sum(self.whole.get((name, _way(network, name)), 0.0) for name in LAYERS)
+        return sum(self.whole.get((name, _way(network, name)), 0.0) for name in self.named)
 
 
 def _way(network: nn.Module, name: str) -> str:

@@ -57,14 +57,18 @@ def clock_notes(plan: Plan) -> list[str]:
         f"{len(times)} {plan.kind} timed one by one in {plan.timed_in}: {before} ms as they are, "
         f"{after} ms as planned."
     ]
-    kept = sum(layer.action == "keep" for layer in plan.timed)
-    slower = sum(layer.slower for layer in plan.timed)
+    own = [layer for layer in plan.timed if layer.alone is None]
+    kept = sum(layer.action == "keep" for layer in own)
+    slower = sum(layer.slower for layer in own)
+    undone = len(plan.timed) - len(own)
     if kept:
         notes.append(f"{kept} of them kept, because they would be slower there (--objective time).")
     if slower:
         notes.append(
             f"{slower} of them rewritten, though slower there; --objective time keeps them."
         )
+    if undone:
+        notes.append(f"{undone} of them as the whole network is faster, and not as they are alone.")
     return notes
 
 

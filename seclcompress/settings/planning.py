@@ -96,8 +96,8 @@ class PlanOptions(BaseModel):
 
     whole_network: bool = Field(
         default=True,
-        description="With --runtime or --objective time: time the whole network as well, and undo what "
-        "makes it slower. That takes minutes for a large one.",
+        description="By the clock of a --runtime, or for --objective time: time the whole network as "
+        "well, and undo what makes it slower. That takes minutes for a large one.",
     )
 
     @property
@@ -122,8 +122,8 @@ def check_options(options: PlanOptions) -> None:
             raise UsageError(f"{flag} is about what is measured: add --cost-model measured.")
     if not options.whole_network and not options.times_originals:
         raise UsageError(
-            "--no-whole-network leaves out what only --runtime and --objective time do: drop it, or add "
-            "one of them."
+            "--no-whole-network leaves out what only plans by the clock of a runtime or for --objective "
+            "time do: drop it, or plan so."
         )
     if options.channels_last and options.runtime not in (None, TORCH):
         raise UsageError(

@@ -176,8 +176,6 @@ def decide(
                 failed = str(error.__cause__ or error)
         if found is not None:
             plan = found.plan
-        if not plan.rewritten and not may_be_empty:
-            raise PlanError(nothing_to_do(plan))
     where = " in channels_last" if options.channels_last else ""
     machine = kernel.description()
     if clock.runtime != TORCH:
@@ -199,6 +197,8 @@ def decide(
         )
     if found is not None:
         observer.message(_confirmed(found, where))
+    if not plan.rewritten and not may_be_empty:
+        raise PlanError(nothing_to_do(plan))
     return plan
 
 
@@ -209,7 +209,7 @@ def _confirmed(found: in_network.Confirmed, where: str) -> str:
         f"dense, {times[in_network.ALONE]} with what each layer's own clock chose, and "
         f"{times[in_network.CHOSEN]} as planned ({found.undone} of {found.choices} such choices undone)."
     )
-    if found.seconds[ORIGINAL] < found.seconds[in_network.CHOSEN]:
+    if found.slower:
         words += " So nothing that was tried is faster than the network as it is."
     if found.unsteady:
         words += (

@@ -15,6 +15,7 @@ from seclcompress.resolve import Located
 from seclcompress.rewrite import rewrite_network
 from seclcompress.settings.planning import TORCH
 from seclcompress.timing import processor
+from seclcompress.trace import whole_copy
 
 
 def what_times_depend_on(located: Located, clock: Clock) -> dict[str, Any]:
@@ -42,7 +43,10 @@ def ready_to_time(located: Located, clock: Clock, plan: Plan | None = None) -> n
         clock: The clock. torch's gets rewritten networks fused; other runtimes fuse by themselves.
         plan: What becomes of its layers; None for the network as it is.
     """
-    network = networks.build_untrained(located.network, factory_name=located.factory_name, seed=0)
+    # A copy: a person's factory may return the same network again, which is not ours to change.
+    network = whole_copy(
+        networks.build_untrained(located.network, factory_name=located.factory_name, seed=0)
+    )
     if plan is not None and plan.rewritten:
         network = rewrite_network(network, plan)
     fuse = clock.runtime == TORCH

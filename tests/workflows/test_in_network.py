@@ -109,9 +109,12 @@ def test_that_nothing_is_faster_than_the_original_is_said(monkeypatch: pytest.Mo
     rewritten = {(name, way): 5.0 for name in LAYERS for way in ("dense", "fast")}
     told = Listening()
     planned(Clock(FAST, rewritten), monkeypatch, told, objective="parameters")
-    assert told.messages[-1].endswith(
-        "So nothing that was tried is faster than the network as it is."
-    )
+    said = "So nothing that was tried is faster than the network as it is."
+    assert told.messages[-1].endswith(said)
+    told = Listening()
+    little = Clock(FAST, dict.fromkeys(rewritten, 1.5), spread=10.0)
+    planned(little, monkeypatch, told, objective="parameters", batch=2)
+    assert said not in told.messages[-1], "by less than chance makes"
 
 
 def test_the_plan_that_wins_at_the_end_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,17 +126,19 @@ def test_the_plan_that_wins_at_the_end_is_taken(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_differences_within_the_noise_undo_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 21 rounds with a spread of 10 ms, 5.6 ms may be chance. Where all are equal, none is undone."""
-    clock = Clock(FAST, {(FIRST, "fast"): -4.0, (SECOND, "fast"): 4.0}, spread=10.0)
-    plan = planned(clock, monkeypatch).plan
-    assert ways(plan) == dict.fromkeys(LAYERS, ("fast", None))
+    """Of 21 rounds with a spread of 10 ms, 5.6 ms may be chance."""
+    for batch, slower, undone in ((1, 4.0, None), (2, 7.0, "fast")):
+        clock = Clock(FAST, {(FIRST, "fast"): slower}, spread=10.0)
+        plan = planned(clock, monkeypatch, only=(FIRST,), batch=batch).plan
+        assert entry(plan, FIRST).alone == undone
 
 
-def test_where_all_dense_is_faster_that_is_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_starts_all_dense_where_that_is_faster() -> None:
     """Each choice alone costs less than chance; all together do not."""
-    clock = Clock(FAST, {(name, "fast"): 4.0 for name in LAYERS}, spread=10.0)
-    plan = planned(clock, monkeypatch).plan
-    assert ways(plan) == dict.fromkeys(LAYERS, ("dense", "fast"))
+    found = [Group((name,), ("fast", "dense")) for name in LAYERS]
+    dense = ("dense",) * 3
+    assert in_network.search(found, lambda other, now: other == dense) == dense
+    assert in_network.search(found, lambda other, now: False) == ("fast",) * 3
 
 
 several = st.lists(

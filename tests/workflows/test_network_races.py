@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,17 @@ from network_clock import (
     planned,
     ways,
 )
+from torch import nn
 
 from seclcompress import export
 from seclcompress.errors import ExportError
 from seclcompress.measure import default_cache
 from seclcompress.networks.tasks import Detection
-from seclcompress.plan import ORIGINAL
-from seclcompress.settings import Assignment
+from seclcompress.plan import ORIGINAL, Plan
+from seclcompress.report.tables import clock_notes
+from seclcompress.settings import PlanOptions
 from seclcompress.workflows import in_network
+from seclcompress.workflows.planning import plan_network
 
 
 @pytest.fixture(autouse=True)
@@ -141,19 +145,54 @@ def test_equal_layers_with_other_families_are_not_turned_over_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept = {ORIGINAL: 1.0, "dense": 2.0, "fast": 3.0}
+    plan = planned(Clock(kept, {}), monkeypatch, whole_network=False).plan
+
+    def changed(**update: object) -> Plan:
+        """The plan with layers of one shape, the second of them changed."""
+        layers = [
+            one.model_copy(
+                update={"layer": "one", "calls": [], **(update if one.name == SECOND else {})}
+            )
+            for one in plan.layers
+        ]
+        return plan.model_copy(update={"layers": layers})
+
+    def names(rewritten: Plan) -> list[tuple[str, ...]]:
+        return [group.names for group in in_network.groups(changed(), rewritten)]
+
+    assert names(changed()) == [LAYERS]
+    apart = [(SECOND,), (FIRST, SHORTCUT)]
+    assert names(changed(substitution="separable")) == apart
+    assert names(changed(config={"depth": 7})) == apart
+
+
+def test_a_network_that_its_owner_keeps_is_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("kept_net.py").write_text(
+        "from torch import nn\n"
+        "NET = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 9, 3))\n"
+    )
+    clock = Clock(FAST, {}, named=("1",))
+    monkeypatch.setattr("seclcompress.workflows.planning.clock_of", lambda *_, **__: clock)
+    options = PlanOptions(cost_model="measured", runtime="onnxruntime", config={"depth": 2})
     told = Listening()
-    assigned = (Assignment(pattern="group3.0.conv2", substitution="separable"),)
-    planned(Clock(kept, {}), monkeypatch, told, assign=assigned)
-    assert "Measuring the whole network (1 of 4)" in told.work
-    groups = in_network.groups
-    alike = planned(Clock(kept, {}), monkeypatch, whole_network=False).plan
-    names = [layer.name for layer in alike.layers if layer.seconds is not None]
-    twice = [layer.model_copy(update={"layer": "one", "calls": []}) for layer in alike.layers]
-    same = alike.model_copy(update={"layers": twice})
-    others = [
-        layer.model_copy(update={"config": {"depth": 2 + (layer.name == SECOND)}})
-        for layer in twice
-    ]
-    different = alike.model_copy(update={"layers": others})
-    assert [group.names for group in groups(same, same)] == [tuple(names)]
-    assert [group.names for group in groups(same, different)] == [(SECOND,), (FIRST, SHORTCUT)]
+    found = plan_network("kept_net:NET", options=options, input_size=(3, 32, 32), observer=told)
+    assert clock.races == 2
+    assert [type(layer) for layer in sys.modules["kept_net"].NET] == [nn.Conv2d] * 3
+    assert sys.modules["kept_net"].NET.training
+    assert found.plan.rewritten[0].name == "1"
+    assert "(0 of 1 such choices undone)" in told.messages[-1]
+
+
+def test_what_the_network_decided_is_said_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = {ORIGINAL: 0.5, "dense": 2.0, "fast": 1.0}
+    cases = (("parameters", slow, "2 of them rewritten, though slower there"), ("time", FAST, ""))
+    for batch, (objective, alone, others) in enumerate(cases, start=1):
+        clock = Clock(alone, MIXED)
+        notes = clock_notes(planned(clock, monkeypatch, objective=objective, batch=batch).plan)
+        assert notes[-1] == "1 of them as the whole network is faster, and not as they are alone."
+        assert others in " ".join(notes[1:-1])
+        assert len(notes) == (3 if others else 2)

@@ -108,6 +108,28 @@ def test_the_smallest_that_loses_little(teacher: Path, tmp_path: Path) -> None:
         found(teacher, tmp_path / "none", tournament=two, settings=once, max_loss=0.0)
 
 
+@pytest.mark.slow
+def test_a_network_is_narrowed_before_it_is_rewritten(teacher: Path, tmp_path: Path) -> None:
+    """It takes over the layers of the narrowed network, and then learns from the whole one."""
+    one = Tournament(families=("slim+separable",), pictures=40)
+    once = SHORT.model_copy(update={"epochs": 1})
+    done = found(teacher, tmp_path / "out", tournament=one, settings=once, budget="parameters=10k")
+    (contender,) = done.contenders
+    assert contender.state == BEST
+    assert [each.epochs for each in contender.rounds] == [0, 1]
+    assert 9_000 < (contender.parameters or 0) <= 10_000
+    (narrowed,) = (tmp_path / "out.search").glob("*-slim-separable-narrowed")
+    config = artefact.read_config(narrowed)
+    assert config.plan is None
+    assert config.network.widths
+    out = artefact.read_config(tmp_path / "out")
+    assert out.network.widths == config.network.widths
+    assert out.plan is not None
+    assert out.plan.families == ["separable"]
+    (recovered,) = (tmp_path / "out.search").glob("*-recovered")
+    assert artefact.read_config(recovered).recovery is not None
+
+
 def test_errors_are_in_words(teacher: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for given in ({"budget": None}, {"budget": "parameters=1k", "max_loss": 1.0}):
@@ -115,7 +137,8 @@ def test_errors_are_in_words(teacher: Path, tmp_path: Path) -> None:
             found(teacher, out, **given)
     with pytest.raises(UsageError, match="points of accuracy from 0 to 100"):
         found(teacher, out, max_loss=-1.0)
-    for families, words in ((("acdc", "acdc"), "acdc is named twice"), (("acd",), "acdc")):
+    wrong = ((("acdc", "acdc"), "acdc is named twice"), (("acd",), "acdc"), (("slim+acd",), "acdc"))
+    for families, words in (*wrong, (("slim+acdc+separable",), "behind slim. there is one family")):
         with pytest.raises(UsageError, match=words):
             found(teacher, out, tournament=FEW.model_copy(update={"families": families}))
     with pytest.raises(PlanError, match="There is no student of .* to choose from"):
