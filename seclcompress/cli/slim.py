@@ -29,7 +29,7 @@ _OF_PICTURES = ("energy", "pictures")
 _WITHOUT_DATA = (
     *("network", "budget", "output_dir", "dry_run", "spread", "least", "weights", "weights_key"),
     *("input_size", "num_classes", "factory", "download", "seed", "overwrite", "json"),
-    *("method", "rounds", *_OF_GATES, *_OF_PICTURES),
+    *("method", "rounds", "rewritten_as", *_OF_GATES, *_OF_PICTURES),
 )
 #: Those that do something for a network that is not trained meanwhile.
 _WITHOUT_TRAINING = (*_WITHOUT_DATA, "data", "data_dir", *EVALUATION)

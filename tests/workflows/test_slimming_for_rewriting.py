@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import Invoke
 from listening import Listening
 
-from seclcompress import workflows
+from seclcompress import artefact, workflows
 from seclcompress.errors import PlanError, UsageError
 from seclcompress.report.slimming import slim_words
 from seclcompress.settings import PlanOptions
@@ -54,3 +55,15 @@ def test_what_is_rewritten_is_refused_in_words(tmp_path: Path) -> None:
     ):
         with pytest.raises(PlanError, match=words):
             workflows.slim("wrn10_2", budget, tmp_path / "out", options=separable, **SMALL)
+
+
+def test_by_the_command_line(invoke: Invoke) -> None:
+    named = ("wrn10_2", "--input-size", "3x16x16", "--num-classes", 10)
+    shown = invoke(
+        "slim", *named, "--budget", "parameters=30k", "--rewritten-as", "separable", "-o", "narrow"
+    )
+    assert "Rewritten as separable it has" in " ".join(shown.stdout.split())
+    invoke("convert", "narrow", "--substitution", "separable", "-o", "student")
+    plan = artefact.read_config(Path("student")).plan
+    assert plan is not None
+    assert plan.families == ["separable"]
