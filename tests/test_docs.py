@@ -203,7 +203,8 @@ def test_every_option_is_in_the_command_lines_document(command: str) -> None:
 
 def test_the_document_names_no_option_that_is_not_there() -> None:
     text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
-    known = {o for c in commands().values() for p in c.params for o in p.opts} | {
+    parameters = [p for c in commands().values() for p in c.params]
+    known = {o for p in parameters for o in (*p.opts, *p.secondary_opts)} | {
         "--debug",
         "--help",
         "--install-completion",
