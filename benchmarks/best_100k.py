@@ -27,15 +27,17 @@ import torch
 
 from seclcompress import artefact, workflows
 from seclcompress.errors import SeclcompressError
-from seclcompress.observer import Observer
 from seclcompress.recipes import make_settings
 from seclcompress.settings import PlanOptions
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.timing import describe_machine
-from seclcompress.workflows.output import Output
 from seclcompress.workflows.training import InterruptedRunError
+
+# Long work in pieces is what experiments do; there are its helpers.
+sys.path.append(str(Path(__file__).parents[1] / "experiments"))
+from pieces import Log, check_same, make, read_lines
 
 RECIPE = "cifar-100k"
 INPUT_SIZE = (3, 32, 32)
@@ -78,19 +80,6 @@ STUDENTS = (
     Student("acdc"),
     Student(NARROWER),
 )
-
-
-class Told(Observer):
-    """Prints epochs and messages."""
-
-    def message(self, words: str) -> None:
-        """Prints a message."""
-        print(words, flush=True)
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """Prints an epoch's accuracy."""
-        found = f"{record['accuracy']:.2f} %" if "accuracy" in record else "not tested"
-        print(f"  epoch {record['epoch']}: {found}", flush=True)
 
 
 def narrower(network: str, size: int, classes: int) -> str:
@@ -151,7 +140,7 @@ def perform(student: Student, seed: int, chosen: argparse.Namespace, until: floa
     """Makes and trains one student, and adds its line; returns whether it is finished."""
     about = {"student": student.name, "size": chosen.size, "seed": seed}
     path = chosen.work / RESULTS
-    if any(about.items() <= line.items() for line in read(path)):
+    if any(about.items() <= line.items() for line in read_lines(path)):
         return True
     if until - time.time() < SECONDS:
         return False
@@ -178,7 +167,7 @@ def perform(student: Student, seed: int, chosen: argparse.Namespace, until: floa
     )
     if not finished:
         return False
-    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    history = read_lines(folder / "metrics.jsonl")
     column = workflows.count(made).count.columns["auto"]
     line = {
         **about,
@@ -204,30 +193,16 @@ def in_pieces(folder: Path, run: Any, until: float, **arguments: Any) -> bool:
     if left < SECONDS:
         return False
     try:
-        goes_on = Output(folder).partial.exists()
-        run(output_dir=folder, resume=goes_on, time_limit=left, observer=Told(), **arguments)
+        make(folder, run, Log(), time_limit=left, **arguments)
     except InterruptedRunError as stopped:
         print(stopped)
         return False
     return True
 
 
-def check_folder(chosen: argparse.Namespace) -> None:
-    """Refuses a folder whose runs had other settings, and notes those of this one."""
-    mine = {name: getattr(chosen, name) for name in OF_THE_FOLDER}
-    path = chosen.work / "settings.json"
-    if path.exists() and json.loads(path.read_text()) != mine:
-        sys.exit(f"The runs in {chosen.work} are by {path.read_text()}: choose another --work.")
-    path.write_text(json.dumps(mine))
-
-
 def settings_of(chosen: argparse.Namespace) -> dict[str, Any]:
     """The settings of teacher and students alike."""
     return {"device": chosen.device, "amp": chosen.amp, "cache_images": "always"}
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def report(lines: list[dict[str, Any]]) -> None:
@@ -267,12 +242,12 @@ def main() -> None:
     parser.add_argument("--report", type=Path, metavar="RESULTS")
     chosen = parser.parse_args()
     if chosen.report:
-        report(read(chosen.report))
+        report(read_lines(chosen.report))
         return
     if chosen.data is None or chosen.work is None:
         parser.error("--data and --work are needed, but for --report")
     chosen.work.mkdir(parents=True, exist_ok=True)
-    check_folder(chosen)
+    check_same(chosen.work, {name: getattr(chosen, name) for name in OF_THE_FOLDER})
     until = time.time() + 60 * chosen.minutes
     print(f"{describe_machine()}, {torch.get_num_threads()} threads", flush=True)
     wanted = [one for one in STUDENTS if chosen.students is None or one.name in chosen.students]
@@ -292,7 +267,7 @@ def main() -> None:
         )
     except SeclcompressError as error:
         sys.exit(str(error))
-    report(read(chosen.work / RESULTS))
+    report(read_lines(chosen.work / RESULTS))
     if not finished:
         sys.exit(UNFINISHED)
 

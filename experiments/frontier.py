@@ -28,7 +28,7 @@ import torch
 from by_size import TOLERANCE, Candidate, families, nearest
 from frontier_report import report
 from narrowed import FULL, RECOVERED, WAYS, WHILE_TRAINED, figures, make_student
-from pieces import Log, make
+from pieces import Log, make, read_lines
 
 from seclcompress.data import Data
 from seclcompress.errors import SeclcompressError
@@ -158,7 +158,7 @@ def perform(
             return None
         except SeclcompressError as error:  # such as a loss that is no longer finite
             return run.result(failed=str(error))
-    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    history = read_lines(folder / "metrics.jsonl")
     last = history[-1]
     if recovers:
         config = json.loads((folder / "config.json").read_text())
@@ -222,10 +222,6 @@ def again(runs: list[Run], results: list[dict[str, Any]], seeds: int, best: int)
     return more
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def carry_out(
     runs: list[Run],
     settings: TrainingSettings,
@@ -235,7 +231,7 @@ def carry_out(
 ) -> bool:
     """Performs the runs that have no line yet; returns whether all have one."""
     path = chosen.work / RESULTS
-    done = {(one["family"], one["size"], one["seed"]) for one in read(path)}
+    done = {(one["family"], one["size"], one["seed"]) for one in read_lines(path)}
     left = [run for run in runs if (run.candidate.family, run.size, run.seed) not in done]
     futures = [pool.submit(perform, run, settings, chosen.data, chosen.work, until) for run in left]
     finished = 0
@@ -271,7 +267,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     chosen = parser.parse_args()
     if chosen.report:
-        report([one for path in chosen.report for one in read(path)], [], chosen.picture)
+        report([one for path in chosen.report for one in read_lines(path)], [], chosen.picture)
         return
     if chosen.data is None or chosen.work is None:
         parser.error("--data and --work are needed, but for --report")
@@ -297,11 +293,11 @@ def main() -> None:
         teacher.result()
         complete = carry_out(runs, budget, chosen, until, pool)
         if complete:
-            more = again(runs, read(chosen.work / RESULTS), chosen.seeds, chosen.best)
+            more = again(runs, read_lines(chosen.work / RESULTS), chosen.seeds, chosen.best)
             complete = carry_out(more, budget, chosen, until, pool)
     print(describe_machine())
     print(f"Settings: {changed_settings(budget)}")
-    report(read(chosen.work / RESULTS), left_out, chosen.picture)
+    report(read_lines(chosen.work / RESULTS), left_out, chosen.picture)
     sys.exit(0 if complete else UNFINISHED)
 
 

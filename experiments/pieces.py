@@ -46,6 +46,11 @@ def make(folder: Path, run: Callable[..., object], log: Log, **arguments: Any) -
     run(output_dir=folder, resume=goes_on, observer=log, **arguments)
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of results, a JSON object each; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 class Cells:
     """The finished cells of a table, a line of JSON each, so that a stopped table goes on.
 

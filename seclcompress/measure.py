@@ -42,6 +42,11 @@ _NOISE = 1.96 * math.sqrt(2) * 1.253 / 1.349 / math.sqrt(ROUNDS)
 MIN_SECONDS = 0.002
 
 
+#: How modules are timed, in the key of results: those of earlier versions, which had other methods, are
+#: not used.
+METHOD = {"there and back": ROUNDS, "allocator": "settled"}
+
+
 def chance(one: Timing, other: Timing) -> float:
     """The difference in seconds that chance may make between two medians of `ROUNDS` rounds."""
     return _NOISE * max(one.spread, other.spread)
@@ -246,8 +251,7 @@ class Stopwatch:
     def _key(self, case: _Case) -> str:
         """The cache's key: everything that influences the seconds.
 
-        The last three entries describe the method of measuring, so that results of earlier versions,
-        which had other methods, are not used.
+        The last ones describe the method of measuring; see `METHOD`.
         """
         about: dict[str, Any] = {
             "processor": processor(),
@@ -262,22 +266,24 @@ class Stopwatch:
             "batch": self.batch,
             **self.clock.about(),
             "dense": "plain layers",
-            "there and back": ROUNDS,
-            "allocator": "settled",
+            **METHOD,
         }
         return json.dumps(about, sort_keys=True)
 
 
+def are_timings(value: object) -> bool:
+    """Whether something that was read is medians and spreads by name."""
+    return isinstance(value, Mapping) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(seconds, float) and 0 <= seconds < 1e6 for seconds in pair)
+        for pair in value.values()
+    )
+
+
 def _sound(value: object) -> bool:
     return (
-        isinstance(value, Mapping)
-        and set(value) <= {ORIGINAL, *EXECUTIONS}
-        and all(
-            isinstance(pair, list)
-            and len(pair) == 2
-            and all(isinstance(seconds, float) and 0 <= seconds < 1e6 for seconds in pair)
-            for pair in value.values()
-        )
+        isinstance(value, Mapping) and set(value) <= {ORIGINAL, *EXECUTIONS} and are_timings(value)
     )
 
 

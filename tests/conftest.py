@@ -95,6 +95,12 @@ def awkward_network() -> nn.Module:
     return Awkward().eval()
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timings and fits that another run of the tests remembered would not be made."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 Invoke = Callable[..., Result]
 
 

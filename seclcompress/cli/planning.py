@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seclcompress.cli.settings import Command, field_option, flag_of, with_parameters
+from seclcompress.cli.settings import Command, field_option, flag_of, switched, with_parameters
 from seclcompress.errors import UsageError
 from seclcompress.settings.planning import (
     Assignment,
@@ -66,7 +66,7 @@ def _parameters(field: str, own: Mapping[str, str]) -> list[inspect.Parameter]:
         return [_parameter("depth", _DEPTH), option]
     metavar, flag = _METAVARS.get(field), flag_of(field)
     if PlanOptions.model_fields[field].default is True:
-        flag = f"{flag}/--no-{flag[2:]}"
+        flag = switched(flag)
     kind = list[str] if isinstance(PlanOptions.model_fields[field].default, tuple) else None
     option = field_option(
         PlanOptions,

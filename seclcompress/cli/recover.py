@@ -13,6 +13,7 @@ from seclcompress.cli.settings import (
     field_option,
     flag_of,
     make_settings,
+    switched,
     with_parameters,
     with_settings,
 )
@@ -21,7 +22,7 @@ from seclcompress.errors import UsageError
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.training import EVALUATION
 
-_FLAGS = {"kept": "--kept/--no-kept"}
+_FLAGS = {"kept": switched("--kept")}
 
 
 def _read(given: dict[str, Any]) -> RecoverySettings:

@@ -135,13 +135,18 @@ def with_settings(
 def _setting(name: str) -> inspect.Parameter:
     flag = flag_of(name)
     switch = TrainingSettings.model_fields[name].annotation in (bool, bool | None)
-    flags = [f"{flag}/--no-{flag[2:]}" if switch else flag, *_SHORT.get(name, [])]
+    flags = [switched(flag) if switch else flag, *_SHORT.get(name, [])]
     return field_option(TrainingSettings, name, *flags, panel=_panel(name))
 
 
 def flag_of(name: str) -> str:
     """The option's name for a field: `batch_size` gives `--batch-size`."""
     return "--" + name.replace("_", "-")
+
+
+def switched(flag: str) -> str:
+    """The names of an option that is switched on or off: `--crop` gives `--crop/--no-crop`."""
+    return f"{flag}/--no-{flag[2:]}"
 
 
 def _panel(name: str) -> str:

@@ -105,12 +105,16 @@ class LayerPlan(BaseModel):
         return self.action == "rewrite" and self.alone != ORIGINAL and found
 
     @property
+    def way(self) -> str:
+        """How the layer runs: its execution, or `original` where it is kept."""
+        return self.execution if self.action == "rewrite" else ORIGINAL
+
+    @property
     def before_and_after(self) -> tuple[float, float] | None:
         """Seconds of the layer as it is and as planned; None if either was not timed."""
-        planned = self.execution if self.action == "rewrite" else ORIGINAL
-        if self.seconds is None or not self.seconds.keys() >= {ORIGINAL, planned}:
+        if self.seconds is None or not self.seconds.keys() >= {ORIGINAL, self.way}:
             return None
-        return self.seconds[ORIGINAL], self.seconds[planned]
+        return self.seconds[ORIGINAL], self.seconds[self.way]
 
     @property
     def mult_adds(self) -> int:

@@ -21,6 +21,12 @@ CONTENDERS = (
 )
 
 
+def behind_slim(name: str) -> str | None:
+    """What stands behind `slim+` in a contender's name; None for other contenders."""
+    behind = name.removeprefix(f"{SLIM}+")
+    return None if behind == name else behind
+
+
 class Tournament(BaseModel):
     """How students compete. Every field is an option of `search`."""
 

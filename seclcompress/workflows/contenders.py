@@ -17,7 +17,7 @@ from seclcompress.settings.budget import Budget
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.settings.slimming import SlimOptions
-from seclcompress.settings.tournament import SLIM
+from seclcompress.settings.tournament import SLIM, behind_slim
 from seclcompress.settings.training import TrainingSettings
 from seclcompress.workflows.budgeting import plan
 from seclcompress.workflows.converting import convert
@@ -124,7 +124,7 @@ class Workshop:
             try:
                 if name == SLIM:
                     self._slim(budget, student, None, known)
-                elif (behind := _behind_slim(name)) is not None:
+                elif (behind := behind_slim(name)) is not None:
                     narrowed = self._place(name, budget, "narrowed")
                     if not narrowed.exists():
                         self._slim(budget, narrowed, behind, known)
@@ -173,7 +173,7 @@ class Workshop:
         folder = self._place(one.name, budget, "recovered")
         began = time.monotonic()
         taught = self._taught
-        if _behind_slim(one.name) is not None:
+        if behind_slim(one.name) is not None:
             own = {"teacher": self._place(one.name, budget, "narrowed")}
             taught |= own | dict.fromkeys(("teacher_weights", "teacher_weights_key"))
         if not folder.exists():
@@ -227,12 +227,6 @@ class Workshop:
     def _place(self, name: str, budget: Budget, what: str) -> Path:
         size = "-".join(f"{key}-{value}" for key, value in budget.given().items())
         return self.folder / f"{size}-{name.replace('+', '-')}-{what}"
-
-
-def _behind_slim(name: str) -> str | None:
-    """The family as which a narrowed network is rewritten; None for other contenders."""
-    behind = name.removeprefix(f"{SLIM}+")
-    return None if behind == name else behind
 
 
 def _first_sentence(error: SeclcompressError) -> str:

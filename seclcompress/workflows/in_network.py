@@ -7,13 +7,12 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from seclcompress.cost import EXECUTIONS
 from seclcompress.errors import ExportError
 from seclcompress.export.plain import example
 from seclcompress.files import Cache
-from seclcompress.measure import ROUNDS, Clock, chance, default_cache
+from seclcompress.measure import METHOD, Clock, Stopwatch, are_timings, chance, default_cache
 from seclcompress.networks.tasks import task_of
 from seclcompress.plan import ORIGINAL, Choice, Chooser, LayerPlan, Plan, is_slower
 from seclcompress.resolve import Located
@@ -35,19 +34,6 @@ ALONE, CHOSEN = "alone", "chosen"
 Ways = Mapping[str, str]
 #: Makes the plan in which some layers have other ways.
 Planning = Callable[[Ways], Plan]
-
-
-class Choosing(Protocol):
-    """Chooses a layer's execution by its own clock, or takes a given one."""
-
-    def __call__(
-        self,
-        site: Site,
-        substitution: Substitution,
-        config: SubstitutionConfig,
-        execution: str | None = None,
-    ) -> Choice:
-        """The choice, with what was measured."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +71,17 @@ class Group:
     ways: tuple[str, ...]
 
 
-def given_ways(choose: Choosing, ways: Ways, objective: Objective) -> Chooser:
+def given_ways(stopwatch: Stopwatch, ways: Ways, objective: Objective) -> Chooser:
     """A chooser that gives some layers other ways, and notes what their own clocks chose.
 
     Args:
-        choose: Chooses by each layer's own clock.
+        stopwatch: Chooses by each layer's own clock.
         ways: The ways by layer.
         objective: What the plan is for; with `time`, a layer's own clock can choose to keep it.
     """
 
     def chosen(site: Site, substitution: Substitution, config: SubstitutionConfig) -> Choice:
-        own = choose(site, substitution, config)
+        own = stopwatch.choose(site, substitution, config)
         kept = objective == "time" and own.slower is not None
         alone = ORIGINAL if kept else own.execution
         way = ways.get(site.name, alone)
@@ -103,7 +89,7 @@ def given_ways(choose: Choosing, ways: Ways, objective: Objective) -> Chooser:
             return own
         if way == ORIGINAL:
             return replace(own, execution=ORIGINAL, alone=alone)
-        return replace(choose(site, substitution, config, way), alone=alone)
+        return replace(stopwatch.choose(site, substitution, config, way), alone=alone)
 
     return chosen
 
@@ -126,16 +112,9 @@ def groups(plan: Plan, dense: Plan) -> list[Group]:
     ]
 
 
-def timed_apart(plan: Plan) -> list[str]:
-    """The names of layers whose own clocks chose something else than dense."""
-    return [layer.name for layer in plan.layers if _timed_way(layer) != DENSE]
-
-
 def _timed_way(layer: LayerPlan) -> str:
     """What a layer's clock chose; `dense` for a layer about which no clock was asked."""
-    if layer.seconds is None:
-        return DENSE
-    return layer.execution if layer.action == "rewrite" else ORIGINAL
+    return DENSE if layer.seconds is None else layer.way
 
 
 def _ways(layer: LayerPlan, rewritten: LayerPlan, objective: Objective) -> tuple[str, ...]:
@@ -162,6 +141,7 @@ def _kind(layer: LayerPlan, rewritten: LayerPlan) -> str:
 
 
 def confirm(
+    alone: Plan,
     planning: Planning,
     clock: Clock,
     located: Located,
@@ -177,7 +157,8 @@ def confirm(
     the plan is timed beside both starts, and gives way to one that is faster by more than chance.
 
     Args:
-        planning: Makes the plan by each layer's own clock, and those with other ways.
+        alone: The plan by each layer's own clock.
+        planning: Makes those with other ways.
         clock: The clock of the runtime.
         located: The network; its weights do not matter to times, and are random.
         batch: Images per batch.
@@ -189,11 +170,11 @@ def confirm(
     Raises:
         ExportError: If the network cannot be timed in the runtime.
     """
-    alone = planning({})
-    names = timed_apart(alone)
+    names = [layer.name for layer in alone.layers if _timed_way(layer) != DENSE]
     if not names:
         return None
-    found = groups(alone, planning(dict.fromkeys(names, DENSE)))
+    dense = planning(dict.fromkeys(names, DENSE))
+    found = groups(alone, dense)
     races = _Races(clock, located, batch)
     total = 1 + sum(len(group.ways) - 1 for group in found)
     steps = itertools.count(1)
@@ -203,13 +184,13 @@ def confirm(
         return planning({name: way for group, way in pairs for name in group.names})
 
     def quicker(other: Sequence[str], now: Sequence[str]) -> bool:
-        tell(f"Measuring the whole network ({min(next(steps), total)} of {total})")
+        tell(f"Measuring the whole network ({next(steps)} of {total})")
         times = races.run({"now": plan_of(now), "other": plan_of(other)})
         return _faster(times["other"], times["now"])
 
     chosen = search(found, quicker)
     tell("Measuring the whole network beside the original")
-    plans = {ALONE: alone, DENSE: planning(dict.fromkeys(names, DENSE)), CHOSEN: plan_of(chosen)}
+    plans = {ALONE: alone, DENSE: dense, CHOSEN: plan_of(chosen)}
     times = races.run({ORIGINAL: None, **plans})
     ahead = [name for name in (ALONE, DENSE) if _faster(times[name], times[CHOSEN])]
     if ahead:
@@ -246,9 +227,9 @@ def search(
     if quicker(dense, now):
         now = dense
     for place, group in enumerate(found):
-        for way in group.ways:
+        for way in [way for way in group.ways if way != now[place]]:
             other = (*now[:place], way, *now[place + 1 :])
-            if other != now and quicker(other, now):
+            if quicker(other, now):
                 now = other
     return now
 
@@ -272,7 +253,7 @@ class _Races:
     def __post_init__(self) -> None:
         path = default_cache().with_name("network_races.json")
         remembered = path if may_be_remembered(self.located) else None
-        self._kept = Cache(remembered, _sound, "Timings")
+        self._kept = Cache(remembered, are_timings, "Timings")
 
     def run(self, plans: Mapping[str, Plan | None]) -> dict[str, Timing]:
         """Times plans, and as None the network as it is. Equal plans run once, and have equal times.
@@ -304,13 +285,12 @@ class _Races:
         return {name: [timing.median, timing.spread] for name, timing in times.items()}
 
     def _key(self, digests: Sequence[str]) -> str:
-        """All that influences the seconds; the last two describe the method of measuring."""
+        """All that influences the seconds."""
         about = {
             **what_times_depend_on(self.located, self.clock),
             "batch": self.batch,
             "plans": digests,
-            "there and back": ROUNDS,
-            "allocator": "settled",
+            **METHOD,
         }
         return json.dumps(about, sort_keys=True)
 
@@ -322,12 +302,3 @@ def _digest(plan: Plan | None) -> str:
         for one in (plan.rewritten if plan is not None else [])
     ]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _sound(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(pair, list)
-        and len(pair) == 2
-        and all(isinstance(seconds, float) and 0 <= seconds < 1e6 for seconds in pair)
-        for pair in value.values()
-    )

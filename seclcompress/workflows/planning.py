@@ -165,13 +165,13 @@ def decide(
         make_plan(skeleton, trace, options, stopwatch.foresee, may_be_empty=may_be_empty)
 
         def planning(ways: in_network.Ways) -> Plan:
-            choose = in_network.given_ways(stopwatch.choose, ways, options.objective)
+            choose = in_network.given_ways(stopwatch, ways, options.objective)
             return make_plan(skeleton, trace, options, choose, may_be_empty=True)
 
         plan, found, failed = planning({}), None, ""
         if whole is not None and options.whole_network and options.times_originals:
             try:
-                found = in_network.confirm(planning, clock, whole, batch, told)
+                found = in_network.confirm(plan, planning, clock, whole, batch, told)
             except ExportError as error:
                 failed = str(error.__cause__ or error)
         if found is not None:

@@ -26,7 +26,7 @@ from seclcompress.report.searching import (
 )
 from seclcompress.settings.budget import Budget, check_untimed, parse_budget
 from seclcompress.settings.planning import PlanOptions
-from seclcompress.settings.tournament import SLIM, Tournament
+from seclcompress.settings.tournament import SLIM, Tournament, behind_slim
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 from seclcompress.trackers import check_trackers
 from seclcompress.workflows.contenders import Workshop
@@ -213,10 +213,10 @@ def _check(budget: Budget | None, max_loss: float | None, tournament: Tournament
     if twice:
         raise UsageError(f"--families: {', '.join(sorted(twice))} is named twice.")
     for name in tournament.families:
-        behind = name.removeprefix(f"{SLIM}+")
-        if behind != name and "+" in behind:
+        behind = behind_slim(name)
+        if behind is not None and "+" in behind:
             raise UsageError(f"--families: {name}: behind {SLIM}+ there is one family.")
-        for family in () if name == SLIM else behind.split("+"):
+        for family in () if name == SLIM else (name if behind is None else behind).split("+"):
             substitutions.configured(family, {})
 
 

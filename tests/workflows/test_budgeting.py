@@ -18,10 +18,7 @@ from seclcompress.settings.budget import Budget
 SMALL = {"input_size": (3, 16, 16), "num_classes": 10}
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fits that another run of the tests remembered would not be fitted."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,7 @@ FEW = SensitivityOptions(images=20)
 FISHER = SensitivityOptions(images=20, sensitivity="fisher")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another run of the tests remembered would not be measured."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -27,10 +26,7 @@ from seclcompress.plan import ORIGINAL, fit_plan
 from seclcompress.workflows import in_network
 from seclcompress.workflows.in_network import Group
 
-
-@pytest.fixture(autouse=True)
-def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_what_slows_the_network_down_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:

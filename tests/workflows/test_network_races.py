@@ -31,10 +31,7 @@ from seclcompress.settings import PlanOptions
 from seclcompress.workflows import in_network
 from seclcompress.workflows.planning import plan_network
 
-
-@pytest.fixture(autouse=True)
-def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_a_second_plan_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
