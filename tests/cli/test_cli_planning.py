@@ -41,7 +41,8 @@ def asked(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Any:
 EVERYTHING = (
     "--substitution acdc --depth 3 --option init=paper --assign layer4=separable "
     "--assign fc=acdc:depth=4,init=paper --keep a --keep b.* --only c --stem --linear --head "
-    "--min-channels 7 --cost-model measured --channels-last --runtime torch --objective time"
+    "--min-channels 7 --cost-model measured --channels-last --runtime torch --objective time "
+    "--no-whole-network"
 ).split()
 
 
@@ -66,6 +67,7 @@ def test_every_option_arrives(asked: Any, command: str) -> None:
         channels_last=True,
         runtime="torch",
         objective="time",
+        whole_network=False,
     )
     assert found["plan"] is None
     # Every field of PlanOptions occurs above.
@@ -97,7 +99,7 @@ def test_a_plan_stands_alone(asked: Any, invoke: Invoke) -> None:
 
 def flags(command: str) -> set[str]:
     parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
-    return {option for parameter in parameters for option in parameter.opts}
+    return {flag for one in parameters for flag in (*one.opts, *one.secondary_opts)}
 
 
 def test_commands_take_what_they_have_a_use_for() -> None:
@@ -106,7 +108,7 @@ def test_commands_take_what_they_have_a_use_for() -> None:
     assert every <= flags("convert")
     assert every - flags("bench") == {"--channels-last"}
     patterns = {"--assign", "--keep", "--only"}
-    assert every - flags("survey") == patterns | {"--plan"}
+    assert every - flags("survey") == patterns | {"--plan", "--no-whole-network"}
 
 
 @pytest.mark.parametrize(
