@@ -14,6 +14,7 @@ from dataclasses import dataclass
 #: The ways to execute a layer: `dense` multiplies its factors out, `fast` runs a fast transform. Each
 #: family names those that it has.
 EXECUTIONS = ("dense", "fast")
+DENSE = EXECUTIONS[0]
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ def chance(one: Timing, other: Timing) -> float:
     return _NOISE * max(one.spread, other.spread)
 
 
+def faster(one: Timing, other: Timing) -> bool:
+    """Whether one is faster than another by more than chance makes."""
+    return one.median + chance(one, other) < other.median
+
+
 def default_cache() -> Path:
     """The path `$XDG_CACHE_HOME/seclcompress/timings.json`; `~/.cache` if the variable is not set."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111

@@ -24,6 +24,19 @@ def milliseconds(seconds: float) -> str:
     return f"{number:,.2f}" if number >= 0.1 else f"{number:.2g}"
 
 
+def unsteady(number: int, what: str) -> str:
+    """That times varied so much that they are not remembered.
+
+    Args:
+        number: How many times.
+        what: Of what, in the plural.
+    """
+    return (
+        f"The times of {number} {what} varied by more than half, as they do where other work runs "
+        "meanwhile. They are not remembered; plan again on a quiet machine."
+    )
+
+
 def shape(sizes: Iterable[int]) -> str:
     """A shape as on the command line: `3x224x224`."""
     return "x".join(map(str, sizes))

@@ -6,16 +6,16 @@ what a candidate loses; `choice` is the integer program. None of them reads imag
 
 from seclcompress.budget.candidates import Candidate, candidates
 from seclcompress.budget.choice import NotReachableError, choose, ends
-from seclcompress.budget.result import Budgeted, Curve, Point, Predicted, Range, Source
+from seclcompress.budget.result import Budgeted, Curve, ImageTime, Point, Range, Source
 from seclcompress.budget.sensitivity import by_dimensions, by_weights
 
 __all__ = [
     "Budgeted",
     "Candidate",
     "Curve",
+    "ImageTime",
     "NotReachableError",
     "Point",
-    "Predicted",
     "Range",
     "Source",
     "by_dimensions",

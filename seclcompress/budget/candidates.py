@@ -27,11 +27,13 @@ class Candidate:
         entry: Its entry in the plan.
         loss: What it loses, see `Sensitivity`.
         nanoseconds: What it takes for an image; 0 where nothing was timed.
+        dense: The same with the execution `dense` where the layer's clock chose another.
     """
 
     entry: LayerPlan
     loss: float
     nanoseconds: int = 0
+    dense: Candidate | None = None
 
     def amount(self, quantity: Quantity) -> int:
         """How much of a quantity it has, per image where it matters."""
@@ -79,15 +81,19 @@ def candidates(
                 continue
             seen.add(figures)
             loss = sensitivity(layer.site, family, config)
-            choice, takes = Choice(cost.cheapest), 0
+            ways = [(Choice(cost.cheapest), 0)]
             if times is not None:
-                choice, takes = times.rewritten(layer.site, family, config)
-            entry = rewritten(layer, family, config, cost, choice)
-            reason = f"{entry.reason}; for the budget"
-            if of:
-                reason += f", missing {100 * loss:.1f} % of {of}"
-            entry = entry.model_copy(update={"reason": reason})
-            found.append(Candidate(entry, loss, takes))
+                ways = times.rewritten(layer.site, family, config)
+            made = None
+            for choice, takes in reversed(ways):
+                entry = rewritten(layer, family, config, cost, choice)
+                reason = f"{entry.reason}; for the budget"
+                if of:
+                    reason += f", missing {100 * loss:.1f} % of {of}"
+                entry = entry.model_copy(update={"reason": reason})
+                made = Candidate(entry, loss, takes, dense=made)
+            assert made is not None
+            found.append(made)
     if not found:
         reason = refused[0] if refused else "none of the families would make it smaller"
         return [Candidate(kept(layer, reason), 0.0)]

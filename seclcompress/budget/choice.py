@@ -47,6 +47,12 @@ class NotReachableError(PlanError):
         nearest: The candidates of the plan whose worst excess over a limit, as a share of it, is least.
     """
 
+    #: What a person can do about it.
+    ADVICE = (
+        "Allow more, name other --families, let more layers change (--stem, --head, --linear), or start "
+        "from a narrower network."
+    )
+
     def __init__(self, words: str, nearest: Sequence[Candidate]) -> None:
         super().__init__(words)
         self.nearest = list(nearest)

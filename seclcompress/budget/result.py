@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from seclcompress.budget.candidates import Candidate
-from seclcompress.budget.times import Times
 from seclcompress.count import Count
 from seclcompress.plan import Plan
 from seclcompress.settings.budget import Budget, Quantity
@@ -78,24 +76,20 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What a plan is predicted to take for an image, from layers that were timed alone.
+class ImageTime:
+    """Milliseconds that a network takes for one image, as it is and as planned, timed in turn.
 
     Attributes:
         runtime: The runtime in which it was measured.
-        whole: Measured milliseconds of the network as it is.
-        milliseconds: Predicted milliseconds of the rewritten network.
+        original: Measured, as it is.
+        predicted: As planned, from layers that were timed alone.
+        measured: As planned, timed as a whole.
     """
 
     runtime: str
-    whole: float
-    milliseconds: float
-
-    @classmethod
-    def of(cls, times: Times, chosen: Sequence[Candidate]) -> Predicted:
-        """The prediction for a choice of one candidate a layer."""
-        nanoseconds = times.beside + sum(one.nanoseconds for one in chosen)
-        return cls(times.runtime, 1e3 * times.whole, nanoseconds / 1e6)
+    original: float
+    predicted: float
+    measured: float
 
 
 @dataclass(frozen=True)
@@ -115,7 +109,7 @@ class Budgeted:
         output: The file that was written; None if there is none.
         data: The data set on which losses were measured; None if they were not.
         images: How many of its images.
-        predicted: What the plan takes; None where milliseconds were not limited.
+        time: What an image takes; None where milliseconds were not limited.
     """
 
     label: str
@@ -130,4 +124,4 @@ class Budgeted:
     output: Path | None = None
     data: str | None = None
     images: int | None = None
-    predicted: Predicted | None = None
+    time: ImageTime | None = None

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seclcompress.budget.sensitivity import spelled
+from seclcompress.cost import DENSE
 from seclcompress.measure import Stopwatch
 from seclcompress.plan import ORIGINAL, Choice
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
@@ -33,13 +34,13 @@ class Times:
         whole: Seconds of the network as it is.
         layers: Nanoseconds of the layers as they are, by name.
         choices: What was measured of each replacement beside its layer, by the layer's name and the
-            replacement.
+            replacement: the execution that the clock chose, and then `dense` if that is another.
     """
 
     runtime: str
     whole: float
     layers: Mapping[str, int]
-    choices: Mapping[tuple[str, str], Choice]
+    choices: Mapping[tuple[str, str], tuple[Choice, ...]]
 
     @property
     def beside(self) -> int:
@@ -52,15 +53,17 @@ class Times:
 
     def rewritten(
         self, site: Site, family: Substitution, config: SubstitutionConfig
-    ) -> tuple[Choice, int]:
-        """A replacement's execution, and its nanoseconds.
+    ) -> list[tuple[Choice, int]]:
+        """A replacement's executions, as in `choices`, with their nanoseconds.
 
         They are those of the layer as it is, and what the replacement took more or less beside it.
         """
-        choice = self.choices[site.name, spelled(family, config)]
-        assert choice.seconds is not None
-        longer = choice.seconds[choice.execution] - choice.seconds[ORIGINAL]
-        return choice, max(0, self.layers[site.name] + round(_NANO * longer))
+        found = []
+        for choice in self.choices[site.name, spelled(family, config)]:
+            assert choice.seconds is not None
+            longer = choice.seconds[choice.execution] - choice.seconds[ORIGINAL]
+            found.append((choice, max(0, self.layers[site.name] + round(_NANO * longer))))
+        return found
 
 
 def time_candidates(
@@ -78,14 +81,18 @@ def time_candidates(
     for site, replacements in jobs:
         for one in replacements:
             stopwatch.foresee(site, *one)  # so that it can say how much is left
-    choices: dict[tuple[str, str], Choice] = {}
+    choices: dict[tuple[str, str], tuple[Choice, ...]] = {}
     layers: dict[str, int] = {}
     for site, replacements in jobs:
         beside: list[float] = []
         for one in replacements:
             choice = stopwatch.choose(site, *one)
             assert choice.seconds is not None
-            choices[site.name, spelled(*one)] = choice
+            ways = [choice]
+            if choice.execution != DENSE and DENSE in choice.seconds:
+                dense = stopwatch.choose(site, *one, DENSE)
+                ways.append(replace(dense, alone=choice.execution))
+            choices[site.name, spelled(*one)] = tuple(ways)
             beside.append(choice.seconds[ORIGINAL])
         layers[site.name] = round(_NANO * statistics.median(beside))
     return Times(stopwatch.clock.runtime, whole, layers, choices)

@@ -29,8 +29,8 @@ def plan_tables(found: Budgeted, width: int) -> RenderableType:
 def budget_words(found: Budgeted) -> str:
     """What the budget allowed, what the plan has of it, and among how many candidates it was chosen."""
     totals = found.count.columns["auto"]
-    predicted = found.predicted
-    nanoseconds = None if predicted is None else round(1e6 * predicted.milliseconds)
+    time = found.time
+    nanoseconds = None if time is None else round(1e6 * time.measured)
     held = found.budget.held(totals.parameters, totals.mult_adds, nanoseconds)
     reached = "; ".join(f"{one}, {one.left}" for one in held)
     rewritten = len(found.plan.rewritten)
@@ -44,11 +44,11 @@ def budget_words(found: Budgeted) -> str:
         f"images of {found.data})",
     }[found.source]
     timed = ""
-    if predicted is not None:
+    if time is not None:
         timed = (
-            f" As it is the network takes {milliseconds(predicted.whole / 1e3)} ms in "
-            f"{predicted.runtime} (measured). The prediction adds up layers that were timed "
-            "alone; bench times the whole."
+            f" As it is the network takes {milliseconds(time.original / 1e3)} ms in {time.runtime}, "
+            f"timed in turn with the plan; {milliseconds(time.predicted / 1e3)} were predicted for the "
+            "plan from layers that were timed alone."
         )
     return (
         f"Within the budget: {reached}.{timed} {layers} {100 * found.loss / rewritten:.1f} % "
@@ -72,7 +72,7 @@ def plan_record(found: Budgeted) -> PlanRecord:
         output=None if found.output is None else str(found.output),
         data=found.data,
         images=found.images,
-        predicted=found.predicted,
+        time=found.time,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from seclcompress.bench import Measured
-from seclcompress.budget import Point, Predicted, Range, Source
+from seclcompress.budget import ImageTime, Point, Range, Source
 from seclcompress.count import Row, Totals
 from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
@@ -96,7 +96,7 @@ class PlanRecord(Record):
     output: str | None
     data: str | None
     images: int | None
-    predicted: Predicted | None
+    time: ImageTime | None
 
 
 class CurveRecord(Record):

@@ -57,8 +57,8 @@ class Budget(BaseModel):
         parameters: Trainable values.
         mult_adds: Mult-Adds per image, each layer by its planned execution.
         bytes: Bytes of the weights in float32, 4 for each parameter, as `count` shows them.
-        ms: Milliseconds that the network takes for one image in a runtime, on this machine. They are
-            predicted from layers that are timed alone.
+        ms: Milliseconds that the network takes for one image in a runtime, on this machine: predicted
+            from layers that are timed alone, and then held by the clock of the whole network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +94,7 @@ class Budget(BaseModel):
         Args:
             parameters: Its parameters.
             mult_adds: Its Mult-Adds per image.
-            nanoseconds: What it is predicted to take for an image; None where that is not known.
+            nanoseconds: What it takes for an image; None where that is not known.
         """
         has: dict[str, tuple[str, int | float]] = {
             "parameters": (WORDS["parameters"], parameters),
@@ -102,7 +102,7 @@ class Budget(BaseModel):
             "bytes": ("float32 bytes", _BYTES * parameters),
         }
         if nanoseconds is not None:
-            has["ms"] = ("ms an image (predicted)", nanoseconds / 1e6)
+            has["ms"] = ("ms an image", nanoseconds / 1e6)
         return [Held(*has[name], most) for name, most in self.given().items() if name in has]
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seclcompress import budget as budgets
 from seclcompress import substitutions
-from seclcompress.budget import Budgeted, Candidate, Predicted
+from seclcompress.budget import Budgeted, Candidate, ImageTime
 from seclcompress.budget.choice import need_solver
 from seclcompress.count import check_rewritten, count_network
 from seclcompress.errors import PlanError, UsageError
@@ -25,6 +25,7 @@ from seclcompress.workflows.calibrating import find_with_images
 from seclcompress.workflows.candidates import Listed, list_candidates
 from seclcompress.workflows.locating import Network
 from seclcompress.workflows.output_files import check_file, write_one
+from seclcompress.workflows.within_time import Attempt, check_time, hold_time
 
 
 def plan(
@@ -52,9 +53,10 @@ def plan(
 
     With trained weights (a saved folder's, or `weights`), a layer's loss is the share of their energy
     that the fitted replacement misses, or with `data` what it misses of the layer's outputs on training
-    images; without weights, the share of its parameters that is saved. A limit of milliseconds is held
-    by a prediction: the network's measured time, and what each replacement takes more or less than its
-    layer, each pair timed alone.
+    images; without weights, the share of its parameters that is saved. A limit of milliseconds is looked
+    at first by a prediction: the network's measured time, and what each replacement takes more or less
+    than its layer, each pair timed alone. Then the whole network is timed as planned, and planned again
+    where the clock says something else (`within_time.hold`).
 
     Args:
         network: A network as on the command line, a saved folder, or a located network.
@@ -120,14 +122,20 @@ def plan(
     ranges = [f"{r.least:,} to {r.most:,} {WORDS[q]}" for q, r in listed.reachable.items()]
     observer.message(f"{located.label} can have {' and '.join(ranges)}.")
     chosen = _choose(listed, asked.untimed)
+    known = True
     if asked.ms is not None:
         listed = _timed(listed, asked, runtime, observer)
-        chosen = _choose(listed, asked)
-    observer.message(f"The budget of {asked} can be met.")
+        known = check_time(listed, asked, runtime, observer)
+    by = "" if known else ", as its layers' times predict"
+    observer.message(f"The budget of {asked} can be met{by}.")
     listed = listed.fitted(observer, measuring)
-    if listed.source != "shapes":
+    attempt = None
+    if asked.ms is not None:
+        attempt = hold_time(listed, asked, runtime, observer)
+        chosen = list(attempt.chosen)
+    elif listed.source != "shapes":
         chosen = _choose(listed, asked)
-    found = listed.as_it_is.model_copy(update={"layers": [one.entry for one in chosen]})
+    found = listed.plan_of(chosen)
     if not found.rewritten:
         raise PlanError(
             f"{located.label} meets the budget as it is ({asked}): nothing is to be rewritten."
@@ -152,7 +160,7 @@ def plan(
         path,
         listed.data,
         listed.images,
-        None if listed.times is None else Predicted.of(listed.times, chosen),
+        None if attempt is None else _image_time(listed, attempt),
     )
 
 
@@ -192,19 +200,20 @@ def _timed(listed: Listed, asked: Budget, runtime: str | None, observer: Observe
     return listed
 
 
+def _image_time(listed: Listed, found: Attempt) -> ImageTime:
+    assert listed.times is not None
+    seconds = (found.original, found.predicted, found.measured)
+    return ImageTime(listed.times.runtime, *(1e3 * one for one in seconds))
+
+
 def _choose(listed: Listed, asked: Budget) -> list[Candidate]:
     """Chooses, or says in words which plan is nearest."""
     try:
-        return budgets.choose(listed.layers, asked.limits, listed.beside)
+        return listed.choose(asked.limits)
     except budgets.NotReachableError as error:
-        has = {
-            quantity: listed.beside[quantity] + sum(one.amount(quantity) for one in error.nearest)
-            for quantity in listed.beside
-        }
-        near = "; ".join(map(str, asked.held(**has)))
+        near = "; ".join(map(str, asked.held(**listed.amounts(error.nearest))))
         raise budgets.NotReachableError(
-            f"No plan for {listed.located.label} meets {asked}. The nearest has {near}. Allow more, "
-            "name other --families, let more layers change (--stem, --head, --linear), or start from a "
-            "narrower network.",
+            f"No plan for {listed.located.label} meets {asked}. The nearest has {near}. "
+            f"{error.ADVICE}",
             error.nearest,
         ) from error

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from seclcompress import kernel
 from seclcompress.budget.measured import Job
 from seclcompress.budget.times import Times, time_candidates
+from seclcompress.errors import ExportError
 from seclcompress.export.clock import clock_of
-from seclcompress.export.plain import example
-from seclcompress.files import Cache
-from seclcompress.measure import Clock, Stopwatch, default_cache
+from seclcompress.measure import Stopwatch, default_cache
 from seclcompress.observer import Observer
+from seclcompress.plan import ORIGINAL, Plan
 from seclcompress.resolve import Located
 from seclcompress.settings.planning import TORCH
-from seclcompress.wording import milliseconds
-from seclcompress.workflows.whole_network import (
-    may_be_remembered,
-    ready_to_time,
-    what_times_depend_on,
-)
-
-#: The candidate's name for the clock.
-WHOLE = "network"
+from seclcompress.timing import Timing
+from seclcompress.wording import milliseconds, unsteady
+from seclcompress.workflows.whole_network import Races
 
 
 def measure_times(
@@ -47,7 +39,8 @@ def measure_times(
     clock = clock_of(runtime)
     with observer.working("Measuring …") as told:
         told("Measuring the whole network")
-        whole = _whole(located, clock, default_cache().with_name("network_timings.json"))
+        races = Races(clock, located, batch=1)
+        whole = race(races, {ORIGINAL: None})[ORIGINAL].median
         stopwatch = Stopwatch(
             default_cache(),
             clock=clock,
@@ -61,10 +54,8 @@ def measure_times(
         f"{kernel.description() if clock.runtime == TORCH else f'threads: {torch.get_num_threads()}'}."
     )
     if stopwatch.unsteady:
-        observer.message(
-            f"The times of {stopwatch.unsteady} layer shapes varied by more than half, as they do where "
-            "other work runs meanwhile. They are not remembered; plan again on a quiet machine."
-        )
+        observer.message(unsteady(stopwatch.unsteady, "layer shapes"))
+    tell_unsteady(races, observer)
     alone = sum(times.layers.values()) / 1e9
     observer.message(
         f"{located.label} takes {milliseconds(whole)} ms for an image in {clock.runtime}; the layers "
@@ -73,20 +64,23 @@ def measure_times(
     return times
 
 
-def _whole(located: Located, clock: Clock, path: Path) -> float:
-    """Seconds of the network as it is for one image, kept in a file unless they varied."""
-    key = json.dumps(what_times_depend_on(located, clock), sort_keys=True)
-    kept: Cache[float] = Cache(path, _sound, "Timings")
-    same = may_be_remembered(located)
-    if key in kept.known and same:
-        return kept.known[key]
-    ready = ready_to_time(located, clock)
-    timing = clock.time({WHOLE: ready}, example(ready, located.input_size, 1))[WHOLE]
-    kept.known[key] = timing.median
-    if not timing.is_unsteady and same:
-        kept.keep(key)
-    return timing.median
+def race(races: Races, plans: Mapping[str, Plan | None]) -> dict[str, Timing]:
+    """Times plans of a network, and as None the network as it is, in turn.
+
+    Raises:
+        ExportError: If the network cannot be timed in the runtime.
+    """
+    try:
+        return races.run(plans)
+    except ExportError as error:
+        words = str(error.__cause__ or error).splitlines()[0][:300]
+        raise ExportError(
+            f"{races.located.label} cannot be timed in {races.clock.runtime}, which a limit of "
+            f"milliseconds needs: {words} Limit something else, or name another --runtime."
+        ) from error
 
 
-def _sound(value: object) -> bool:
-    return isinstance(value, float) and 0 < value < 1e6
+def tell_unsteady(races: Races, observer: Observer) -> None:
+    """Says how many of the races varied too much to be remembered."""
+    if races.unsteady:
+        observer.message(unsteady(races.unsteady, "comparisons of whole networks"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -101,6 +101,36 @@ class Listed:
             beside={**self.beside, "nanoseconds": times.beside},
             layers=_listed(self.known, self.families, budgets.by_dimensions, times=times),
         )
+
+    def plan_of(self, chosen: Sequence[Candidate]) -> Plan:
+        """The plan of a choice of one candidate a layer."""
+        return self.as_it_is.model_copy(update={"layers": [one.entry for one in chosen]})
+
+    def choose(self, limits: Mapping[Quantity, int]) -> list[Candidate]:
+        """The candidates that lose least within limits on the whole network.
+
+        Raises:
+            NotReachableError: If no choice meets all limits.
+        """
+        return budgets.choose(self.layers, limits, self.beside)
+
+    def fastest(self, limits: Mapping[Quantity, int]) -> list[Candidate]:
+        """The candidates that are predicted to take least within limits of other quantities.
+
+        Raises:
+            NotReachableError: If no choice meets all limits.
+        """
+        most = budgets.ends(self.layers, "nanoseconds")[1]
+        every = [
+            [replace(one, loss=one.nanoseconds / max(most, 1)) for one in layer]
+            for layer in self.layers
+        ]
+        own = {id(one.entry): one for layer in self.layers for one in layer}
+        return [own[id(one.entry)] for one in budgets.choose(every, limits, self.beside)]
+
+    def amounts(self, chosen: Sequence[Candidate]) -> dict[Quantity, int]:
+        """By quantity that is known, what the whole network has with a choice of candidates."""
+        return {q: own + sum(one.amount(q) for one in chosen) for q, own in self.beside.items()}
 
     def fitted(self, observer: Observer, measuring: Measuring | None = None) -> Listed:
         """The same with losses from the network's trained weights, if it has any.

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from seclcompress.cost import EXECUTIONS
-from seclcompress.errors import ExportError
-from seclcompress.export.plain import example
-from seclcompress.files import Cache
-from seclcompress.measure import METHOD, Clock, Stopwatch, are_timings, chance, default_cache
-from seclcompress.networks.tasks import task_of
+from seclcompress.cost import DENSE
+from seclcompress.measure import Clock, Stopwatch, faster
 from seclcompress.plan import ORIGINAL, Choice, Chooser, LayerPlan, Plan, is_slower
 from seclcompress.resolve import Located
 from seclcompress.settings.planning import Objective
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
-from seclcompress.timing import Timing
-from seclcompress.workflows.whole_network import (
-    may_be_remembered,
-    ready_to_time,
-    what_times_depend_on,
-)
+from seclcompress.workflows.whole_network import Races
 
-#: The way that every rewritten layer has in every runtime.
-DENSE = EXECUTIONS[0]
 #: What the plan is timed beside at the end, and itself: each layer as its own clock has it.
 ALONE, CHOSEN = "alone", "chosen"
 
@@ -175,7 +163,7 @@ def confirm(
         return None
     dense = planning(dict.fromkeys(names, DENSE))
     found = groups(alone, dense)
-    races = _Races(clock, located, batch)
+    races = Races(clock, located, batch)
     total = 1 + sum(len(group.ways) - 1 for group in found)
     steps = itertools.count(1)
 
@@ -186,13 +174,13 @@ def confirm(
     def quicker(other: Sequence[str], now: Sequence[str]) -> bool:
         tell(f"Measuring the whole network ({next(steps)} of {total})")
         times = races.run({"now": plan_of(now), "other": plan_of(other)})
-        return _faster(times["other"], times["now"])
+        return faster(times["other"], times["now"])
 
     chosen = search(found, quicker)
     tell("Measuring the whole network beside the original")
     plans = {ALONE: alone, DENSE: dense, CHOSEN: plan_of(chosen)}
     times = races.run({ORIGINAL: None, **plans})
-    ahead = [name for name in (ALONE, DENSE) if _faster(times[name], times[CHOSEN])]
+    ahead = [name for name in (ALONE, DENSE) if faster(times[name], times[CHOSEN])]
     if ahead:
         fastest = min(ahead, key=lambda name: times[name].median)
         plans[CHOSEN], times[CHOSEN] = plans[fastest], times[fastest]
@@ -203,13 +191,8 @@ def confirm(
         len(names),
         sum(layer.alone is not None for layer in plan.layers),
         races.unsteady,
-        _faster(times[ORIGINAL], times[CHOSEN]),
+        faster(times[ORIGINAL], times[CHOSEN]),
     )
-
-
-def _faster(one: Timing, other: Timing) -> bool:
-    """Whether one is faster than another by more than chance makes."""
-    return one.median + chance(one, other) < other.median
 
 
 def search(
@@ -232,73 +215,3 @@ def search(
             if quicker(other, now):
                 now = other
     return now
-
-
-@dataclass
-class _Races:
-    """Times variants of a network in turn, and remembers the results.
-
-    So a second plan measures nothing, and one that was interrupted goes on where it was.
-
-    Attributes:
-        unsteady: Number of races that varied so much that they are not remembered.
-    """
-
-    clock: Clock
-    located: Located
-    batch: int
-    unsteady: int = 0
-    _kept: Cache[dict[str, list[float]]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        path = default_cache().with_name("network_races.json")
-        remembered = path if may_be_remembered(self.located) else None
-        self._kept = Cache(remembered, are_timings, "Timings")
-
-    def run(self, plans: Mapping[str, Plan | None]) -> dict[str, Timing]:
-        """Times plans, and as None the network as it is. Equal plans run once, and have equal times.
-
-        Raises:
-            ExportError: If the network cannot be timed in the runtime.
-        """
-        digests = {name: _digest(plan) for name, plan in plans.items()}
-        different = {digests[name]: plan for name, plan in plans.items()}
-        key = self._key(sorted(different))
-        if self._kept.known.get(key, {}).keys() != different.keys():
-            self._kept.known[key] = self._measured(different)
-            if any(Timing(*pair).is_unsteady for pair in self._kept.known[key].values()):
-                self.unsteady += 1
-            else:
-                self._kept.keep(key)
-        known = self._kept.known[key]
-        return {name: Timing(*known[digest]) for name, digest in digests.items()}
-
-    def _measured(self, plans: Mapping[str, Plan | None]) -> dict[str, list[float]]:
-        ready = {
-            name: ready_to_time(self.located, self.clock, plan) for name, plan in plans.items()
-        }
-        one = next(iter(ready.values()))
-        if task_of(one).networks:
-            raise ExportError("it takes other arguments than one tensor of images.")
-        images = example(one, self.located.input_size, self.batch)
-        times = self.clock.time(ready, images)
-        return {name: [timing.median, timing.spread] for name, timing in times.items()}
-
-    def _key(self, digests: Sequence[str]) -> str:
-        """All that influences the seconds."""
-        about = {
-            **what_times_depend_on(self.located, self.clock),
-            "batch": self.batch,
-            "plans": digests,
-            **METHOD,
-        }
-        return json.dumps(about, sort_keys=True)
-
-
-def _digest(plan: Plan | None) -> str:
-    """Of what becomes of the layers; the same for plans that make the same network."""
-    said = [
-        [one.name, one.substitution, one.config, one.execution]
-        for one in (plan.rewritten if plan is not None else [])
-    ]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from seclcompress import export, kernel, substitutions
+from seclcompress.cost import DENSE
 from seclcompress.errors import ExportError, PlanError, UsageError
 from seclcompress.export.clock import clock_of
 from seclcompress.measure import Stopwatch, default_cache
@@ -19,7 +20,7 @@ from seclcompress.plan import ORIGINAL, Plan, fit_plan, make_plan, nothing_to_do
 from seclcompress.resolve import Located
 from seclcompress.settings.planning import TORCH, PlanOptions, check_options, check_plan_alone
 from seclcompress.trace import Trace, trace_network
-from seclcompress.wording import milliseconds
+from seclcompress.wording import milliseconds, unsteady
 from seclcompress.workflows import in_network
 from seclcompress.workflows.locating import Network, find, tell_input_size
 
@@ -186,10 +187,7 @@ def decide(
         f"On this machine: {machine}."
     )
     if stopwatch.unsteady:
-        observer.message(
-            f"The times of {stopwatch.unsteady} layer shapes varied by more than half, as they do where "
-            "other work runs meanwhile. They are not remembered; plan again on a quiet machine."
-        )
+        observer.message(unsteady(stopwatch.unsteady, "layer shapes"))
     if failed:
         observer.message(
             f"The plan goes by each layer's own clock: the whole network cannot be timed{where}: "
@@ -205,17 +203,14 @@ def decide(
 def _confirmed(found: in_network.Confirmed, where: str) -> str:
     times = {name: milliseconds(seconds) for name, seconds in found.seconds.items()}
     words = (
-        f"The whole network takes{where} {times[ORIGINAL]} ms as it is, {times[in_network.DENSE]} all "
+        f"The whole network takes{where} {times[ORIGINAL]} ms as it is, {times[DENSE]} all "
         f"dense, {times[in_network.ALONE]} with what each layer's own clock chose, and "
         f"{times[in_network.CHOSEN]} as planned ({found.undone} of {found.choices} such choices undone)."
     )
     if found.slower:
         words += " So nothing that was tried is faster than the network as it is."
     if found.unsteady:
-        words += (
-            f" In {found.unsteady} comparisons times varied by more than half: they are not remembered; "
-            "plan again on a quiet machine."
-        )
+        words += " " + unsteady(found.unsteady, "comparisons")
     return words
 
 

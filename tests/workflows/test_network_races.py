@@ -28,7 +28,7 @@ from seclcompress.networks.tasks import Detection
 from seclcompress.plan import ORIGINAL, Plan
 from seclcompress.report.tables import clock_notes
 from seclcompress.settings import PlanOptions
-from seclcompress.workflows import in_network
+from seclcompress.workflows import in_network, whole_network
 from seclcompress.workflows.planning import plan_network
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -54,7 +54,7 @@ def test_equal_networks_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_persons_code_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_network, "may_be_remembered", lambda _: False)
+    monkeypatch.setattr(whole_network, "may_be_remembered", lambda _: False)
     clock = Clock(FAST, MIXED)
     planned(clock, monkeypatch)
     clock.races = 0
@@ -131,7 +131,7 @@ def test_a_network_that_cannot_be_timed_whole_is_planned_by_its_layers(
 def test_a_network_with_other_arguments_is_planned_by_its_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(in_network, "task_of", lambda _: Detection())
+    monkeypatch.setattr(whole_network, "task_of", lambda _: Detection())
     told = Listening()
     plan = planned(Clock(FAST, MIXED), monkeypatch, told).plan
     assert ways(plan) == dict.fromkeys(LAYERS, ("fast", None))
