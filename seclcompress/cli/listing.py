@@ -40,6 +40,8 @@ def networks(
 def substitutions(json: o.JsonOption = False) -> None:
     """List the substitutions and their options."""
     from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
     from rich.text import Text
 
     with loading():
@@ -51,12 +53,13 @@ def substitutions(json: o.JsonOption = False) -> None:
     console = Console(highlight=False, emoji=False)
     for name in known.names():
         substitution = known.get(name)
-        console.print(Text(name, style="bold"), Text(substitution.summary), sep="  ")
+        about_it = Table.grid(padding=(0, 2))  # a long summary goes on under its beginning
+        about_it.add_row(Text(name, style="bold"), Text(substitution.summary))
+        console.print(about_it)
         for option, about in substitution.Config.model_fields.items():
             values = "|".join(_values(about.annotation))
-            console.print(
-                f"    --option {option}={values}  (default {about.default})", markup=False
-            )
+            words = Text(f"--option {option}={values}  (default {about.default})")
+            console.print(Padding(words, (0, 0, 0, 4), expand=False))
 
 
 def _values(annotation: Any) -> list[str]:
