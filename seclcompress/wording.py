@@ -29,11 +29,12 @@ def unsteady(number: int, what: str) -> str:
 
     Args:
         number: How many times.
-        what: Of what, in the plural.
+        what: Of what, in the singular.
     """
+    plural = "" if number == 1 else "s"
     return (
-        f"The times of {number} {what} varied by more than half, as they do where other work runs "
-        "meanwhile. They are not remembered; plan again on a quiet machine."
+        f"The times of {number} {what}{plural} varied by more than half, as they do where other work "
+        "runs meanwhile. They are not remembered; plan again on a quiet machine."
     )
 
 

@@ -43,8 +43,9 @@ def budget_words(found: Budgeted) -> str:
         "fisher": f"of what the mean layer's outputs are worth (Fisher information, {found.images} "
         f"images of {found.data})",
     }[found.source]
-    timed = ""
+    timed, other = "", "choice"
     if time is not None:
+        other = "choice that is predicted to take as little"
         timed = (
             f" As it is the network takes {milliseconds(time.original / 1e3)} ms in {time.runtime}, "
             f"timed in turn with the plan; {milliseconds(time.predicted / 1e3)} were predicted for the "
@@ -52,7 +53,7 @@ def budget_words(found: Budgeted) -> str:
         )
     return (
         f"Within the budget: {reached}.{timed} {layers} {100 * found.loss / rewritten:.1f} % "
-        f"{what}{average}; no other choice among {found.candidates:,} candidates loses less by more "
+        f"{what}{average}; among {found.candidates:,} candidates no other {other} loses less by more "
         "than 0.001 %."
     )
 

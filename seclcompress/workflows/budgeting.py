@@ -194,9 +194,13 @@ def _timed(listed: Listed, asked: Budget, runtime: str | None, observer: Observe
     listed = listed.timed(runtime, observer)
     reach = listed.reachable["nanoseconds"]
     least, most = (milliseconds(end / 1e9) for end in (reach.least, reach.most))
-    observer.message(
-        f"{listed.located.label} is predicted to take {least} to {most} ms for an image."
-    )
+    words = f"is predicted to take {least} to {most} ms for an image."
+    if reach.least <= 0:
+        words = (
+            f"takes up to {most} ms for an image. Its layers take more alone than in the network, so "
+            "how little it can take is not predicted."
+        )
+    observer.message(f"{listed.located.label} {words}")
     return listed
 
 

@@ -54,7 +54,7 @@ def measure_times(
         f"{kernel.description() if clock.runtime == TORCH else f'threads: {torch.get_num_threads()}'}."
     )
     if stopwatch.unsteady:
-        observer.message(unsteady(stopwatch.unsteady, "layer shapes"))
+        observer.message(unsteady(stopwatch.unsteady, "layer shape"))
     tell_unsteady(races, observer)
     alone = sum(times.layers.values()) / 1e9
     observer.message(
@@ -83,4 +83,4 @@ def race(races: Races, plans: Mapping[str, Plan | None]) -> dict[str, Timing]:
 def tell_unsteady(races: Races, observer: Observer) -> None:
     """Says how many of the races varied too much to be remembered."""
     if races.unsteady:
-        observer.message(unsteady(races.unsteady, "comparisons of whole networks"))
+        observer.message(unsteady(races.unsteady, "whole-network comparison"))

@@ -187,7 +187,7 @@ def decide(
         f"On this machine: {machine}."
     )
     if stopwatch.unsteady:
-        observer.message(unsteady(stopwatch.unsteady, "layer shapes"))
+        observer.message(unsteady(stopwatch.unsteady, "layer shape"))
     if failed:
         observer.message(
             f"The plan goes by each layer's own clock: the whole network cannot be timed{where}: "
@@ -210,7 +210,7 @@ def _confirmed(found: in_network.Confirmed, where: str) -> str:
     if found.slower:
         words += " So nothing that was tried is faster than the network as it is."
     if found.unsteady:
-        words += " " + unsteady(found.unsteady, "comparisons")
+        words += " " + unsteady(found.unsteady, "comparison")
     return words
 
 

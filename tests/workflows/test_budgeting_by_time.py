@@ -178,10 +178,13 @@ def test_layers_that_take_more_alone_than_together(
 ) -> None:
     """A network of 30 ms with layers of 58 ms: differences count, and the rest is negative."""
     monkeypatch.setitem(globals(), "WHOLE", 0.030)
-    found = planned("ms=10")
+    told = Listening()
+    found = planned("ms=10", observer=told)
     assert found.time is not None
     assert found.time.original == pytest.approx(30)
     assert found.time.predicted <= 10
+    (words,) = [words for words in told.messages if "takes up to" in words]
+    assert words.startswith("wrn10_1 takes up to 30.00 ms for an image. Its layers take more alone")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ def test_unsteady_times_of_whole_networks_are_said(clock: Clock) -> None:
     clock.spread = 1.0
     told = Listening()
     planned("ms=20", observer=told)
-    words = "The times of 1 comparisons of whole networks varied by more than half"
+    words = "The times of 1 whole-network comparison varied by more than half"
     assert sum(one.startswith(words) for one in told.messages) == 2
     races = clock.races
     planned("ms=20")

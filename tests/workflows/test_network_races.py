@@ -67,8 +67,8 @@ def test_unsteady_times_are_used_told_and_not_remembered(monkeypatch: pytest.Mon
     plan = planned(clock, monkeypatch, told).plan
     assert ways(plan)[FIRST] == ("dense", "fast")
     assert told.messages[-1].endswith(
-        " In 5 comparisons times varied by more than half: they are not remembered; plan again on a "
-        "quiet machine."
+        " The times of 5 comparisons varied by more than half, as they do where other work runs "
+        "meanwhile. They are not remembered; plan again on a quiet machine."
     )
     clock.races = 0
     planned(clock, monkeypatch)
