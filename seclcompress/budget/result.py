@@ -34,11 +34,13 @@ class Point:
     """The best plan within a limit.
 
     Attributes:
-        limit: What the whole network may have.
+        limit: What the whole network may have, or of time is predicted to take.
         parameters: What it then has.
         mult_adds: Its Mult-Adds per image.
         loss: The sum of the layers' losses ÷ the number of layers that may change, from 0.
         families: How many layers become which family.
+        milliseconds: What it takes for an image, timed as a whole; None where time is not the quantity.
+        predicted: What it was predicted to take; None likewise.
     """
 
     limit: int
@@ -46,6 +48,15 @@ class Point:
     mult_adds: int
     loss: float
     families: Mapping[str, int]
+    milliseconds: float | None = None
+    predicted: float | None = None
+
+    def amount(self, quantity: Quantity) -> float:
+        """What it has of a quantity; of time the milliseconds that were measured."""
+        if quantity != "nanoseconds":
+            return self.parameters if quantity == "parameters" else self.mult_adds
+        assert self.milliseconds is not None
+        return self.milliseconds
 
 
 @dataclass(frozen=True)
@@ -58,10 +69,11 @@ class Curve:
         families: The families among which was chosen.
         source: What the losses are known from.
         layers: The layers that may change.
-        points: From the smallest limit that can be met to that of the network as it is.
+        points: From the least of the quantity to that of the network as it is, or the best plan.
         output: The file that was written; None if there is none.
         data: The data set on which losses were measured; None if they were not.
         images: How many of its images.
+        runtime: The runtime in which milliseconds were measured; None where they are not the quantity.
     """
 
     label: str
@@ -73,6 +85,7 @@ class Curve:
     output: Path | None = None
     data: str | None = None
     images: int | None = None
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)

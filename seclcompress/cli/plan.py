@@ -39,11 +39,13 @@ class Against(str, Enum):
 
     parameters = "parameters"
     mult_adds = "mult-adds"
+    ms = "ms"
 
 
 _QUANTITIES: dict[Against, Quantity] = {
     Against.parameters: "parameters",
     Against.mult_adds: "mult_adds",
+    Against.ms: "nanoseconds",
 }
 
 
@@ -87,7 +89,7 @@ def plan(
         typer.Option(
             "--runtime",
             metavar="NAME",
-            help="With ms in --budget: in this runtime, as onnxruntime.  [default: torch]",
+            help="With ms in --budget or --against: in this runtime, as onnxruntime.  [default: torch]",
         ),
     ] = None,
     families: Annotated[
@@ -139,7 +141,7 @@ def plan(
             "curve.html). One of the two."
         )
     if pareto is not None:
-        check_idle(context, "--pareto", "it writes no plan", of=("output", "runtime"))
+        check_idle(context, "--pareto", "it writes no plan", of=("output",))
     else:
         check_needs(context, "--pareto", of=("against",))
     if output is None and pareto is None:
@@ -174,7 +176,7 @@ def plan(
         "observer": DrawingImages(err_console),
     }
     if budget is None:
-        drawn = draw(network, pareto, quantity=_QUANTITIES[against], **options)
+        drawn = draw(network, pareto, quantity=_QUANTITIES[against], runtime=runtime, **options)
         if json:
             write_result(budgets.curve_record(drawn).to_json())
             return

@@ -43,9 +43,9 @@ def budget_words(found: Budgeted) -> str:
         "fisher": f"of what the mean layer's outputs are worth (Fisher information, {found.images} "
         f"images of {found.data})",
     }[found.source]
-    timed, other = "", "choice"
+    timed = quick = ""
     if time is not None:
-        other = "choice that is predicted to take as little"
+        quick = " that is predicted to take as little"
         timed = (
             f" As it is the network takes {milliseconds(time.original / 1e3)} ms in {time.runtime}, "
             f"timed in turn with the plan; {milliseconds(time.predicted / 1e3)} were predicted for the "
@@ -53,8 +53,8 @@ def budget_words(found: Budgeted) -> str:
         )
     return (
         f"Within the budget: {reached}.{timed} {layers} {100 * found.loss / rewritten:.1f} % "
-        f"{what}{average}; among {found.candidates:,} candidates no other {other} loses less by more "
-        "than 0.001 %."
+        f"{what}{average}; no other choice among {found.candidates:,} candidates{quick} loses less by "
+        "more than 0.001 %."
     )
 
 
@@ -89,4 +89,5 @@ def curve_record(found: Curve) -> CurveRecord:
         output=None if found.output is None else str(found.output),
         data=found.data,
         images=found.images,
+        runtime=found.runtime,
     )

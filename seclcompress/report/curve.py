@@ -32,13 +32,23 @@ def curve_table(curve: Curve, width: int) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("parameters", justify="right")
     table.add_column("Mult-Adds", justify="right")
+    if curve.runtime is not None:
+        table.add_column("ms", justify="right")
     table.add_column("lost", justify="right")
     if width >= _NARROW:
         table.add_column("layers", overflow="fold")
     for point in curve.points:
-        cells = [f"{point.parameters:,}", f"{point.mult_adds:,}", f"{100 * point.loss:.2f} %"]
+        cells = list(figures_of(point).values())
         table.add_row(*cells, *([layers_of(point)] if width >= _NARROW else []))
     return table
+
+
+def figures_of(point: Point) -> dict[str, str]:
+    """A point's figures by the names of their columns."""
+    found = {"parameters": f"{point.parameters:,}", "Mult-Adds": f"{point.mult_adds:,}"}
+    if point.milliseconds is not None:
+        found["ms"] = f"{point.milliseconds:.2f}"
+    return {**found, "lost": f"{100 * point.loss:.2f} %"}
 
 
 def layers_of(point: Point) -> str:
@@ -56,36 +66,51 @@ def curve_words(curve: Curve) -> str:
         "fisher": "what the fitted layers miss of what the mean layer's outputs are worth to the loss "
         f"(Fisher information, {curve.images} images of {curve.data})",
     }[curve.source]
+    timed, option = "", f"--budget {_option(curve)}=…"
+    if curve.runtime is not None:
+        option += f" --runtime {curve.runtime}"
+        timed = (
+            f"Milliseconds are those of whole networks for one image in {curve.runtime} on this "
+            "machine. "
+        )
     return (
-        f"Lost is {what}, on average over the {curve.layers} layers that may change. It does not say "
-        f"how well a network trains. seclcompress plan --budget {_option(curve)}=… -o FILE writes the "
-        "plan of a point."
+        f"{timed}Lost is {what}, on average over the {curve.layers} layers that may change. It does not "
+        f"say how well a network trains. seclcompress plan {option} -o FILE writes the plan of a point."
     )
 
 
 def _option(curve: Curve) -> str:
-    return curve.quantity.replace("_", "-")
+    return "ms" if curve.runtime is not None else curve.quantity.replace("_", "-")
+
+
+def axis_of(curve: Curve) -> str:
+    """The quantity of a curve in words."""
+    if curve.runtime is not None:
+        return f"ms an image in {curve.runtime}"
+    return WORDS[curve.quantity]
 
 
 def curve_csv(curve: Curve) -> str:
     """The points as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["limit", "parameters", "mult_adds", "loss", "layers"])
+    times = ["milliseconds", "predicted"] if curve.runtime is not None else []
+    writer.writerow(["limit", "parameters", "mult_adds", *times, "loss", "layers"])
     for point in curve.points:
-        figures = [point.limit, point.parameters, point.mult_adds, f"{point.loss:.6f}"]
-        writer.writerow([*figures, layers_of(point)])
+        figures = [point.limit, point.parameters, point.mult_adds]
+        taken = [f"{getattr(point, name):.4f}" for name in times]
+        writer.writerow([*figures, *taken, f"{point.loss:.6f}", layers_of(point)])
     return text.getvalue()
 
 
 def draw_curve(axes: Any, curve: Curve, colour: str) -> None:
     """Draws the points on matplotlib's axes, the limited quantity on a logarithmic one."""
-    amounts = [getattr(point, curve.quantity) for point in curve.points]
+    amounts = [point.amount(curve.quantity) for point in curve.points]
     losses = [100 * point.loss for point in curve.points]
     axes.plot(amounts, losses, color=colour)
     for number, (x, y) in enumerate(zip(amounts, losses, strict=True)):
         axes.plot([x], [y], marker="o", markersize=4, color=colour, gid=f"point-{number}")
-    axes.set(xscale="log", xlabel=WORDS[curve.quantity], ylabel=LOST[curve.source])
+    axes.set(xscale="log", xlabel=axis_of(curve), ylabel=LOST[curve.source])
 
 
 def curve_png(curve: Curve) -> bytes:

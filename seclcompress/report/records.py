@@ -112,6 +112,7 @@ class CurveRecord(Record):
     output: str | None
     data: str | None
     images: int | None
+    runtime: str | None
 
 
 class SlimRecord(Record):

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from seclcompress import artefact, extras
-from seclcompress import budget as budgets
-from seclcompress.budget import Curve, Point
+from seclcompress.budget import Candidate, Curve, Point
 from seclcompress.budget.choice import need_solver
 from seclcompress.errors import PlanError, UsageError
+from seclcompress.export.clock import clock_of
 from seclcompress.observer import Logging, Observer
 from seclcompress.report.curve import curve_csv, curve_png
 from seclcompress.report.page.curve import curve_html
-from seclcompress.settings.budget import FAMILIES, WORDS, Quantity
+from seclcompress.settings.budget import FAMILIES, Quantity
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.sensitivity import SensitivityOptions
 from seclcompress.settings.training import TrainingSettings
@@ -24,6 +24,7 @@ from seclcompress.workflows.calibrating import find_with_images
 from seclcompress.workflows.candidates import Listed, list_candidates
 from seclcompress.workflows.locating import Network
 from seclcompress.workflows.output_files import check_file, write_one
+from seclcompress.workflows.within_time import timing_plans
 
 #: The ending of a curve's file says what it is.
 ENDINGS = (".csv", ".png", ".html")
@@ -38,6 +39,7 @@ def pareto(
     quantity: Quantity = "parameters",
     families: Sequence[str] = FAMILIES,
     options: PlanOptions | None = None,
+    runtime: str | None = None,
     data: str | None = None,
     sensitivity: SensitivityOptions | None = None,
     settings: TrainingSettings | None = None,
@@ -53,14 +55,17 @@ def pareto(
 ) -> Curve:
     """Plans for budgets from the smallest that can be met to that of the network as it is.
 
-    Each point is what `plan` chooses within that limit; losses are those of `plan`.
+    Each point is what `plan` chooses within that limit; losses are those of `plan`. Against time, the
+    limits are predicted, and each plan is timed as a whole (`within_time.timing_plans`). A plan that
+    takes longer than another one, and loses no less, is no point.
 
     Args:
         network: As in `plan`.
         output: A file to write the curve to, which ends in .csv, .png or .html; None for no file.
-        quantity: What is limited: `parameters` or `mult_adds`.
+        quantity: What is limited: `parameters`, `mult_adds`, or `nanoseconds` of an image.
         families: As in `plan`.
         options: As in `plan`.
+        runtime: The runtime in which an image is timed; None for torch.
         data: As in `plan`.
         sensitivity: As in `plan`.
         settings: As in `plan`.
@@ -76,12 +81,17 @@ def pareto(
 
     Raises:
         UsageError: As in `plan`, or if the file is called otherwise, or matplotlib is not installed
-            for a picture.
+            for a picture, or a runtime is named where nothing is timed.
         PlanError: If no layer may change.
         SeclcompressError: As in `plan`.
     """
     observer, options = observer or Logging(), options or PlanOptions()
     check_asked(families, options)
+    timed = quantity == "nanoseconds"
+    if runtime is not None and not timed:
+        raise UsageError("--runtime does nothing without --against ms: nothing is timed.")
+    if timed:
+        clock_of(runtime)  # what is not there is said before the work
     need_solver("plan --pareto")
     path = None if output is None else Path(output)
     if path is not None:
@@ -108,23 +118,24 @@ def pareto(
     movable = sum(len(one) > 1 for one in listed.layers)
     if not movable:
         raise PlanError(f"No layer of {located.label} may change, so there is no curve.")
+    if timed:
+        listed = listed.timed(runtime, observer)
     listed = listed.fitted(observer, measuring)
-    limits = _limits(listed, quantity)
-    points: dict[tuple[int, int], Point] = {}
-    with observer.counting("Planning", len(limits)) as tell:
-        for number, limit in enumerate(limits, 1):
-            point = _point(listed, quantity, limit, movable)
-            points.setdefault((point.parameters, point.mult_adds), point)
-            tell(number, len(limits))
+    planned = _planned(listed, quantity, observer)
+    if timed:
+        points = _timed(listed, planned, movable, runtime, observer)
+    else:
+        points = [_point(listed, limit, chosen, movable) for limit, chosen in planned]
     curve = Curve(
         located.label,
         quantity,
         listed.families,
         listed.source,
         movable,
-        tuple(points.values()),
+        tuple(points),
         data=listed.data,
         images=listed.images,
+        runtime=None if listed.times is None else listed.times.runtime,
     )
     if path is not None:
         write_one(path, _content(curve, path.suffix.lower()))
@@ -133,17 +144,60 @@ def pareto(
     return curve
 
 
+def _planned(
+    listed: Listed, quantity: Quantity, observer: Observer
+) -> list[tuple[int, list[Candidate]]]:
+    """The different plans for limits from the least on, each with its first limit."""
+    limits = _limits(listed, quantity)
+    found: dict[tuple[int, ...], tuple[int, list[Candidate]]] = {}
+    with observer.counting("Planning", len(limits)) as tell:
+        for number, limit in enumerate(limits, 1):
+            chosen = listed.choose({quantity: limit})
+            found.setdefault(tuple(listed.amounts(chosen).values()), (limit, chosen))
+            tell(number, len(limits))
+    return list(found.values())
+
+
 def _limits(listed: Listed, quantity: Quantity) -> list[int]:
+    """Limits from the least to the most: a factor apart, or of time, whose least may be 0, a step."""
     reach = listed.reachable[quantity]
+    if quantity == "nanoseconds":
+        step = (reach.most - reach.least) / (POINTS - 1)
+        return sorted({reach.most, *(reach.least + round(step * n) for n in range(POINTS - 1))})
     least = max(reach.least, 1)
     step = (max(reach.most, least) / least) ** (1 / (POINTS - 1))
     between = [round(least * step**number) for number in range(1, POINTS - 1)]
     return sorted({reach.least, *between, reach.most})
 
 
-def _point(listed: Listed, quantity: Quantity, limit: int, movable: int) -> Point:
-    chosen = budgets.choose(listed.layers, {quantity: limit}, listed.beside)
-    has = {each: listed.beside[each] + sum(one.amount(each) for one in chosen) for each in WORDS}
+def _timed(
+    listed: Listed,
+    planned: Sequence[tuple[int, Sequence[Candidate]]],
+    movable: int,
+    runtime: str | None,
+    observer: Observer,
+) -> list[Point]:
+    """The points of plans that were timed, the fastest first; without those that a faster one beats."""
+    points = []
+    with timing_plans(listed, {}, runtime, observer) as timed:
+        for limit, chosen in planned:
+            attempt = timed(chosen)
+            points.append(
+                replace(
+                    _point(listed, limit, attempt.chosen, movable),
+                    milliseconds=1e3 * attempt.measured,
+                    predicted=1e3 * attempt.predicted,
+                )
+            )
+    best: list[Point] = []
+    for point in sorted(points, key=lambda one: (one.amount("nanoseconds"), one.loss)):
+        if not best or point.loss < best[-1].loss:
+            best.append(point)
+    return best
+
+
+def _point(listed: Listed, limit: int, chosen: Sequence[Candidate], movable: int) -> Point:
+    has = listed.amounts(chosen)
     families = Counter(
         one.entry.substitution for one in chosen if one.entry.substitution is not None
     )

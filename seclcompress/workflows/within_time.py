@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from seclcompress.budget import Candidate, NotReachableError
@@ -14,7 +14,7 @@ from seclcompress.export.clock import clock_of
 from seclcompress.measure import faster
 from seclcompress.observer import Observer
 from seclcompress.plan import ORIGINAL
-from seclcompress.settings.budget import Budget
+from seclcompress.settings.budget import Budget, Quantity
 from seclcompress.wording import milliseconds
 from seclcompress.workflows.by_time import race, tell_unsteady
 from seclcompress.workflows.candidates import Listed
@@ -139,8 +139,9 @@ def check_time(listed: Listed, asked: Budget, runtime: str | None, observer: Obs
     try:
         listed.choose(asked.limits)
     except NotReachableError:
-        with _attempts(listed, asked, runtime, observer) as attempt:
-            fastest = attempt(listed.fastest(asked.untimed.limits))
+        others = asked.untimed.limits
+        with timing_plans(listed, others, runtime, observer) as timed:
+            fastest = _told(timed(listed.fastest(others)), observer)
         if fastest.measured > _limit(asked):
             raise _not_reachable(listed, asked, [fastest]) from None
         return True
@@ -171,18 +172,25 @@ def hold_time(listed: Listed, asked: Budget, runtime: str | None, observer: Obse
         except NotReachableError:
             return listed.fastest(others)
 
-    with _attempts(listed, asked, runtime, observer) as attempt:
-        within, tried = hold(_limit(asked), choose, attempt)
+    with timing_plans(listed, others, runtime, observer) as timed:
+        within, tried = hold(_limit(asked), choose, lambda chosen: _told(timed(chosen), observer))
     if within is None:
         raise _not_reachable(listed, asked, tried)
     return within
 
 
 @contextlib.contextmanager
-def _attempts(
-    listed: Listed, asked: Budget, runtime: str | None, observer: Observer
+def timing_plans(
+    listed: Listed, limits: Mapping[Quantity, int], runtime: str | None, observer: Observer
 ) -> Iterator[Callable[[Sequence[Candidate]], Attempt]]:
-    """Yields what times plans in turn with the network as it is, and says so."""
+    """Yields what times a choice of candidates as a whole network, in turn with the network as it is.
+
+    Args:
+        listed: The candidates with their times.
+        limits: Limits of other quantities, which a plan with every layer dense must hold as well.
+        runtime: The runtime's name; None for torch.
+        observer: Receives the progress, and how many times varied too much.
+    """
     races = Races(clock_of(runtime), listed.located, batch=1)
     number = itertools.count(1)
 
@@ -191,24 +199,27 @@ def _attempts(
         dense = [one.dense or one for one in chosen]
         plans = {ORIGINAL: None, CHOSEN: listed.plan_of(chosen)}
         had = listed.amounts(dense)
-        if all(had[q] <= most for q, most in asked.untimed.limits.items()):
+        if all(had[q] <= most for q, most in limits.items()):
             plans[DENSE] = listed.plan_of(dense)
         times = race(races, plans)
         turned = DENSE in times and faster(times[DENSE], times[CHOSEN])
-        found = Attempt(
+        return Attempt(
             tuple(chosen),
             tuple(dense if turned else chosen),
             listed.amounts(chosen)["nanoseconds"] / 1e9,
             times[DENSE if turned else CHOSEN].median,
             times[ORIGINAL].median,
         )
-        words = ", with every layer dense" if turned else ""
-        observer.message(f"A plan {found}{words}.")
-        return found
 
     with observer.working("Measuring …") as told:
         yield attempt
     tell_unsteady(races, observer)
+
+
+def _told(attempt: Attempt, observer: Observer) -> Attempt:
+    dense = "" if attempt.asked == attempt.chosen else ", with every layer dense"
+    observer.message(f"A plan {attempt}{dense}.")
+    return attempt
 
 
 def _limit(asked: Budget) -> float:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import Invoke
 from listening import Listening
-from torch import Tensor, nn
+from parameter_clock import INPUT_SIZE, ParameterClock
 
 from seclcompress import workflows
 from seclcompress.budget import Budgeted, NotReachableError
@@ -21,61 +21,16 @@ from seclcompress.plan import ORIGINAL, read_plan
 from seclcompress.resolve import locate
 from seclcompress.settings import PlanOptions
 from seclcompress.settings.budget import Budget
-from seclcompress.timing import Timing
-from seclcompress.workflows import budgeting, by_time, whole_network, within_time
+from seclcompress.workflows import whole_network
 
-SIZE = {"input_size": (3, 16, 16), "num_classes": 10}
+SIZE = {"input_size": INPUT_SIZE, "num_classes": 10}
 TWO = PlanOptions(only=("group3.0.conv1", "group3.0.conv2"))
 WHOLE = 0.050  # seconds; the layers alone take 0.018 and 0.036 and a call
 
 
-class Clock:
-    """A microsecond for each parameter and 2 ms for a call; the whole network takes `WHOLE`.
-
-    Attributes:
-        slower: How much longer a replacement takes alone than its parameters say.
-        saves: The share of the time of its lost parameters that a whole rewritten network saves.
-        spread: Of whole networks, in seconds.
-        asked: How often it was asked, `races` of them for whole networks.
-    """
-
-    runtime = "onnxruntime"
-    executions = ("dense",)
-
-    def __init__(self) -> None:
-        self.slower, self.saves, self.spread, self.asked, self.races = 1.0, 1.0, 0.0, 0, 0
-
-    def about(self) -> dict[str, Any]:
-        return {"runtime": "a clock of tests"}
-
-    def time(self, candidates: Mapping[str, nn.Module], x: Tensor) -> dict[str, Timing]:
-        assert len(x) == 1
-        self.asked += 1
-        sizes = {
-            name: sum(p.numel() for p in module.parameters()) / 1e6
-            for name, module in candidates.items()
-        }
-        if tuple(x.shape[1:]) == SIZE["input_size"]:
-            self.races += 1
-            most = max(sizes.values())  # of the network as it is
-            return {
-                name: Timing(WHOLE - self.saves * (most - size), self.spread)
-                for name, size in sizes.items()
-            }
-        return {
-            name: Timing((0.002 + size) * (1.0 if name == ORIGINAL else self.slower), 0.0)
-            for name, size in sizes.items()
-        }
-
-
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made = Clock()
-    monkeypatch.setattr(by_time, "clock_of", lambda _: made)
-    monkeypatch.setattr(budgeting, "clock_of", lambda _: made)
-    monkeypatch.setattr(within_time, "clock_of", lambda _: made)
-    return made
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ParameterClock:
+    return ParameterClock.installed(tmp_path / "cache", monkeypatch)
 
 
 def planned(budget: str, **given: Any) -> Budgeted:
@@ -90,7 +45,7 @@ def saved_seconds(found: Budgeted) -> float:
     return sum(pair[ORIGINAL] - pair["dense"] for pair in pairs if pair is not None)
 
 
-def test_the_prediction_is_the_whole_less_what_layers_save(clock: Clock) -> None:
+def test_the_prediction_is_the_whole_less_what_layers_save(clock: ParameterClock) -> None:
     found = planned("ms=20")
     assert found.time is not None
     assert found.time.runtime == "onnxruntime"
@@ -103,7 +58,7 @@ def test_the_prediction_is_the_whole_less_what_layers_save(clock: Clock) -> None
     assert found.budget == Budget(ms=20)
 
 
-def test_less_time_loses_more_and_the_plan_is_taken(clock: Clock, tmp_path: Path) -> None:
+def test_less_time_loses_more_and_the_plan_is_taken(clock: ParameterClock, tmp_path: Path) -> None:
     losses = [planned(f"ms={ms}").loss for ms in (5, 12, 30, 45)]
     assert losses == sorted(losses, reverse=True)
     assert losses[0] > 2 * losses[-1] > 0
@@ -113,14 +68,14 @@ def test_less_time_loses_more_and_the_plan_is_taken(clock: Clock, tmp_path: Path
     assert found.count.columns["auto"].parameters < 40_000
 
 
-def test_all_limits_hold_together(clock: Clock) -> None:
+def test_all_limits_hold_together(clock: ParameterClock) -> None:
     found = planned("ms=45,parameters=40k")
     assert found.time is not None
     assert found.count.columns["auto"].parameters <= 40_000
     assert found.time.predicted < 45
 
 
-def test_what_is_slower_is_not_taken_for_time(clock: Clock) -> None:
+def test_what_is_slower_is_not_taken_for_time(clock: ParameterClock) -> None:
     """A family that takes three times as long saves time only where it is much smaller."""
     clock.slower, clock.saves = 3.0, 0.5
     told = Listening()
@@ -135,7 +90,7 @@ def test_what_is_slower_is_not_taken_for_time(clock: Clock) -> None:
     assert any("is predicted to take" in words for words in told.messages)
 
 
-def test_the_other_limits_are_looked_at_before_anything_is_timed(clock: Clock) -> None:
+def test_the_other_limits_are_looked_at_before_anything_is_timed(clock: ParameterClock) -> None:
     told = Listening()
     with pytest.raises(NotReachableError, match="meets parameters=1,000"):
         planned("parameters=1k,ms=20", observer=told)
@@ -147,7 +102,7 @@ def test_the_other_limits_are_looked_at_before_anything_is_timed(clock: Clock) -
     assert any("takes 50.00 ms for an image in onnxruntime" in words for words in told.messages)
 
 
-def test_a_second_budget_times_nothing_anew(clock: Clock) -> None:
+def test_a_second_budget_times_nothing_anew(clock: ParameterClock) -> None:
     first = planned("ms=20")
     asked = clock.asked
     assert (clock.races, asked > 5) == (2, True)  # as it is, and as planned
@@ -165,7 +120,9 @@ def trained(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_trained_weights_lose_by_their_energy_within_the_time(clock: Clock, trained: str) -> None:
+def test_trained_weights_lose_by_their_energy_within_the_time(
+    clock: ParameterClock, trained: str
+) -> None:
     found = planned("ms=20", weights=trained)
     assert found.source == "weights"
     assert found.time is not None
@@ -173,11 +130,9 @@ def test_trained_weights_lose_by_their_energy_within_the_time(clock: Clock, trai
     assert all("its weights' energy" in layer.reason for layer in found.plan.rewritten)
 
 
-def test_layers_that_take_more_alone_than_together(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_that_take_more_alone_than_together(clock: ParameterClock) -> None:
     """A network of 30 ms with layers of 58 ms: differences count, and the rest is negative."""
-    monkeypatch.setitem(globals(), "WHOLE", 0.030)
+    clock.whole = 0.030
     told = Listening()
     found = planned("ms=10", observer=told)
     assert found.time is not None
@@ -210,14 +165,14 @@ def test_who_times_nothing_takes_no_time(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def larger(clock: Clock, trained: str, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
+def larger(clock: ParameterClock, trained: str) -> Mapping[str, Any]:
     """What is planned: a network of 100 ms, six layers of which may change."""
-    monkeypatch.setitem(globals(), "WHOLE", 0.100)
+    clock.whole = 0.100
     return {"weights": trained, "options": PlanOptions(only=("group2", "group3"))}
 
 
 def test_a_prediction_that_is_too_low_is_planned_again(
-    clock: Clock, larger: Mapping[str, Any], tmp_path: Path
+    clock: ParameterClock, larger: Mapping[str, Any], tmp_path: Path
 ) -> None:
     clock.saves = 0.8
     told = Listening()
@@ -234,7 +189,7 @@ def test_a_prediction_that_is_too_low_is_planned_again(
 
 
 def test_a_prediction_that_is_too_high_is_planned_again(
-    clock: Clock, larger: Mapping[str, Any]
+    clock: ParameterClock, larger: Mapping[str, Any]
 ) -> None:
     clock.saves = 1.3
     found = planned("ms=90", **larger)
@@ -242,7 +197,7 @@ def test_a_prediction_that_is_too_high_is_planned_again(
     assert found.time.measured <= 90 < found.time.predicted, "it loses less than was predicted"
 
 
-def test_what_is_predicted_to_fail_is_timed_before_that_is_said(clock: Clock) -> None:
+def test_what_is_predicted_to_fail_is_timed_before_that_is_said(clock: ParameterClock) -> None:
     clock.slower = 3.0
     told = Listening()
     found = planned("ms=15", observer=told)
@@ -251,7 +206,7 @@ def test_what_is_predicted_to_fail_is_timed_before_that_is_said(clock: Clock) ->
     assert "The budget of ms=15 can be met." in told.messages
 
 
-def test_what_saves_nothing_as_a_whole_is_refused(clock: Clock) -> None:
+def test_what_saves_nothing_as_a_whole_is_refused(clock: ParameterClock) -> None:
     clock.saves = -0.1
     with pytest.raises(
         NotReachableError, match=r"meets ms=20. The fastest of 2 was predicted"
@@ -260,7 +215,7 @@ def test_what_saves_nothing_as_a_whole_is_refused(clock: Clock) -> None:
     assert "the network as it is takes 50.00. Allow more" in str(no.value)
 
 
-def test_unsteady_times_of_whole_networks_are_said(clock: Clock) -> None:
+def test_unsteady_times_of_whole_networks_are_said(clock: ParameterClock) -> None:
     clock.spread = 1.0
     told = Listening()
     planned("ms=20", observer=told)
@@ -272,7 +227,7 @@ def test_unsteady_times_of_whole_networks_are_said(clock: Clock) -> None:
 
 
 def test_a_network_that_cannot_be_timed_is_said(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
+    clock: ParameterClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(whole_network, "task_of", lambda _: Detection())
     with pytest.raises(
@@ -281,7 +236,7 @@ def test_a_network_that_cannot_be_timed_is_said(
         planned("ms=20")
 
 
-def test_on_the_command_line(clock: Clock, invoke: Invoke) -> None:
+def test_on_the_command_line(clock: ParameterClock, invoke: Invoke) -> None:
     given = ("plan", "wrn10_1", "--input-size", 16, "--num-classes", 10, "--families", "low_rank")
     two = ("--only", "group3.0.conv1", "--only", "group3.0.conv2")
     said = invoke(*given, *two, "--budget", "ms=20", "--runtime", "onnxruntime")
@@ -301,4 +256,4 @@ def test_on_the_command_line(clock: Clock, invoke: Invoke) -> None:
     assert "No plan for wrn10_1 that was timed meets ms=0.01." in words
     assert "The fastest of 1 was predicted to take" in words
     idle = invoke(*given, "--pareto", "c.csv", "--runtime", "torch", code=2)
-    assert "--runtime does nothing beside --pareto" in " ".join(idle.stderr.split())
+    assert "--runtime does nothing without --against ms" in " ".join(idle.stderr.split())
