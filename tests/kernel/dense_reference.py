@@ -11,6 +11,21 @@ from torch import Tensor
 #: The largest `error` of the kernel for tensors of a dtype.
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 2e-14, torch.bfloat16: 6e-3}
 
+#: Images in other layouts, by name.
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(2, 3),
+    "sliced": lambda x: torch.cat([x, x], dim=1)[:, ::2],
+    "expanded": lambda x: x[:1].expand_as(x),
+    "misaligned": lambda x: torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x),
+    "misaligned_channels_last": lambda x: (
+        torch.cat([x.new_zeros(1), x.flatten()])[1:]
+        .view(x.shape[0], *x.shape[2:], x.shape[1])
+        .movedim(-1, 1)
+    ),
+}
+
 
 @functools.cache
 def dct_matrix(n: int) -> Tensor:
