@@ -85,7 +85,7 @@ def test_a_time_is_said_as_what_it_is() -> None:
     held = budget.held(parameters=4, mult_adds=50, nanoseconds=13_000_000)
     assert [str(one) for one in held] == [
         "4 of 10 parameters",
-        "13.00 of 12.50 ms an image (predicted), 0.50 too many",
+        "13.00 of 12.50 ms an image, 0.50 too many",
     ]
     assert held[0].left == "6 left over"
     assert Budget(ms=0.02).held(1, 1, 5_000)[0].left == "0.015 left over"
