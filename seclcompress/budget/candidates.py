@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from seclcompress import substitutions
+from seclcompress.budget.sensitivity import Penalty, multiplied
 from seclcompress.budget.times import Times
 from seclcompress.plan import LayerPlan
 from seclcompress.plan.entries import Choice, Layer, kept, rewritten
@@ -28,12 +29,19 @@ class Candidate:
         loss: What it loses, see `Sensitivity`.
         nanoseconds: What it takes for an image; 0 where nothing was timed.
         dense: The same with the execution `dense` where the layer's clock chose another.
+        penalises: What the loss adds to the sum that is kept least.
     """
 
     entry: LayerPlan
     loss: float
     nanoseconds: int = 0
     dense: Candidate | None = None
+    penalises: Penalty = multiplied
+
+    @property
+    def penalty(self) -> float:
+        """What it adds to the sum that is kept least."""
+        return self.penalises(self.loss)
 
     def amount(self, quantity: Quantity) -> int:
         """How much of a quantity it has, per image where it matters."""
@@ -48,6 +56,7 @@ def candidates(
     sensitivity: Sensitivity,
     of: str = "",
     times: Times | None = None,
+    penalises: Penalty = multiplied,
 ) -> list[Candidate]:
     """Lists what a layer may become, itself first.
 
@@ -61,6 +70,7 @@ def candidates(
         of: What is lost in words, for the reasons in the plan, such as "its weights' energy"; may be
             empty.
         times: What candidates take; None where nothing was timed. It chooses their executions, too.
+        penalises: What a loss adds to the sum that is kept least.
     """
     if layer.bound:
         return [Candidate(kept(layer, layer.bound), 0.0)]
@@ -91,7 +101,7 @@ def candidates(
                 if of:
                     reason += f", missing {100 * loss:.1f} % of {of}"
                 entry = entry.model_copy(update={"reason": reason})
-                made = Candidate(entry, loss, takes, dense=made)
+                made = Candidate(entry, loss, takes, made, penalises)
             assert made is not None
             found.append(made)
     if not found:
@@ -102,7 +112,7 @@ def candidates(
 
 
 def worthwhile(every: Sequence[Candidate], quantities: Sequence[Quantity]) -> list[Candidate]:
-    """The candidates that no other one beats: in no quantity more, and in loss no worse.
+    """The candidates that no other one beats: in no quantity more, and in penalty no worse.
 
     Args:
         every: A layer's candidates. Of equal ones that with fewer of what is not limited counts, then
@@ -111,7 +121,7 @@ def worthwhile(every: Sequence[Candidate], quantities: Sequence[Quantity]) -> li
     """
     best: list[Candidate] = []
     order = dict.fromkeys((*quantities, *get_args(Quantity)))
-    for one in sorted(every, key=lambda c: (c.loss, *map(c.amount, order))):
+    for one in sorted(every, key=lambda c: (c.penalty, *map(c.amount, order))):
         if not any(all(b.amount(q) <= one.amount(q) for q in quantities) for b in best):
             best.append(one)
     return best

@@ -1,13 +1,13 @@
-"""The integer program: of each layer's candidates one, so that the losses' sum is least.
+"""The integer program: of each layer's candidates one, so that the penalties' sum is least.
 
 With x(l, c) = 1 where layer l becomes candidate c:
 
-    least   Σ loss(l, c) · x(l, c)
+    least   Σ penalty(l, c) · x(l, c)
     so that Σ over c of x(l, c) = 1                          for every layer l
             Σ amount(l, c, q) · x(l, c) ≤ limit(q)           for every limited quantity q
 
 This is the multiple-choice knapsack problem with one knapsack a quantity. HiGHS solves it, through
-scipy, to a hundred-thousandth of the sum. Layers with equal candidates (the same losses and amounts)
+scipy, to a hundred-thousandth of the sum. Layers with equal candidates (the same penalties and amounts)
 share their variables, which then count layers; otherwise the solver would look at every order of them.
 """
 
@@ -27,7 +27,7 @@ from seclcompress.budget.native import no_output
 from seclcompress.errors import PlanError
 from seclcompress.settings.budget import Quantity
 
-#: Sums of losses that differ by less are equal: as near as HiGHS holds what it is told.
+#: Sums of penalties that differ by less are equal: as near as HiGHS holds what it is told.
 EQUAL = 1e-6
 #: The share of the sum by which a better choice may be missed. An exact proof may take minutes.
 _GAP = 1e-5
@@ -84,7 +84,7 @@ def choose(
 ) -> list[Candidate]:
     """Chooses a candidate for each layer.
 
-    Of several choices whose losses are equal (to `EQUAL`), the smallest is taken: the one with the
+    Of several choices whose penalties are equal (to `EQUAL`), the smallest is taken: the one with the
     least sum of shares of the limits, and of the most there is of what is not limited. Where layers
     have equal candidates, the earlier ones lose less. Limits hold to the last one.
 
@@ -107,10 +107,10 @@ def choose(
         most=[whole[q] - outside[q] for q in _QUANTITIES],
         units=[max(abs(whole[q]), 1) for q in _QUANTITIES],
     )
-    found = program.within(program.losses)
+    found = program.within(program.penalties)
     if found is None:
         raise NotReachableError("No plan meets all limits.", program.picked(program.nearest()))
-    least = float(found @ program.losses)
+    least = float(found @ program.penalties)
     smaller = None
     with contextlib.suppress(_GaveUpError):  # what was found is as good
         smaller = program.within(program.shares.sum(axis=0), most_lost=least + EQUAL)
@@ -124,7 +124,7 @@ class _Program:
     Attributes:
         classes: The layers' places in the network, by class.
         lists: The candidates by layer, in the order of the columns.
-        losses: Shape (columns,).
+        penalties: Shape (columns,).
         amounts: Shape (quantities, columns).
         most: Shape (quantities,): the most of all layers together; negative where the rest of the
             network has more than it may.
@@ -133,7 +133,7 @@ class _Program:
 
     classes: list[list[int]]
     lists: list[list[Candidate]]
-    losses: NDArray[np.float64]
+    penalties: NDArray[np.float64]
     amounts: NDArray[np.int64]
     most: NDArray[np.int64]
     units: NDArray[np.int64]
@@ -145,7 +145,7 @@ class _Program:
         """Makes the program of lists of candidates, by layer."""
         alike: dict[tuple[tuple[float, ...], ...], list[int]] = {}
         for place, layer in enumerate(lists):
-            figures = tuple((one.loss, *map(one.amount, _QUANTITIES)) for one in layer)
+            figures = tuple((one.penalty, *map(one.amount, _QUANTITIES)) for one in layer)
             alike.setdefault(figures, []).append(place)
         columns = [figures for layer in alike for figures in layer]
         return cls(
@@ -172,12 +172,12 @@ class _Program:
 
         Args:
             costs: What each column adds to the sum.
-            most_lost: A limit of the losses' sum.
+            most_lost: A limit of the penalties' sum.
 
         Returns:
             The number of layers in each column; None where nothing meets the limits.
         """
-        rows = np.vstack([self.shares, self.losses])
+        rows = np.vstack([self.shares, self.penalties])
         limits = np.append((self.most + 0.5) / self.units, most_lost)
         found = self._solved(costs, rows, limits)
         if found is None or (self.amounts @ found <= self.most).all():
@@ -187,7 +187,7 @@ class _Program:
         # It is over by less than the solver sees. Digit by digit it sees it, and takes longer.
         digits, limits = self._digits()
         carries = digits.shape[1] - len(costs)
-        lost = np.append(self.losses, np.zeros(carries))
+        lost = np.append(self.penalties, np.zeros(carries))
         return self._solved(
             np.append(costs, np.zeros(carries)),
             np.vstack([digits, lost]),
@@ -223,7 +223,7 @@ class _Program:
 
     def nearest(self) -> NDArray[np.int64]:
         """The numbers of layers by column whose worst excess over a limit, as a share, is least."""
-        costs = np.append(np.zeros_like(self.losses), 1.0)
+        costs = np.append(np.zeros_like(self.penalties), 1.0)
         with_excess = np.hstack([self.shares, -np.ones((len(self.most), 1))])
         limits = self.most / self.units
         found = self._solved(costs, with_excess, limits, more=np.array([np.inf]), whole=False)

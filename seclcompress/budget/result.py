@@ -37,7 +37,7 @@ class Point:
         limit: What the whole network may have, or of time is predicted to take.
         parameters: What it then has.
         mult_adds: Its Mult-Adds per image.
-        loss: The sum of the layers' losses ÷ the number of layers that may change, from 0.
+        loss: What each layer that may change loses, on average (`sensitivity.mean_loss`).
         families: How many layers become which family.
         milliseconds: What it takes for an image, timed as a whole; None where time is not the quantity.
         predicted: What it was predicted to take; None likewise.
@@ -117,7 +117,8 @@ class Budgeted:
         reachable: By quantity, what the candidates can reach.
         plan: The plan.
         count: Its figures.
-        loss: The sum of the layers' losses.
+        loss: What each layer that may change loses, on average (`sensitivity.mean_loss`).
+        layers: How many layers may change.
         candidates: The number of candidates of all layers together.
         output: The file that was written; None if there is none.
         data: The data set on which losses were measured; None if they were not.
@@ -133,6 +134,7 @@ class Budgeted:
     plan: Plan
     count: Count
     loss: float
+    layers: int
     candidates: int
     output: Path | None = None
     data: str | None = None

@@ -12,12 +12,41 @@ train well.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
 from seclcompress.substitutions.fitting import ungrouped
+
+#: What a layer's loss adds to the sum that the program keeps least.
+Penalty: TypeAlias = Callable[[float], float]
+#: A layer that keeps less than this share counts as keeping it: the logarithm of nothing is infinite.
+LEAST_KEPT = 1e-3
+
+
+def multiplied(loss: float) -> float:
+    """−log(1 − loss), for losses that are shares: what layers behind each other keep is multiplied.
+
+    So a layer that keeps a hundredth weighs more than one that keeps a tenth, though both lose nearly
+    all. Sums of losses say otherwise, and their plans are worse after training (docs/budgets.md).
+    """
+    return -math.log(max(1 - loss, LEAST_KEPT))
+
+
+def added(loss: float) -> float:
+    """The loss, for losses that add up."""
+    return loss
+
+
+def mean_loss(losses: Iterable[float], penalty: Penalty) -> float:
+    """The loss of each layer that would give the same sum of penalties; 0 without layers."""
+    penalties = [penalty(loss) for loss in losses]
+    mean = sum(penalties) / max(len(penalties), 1)
+    return mean if penalty is added else -math.expm1(-mean)
 
 
 def by_dimensions(site: Site, family: Substitution, config: SubstitutionConfig) -> float:

@@ -33,9 +33,11 @@ def budget_words(found: Budgeted) -> str:
     nanoseconds = None if time is None else round(1e6 * time.measured)
     held = found.budget.held(totals.parameters, totals.mult_adds, nanoseconds)
     reached = "; ".join(f"{one}, {one.left}" for one in held)
-    rewritten = len(found.plan.rewritten)
-    layers = "The one rewritten layer loses" if rewritten == 1 else f"{rewritten} layers lose"
-    average = "" if rewritten == 1 else " on average"
+    layers = (
+        "The one layer that may change loses"
+        if found.layers == 1
+        else f"{found.layers} layers may change, {len(found.plan.rewritten)} do; on average they lose"
+    )
     what = {
         "weights": "of the trained weights' energy",
         "shapes": "of the parameters (no weights were given)",
@@ -52,8 +54,8 @@ def budget_words(found: Budgeted) -> str:
             "plan from layers that were timed alone."
         )
     return (
-        f"Within the budget: {reached}.{timed} {layers} {100 * found.loss / rewritten:.1f} % "
-        f"{what}{average}; no other choice among {found.candidates:,} candidates{quick} loses less by "
+        f"Within the budget: {reached}.{timed} {layers} {100 * found.loss:.1f} % "
+        f"{what}; no other choice among {found.candidates:,} candidates{quick} loses less by "
         "more than 0.001 %."
     )
 
@@ -68,6 +70,7 @@ def plan_record(found: Budgeted) -> PlanRecord:
         reachable=dict(found.reachable),
         candidates=found.candidates,
         loss=found.loss,
+        layers=found.layers,
         columns=found.count.columns,
         plan=found.plan,
         output=None if found.output is None else str(found.output),

@@ -81,7 +81,7 @@ class ConvertRecord(Record):
 
 
 class PlanRecord(Record):
-    """`plan`: the fields of `budget.Budgeted`; the loss is the sum over the layers."""
+    """`plan`: the fields of `budget.Budgeted`; a loss is the mean over layers that may change."""
 
     command: Literal["plan"] = "plan"
     network: str
@@ -91,6 +91,7 @@ class PlanRecord(Record):
     reachable: dict[Quantity, Range]
     candidates: int
     loss: float
+    layers: int
     columns: dict[str, Totals]
     plan: Plan
     output: str | None

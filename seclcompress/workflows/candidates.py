@@ -14,6 +14,7 @@ from seclcompress.budget import Candidate, Range, Source
 from seclcompress.budget.candidates import Sensitivity
 from seclcompress.budget.measured import Job
 from seclcompress.budget.remembered import Remembered, default_fits
+from seclcompress.budget.sensitivity import Penalty, added, mean_loss, multiplied
 from seclcompress.budget.times import Times
 from seclcompress.count import Count, count_network
 from seclcompress.networks.weights import check_finite
@@ -36,6 +37,11 @@ OF: dict[OnImages, str] = {
     "output": "its outputs' energy",
     "fisher": "the mean layer's Fisher information",
 }
+
+
+def penalty_of(source: Source) -> Penalty:
+    """How losses that are known from something make one: shares multiply, Fisher information adds up."""
+    return added if source == "fisher" else multiplied
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,11 @@ class Listed:
     times: Times | None = None
 
     @property
+    def penalises(self) -> Penalty:
+        """What a layer's loss adds to the sum that is kept least."""
+        return penalty_of(self.source)
+
+    @property
     def reachable(self) -> dict[Quantity, Range]:
         """By quantity that is known, the least and the most that a plan from these candidates has."""
         return {
@@ -102,6 +113,16 @@ class Listed:
             layers=_listed(self.known, self.families, budgets.by_dimensions, times=times),
         )
 
+    @property
+    def movable(self) -> int:
+        """How many layers may change."""
+        return sum(len(one) > 1 for one in self.layers)
+
+    def loss(self, chosen: Sequence[Candidate]) -> float:
+        """What each layer that may change loses, on average (`sensitivity.mean_loss`)."""
+        pairs = zip(chosen, self.layers, strict=True)
+        return mean_loss((one.loss for one, every in pairs if len(every) > 1), self.penalises)
+
     def plan_of(self, chosen: Sequence[Candidate]) -> Plan:
         """The plan of a choice of one candidate a layer."""
         return self.as_it_is.model_copy(update={"layers": [one.entry for one in chosen]})
@@ -122,7 +143,7 @@ class Listed:
         """
         most = budgets.ends(self.layers, "nanoseconds")[1]
         every = [
-            [replace(one, loss=one.nanoseconds / max(most, 1)) for one in layer]
+            [replace(one, loss=one.nanoseconds / max(most, 1), penalises=added) for one in layer]
             for layer in self.layers
         ]
         own = {id(one.entry): one for layer in self.layers for one in layer}
@@ -155,7 +176,8 @@ class Listed:
             return replace(self, layers=layers, source="weights")
         found = measuring.run(self.located, trained, self._jobs(here), observer)
         of = f"{OF[measuring.measure]} on {measuring.images:,} images"
-        layers = _listed(here, self.families, found, of, self.times)
+        penalises = penalty_of(measuring.measure)
+        layers = _listed(here, self.families, found, of, self.times, penalises)
         return replace(
             self,
             layers=layers,
@@ -222,9 +244,10 @@ def _listed(
     sensitivity: Sensitivity,
     of: str = "",
     times: Times | None = None,
+    penalises: Penalty = multiplied,
 ) -> list[list[Candidate]]:
     return [
-        budgets.candidates(layer, families, sensitivity, of, times)
+        budgets.candidates(layer, families, sensitivity, of, times, penalises)
         if reason is None
         else [Candidate(kept(layer, reason, on_demand=True), 0.0)]
         for layer, reason in known

@@ -115,23 +115,22 @@ def pareto(
         observer=observer,
     )
     listed = list_candidates(located, families, options)
-    movable = sum(len(one) > 1 for one in listed.layers)
-    if not movable:
+    if not listed.movable:
         raise PlanError(f"No layer of {located.label} may change, so there is no curve.")
     if timed:
         listed = listed.timed(runtime, observer)
     listed = listed.fitted(observer, measuring)
     planned = _planned(listed, quantity, observer)
     if timed:
-        points = _timed(listed, planned, movable, runtime, observer)
+        points = _timed(listed, planned, runtime, observer)
     else:
-        points = [_point(listed, limit, chosen, movable) for limit, chosen in planned]
+        points = [_point(listed, limit, chosen) for limit, chosen in planned]
     curve = Curve(
         located.label,
         quantity,
         listed.families,
         listed.source,
-        movable,
+        listed.movable,
         tuple(points),
         data=listed.data,
         images=listed.images,
@@ -173,7 +172,6 @@ def _limits(listed: Listed, quantity: Quantity) -> list[int]:
 def _timed(
     listed: Listed,
     planned: Sequence[tuple[int, Sequence[Candidate]]],
-    movable: int,
     runtime: str | None,
     observer: Observer,
 ) -> list[Point]:
@@ -184,7 +182,7 @@ def _timed(
             attempt = timed(chosen)
             points.append(
                 replace(
-                    _point(listed, limit, attempt.chosen, movable),
+                    _point(listed, limit, attempt.chosen),
                     milliseconds=1e3 * attempt.measured,
                     predicted=1e3 * attempt.predicted,
                 )
@@ -196,13 +194,13 @@ def _timed(
     return best
 
 
-def _point(listed: Listed, limit: int, chosen: Sequence[Candidate], movable: int) -> Point:
+def _point(listed: Listed, limit: int, chosen: Sequence[Candidate]) -> Point:
     has = listed.amounts(chosen)
     families = Counter(
         one.entry.substitution for one in chosen if one.entry.substitution is not None
     )
-    loss = sum(one.loss for one in chosen) / movable
-    return Point(limit, has["parameters"], has["mult_adds"], loss, dict(families.most_common()))
+    loss, by_number = listed.loss(chosen), dict(families.most_common())
+    return Point(limit, has["parameters"], has["mult_adds"], loss, by_number)
 
 
 def _content(curve: Curve, ending: str) -> bytes:

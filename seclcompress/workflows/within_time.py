@@ -46,9 +46,9 @@ class Attempt:
     original: float
 
     @property
-    def loss(self) -> float:
-        """The sum of the layers' losses."""
-        return sum(one.loss for one in self.chosen)
+    def penalty(self) -> float:
+        """The sum that the program keeps least."""
+        return sum(one.penalty for one in self.chosen)
 
     def __str__(self) -> str:
         predicted, measured, original = map(
@@ -95,7 +95,7 @@ def hold(
             too_slow = min(too_slow, last.predicted)
         else:
             slow_enough = max(slow_enough, last.predicted)
-            if within is None or last.loss < within.loss:
+            if within is None or last.penalty < within.penalty:
                 within = last
             if last.measured >= NEAR * limit:
                 break

@@ -53,7 +53,7 @@ def total(chosen: Sequence[Candidate], quantity: Quantity) -> int:
 
 
 def loss(chosen: Sequence[Candidate]) -> float:
-    return sum(one.loss for one in chosen)
+    return sum(one.penalty for one in chosen)
 
 
 def shares(chosen: Sequence[Candidate], most: Mapping[Quantity, int]) -> float:
@@ -124,7 +124,7 @@ def test_the_nearest_has_the_least_excess_of_all(
 def test_alike_layers_are_chosen_in_order() -> None:
     """The earlier ones lose less, so that equal plans are the same plan."""
     layers = [
-        [candidate(0.0, 10, 0, name), candidate(0.5, 4, 0, name), candidate(0.9, 1, 0, name)]
+        [candidate(0.0, 10, 0, name), candidate(0.5, 4, 0, name), candidate(0.6, 1, 0, name)]
         for name in "abcd"
     ]
     chosen = choose(layers, {"parameters": 19})
@@ -132,7 +132,7 @@ def test_alike_layers_are_chosen_in_order() -> None:
         ("a", 0.0),
         ("b", 0.5),
         ("c", 0.5),
-        ("d", 0.9),
+        ("d", 0.6),
     ]
 
 

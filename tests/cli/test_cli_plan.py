@@ -172,7 +172,8 @@ def test_the_whole_curve(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, width:
     )
     plan = json.loads(invoke(*COMMAND, *given).stdout)
     assert plan["columns"]["auto"]["parameters"] == int(middle["parameters"])
-    assert plan["loss"] / int(words[1]) == pytest.approx(float(middle["loss"]), abs=1e-6)
+    assert plan["loss"] == pytest.approx(float(middle["loss"]), abs=1e-6)
+    assert plan["layers"] == int(words[1])
 
 
 @pytest.mark.parametrize("ending", ["png", "html"])

@@ -61,7 +61,7 @@ def test_the_prediction_is_the_whole_less_what_layers_save(clock: ParameterClock
 def test_less_time_loses_more_and_the_plan_is_taken(clock: ParameterClock, tmp_path: Path) -> None:
     losses = [planned(f"ms={ms}").loss for ms in (5, 12, 30, 45)]
     assert losses == sorted(losses, reverse=True)
-    assert losses[0] > 2 * losses[-1] > 0
+    assert losses[0] > 1.2 * losses[-1] > 0
     found = planned("ms=12", output=tmp_path / "plan.json")
     counted = workflows.count("wrn10_1", plan=tmp_path / "plan.json", **SIZE)
     assert counted.count.columns == found.count.columns
