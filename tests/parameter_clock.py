@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
+from seclcompress.measure import Clock
 from seclcompress.plan import ORIGINAL
+from seclcompress.resolve import locate
 from seclcompress.timing import Timing
 from seclcompress.workflows import budgeting, by_time, curves, within_time
 
 INPUT_SIZE = (3, 16, 16)
+SIZE: dict[str, Any] = {"input_size": INPUT_SIZE, "num_classes": 10}
 
 
 class ParameterClock:
@@ -61,6 +65,17 @@ class ParameterClock:
         """One that every runtime has, with a cache of its own."""
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         made = cls()
-        for module in (budgeting, by_time, curves, within_time):
-            monkeypatch.setattr(module, "clock_of", lambda _: made)
+        install(made, monkeypatch)
         return made
+
+
+def install(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives plans and curves by time this clock, whatever the runtime."""
+    for module in (budgeting, by_time, curves, within_time):
+        monkeypatch.setattr(module, "clock_of", lambda _: clock)
+
+
+def saved_weights(path: Path) -> str:
+    """The file with the weights of the network that is planned."""
+    torch.save(locate("wrn10_1", **SIZE).load()[0].state_dict(), path)
+    return str(path)

@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from compiled_kernel import needs_kernel
 from scripts import run_script
-
-from seclcompress import kernel
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
+@needs_kernel
 @pytest.mark.parametrize("what", ["layer", "weight"])
 def test_the_kernel_is_timed_in_several_processes(what: str, tmp_path: Path) -> None:
     small = ("--sizes", "64", "88", "--layers", "1", "--seconds", "0.01", "--processes", "2")

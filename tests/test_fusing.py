@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from batch_norms import draw_batch_norms
+from compiled_kernel import needs_kernel
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -20,8 +21,6 @@ from seclcompress.kernel import by_native
 from seclcompress.plan import PlanOptions, make_plan
 from seclcompress.rewrite import rewrite_network
 from seclcompress.trace import trace_network
-
-needs_kernel = pytest.mark.skipif(not kernel.available(), reason="built without a compiler")
 
 
 def rewritten(name: str, size: int) -> nn.Module:

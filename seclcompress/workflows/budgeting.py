@@ -139,7 +139,7 @@ def plan(
     if not found.rewritten:
         raise PlanError(
             f"{located.label} meets the budget as it is ({asked}): nothing is to be rewritten."
-            if any(len(one) > 1 for one in listed.layers)
+            if listed.movable
             else nothing_to_do(found)
         )
     counted = count_network(listed.skeleton, listed.trace, found)

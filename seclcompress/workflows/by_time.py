@@ -18,7 +18,7 @@ from seclcompress.resolve import Located
 from seclcompress.settings.planning import TORCH
 from seclcompress.timing import Timing
 from seclcompress.wording import milliseconds, unsteady
-from seclcompress.workflows.whole_network import Races
+from seclcompress.workflows.whole_network import Races, why_not
 
 
 def measure_times(
@@ -73,10 +73,9 @@ def race(races: Races, plans: Mapping[str, Plan | None]) -> dict[str, Timing]:
     try:
         return races.run(plans)
     except ExportError as error:
-        words = str(error.__cause__ or error).splitlines()[0][:300]
         raise ExportError(
             f"{races.located.label} cannot be timed in {races.clock.runtime}, which a limit of "
-            f"milliseconds needs: {words} Limit something else, or name another --runtime."
+            f"milliseconds needs: {why_not(error)} Limit something else, or name another --runtime."
         ) from error
 
 

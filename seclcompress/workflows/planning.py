@@ -23,6 +23,7 @@ from seclcompress.trace import Trace, trace_network
 from seclcompress.wording import milliseconds, unsteady
 from seclcompress.workflows import in_network
 from seclcompress.workflows.locating import Network, find, tell_input_size
+from seclcompress.workflows.whole_network import why_not
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def decide(
             try:
                 found = in_network.confirm(plan, planning, clock, whole, batch, told)
             except ExportError as error:
-                failed = str(error.__cause__ or error)
+                failed = why_not(error)
         if found is not None:
             plan = found.plan
     where = " in channels_last" if options.channels_last else ""
@@ -191,7 +192,7 @@ def decide(
     if failed:
         observer.message(
             f"The plan goes by each layer's own clock: the whole network cannot be timed{where}: "
-            f"{failed.splitlines()[0][:300]}"
+            f"{failed}"
         )
     if found is not None:
         observer.message(_confirmed(found, where))

@@ -61,6 +61,11 @@ def ready_to_time(located: Located, clock: Clock, plan: Plan | None = None) -> n
     return for_inference(network.eval(), located.input_size, fuse=fuse)
 
 
+def why_not(error: ExportError) -> str:
+    """Why a whole network cannot be timed: the cause, without what is said there of single layers."""
+    return str(error.__cause__ or error).splitlines()[0][:300]
+
+
 @dataclass
 class Races:
     """Times variants of a network in turn, and remembers the results.

@@ -104,8 +104,8 @@ def hold(
             aim = (slow_enough + too_slow) / 2
         if not math.isfinite(aim):
             break
-    if within is None and not _is_tried(choose(-math.inf), tried):
-        last = attempt(choose(-math.inf))
+    if within is None and not _is_tried(fastest := choose(-math.inf), tried):
+        last = attempt(fastest)
         tried.append(last)
         within = last if last.measured <= limit else None
     return within, tried

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from compiled_kernel import RUNS_KERNEL
 from dense_reference import (
     LAYOUTS,
     TOLERANCE,
@@ -24,10 +25,7 @@ from seclcompress import kernel
 from seclcompress.kernel import by_native
 from seclcompress.kernel import layout as layouts
 
-pytestmark = [
-    pytest.mark.skipif(not kernel.available(), reason="built without a compiler"),
-    pytest.mark.usefixtures("restore_threads"),
-]
+pytestmark = RUNS_KERNEL
 
 # Lengths with every radix as first, middle and last stage, odd lengths, lengths of a single stage,
 # and one whose blocks are split more than once to fit the cache.

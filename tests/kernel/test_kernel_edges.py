@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from compiled_kernel import RUNS_KERNEL
 from dense_reference import (
     LAYOUTS,
     error,
@@ -19,10 +20,7 @@ from dense_reference import (
 
 from seclcompress import kernel
 
-pytestmark = [
-    pytest.mark.skipif(not kernel.available(), reason="built without a compiler"),
-    pytest.mark.usefixtures("restore_threads"),
-]
+pytestmark = RUNS_KERNEL
 
 
 @pytest.mark.parametrize("positions", [1, 49, 784])

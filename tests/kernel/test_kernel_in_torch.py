@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from compiled_kernel import RUNS_KERNEL
 from dense_reference import (
     TOLERANCE,
     assert_compiled_alike,
@@ -20,10 +21,7 @@ from seclcompress import kernel
 from seclcompress.kernel import by_fft, matrix, ops
 from seclcompress.kernel.watched import nobody_watches
 
-pytestmark = [
-    pytest.mark.skipif(not kernel.available(), reason="built without a compiler"),
-    pytest.mark.usefixtures("restore_threads"),
-]
+pytestmark = RUNS_KERNEL
 
 
 class Seen(torch.overrides.TorchFunctionMode):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from compiled_kernel import RUNS_KERNEL
 from dense_reference import (
     random_stack,
 )
@@ -17,10 +18,7 @@ from new_process import words_of_a_new_process
 
 from seclcompress import kernel
 
-pytestmark = [
-    pytest.mark.skipif(not kernel.available(), reason="built without a compiler"),
-    pytest.mark.usefixtures("restore_threads"),
-]
+pytestmark = RUNS_KERNEL
 
 
 def in_child(check: object) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from compiled_kernel import RUNS_KERNEL
 from dense_reference import (
     error,
     random_stack,
@@ -20,10 +21,7 @@ from torch import Tensor
 from seclcompress import kernel
 from seclcompress.kernel import by_fft, by_native
 
-pytestmark = [
-    pytest.mark.skipif(not kernel.available(), reason="built without a compiler"),
-    pytest.mark.usefixtures("restore_threads"),
-]
+pytestmark = RUNS_KERNEL
 
 
 SMALL = (torch.randn(2, 6, 4), torch.randn(3, 8), torch.randn(3, 8), 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from compiled_kernel import RUNS_KERNEL
 from dense_reference import TOLERANCE, assert_compiled_alike, error, random_stack, reference_weight
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,10 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from seclcompress import kernel
 from seclcompress.kernel import by_native, layout
 
-pytestmark = [
-    pytest.mark.skipif(not kernel.available(), reason="built without a compiler"),
-    pytest.mark.usefixtures("restore_threads"),
-]
+pytestmark = RUNS_KERNEL
 
 CHANNELS = [(64, 64), (64, 40), (24, 64), (50, 60), (1, 64), (64, 1)]
 

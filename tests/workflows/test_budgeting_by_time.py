@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from conftest import Invoke
 from listening import Listening
-from parameter_clock import INPUT_SIZE, ParameterClock
+from parameter_clock import SIZE, ParameterClock, saved_weights
 
 from seclcompress import workflows
 from seclcompress.budget import Budgeted, NotReachableError
 from seclcompress.errors import ExportError, UsageError
 from seclcompress.networks.tasks import Detection
 from seclcompress.plan import ORIGINAL, read_plan
-from seclcompress.resolve import locate
 from seclcompress.settings import PlanOptions
 from seclcompress.settings.budget import Budget
 from seclcompress.workflows import whole_network
 
-SIZE = {"input_size": INPUT_SIZE, "num_classes": 10}
 TWO = PlanOptions(only=("group3.0.conv1", "group3.0.conv2"))
 WHOLE = 0.050  # seconds; the layers alone take 0.018 and 0.036 and a call
 
@@ -115,9 +112,7 @@ def test_a_second_budget_times_nothing_anew(clock: ParameterClock) -> None:
 
 @pytest.fixture
 def trained(tmp_path: Path) -> str:
-    path = tmp_path / "w.pth"
-    torch.save(locate("wrn10_1", **SIZE).load()[0].state_dict(), path)
-    return str(path)
+    return saved_weights(tmp_path / "w.pth")
 
 
 def test_trained_weights_lose_by_their_energy_within_the_time(

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from conftest import Invoke
 from listening import Listening
-from parameter_clock import INPUT_SIZE, ParameterClock
+from parameter_clock import SIZE, ParameterClock, saved_weights
 
 from seclcompress import workflows
 from seclcompress.budget import Curve
 from seclcompress.errors import UsageError
-from seclcompress.resolve import locate
 from seclcompress.settings import PlanOptions
 
-SIZE: dict[str, Any] = {"input_size": INPUT_SIZE, "num_classes": 10}
 SIX = PlanOptions(only=("group2", "group3"))
 
 
@@ -33,9 +30,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ParameterClock:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> str:
-    path = tmp_path / "w.pth"
-    torch.save(locate("wrn10_1", **SIZE).load()[0].state_dict(), path)
-    return str(path)
+    return saved_weights(tmp_path / "w.pth")
 
 
 def drawn(weights: str, output: Path | None = None, **given: Any) -> Curve:

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from listening import Listening
 from network_clock import FAST, LAYERS, Clock, ways
+from parameter_clock import install
 
 from seclcompress import workflows
 from seclcompress.budget import Budgeted, Candidate, NotReachableError
 from seclcompress.budget.sensitivity import added
 from seclcompress.plan import LayerPlan
 from seclcompress.settings import PlanOptions
-from seclcompress.workflows import budgeting, by_time, within_time
 from seclcompress.workflows.within_time import NEAR, TRIES, Attempt, hold
 
 ORIGINAL_SECONDS = 100.0
@@ -85,8 +85,7 @@ def planned(own_cache: None, monkeypatch: pytest.MonkeyPatch):
     """Plans layers of 3 ms, which take 2 ms dense and 1 ms fast alone, in a network of 100 ms."""
 
     def run(clock: Clock, budget: str, told: Listening | None = None) -> Budgeted:
-        for module in (budgeting, by_time, within_time):
-            monkeypatch.setattr(module, "clock_of", lambda _: clock)
+        install(clock, monkeypatch)
         return workflows.plan(
             "wrn10_1",
             budget,
