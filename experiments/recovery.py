@@ -37,16 +37,28 @@ FAMILIES: tuple[dict[str, Any], ...] = (
     {"family": "separable", "start": "random"},
     {"family": "acdc", "depth": 12, "start": "random"},
 )
-#: Settings other than the defaults, each measured on separable.
+#: Settings beside the defaults, each measured on the students below; other seeds draw other pictures.
 SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"seed": 1},
+    {"seed": 2},
     {"batch_norm": "never"},
     {"batch_norm": "end"},
     {"kept": False},
     {"inputs": "student"},
     {"inputs": "teacher"},
     {"iterations": 50},
+    {"iterations": 800},
+    {"ridge": 0.001},
+    {"ridge": 0.1},
+    {"positions": 64},
     {"pictures": 100},
     {"pictures": 2000},
+)
+#: The students on which settings are compared.
+COMPARED: tuple[dict[str, Any], ...] = (
+    {"family": "acdc", "depth": 12, "start": "random"},
+    {"family": "separable"},
 )
 
 _OF_THE_RUN = ("epochs", "from", "lr")
@@ -82,7 +94,8 @@ def measure(
         teacher=chosen.teacher,
         data=chosen.data,
         output_dir=folder,
-        settings=RecoverySettings(**settings),
+        settings=RecoverySettings(**{k: v for k, v in settings.items() if k != "seed"}),
+        training=TrainingSettings(seed=settings.get("seed", 0)),
         overwrite=True,
         observer=log,
     )
@@ -188,7 +201,7 @@ def main() -> None:
     log, files = Log(), []
     parts: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         "families": [(cell, {}) for cell in FAMILIES],
-        "settings": [({"family": "separable"}, settings) for settings in SETTINGS],
+        "settings": [(cell, settings) for cell in COMPARED for settings in SETTINGS],
     }
     for part, cells in parts.items():
         if chosen.only not in (None, part):

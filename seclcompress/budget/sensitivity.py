@@ -43,7 +43,10 @@ def added(loss: float) -> float:
 
 
 def mean_loss(losses: Iterable[float], penalty: Penalty) -> float:
-    """The loss of each layer that would give the same sum of penalties; 0 without layers."""
+    """The loss of each layer that would give the same sum of penalties; 0 without layers.
+
+    Where losses are multiplied it is at most 1 − `LEAST_KEPT`.
+    """
     penalties = [penalty(loss) for loss in losses]
     mean = sum(penalties) / max(len(penalties), 1)
     return mean if penalty is added else -math.expm1(-mean)

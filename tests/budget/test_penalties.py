@@ -24,7 +24,13 @@ def test_what_is_kept_multiplies(losses: list[float]) -> None:
     assert sum(map(multiplied, losses)) == pytest.approx(-math.log(kept), abs=1e-9)
     mean = mean_loss(losses, multiplied)
     assert (1 - mean) ** len(losses) == pytest.approx(kept, rel=1e-6)
-    assert min(losses) - 1e-9 <= mean <= max(losses) + 1e-9
+    most = 1 - LEAST_KEPT
+    assert min(*losses, most) - 1e-9 <= mean <= min(max(losses), most) + 1e-9
+
+
+def test_a_layer_that_loses_all_counts_as_keeping_a_little() -> None:
+    assert mean_loss([1.0], multiplied) == pytest.approx(1 - LEAST_KEPT)
+    assert mean_loss([1.0], added) == 1
 
 
 @given(SHARES, SHARES)
