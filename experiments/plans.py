@@ -1,12 +1,14 @@
 """Is a plan for a budget better than the same choice for all layers, after the same training?
 
     python experiments/plans.py --data imagefolder:PATH --work FOLDER [--networks wrn10_2 wrn10_1]
+    python experiments/plans.py --data imagefolder:PATH --work FOLDER --epochs 0 --uniform acdc:depth=4
     python experiments/plans.py --report FOLDER/plans.jsonl
 
-Each network's teacher is trained. It is rewritten as `acdc` of one depth, and then as `plan` says for as
-many parameters, by each measure of what layers lose. Every student takes over its teacher's layers and
-is distilled with the same images and steps. A finished one is a line of plans.jsonl and is not repeated.
-With `--minutes` nothing is begun after that time; exit code 3 says that something is left to do.
+Each network's teacher is trained. Every layer is rewritten by one family and its options, and then as
+the program of `plan` chooses for as many parameters, by each measure of what layers lose. Every student
+takes over its teacher's layers and is distilled with the same images and steps, or only the first with
+`--epochs 0`. A finished one is a line of plans.jsonl and is not repeated. With `--minutes` nothing is
+begun after that time; exit code 3 says that something is left to do.
 """
 
 from __future__ import annotations
@@ -37,43 +39,48 @@ UNIFORM = "uniform"
 OF_THE_FOLDER = ("data", "epochs", "teacher_epochs", "train_images", "pictures")
 #: Kept by all students: they are small.
 KEEP = ("*.shortcut",)
-#: What plans may choose among.
-FAMILIES = (("acdc",), ("acdc", "separable"))
+#: What plans may choose among: the family of the uniform network, and that beside separable layers.
+MIXED = "separable"
+#: It recovers as well from random values (docs/recovery.md); other families start from the nearest.
+STACK = "acdc"
 #: How plans know what a layer loses.
 MEASURES = ("energy", "output", "fisher")
 
 
-def cells(networks: list[str], depths: list[int], seeds: int) -> list[dict[str, Any]]:
+def cells(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """What names each line: uniform networks first, then the plans of as many parameters."""
     found = []
-    for network in networks:
-        for depth in depths:
-            ways = [(UNIFORM, "acdc")]
-            ways += [(measure, "+".join(names)) for measure in MEASURES for names in FAMILIES]
-            for seed in range(seeds):
-                found += [
-                    {
-                        "network": network,
-                        "depth": depth,
-                        "plan": way,
-                        "families": names,
-                        "seed": seed,
-                    }
-                    for way, names in ways
-                ]
+    for network in chosen.networks:
+        for uniform in chosen.uniform:
+            family = uniform.partition(":")[0]
+            ways = [(UNIFORM, family)]
+            for measure in chosen.measures:
+                ways += [(measure, family), (measure, f"{family}+{MIXED}")]
+            if chosen.alone:
+                ways = [way for way in ways if way[1] == family]
+            for seed in range(chosen.seeds):
+                for way, names in ways:
+                    line = {"network": network, "uniform": uniform, "plan": way}
+                    found.append({**line, "families": names, "seed": seed})
     return found
+
+
+def alike(uniform: str) -> PlanOptions:
+    """The options of a uniform network, as `acdc:depth=12`."""
+    family, _, words = uniform.partition(":")
+    options = dict(one.split("=") for one in words.split(",") if one)
+    return PlanOptions(substitution=family, config=options, keep=KEEP)
 
 
 def planned(cell: dict[str, Any], teacher: Path, data: str, log: Log) -> Plan:
     """The plan of a line's student."""
-    uniform = PlanOptions(config={"depth": cell["depth"]}, keep=KEEP)
-    alike = workflows.convert(teacher, options=uniform)
+    uniform = workflows.convert(teacher, options=alike(cell["uniform"]))
     if cell["plan"] == UNIFORM:
-        return alike.plan
+        return uniform.plan
     on_images = cell["plan"] != "energy"
     return workflows.plan(
         teacher,
-        Budget(parameters=alike.count.columns["auto"].parameters),
+        Budget(parameters=uniform.count.columns["auto"].parameters),
         families=tuple(cell["families"].split("+")),
         options=PlanOptions(keep=KEEP),
         data=data if on_images else None,
@@ -82,9 +89,39 @@ def planned(cell: dict[str, Any], teacher: Path, data: str, log: Log) -> Plan:
     ).plan
 
 
+def train(
+    cell: dict[str, Any],
+    folder: Path,
+    student: Path,
+    teacher: Path,
+    chosen: argparse.Namespace,
+    log: Log,
+) -> None:
+    """Recovers a student and distils it, into a folder."""
+    recovery = RecoverySettings(pictures=chosen.pictures)
+    images = {"train_images": chosen.train_images, "cache_images": "always", "seed": cell["seed"]}
+    with_data = {"student": student, "teacher": teacher, "data": chosen.data}
+    if not chosen.epochs:
+        if not folder.exists():
+            settings = TrainingSettings(**images)
+            workflows.recover(
+                **with_data, output_dir=folder, settings=recovery, training=settings, observer=log
+            )
+        return
+    make(
+        folder,
+        workflows.distill,
+        log,
+        **with_data,
+        settings=TrainingSettings(epochs=chosen.epochs, **images),
+        recovery=recovery,
+        untrained_teacher=True,  # this script has trained it; tests do so for a moment only
+    )
+
+
 def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """Plans, converts, recovers and distils a student, and gives its figures."""
-    name = "-".join(str(value) for value in cell.values())
+    name = "-".join(str(value).replace(":", "-") for value in cell.values())
     student, folder = chosen.work / f"{name}.student", chosen.work / name
     began = time.monotonic()
     with (chosen.work / f"{name}.log").open("a") as file:
@@ -92,23 +129,10 @@ def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> 
         if not student.exists():
             plan = planned(cell, teacher, chosen.data, log)
             log.message(f"Planned in {time.monotonic() - began:.0f} s.")
-            workflows.convert(teacher, student, plan=plan, seed=cell["seed"], observer=log)
-        make(
-            folder,
-            workflows.distill,
-            log,
-            student=student,
-            teacher=teacher,
-            data=chosen.data,
-            settings=TrainingSettings(
-                epochs=chosen.epochs,
-                train_images=chosen.train_images,
-                cache_images="always",
-                seed=cell["seed"],
-            ),
-            recovery=RecoverySettings(pictures=chosen.pictures),
-            untrained_teacher=True,  # this script has trained it; tests do so for a moment only
-        )
+            start = "random" if cell["families"].startswith(STACK) else "original"
+            given = {"plan": plan, "start": start, "seed": cell["seed"]}
+            workflows.convert(teacher, student, **given, observer=log)
+        train(cell, folder, student, teacher, chosen, log)
     config = artefact.read_config(folder)
     metrics, plan = config.metrics, config.plan
     assert plan is not None
@@ -117,14 +141,14 @@ def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> 
         "parameters": column.parameters,
         "mult_adds": column.mult_adds,
         "layers": [
-            f"{layer.substitution} {layer.config.get('depth', '')}".strip()
+            f"{layer.substitution} {layer.config.get('depth', layer.config.get('ratio', ''))}".strip()
             if layer.action == "rewrite"
             else "kept"
             for layer in plan.layers
             if layer.action == "rewrite" or not layer.on_demand
         ],
-        "recovered": metrics["before_accuracy"],
-        "accuracy": metrics["accuracy"],
+        "recovered": metrics["before_accuracy" if chosen.epochs else "accuracy"],
+        "accuracy": metrics["accuracy"] if chosen.epochs else None,
         "teacher": metrics["teacher_accuracy"],
         "machine": f"{describe_machine()}, {torch.get_num_threads()} thread(s)",
     }
@@ -132,25 +156,28 @@ def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> 
 
 def report(file: Path) -> str:
     """The lines as a Markdown table for each network and budget, best first."""
-    groups: dict[tuple[str, int], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    groups: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for cell, found in Cells(file).finished:
-        groups.setdefault((cell["network"], cell["depth"]), []).append((cell, found))
+        groups.setdefault((cell["network"], cell["uniform"]), []).append((cell, found))
     lines = []
-    for (network, depth), found in groups.items():
+    for (network, uniform), found in groups.items():
         teacher = found[0][1]["teacher"]
         lines += [
             "",
-            f"{network}, teacher {teacher:.2f} %; as many parameters as acdc of depth {depth}:",
+            f"{network}, teacher {teacher:.2f} %; as many parameters as {uniform} everywhere:",
             "",
             "| chosen by | families | seed | layers | parameters | Mult-Adds | recovered % | "
             "distilled % |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        for cell, one in sorted(found, key=lambda pair: -pair[1]["accuracy"]):
+        for cell, one in sorted(
+            found, key=lambda pair: -(pair[1]["accuracy"] or pair[1]["recovered"])
+        ):
+            distilled = "" if one["accuracy"] is None else f"{one['accuracy']:.2f}"
             lines.append(
                 f"| {cell['plan']} | {cell['families']} | {cell['seed']} | {', '.join(one['layers'])} | "
                 f"{one['parameters']:,} | {one['mult_adds']:,} | {one['recovered']:.2f} | "
-                f"{one['accuracy']:.2f} |"
+                f"{distilled} |"
             )
     return "\n".join(lines)
 
@@ -161,10 +188,11 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--networks", nargs="+", default=["wrn10_2", "wrn10_1", "wrn16_1"])
-    parser.add_argument("--depths", type=int, nargs="+", default=[12, 4])
+    parser.add_argument("--uniform", nargs="+", default=["acdc:depth=12", "acdc:depth=4"])
+    parser.add_argument("--alone", action="store_true", help=f"no plans with {MIXED} layers")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--measures", nargs="+", choices=MEASURES)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--measures", nargs="*", choices=MEASURES, default=MEASURES)
+    parser.add_argument("--epochs", type=int, default=4, help="of distillation; 0 for none")
     parser.add_argument("--teacher-epochs", type=int, default=6)
     parser.add_argument("--train-images", type=int, default=8000)
     parser.add_argument("--pictures", type=int, default=500, help="of the recoveries")
@@ -180,9 +208,8 @@ def main() -> None:
     until = time.time() + 60 * chosen.minutes
     check_same(chosen.work, {name: getattr(chosen, name) for name in OF_THE_FOLDER})
     done = Cells(chosen.work / RESULTS)
-    for cell in cells(chosen.networks, chosen.depths, chosen.seeds):
-        measured = cell["plan"] == UNIFORM or cell["plan"] in (chosen.measures or MEASURES)
-        if not measured or done.get(cell) is not None:
+    for cell in cells(chosen):
+        if done.get(cell) is not None:
             continue
         if time.time() > until:
             sys.exit(UNFINISHED)

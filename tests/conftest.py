@@ -20,8 +20,8 @@ from seclcompress.kernel import by_fft, by_native
 settings.register_profile(
     "seclcompress", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
-# `.ci/run`: whether a change lands must not depend on what chance finds in older tests. Whoever works on it
-# runs `make test`, with examples of its own.
+# `.ci/run`: whether a change lands must not depend on what chance finds in older tests. `make test`
+# has examples of its own each time.
 settings.register_profile("ci", settings.get_profile("seclcompress"), derandomize=True)
 # `make mutants`: the same examples for every mutant, and one that fails is enough.
 settings.register_profile(

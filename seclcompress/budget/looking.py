@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from seclcompress.budget.outputs import Inputs
 from seclcompress.data import Images, Presentation
 from seclcompress.data.images import Batch
 from seclcompress.errors import NetworkError
-from seclcompress.substitutions import Site
+from seclcompress.recover.solve import distance, solve
+from seclcompress.substitutions import Site, StructuredLayer
 from seclcompress.substitutions.site import Convolution
 from seclcompress.trace import floating_dtype
 from seclcompress.train.outputs import OutputReader
@@ -29,6 +30,8 @@ from seclcompress.train.outputs import OutputReader
 BATCH = 25
 #: Positions at most that a layer's outputs are compared at in each image.
 POSITIONS = 256
+#: L-BFGS iterations by which a replacement is recovered; `recover` makes more.
+ITERATIONS = 200
 
 Tell = Callable[[int, int], object]
 
@@ -86,12 +89,31 @@ class Looker(Protocol):
             What was gathered, by the layer's name.
         """
 
+    def improve(self, site: Site, shown: Any, new: StructuredLayer) -> None:
+        """Changes a replacement that is fitted to a layer's weights, before it is measured.
+
+        Args:
+            site: The layer.
+            shown: What was gathered of it.
+            new: The replacement, changed in place.
+        """
+
 
 @dataclass(frozen=True)
-class LookingAtOutputs:
-    """Gathers the inputs of layers, see `Inputs`."""
+class _Looking:
+    """What the ways to look have in common."""
 
     calibration: Calibration
+
+    def improve(self, site: Site, shown: Any, new: StructuredLayer) -> None:
+        """Leaves a replacement as it was fitted; see `Looker`."""
+
+
+@dataclass(frozen=True)
+class LookingAtOutputs(_Looking):
+    """Gathers the inputs of layers, see `Inputs`."""
+
+    centred: ClassVar[bool] = False
 
     def held(self, site: Site) -> int:
         """Bytes that the inputs of a layer take; see `Looker`."""
@@ -100,7 +122,7 @@ class LookingAtOutputs:
     def look(self, sites: Sequence[Site], tell: Tell) -> Mapping[str, Inputs]:
         """Shows the images once; see `Looker`."""
         about = self.calibration
-        found = {site.name: Inputs(plain(site), POSITIONS) for site in sites}
+        found = {site.name: Inputs(plain(site), POSITIONS, centred=self.centred) for site in sites}
         generator = torch.Generator().manual_seed(about.seed)
         done = 0
         for batch in about.batches(BATCH):
@@ -116,10 +138,22 @@ class LookingAtOutputs:
 
 
 @dataclass(frozen=True)
-class LookingAtFisher:
-    """Gathers how the loss of each image depends on the outputs of layers, see `Gradients`."""
+class LookingAtRecovered(LookingAtOutputs):
+    """Gathers the same about their means; each replacement learns to give the layer's outputs."""
 
-    calibration: Calibration
+    centred = True
+
+    def improve(self, site: Site, shown: Inputs, new: StructuredLayer) -> None:
+        """Recovers a replacement, as `recover` does on the teacher's inputs; see `Looker`."""
+        old = plain(site)
+        moments = shown.moments()
+        if moments is not None and distance(new, old) is not None:
+            solve(new, old, moments, ITERATIONS)
+
+
+@dataclass(frozen=True)
+class LookingAtFisher(_Looking):
+    """Gathers how the loss of each image depends on the outputs of layers, see `Gradients`."""
 
     def held(self, site: Site) -> int:
         """Bytes that the gradients of a layer take; see `Looker`."""

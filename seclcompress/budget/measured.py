@@ -6,6 +6,7 @@ goes on, and another budget shows no images again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -66,15 +67,16 @@ class Measured:
     def __call__(self, site: Site, family: Substitution, config: SubstitutionConfig) -> float:
         """What a replacement loses; see `candidates.Sensitivity`.
 
-        By `output` it is the share of the layer's own outputs; by `fisher` the share of what a layer
-        does on average, so that it may be more than 1. What comes no nearer than zero keeps nothing.
+        By `output` and `recovered` it is the share of the layer's own outputs; by `fisher` the share of
+        what a layer does on average, so that it may be more than 1. What comes no nearer than zero keeps
+        nothing.
         """
         whole = self.missed[site.name, None]
         missed = min(self.missed[site.name, spelled(family, config)], whole)
         return missed / self._unit(whole) if missed else 0.0
 
     def _unit(self, whole: float) -> float:
-        if self.measure == "output":
+        if self.measure != "fisher":
             return whole
         every = [value for (_, replacement), value in self.missed.items() if replacement is None]
         return math.fsum(every) / len(every)
@@ -134,7 +136,8 @@ def measure_candidates(
         done = sum(replacement is not None for _, replacement in result.missed)
         with observer.counting("Measuring candidates", total) as tell:
             for site, candidates in part:
-                for place, value in _measured(site, candidates, shown[site.name], result.missed):
+                gathered = shown[site.name]
+                for place, value in _measured(site, candidates, gathered, looker, result.missed):
                     put(place, value)
                     if place[1] is not None:
                         result.found += 1
@@ -166,6 +169,7 @@ def _measured(
     site: Site,
     candidates: Sequence[tuple[Substitution, SubstitutionConfig]],
     shown: Shown,
+    looker: Looker,
     known: Mapping[_Place, float],
 ) -> Iterator[tuple[_Place, float]]:
     """What is not known yet of a layer, one after the other."""
@@ -175,7 +179,7 @@ def _measured(
     for family, config in candidates:
         place = (site.name, spelled(family, config))
         if place not in known:
-            far = distance(site, family, config)
+            far = distance(site, family, config, functools.partial(looker.improve, site, shown))
             yield place, known[whole] if far is None else shown.missed(far)
 
 

@@ -1,8 +1,8 @@
 """What a layer was shown: enough to say how far any other weights' outputs are from its own.
 
 With E = W − Ŵ, the mean of ‖E x‖² over patches x of the layer's inputs is ⟨E C, E⟩ ÷ n with C = Σ x xᵀ,
-whose size does not depend on the images. Where C would be larger than `WIDEST`² numbers, patches are
-kept instead, as many as fit into the same memory.
+whose size does not depend on the images; about the mean μ of the patches it has C − n μ μᵀ. Where C
+would be larger than `WIDEST`² numbers, patches are kept instead, as many as fit into the same memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from seclcompress.recover.moments import patch_width, patches
+from seclcompress.recover.moments import Moments, patch_width, patches
 from seclcompress.recover.pairs import WIDEST
 from seclcompress.substitutions.site import Convolution
 
@@ -27,11 +27,16 @@ class Inputs:
     Args:
         layer: The layer.
         positions: At most so many positions of each image are drawn at random.
+        centred: Whether patches are taken about their mean, so that errors count which vary from one
+            patch to the other, and none that a bias, or the batch norm behind, makes up for.
     """
 
-    def __init__(self, layer: Convolution | nn.Linear, positions: int) -> None:
-        self._layer, self._positions = layer, positions
+    def __init__(
+        self, layer: Convolution | nn.Linear, positions: int, *, centred: bool = False
+    ) -> None:
+        self._layer, self._positions, self._centred = layer, positions, centred
         width = patch_width(layer)
+        self._sums = torch.zeros(width, dtype=torch.float64)
         self._moments = None if width > WIDEST else torch.zeros(width, width, dtype=torch.float64)
         self._columns: list[Tensor] = []
         self._most = _DOUBLE * WIDEST**2 // (_SINGLE * width)
@@ -71,12 +76,30 @@ class Inputs:
     def _keep(self, columns: Tensor) -> None:
         if self._moments is not None:
             self._moments += (columns @ columns.T).cpu().double()
+            self._sums += columns.double().sum(1).cpu()
             self._count += columns.shape[1]
             return
         columns = columns[:, : self._most - self._count].cpu()
         if columns.shape[1]:  # the images are in random order, so the first ones are a sample
             self._columns.append(columns.clone())
+            self._sums += columns.double().sum(1)
             self._count += columns.shape[1]
+
+    @property
+    def _mean(self) -> Tensor:
+        """What is subtracted from each patch, shape (width,)."""
+        return self._sums / max(self._count, 1) * self._centred
+
+    def _seconds(self) -> Tensor | None:
+        """Σ x xᵀ about the mean; None if patches are kept instead."""
+        if self._moments is None:
+            return None
+        return self._moments - self._count * torch.outer(self._mean, self._mean)
+
+    def moments(self) -> Moments | None:
+        """What a replacement of the layer can be recovered from; None if patches are kept instead."""
+        seconds = self._seconds()
+        return None if seconds is None else Moments.of_inputs(self._layer, seconds)
 
     def missed(self, far: Tensor) -> float:
         """The mean of ‖E x‖² over the patches; 0 if there were none.
@@ -87,9 +110,12 @@ class Inputs:
         rows = far.flatten(1)
         if not self._count:
             return 0.0
-        if self._moments is not None:
-            total = float(((rows @ self._moments) * rows).sum())
+        seconds = self._seconds()
+        if seconds is not None:
+            total = float(((rows @ seconds) * rows).sum())
             return 0.0 if total < 0 else total / self._count  # what is not a number stays none
-        single = rows.float()
-        squares = [float((single @ each).double().square().sum()) for each in self._columns]
+        single, mean = rows.float(), self._mean.float()[:, None]
+        squares = [
+            float((single @ (each - mean)).double().square().sum()) for each in self._columns
+        ]
         return sum(squares) / self._count

@@ -11,9 +11,9 @@ from seclcompress.count import Count
 from seclcompress.plan import Plan
 from seclcompress.settings.budget import Budget, Quantity
 
-#: What the losses are known from: shapes, fits to trained weights, or these on images, by the error of
-#: layers' outputs or the Fisher information of that error.
-Source: TypeAlias = Literal["shapes", "weights", "output", "fisher"]
+#: What the losses are known from: shapes, fits to trained weights, or images: the error of the fits'
+#: outputs, that error when each layer was recovered alone, or the Fisher information of the first.
+Source: TypeAlias = Literal["shapes", "weights", "output", "recovered", "fisher"]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from seclcompress.substitutions import Site, Substitution, SubstitutionConfig
+from seclcompress.substitutions import Site, StructuredLayer, Substitution, SubstitutionConfig
 from seclcompress.substitutions.fitting import ungrouped
 
 #: What a layer's loss adds to the sum that the program keeps least.
@@ -85,13 +85,19 @@ def by_weights(site: Site, family: Substitution, config: SubstitutionConfig) -> 
     return min(1.0, float(missing.square().sum()) / energy)
 
 
-def distance(site: Site, family: Substitution, config: SubstitutionConfig) -> Tensor | None:
+def distance(
+    site: Site,
+    family: Substitution,
+    config: SubstitutionConfig,
+    improve: Callable[[StructuredLayer], object] | None = None,
+) -> Tensor | None:
     """W − Ŵ, where Ŵ is the weight of the replacement fitted to W, as `convert --start original` does.
 
     Args:
         site: The site of a layer with its trained weights. Nothing is changed.
         family: The family.
         config: Its options.
+        improve: Changes the fitted replacement before it is compared; None to compare it as it is.
 
     Returns:
         Shape (out, in, *kernel) in float64, with zeros between groups; None for a family that is not
@@ -102,6 +108,8 @@ def distance(site: Site, family: Substitution, config: SubstitutionConfig) -> Te
         torch.manual_seed(0)
         built = family.build(site, config)
         fitted = built.fit(layer)
+        if improve is not None and fitted is not None:
+            improve(built)
     dense = None if fitted is None else built.to_dense()
     return None if dense is None else _whole(layer).double() - _product(dense).double()
 

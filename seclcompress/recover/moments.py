@@ -39,6 +39,20 @@ class Moments:
         #: `Σ ‖y‖²` of the teacher's outputs y about their mean.
         self._squares, self._sums, self._count = 0.0, empty.new_zeros(outputs), 0
 
+    @classmethod
+    def of_inputs(cls, old: Convolution | nn.Linear, inputs: Tensor) -> Moments:
+        """Those of the teacher's own inputs where biases are left out.
+
+        Args:
+            old: The teacher's layer.
+            inputs: Σ x xᵀ of its patches, about their mean or not, shape (width, width).
+        """
+        found = cls(old)
+        found.inputs[:-1, :-1] = inputs
+        theirs = weight_with_bias(old.weight, None, groups_of(old)).detach().double()[:, :-1]
+        found._squares = float(((theirs @ inputs) * theirs).sum())
+        return found
+
     @property
     def energy(self) -> float:
         """The sum of squares of the teacher's outputs about each channel's mean."""

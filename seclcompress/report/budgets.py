@@ -42,6 +42,8 @@ def budget_words(found: Budgeted) -> str:
         "weights": "of the trained weights' energy",
         "shapes": "of the parameters (no weights were given)",
         "output": f"of the outputs' energy on {found.images} images of {found.data}",
+        "recovered": f"of the outputs' variance on {found.images} images of {found.data}, each layer "
+        "recovered alone",
         "fisher": f"of what the mean layer's outputs are worth (Fisher information, {found.images} "
         f"images of {found.data})",
     }[found.source]

@@ -18,6 +18,7 @@ LOST = {
     "weights": "trained weights' energy lost (%)",
     "shapes": "parameters saved (%; no weights were given)",
     "output": "outputs' energy lost (%)",
+    "recovered": "outputs' variance lost once recovered (%)",
     "fisher": "lost (%; 100: what the mean layer is worth, by Fisher information)",
 }
 
@@ -62,6 +63,8 @@ def curve_words(curve: Curve) -> str:
         "weights": "what the fitted layers miss of the trained weights' energy",
         "shapes": "the share of their parameters that is saved, as no weights were given",
         "output": "what the fitted layers miss of the outputs' energy on "
+        f"{curve.images} images of {curve.data}",
+        "recovered": "what each layer misses of its outputs' variance, recovered alone on "
         f"{curve.images} images of {curve.data}",
         "fisher": "what the fitted layers miss of what the mean layer's outputs are worth to the loss "
         f"(Fisher information, {curve.images} images of {curve.data})",

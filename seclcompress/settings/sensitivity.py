@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from seclcompress.errors import UsageError
 
 #: What a layer's loss is measured by: its weights, its outputs, or what its outputs do to the network's.
-Measure: TypeAlias = Literal["energy", "output", "fisher"]
+Measure: TypeAlias = Literal["energy", "output", "recovered", "fisher"]
 #: Those that are measured on images.
-OnImages: TypeAlias = Literal["output", "fisher"]
+OnImages: TypeAlias = Literal["output", "recovered", "fisher"]
 
 
 class SensitivityOptions(BaseModel):
@@ -21,9 +21,9 @@ class SensitivityOptions(BaseModel):
 
     sensitivity: Measure | None = Field(
         default=None,
-        description="What a layer loses: energy of its weights, error of its outputs on images (needs "
-        "--data), or Fisher information of that error (needs --data).  [default: energy; output with "
-        "--data]",
+        description="What a layer loses: energy of its weights; error of its outputs on images, as "
+        "fitted or once recovered; or Fisher information of that error. All but energy need --data. "
+        " [default: energy; output with --data]",
     )
     images: int = Field(
         default=256,
@@ -41,7 +41,7 @@ class SensitivityOptions(BaseModel):
             UsageError: If the measure needs images and there are none, or the other way round.
         """
         if not data:
-            if self.sensitivity in ("output", "fisher"):
+            if self.sensitivity in get_args(OnImages):
                 raise UsageError(
                     f"--sensitivity {self.sensitivity} is measured on images: add --data, as "
                     "--data cifar10 or --data imagefolder:PATH."

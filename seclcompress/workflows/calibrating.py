@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from seclcompress import artefact
 from seclcompress.budget.looking import (
     BATCH,
+    ITERATIONS,
     POSITIONS,
     Calibration,
     Looker,
     LookingAtFisher,
     LookingAtOutputs,
+    LookingAtRecovered,
 )
 from seclcompress.budget.measured import (
     Job,
@@ -46,6 +48,7 @@ from seclcompress.workflows.sizing import choose_input_size
 _METHOD = 1
 _LOOKERS: dict[OnImages, Callable[[Calibration], Looker]] = {
     "output": LookingAtOutputs,
+    "recovered": LookingAtRecovered,
     "fisher": LookingAtFisher,
 }
 
@@ -124,6 +127,7 @@ class Measuring:
             "method": _METHOD,
             "measure": self.measure,
             "positions": POSITIONS,
+            **({"iterations": ITERATIONS} if self.measure == "recovered" else {}),
             "seed": shown.seed,
             "network": digest_of(network),
             "spec": located.network.model_dump(mode="json"),

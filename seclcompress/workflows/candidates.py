@@ -35,6 +35,7 @@ from seclcompress.workflows.locating import tell_weights
 #: What a layer misses in words, for the reasons in a plan.
 OF: dict[OnImages, str] = {
     "output": "its outputs' energy",
+    "recovered": "its outputs' variance once recovered",
     "fisher": "the mean layer's Fisher information",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from seclcompress.budget.looking import (
     Calibration,
     LookingAtFisher,
     LookingAtOutputs,
+    LookingAtRecovered,
 )
 from seclcompress.budget.outputs import Inputs
 from seclcompress.budget.sensitivity import distance, whole_weight
@@ -95,8 +97,9 @@ def outputs_with(layer: Any, far: Tensor, x: Tensor) -> Tensor:
 class TestInputs:
     @pytest.mark.parametrize("name", list(LAYERS))
     @pytest.mark.parametrize("widest", [8192, 5])
+    @pytest.mark.parametrize("centred", [False, True])
     def test_it_is_the_mean_error_of_the_outputs(
-        self, name: str, widest: int, monkeypatch: pytest.MonkeyPatch
+        self, name: str, widest: int, centred: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As second moments, and as patches where a layer is too wide for them."""
         monkeypatch.setattr(outputs, "WIDEST", widest)
@@ -106,11 +109,15 @@ class TestInputs:
         layer: Any = make()
         x = torch.randn(10, *size) + 0.3
         far = changed(layer)
-        found = Inputs(layer, 10_000)
+        found = Inputs(layer, 10_000, centred=centred)
         found._most = 10_000
         for start in range(0, 10, 4):
             found.add(x[start : start + 4], len(x[start : start + 4]), torch.Generator())
-        squares = outputs_with(layer, far, x).double().square()
+        errors = outputs_with(layer, far, x).double()
+        if centred:
+            of_channels = [n for n in range(errors.dim()) if n != (2 if name == "linear" else 1)]
+            errors -= errors.mean(of_channels, keepdim=True)
+        squares = errors.square()
         true = float(squares.sum()) / (squares.numel() / 8)
         assert found.missed(far.double()) == pytest.approx(true, rel=1e-4)
 
@@ -172,6 +179,64 @@ def test_what_a_layer_never_sees_is_not_lost() -> None:
     again = distance(site, family, config)
     assert again is not None
     assert found["2"].missed(again) > 0.05 * whole
+
+
+class TestRecovered:
+    @pytest.mark.parametrize("name", ["plain", "stride", "reflect", "linear", "1d"])
+    @pytest.mark.parametrize("family", ["separable", "low_rank", "acdc"])
+    def test_less_is_missed_than_as_it_was_fitted(self, name: str, family: str) -> None:
+        torch.manual_seed(0)
+        make, size = LAYERS[name]
+        layer: Any = make()
+        network = nn.Sequential(layer, nn.Flatten(), nn.LazyLinear(4))
+        network(torch.zeros(1, *size))
+        made = substitutions.get(family)
+        config = made.config({})
+        site = site_of(network, "0")
+        if made.refuse(site, config) is not None:
+            pytest.skip("the family has nothing for such a layer")
+        looker = LookingAtRecovered(calibration(network, AtHand(30, size, 4)))
+        shown = looker.look([site], NOBODY)["0"]
+        fitted = distance(site, made, config)
+        better = distance(site, made, config, functools.partial(looker.improve, site, shown))
+        assert fitted is not None
+        assert better is not None
+        exact = name == "linear" and family == "separable"  # the layer itself
+        assert shown.missed(better) < shown.missed(fitted) or exact
+
+    def test_a_mean_that_batch_norm_takes_away_is_no_loss(self) -> None:
+        """All that the channels beyond the first two do is to add a constant."""
+        torch.manual_seed(0)
+        layer = nn.Conv2d(6, 8, 1, bias=False)
+        shift = nn.Conv2d(3, 6, 1)
+        with torch.no_grad():
+            shift.weight[2:] = 0
+        network = nn.Sequential(shift, layer, nn.Flatten(), nn.Linear(8 * 16, 4))
+        site, made = site_of(network, "1"), substitutions.get("low_rank")
+        two = made.config({"ratio": 0.6})
+        found = {}
+        for looker in (LookingAtRecovered, LookingAtOutputs):
+            looking = looker(calibration(network, AtHand(30, (3, 4, 4), 4)))
+            shown = looking.look([site], NOBODY)["1"]
+            far = distance(site, made, two, functools.partial(looking.improve, site, shown))
+            assert far is not None
+            found[looker] = shown.missed(far) / shown.missed(whole_weight(site).double())
+        assert found[LookingAtRecovered] < 1e-6 < 0.01 < found[LookingAtOutputs]
+
+    def test_what_is_too_wide_is_measured_as_it_was_fitted(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outputs, "WIDEST", 5)
+        network = nn.Sequential(nn.Conv2d(6, 8, 3), nn.Flatten(), nn.Linear(8 * 4, 4))
+        site, made = site_of(network, "0"), substitutions.get("low_rank")
+        looker = LookingAtRecovered(calibration(network, AtHand(9, (6, 4, 4), 4)))
+        shown = looker.look([site], NOBODY)["0"]
+        one = distance(site, made, made.config({}))
+        improve = functools.partial(looker.improve, site, shown)
+        other = distance(site, made, made.config({}), improve)
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
 
 
 class Branched(nn.Module):

@@ -21,6 +21,7 @@ SIZE = {"input_size": (3, 16, 16), "num_classes": 10}
 ONE_LAYER = PlanOptions(only=("group3.0.conv1",))
 FEW = SensitivityOptions(images=20)
 FISHER = SensitivityOptions(images=20, sensitivity="fisher")
+RECOVERED = SensitivityOptions(images=20, sensitivity="recovered")
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -57,6 +58,11 @@ def measurements(told: Listening) -> list[str]:
     ("sensitivity", "source", "words"),
     [
         (FEW, "output", r"missing \d+\.\d % of its outputs' energy on 20 images"),
+        (
+            RECOVERED,
+            "recovered",
+            r"missing \d+\.\d % of its outputs' variance once recovered on 20 images",
+        ),
         (
             FISHER,
             "fisher",
@@ -114,7 +120,7 @@ def test_fisher_knows_what_does_not_reach_the_loss(tmp_path: Path) -> None:
         planned(saved(tmp_path / "w.pth", state), options=alone, sensitivity=FISHER)
 
 
-@pytest.mark.parametrize("sensitivity", [FEW, FISHER])
+@pytest.mark.parametrize("sensitivity", [FEW, RECOVERED, FISHER])
 def test_another_budget_measures_nothing_anew(
     weights: str, tmp_path: Path, sensitivity: SensitivityOptions
 ) -> None:
@@ -165,7 +171,7 @@ def test_an_interrupted_one_goes_on(weights: str, monkeypatch: pytest.MonkeyPatc
     assert planned(weights).plan == found.plan
 
 
-@pytest.mark.parametrize("sensitivity", [FEW, FISHER])
+@pytest.mark.parametrize("sensitivity", [FEW, RECOVERED, FISHER])
 def test_a_network_in_parts_loses_the_same(
     weights: str, monkeypatch: pytest.MonkeyPatch, sensitivity: SensitivityOptions
 ) -> None:
@@ -265,6 +271,7 @@ def test_what_cannot_be_reached_is_said_before_anything_is_measured(tmp_path: Pa
     ("given", "words"),
     [
         ({"data": None, "sensitivity": FISHER}, "fisher is measured on images: add --data"),
+        ({"data": None, "sensitivity": RECOVERED}, "recovered is measured on images: add --data"),
         ({"data": None}, "--images does nothing without --data"),
         ({"sensitivity": SensitivityOptions(sensitivity="energy")}, "looks at the weights alone"),
         ({"weights": None}, "no trained weights of wrn10_1 are given: add --weights"),
