@@ -39,12 +39,10 @@ UNIFORM = "uniform"
 OF_THE_FOLDER = ("data", "epochs", "teacher_epochs", "train_images", "pictures")
 #: Kept by all students: they are small.
 KEEP = ("*.shortcut",)
-#: What plans may choose among: the family of the uniform network, and that beside separable layers.
-MIXED = "separable"
 #: It recovers as well from random values (docs/recovery.md); other families start from the nearest.
 STACK = "acdc"
 #: How plans know what a layer loses.
-MEASURES = ("energy", "output", "fisher")
+MEASURES = ("energy", "output", "recovered", "fisher")
 
 
 def cells(chosen: argparse.Namespace) -> list[dict[str, Any]]:
@@ -53,15 +51,15 @@ def cells(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     for network in chosen.networks:
         for uniform in chosen.uniform:
             family = uniform.partition(":")[0]
-            ways = [(UNIFORM, family)]
+            ways = [(UNIFORM, family, "")]
             for measure in chosen.measures:
-                ways += [(measure, family), (measure, f"{family}+{MIXED}")]
-            if chosen.alone:
-                ways = [way for way in ways if way[1] == family]
+                ways += [(measure, family, chosen.limits[0])]
+                names = [f"{family}+{others}" for others in chosen.beside]
+                ways += [(measure, name, limits) for name in names for limits in chosen.limits]
             for seed in range(chosen.seeds):
-                for way, names in ways:
-                    line = {"network": network, "uniform": uniform, "plan": way}
-                    found.append({**line, "families": names, "seed": seed})
+                for way, names, limits in ways:
+                    line = {"network": network, "uniform": uniform, "plan": way, "families": names}
+                    found.append({**line, "limits": limits, "seed": seed})
     return found
 
 
@@ -77,10 +75,10 @@ def planned(cell: dict[str, Any], teacher: Path, data: str, log: Log) -> Plan:
     uniform = workflows.convert(teacher, options=alike(cell["uniform"]))
     if cell["plan"] == UNIFORM:
         return uniform.plan
-    on_images = cell["plan"] != "energy"
+    on_images, column = cell["plan"] != "energy", uniform.count.columns["auto"]
     return workflows.plan(
         teacher,
-        Budget(parameters=uniform.count.columns["auto"].parameters),
+        Budget(**{name: getattr(column, name) for name in cell["limits"].split("+")}),
         families=tuple(cell["families"].split("+")),
         options=PlanOptions(keep=KEEP),
         data=data if on_images else None,
@@ -129,7 +127,7 @@ def perform(cell: dict[str, Any], teacher: Path, chosen: argparse.Namespace) -> 
         if not student.exists():
             plan = planned(cell, teacher, chosen.data, log)
             log.message(f"Planned in {time.monotonic() - began:.0f} s.")
-            start = "random" if cell["families"].startswith(STACK) else "original"
+            start = "random" if cell["families"] == STACK else "original"
             given = {"plan": plan, "start": start, "seed": cell["seed"]}
             workflows.convert(teacher, student, **given, observer=log)
         train(cell, folder, student, teacher, chosen, log)
@@ -166,19 +164,18 @@ def report(file: Path) -> str:
             "",
             f"{network}, teacher {teacher:.2f} %; as many parameters as {uniform} everywhere:",
             "",
-            "| chosen by | families | seed | layers | parameters | Mult-Adds | recovered % | "
+            "| chosen by | families | limited | seed | layers | parameters | Mult-Adds | recovered % | "
             "distilled % |",
-            "|---|---|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for cell, one in sorted(
             found, key=lambda pair: -(pair[1]["accuracy"] or pair[1]["recovered"])
         ):
             distilled = "" if one["accuracy"] is None else f"{one['accuracy']:.2f}"
-            lines.append(
-                f"| {cell['plan']} | {cell['families']} | {cell['seed']} | {', '.join(one['layers'])} | "
-                f"{one['parameters']:,} | {one['mult_adds']:,} | {one['recovered']:.2f} | "
-                f"{distilled} |"
-            )
+            words = [*(cell[name] for name in ("plan", "families", "limits", "seed"))]
+            words += [", ".join(one["layers"]), f"{one['parameters']:,}", f"{one['mult_adds']:,}"]
+            words += [f"{one['recovered']:.2f}", distilled]
+            lines.append(f"| {' | '.join(map(str, words))} |")
     return "\n".join(lines)
 
 
@@ -189,7 +186,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--networks", nargs="+", default=["wrn10_2", "wrn10_1", "wrn16_1"])
     parser.add_argument("--uniform", nargs="+", default=["acdc:depth=12", "acdc:depth=4"])
-    parser.add_argument("--alone", action="store_true", help=f"no plans with {MIXED} layers")
+    parser.add_argument(
+        "--beside",
+        nargs="*",
+        default=["separable"],
+        help="families that further plans may choose among beside the uniform network's, with +",
+    )
+    parser.add_argument(
+        "--limits",
+        nargs="+",
+        default=["parameters"],
+        help="of what a plan may have no more than the uniform network: parameters, mult_adds, or "
+        "both with +; the first for the family alone",
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--measures", nargs="*", choices=MEASURES, default=MEASURES)
     parser.add_argument("--epochs", type=int, default=4, help="of distillation; 0 for none")

@@ -89,15 +89,23 @@ def test_the_frontier_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
 def test_plans_are_compared_with_uniform_networks(tmp_path: Path) -> None:
     small = ("--data", "digits", "--work", "work", "--networks", "wrn10_1", "--epochs", "1")
     small += ("--teacher-epochs", "1", "--train-images", "64", "--measures", "output")
-    small += ("--depths", "4", "--pictures", "32")
+    small += ("--uniform", "acdc:depth=4", "--pictures", "32")
     done = run_script("experiments/plans.py", tmp_path, *small)
     assert done.returncode == 0, done.stderr
-    assert "as many parameters as acdc of depth 4:" in done.stdout
+    assert "as many parameters as acdc:depth=4 everywhere:" in done.stdout
     alike = re.search(
-        r"^\| uniform \| acdc \| 0 \| (acdc 4, ){5}acdc 4 \|", done.stdout, re.MULTILINE
+        r"^\| uniform \| acdc \|  \| 0 \| (acdc 4, ){5}acdc 4 \|", done.stdout, re.MULTILINE
     )
     assert alike, done.stdout
     table = done.stdout.rpartition("}")[2]
     assert table.count("| output | acdc |") == table.count("| output | acdc+separable |") == 1
     again = run_script("experiments/plans.py", tmp_path, *small)
     assert again.stdout.strip() in done.stdout, "nothing but the table: each line is there already"
+    small = (*small[:-2], "--pictures", "8", "--epochs", "0", "--beside", "--measures", "recovered")
+    small = (*small, "--limits", "parameters+mult_adds", "--work", "recovered")
+    alone = run_script("experiments/plans.py", tmp_path, *small)
+    assert alone.returncode == 0, alone.stderr
+    (found,) = re.findall(r"^\| recovered \| acdc \| .*", alone.stdout, re.MULTILINE)
+    assert re.fullmatch(
+        r"\| recovered \| acdc \| parameters\+mult_adds \| 0 \| .* \| \d+\.\d\d \|  \|", found
+    )

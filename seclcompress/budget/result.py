@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from seclcompress.count import Count
 from seclcompress.plan import Plan
@@ -106,6 +106,25 @@ class ImageTime:
 
 
 @dataclass(frozen=True)
+class Uniform:
+    """One family with one set of options for every layer that can have it.
+
+    Attributes:
+        family: The family.
+        options: Those options that the family's sizes differ in.
+        loss: What each layer that may change loses, on average.
+    """
+
+    family: str
+    options: Mapping[str, Any]
+    loss: float
+
+    def __str__(self) -> str:
+        options = " ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.family} {options}".strip()
+
+
+@dataclass(frozen=True)
 class Budgeted:
     """A plan for a budget.
 
@@ -120,6 +139,7 @@ class Budgeted:
         loss: What each layer that may change loses, on average (`sensitivity.mean_loss`).
         layers: How many layers may change.
         candidates: The number of candidates of all layers together.
+        uniform: The best plan within the budget that gives all layers the same; None if there is none.
         output: The file that was written; None if there is none.
         data: The data set on which losses were measured; None if they were not.
         images: How many of its images.
@@ -136,6 +156,7 @@ class Budgeted:
     loss: float
     layers: int
     candidates: int
+    uniform: Uniform | None = None
     output: Path | None = None
     data: str | None = None
     images: int | None = None

@@ -10,6 +10,8 @@ from seclcompress.report.counts import count_table, layers_table
 from seclcompress.report.records import CurveRecord, PlanRecord
 from seclcompress.wording import milliseconds
 
+_SEVERAL = 2
+
 
 def plan_tables(found: Budgeted, width: int) -> RenderableType:
     """Makes the tables of a plan for a budget.
@@ -58,7 +60,18 @@ def budget_words(found: Budgeted) -> str:
     return (
         f"Within the budget: {reached}.{timed} {layers} {100 * found.loss:.1f} % "
         f"{what}; no other choice among {found.candidates:,} candidates{quick} loses less by "
-        "more than 0.001 %."
+        f"more than 0.001 %.{_beside_uniform(found)}"
+    )
+
+
+def _beside_uniform(found: Budgeted) -> str:
+    """What the best plan that gives all layers the same loses, in a sentence; empty without one."""
+    one = found.uniform
+    if one is None or found.layers < _SEVERAL:
+        return ""
+    return (
+        f" The best that is the same for all of them within the budget, {one}, loses "
+        f"{100 * one.loss:.1f} %."
     )
 
 
@@ -73,6 +86,7 @@ def plan_record(found: Budgeted) -> PlanRecord:
         candidates=found.candidates,
         loss=found.loss,
         layers=found.layers,
+        uniform=found.uniform,
         columns=found.count.columns,
         plan=found.plan,
         output=None if found.output is None else str(found.output),

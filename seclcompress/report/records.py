@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from seclcompress.bench import Measured
-from seclcompress.budget import ImageTime, Point, Range, Source
+from seclcompress.budget import ImageTime, Point, Range, Source, Uniform
 from seclcompress.count import Row, Totals
 from seclcompress.export.content import Content
 from seclcompress.export.verify import Verified
@@ -92,6 +92,7 @@ class PlanRecord(Record):
     candidates: int
     loss: float
     layers: int
+    uniform: Uniform | None
     columns: dict[str, Totals]
     plan: Plan
     output: str | None

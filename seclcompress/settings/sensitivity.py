@@ -23,7 +23,7 @@ class SensitivityOptions(BaseModel):
         default=None,
         description="What a layer loses: energy of its weights; error of its outputs on images, as "
         "fitted or once recovered; or Fisher information of that error. All but energy need --data. "
-        " [default: energy; output with --data]",
+        " [default: energy; recovered with --data]",
     )
     images: int = Field(
         default=256,
@@ -54,4 +54,4 @@ class SensitivityOptions(BaseModel):
                 "--sensitivity energy looks at the weights alone, so --data does nothing beside it: "
                 "drop one of the two."
             )
-        return self.sensitivity or "output"
+        return self.sensitivity or "recovered"

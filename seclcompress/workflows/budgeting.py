@@ -158,6 +158,7 @@ def plan(
         listed.loss(chosen),
         listed.movable,
         sum(map(len, listed.layers)),
+        listed.uniform(asked.limits),
         path,
         listed.data,
         listed.images,

@@ -10,12 +10,13 @@ from torch import nn
 
 from seclcompress import budget as budgets
 from seclcompress import substitutions
-from seclcompress.budget import Candidate, Range, Source
+from seclcompress.budget import Candidate, Range, Source, Uniform
 from seclcompress.budget.candidates import Sensitivity
 from seclcompress.budget.measured import Job
 from seclcompress.budget.remembered import Remembered, default_fits
 from seclcompress.budget.sensitivity import Penalty, added, mean_loss, multiplied
 from seclcompress.budget.times import Times
+from seclcompress.budget.uniform import described
 from seclcompress.count import Count, count_network
 from seclcompress.networks.weights import check_finite
 from seclcompress.observer import Observer
@@ -135,6 +136,11 @@ class Listed:
             NotReachableError: If no choice meets all limits.
         """
         return budgets.choose(self.layers, limits, self.beside)
+
+    def uniform(self, limits: Mapping[Quantity, int]) -> Uniform | None:
+        """The best choice within limits that gives all layers the same; None where there is none."""
+        chosen = budgets.uniform(self.layers, limits, self.beside)
+        return None if chosen is None else described(chosen, self.loss(chosen))
 
     def fastest(self, limits: Mapping[Quantity, int]) -> list[Candidate]:
         """The candidates that are predicted to take least within limits of other quantities.

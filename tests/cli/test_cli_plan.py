@@ -21,7 +21,9 @@ def test_table_sentence_and_file(invoke: Invoke) -> None:
     assert "wrn10_1 can have" in said.stderr
     words = " ".join(said.stdout.split())
     assert re.search(r"Within the budget: 9,\d\d\d of 10,000 parameters, \d+ left over\. ", words)
-    assert re.search(r"among \d+ candidates loses less by more than 0\.001 %\.$", words)
+    assert re.search(r"among \d+ candidates loses less by more than 0\.001 %\. ", words)
+    alone = r"same for all of them within the budget, acdc depth=\d+, loses \d\d\.\d %\.$"
+    assert re.search(alone, words)
     invoke("convert", "wrn10_1", *COMMAND[2:], "--plan", "plan.json", "-o", "small")
     weights = Path("small/model.safetensors").stat().st_size
     assert weights < 4 * 10_000 + 20_000
@@ -36,6 +38,10 @@ def test_json(invoke: Invoke) -> None:
     assert record["columns"]["auto"]["parameters"] <= 10_000
     assert record["reachable"]["parameters"]["least"] < 10_000
     assert record["source"] == "shapes"
+    alone = record["uniform"]
+    assert alone["family"] == "acdc"
+    assert list(alone["options"]) == ["depth"]
+    assert record["loss"] <= alone["loss"] < 1
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,16 @@ ON_IMAGES = (
 @pytest.mark.parametrize(
     ("options", "source", "words"),
     [
-        ((), "output", "% of the outputs' energy on 10 images of digits; no other choice"),
+        (
+            (),
+            "recovered",
+            "% of the outputs' variance on 10 images of digits, each layer recovered alone; no other",
+        ),
+        (
+            ("--sensitivity", "output"),
+            "output",
+            "% of the outputs' energy on 10 images of digits; no other choice",
+        ),
         (
             ("--sensitivity", "fisher", "--seed", 1),
             "fisher",

@@ -19,9 +19,9 @@ from seclcompress.settings import PlanOptions, SensitivityOptions, TrainingSetti
 
 SIZE = {"input_size": (3, 16, 16), "num_classes": 10}
 ONE_LAYER = PlanOptions(only=("group3.0.conv1",))
-FEW = SensitivityOptions(images=20)
+FEW = SensitivityOptions(images=20, sensitivity="output")
 FISHER = SensitivityOptions(images=20, sensitivity="fisher")
-RECOVERED = SensitivityOptions(images=20, sensitivity="recovered")
+RECOVERED = SensitivityOptions(images=20)
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")
