@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,16 @@ from seclcompress.cli.settings import make_settings, with_settings
 from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
 from seclcompress.settings.tournament import CONTENDERS, Tournament
+
+
+class Sensitivity(str, Enum):
+    """`--sensitivity`."""
+
+    energy = "energy"
+    output = "output"
+    recovered = "recovered"
+    fisher = "fisher"
+
 
 _DEFAULTS = Tournament()
 _FIELDS = Tournament.model_fields
@@ -50,6 +61,9 @@ def search(
     pictures: Annotated[
         int, typer.Option("--pictures", min=2, help=_FIELDS["pictures"].description)
     ] = _DEFAULTS.pictures,
+    sensitivity: Annotated[
+        Sensitivity, typer.Option("--sensitivity", help=_FIELDS["sensitivity"].description)
+    ] = Sensitivity.recovered,
     recipe: t.RecipeOption = None,
     weights: o.WeightsOption = None,
     weights_key: o.WeightsKeyOption = None,
@@ -72,7 +86,9 @@ def search(
     if not 0 < keep < 1:
         raise UsageError(f"--keep {keep:g}: it takes a share between 0 and 1, as 0.5.")
     names = o.parse_names(families)
-    tournament = Tournament(families=names, sizes=sizes, keep=keep, pictures=pictures)
+    tournament = Tournament(
+        families=names, sizes=sizes, keep=keep, pictures=pictures, sensitivity=sensitivity.value
+    )
     settings = make_settings(recipe, given)
     from rich.console import Console
 

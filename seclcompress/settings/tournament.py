@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from seclcompress.settings.sensitivity import Measure
+
 #: A contender that is no family: the network with fewer channels. With a family behind a plus, it has
 #: so many that it meets the budget when it is rewritten, and takes over its own layers then.
 SLIM = "slim"
 #: Those that are tried where none are named: on two processors and two networks, the ones worth trying
-#: (docs/frontier.md), plain separable, a mix by energy, and fewer channels.
+#: (docs/frontier.md), plain separable, a mix, and fewer channels.
 CONTENDERS = (
     "separable",
     "acdc",
@@ -53,6 +55,11 @@ class Tournament(BaseModel):
     )
     pictures: int = Field(
         default=500, ge=2, description="Training images that a recovery learns from."
+    )
+    sensitivity: Measure = Field(
+        default="recovered",
+        description="How plans know what a layer loses, as in plan: recovered compares families, and "
+        "takes long for wide layers and many families; energy is quick.",
     )
 
     def rounds(self, epochs: int) -> tuple[int, ...]:

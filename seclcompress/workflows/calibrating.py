@@ -223,6 +223,7 @@ def _open(
         data,
         settings,
         "plan --data",
+        draws=True,
         data_dir=data_dir,
         download=download,
         observer=observer,

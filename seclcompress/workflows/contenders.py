@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from seclcompress import artefact
+from seclcompress.budget import Budgeted
 from seclcompress.errors import PlanError, SeclcompressError, UnsuitableSettingsError
 from seclcompress.observer import Observer
 from seclcompress.report.searching import BEHIND, LEFT_OUT, Contender, Round
 from seclcompress.settings.budget import Budget
 from seclcompress.settings.planning import PlanOptions
 from seclcompress.settings.recovery import RecoverySettings
+from seclcompress.settings.sensitivity import SensitivityOptions
 from seclcompress.settings.slimming import SlimOptions
 from seclcompress.settings.tournament import SLIM, behind_slim
 from seclcompress.settings.training import TrainingSettings
@@ -71,6 +73,7 @@ class Workshop:
         folder: Where the students lie.
         settings: Those of the last round; `validation` is set.
         pictures: How many a recovery learns from, and how many say which channels a network loses.
+        sensitivity: How plans know what a layer loses.
         given: Arguments by which the network is found, the same for all workflows.
         of_weights: `weights` and `weights_key`, which some workflows call `teacher_weights`.
         data_dir: The folder of torchvision's data sets.
@@ -84,6 +87,7 @@ class Workshop:
     folder: Path
     settings: TrainingSettings
     pictures: int
+    sensitivity: SensitivityOptions
     given: Mapping[str, Any]
     of_weights: Mapping[str, Any]
     data_dir: Path | None
@@ -137,7 +141,7 @@ class Workshop:
                         observer=self._quiet,
                     )
                 else:
-                    planned = plan(self.teacher, budget, families=tuple(name.split("+")), **known)
+                    planned = self._plan(budget, tuple(name.split("+")), known)
                     convert(self.teacher, student, plan=planned.plan, start="original", **known)
             except PlanError as error:
                 return Contender(name, asked, LEFT_OUT, reason=_first_sentence(error))
@@ -146,6 +150,15 @@ class Workshop:
         return Contender(
             name, asked, BEHIND, counted.parameters, counted.mult_adds, folder=str(student)
         )
+
+    def _plan(
+        self, budget: Budget, families: tuple[str, ...], known: Mapping[str, Any]
+    ) -> Budgeted:
+        """Plans by what layers lose; on images where the measure is about them."""
+        given = dict(known)
+        if self.sensitivity.sensitivity != "energy":
+            given |= {"data": self.data, "data_dir": self.data_dir, "settings": self.settings}
+        return plan(self.teacher, budget, families=families, sensitivity=self.sensitivity, **given)
 
     def _slim(
         self, budget: Budget, folder: Path, rewritten_as: str | None, known: Mapping[str, Any]

@@ -26,6 +26,7 @@ from seclcompress.report.searching import (
 )
 from seclcompress.settings.budget import Budget, check_untimed, parse_budget
 from seclcompress.settings.planning import PlanOptions
+from seclcompress.settings.sensitivity import SensitivityOptions
 from seclcompress.settings.tournament import SLIM, Tournament, behind_slim
 from seclcompress.settings.training import INCIDENTAL, TrainingSettings
 from seclcompress.trackers import check_trackers
@@ -172,6 +173,7 @@ def search(
             work,
             settings,
             tournament.pictures,
+            _measured(tournament),
             given,
             of_weights,
             data_dir,
@@ -218,6 +220,14 @@ def _check(budget: Budget | None, max_loss: float | None, tournament: Tournament
             raise UsageError(f"--families: {name}: behind {SLIM}+ there is one family.")
         for family in () if name == SLIM else (name if behind is None else behind).split("+"):
             substitutions.configured(family, {})
+
+
+def _measured(tournament: Tournament) -> SensitivityOptions:
+    """What plans measure: on no more images than a recovery learns from."""
+    if tournament.sensitivity == "energy":
+        return SensitivityOptions(sensitivity="energy")
+    images = min(SensitivityOptions().images, tournament.pictures)
+    return SensitivityOptions(sensitivity=tournament.sensitivity, images=images)
 
 
 def _sizes(

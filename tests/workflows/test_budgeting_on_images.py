@@ -271,8 +271,8 @@ def test_what_cannot_be_reached_is_said_before_anything_is_measured(tmp_path: Pa
     ("given", "words"),
     [
         ({"data": None, "sensitivity": FISHER}, "fisher is measured on images: add --data"),
-        ({"data": None, "sensitivity": RECOVERED}, "recovered is measured on images: add --data"),
-        ({"data": None}, "--images does nothing without --data"),
+        ({"data": None, "sensitivity": FEW}, "output is measured on images: add --data"),
+        ({"data": None, "sensitivity": RECOVERED}, "--images does nothing without --data"),
         ({"sensitivity": SensitivityOptions(sensitivity="energy")}, "looks at the weights alone"),
         ({"weights": None}, "no trained weights of wrn10_1 are given: add --weights"),
         (

@@ -20,6 +20,8 @@ from seclcompress.workflows.runs import InterruptedRunError
 from seclcompress.workflows.searching import Searched, search
 from seclcompress.workflows.training import train
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SHORT = TrainingSettings(epochs=4, batch_size=64, train_images=200, factor_optimizer="same")
 FEW = Tournament(families=("separable", "shuffle", "slim", "bottleneck"), pictures=40)
 
@@ -128,6 +130,18 @@ def test_a_network_is_narrowed_before_it_is_rewritten(teacher: Path, tmp_path: P
     assert out.plan.families == ["separable"]
     (recovered,) = (tmp_path / "out.search").glob("*-recovered")
     assert "recovered" in artefact.read_config(recovered).training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sensitivity", ["recovered", "energy"])
+def test_plans_go_by_the_measure(teacher: Path, tmp_path: Path, sensitivity: str) -> None:
+    mixed = Tournament(families=("shuffle+separable",), pictures=40, sensitivity=sensitivity)
+    once = SHORT.model_copy(update={"epochs": 1})
+    done = found(teacher, tmp_path / "out", tournament=mixed, settings=once)
+    kept = {path.name for path in (tmp_path / "cache" / "seclcompress").iterdir()}
+    assert ("sensitivities.json" in kept) == (sensitivity == "recovered")
+    assert done.best.parameters is not None
+    assert done.best.parameters <= 15_000
 
 
 def test_errors_are_in_words(teacher: Path, tmp_path: Path) -> None:
