@@ -49,6 +49,8 @@ OF_THE_FOLDER = ("data", "network", "teacher_epochs", "epochs", "train_images")
 SECONDS = 5
 #: Plain separable and narrower; any other name is that of a family.
 NARROWER = "narrower"
+#: What a plan by recovered layers chooses among; whole kernels have more Mult-Adds.
+MIXED = "separable+low_rank+kronecker+tensor_train"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Student:
     """A line of the table.
 
     Attributes:
-        family: The family whose layers are planned for the budget, or `NARROWER`.
+        family: The family whose layers are planned for the budget, several with + between them, or
+            `NARROWER`.
         by_recipe: Whether it is recovered and trained by the recipe; otherwise by the defaults.
     """
 
@@ -74,6 +77,7 @@ class Student:
 
 
 STUDENTS = (
+    Student(MIXED, by_recipe=True),
     Student("separable", by_recipe=True),
     Student("acdc", by_recipe=True),
     Student("separable"),
@@ -116,14 +120,13 @@ def convert(student: Student, chosen: argparse.Namespace, seed: int) -> Path:
             seed=seed,
         )
         return folder
-    # By shapes: with the teacher's weights, every candidate of a stack would be fitted to them.
-    planned = workflows.plan(
-        chosen.network,
-        Budget(parameters=chosen.size),
-        families=(student.family,),
-        input_size=INPUT_SIZE,
-        num_classes=classes,
-    )
+    families, budget = tuple(student.family.split("+")), Budget(parameters=chosen.size)
+    if len(families) > 1:  # only what is measured on images compares families
+        planned = workflows.plan(teacher, budget, families=families, data=chosen.data)
+    else:  # by shapes: with the teacher's weights, every candidate of a stack would be fitted to them
+        planned = workflows.plan(
+            chosen.network, budget, families=families, input_size=INPUT_SIZE, num_classes=classes
+        )
     # A stack's fit takes minutes, and its recovery is as good from random values.
     fitted = student.by_recipe and student.family != "acdc"
     workflows.convert(

@@ -53,6 +53,9 @@ def test_the_best_of_a_size_is_made_in_pieces(tmp_path: Path) -> None:
     assert "choose another --work" in other.stderr
     one = run_script(script, tmp_path, *small, "--students", "narrower, defaults")
     assert one.returncode == 0, one.stderr
+    # The mixed one measures hundreds of candidates; the next test has it.
+    quick = ["separable, recipe", "acdc, recipe", "separable, defaults", "acdc, defaults"]
+    small += ("--students", *quick, "narrower, defaults")
     done = run_script(script, tmp_path, *small)
     assert done.returncode == 0, done.stderr
     found = re.findall(r"^\| (\w+, \w+) \| ([\d,]+) \|.*\| 1 \| \d", done.stdout, re.MULTILINE)
@@ -62,6 +65,17 @@ def test_the_best_of_a_size_is_made_in_pieces(tmp_path: Path) -> None:
     assert table.stdout.strip() in done.stdout
     again = run_script(script, tmp_path, *small)
     assert (again.returncode, "epoch" in again.stdout.partition("| student")[0]) == (0, False)
+
+
+@pytest.mark.exhaustive
+def test_the_best_of_a_size_may_mix_families(tmp_path: Path) -> None:
+    small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--size", "16000")
+    small += ("--epochs", "1", "--teacher-epochs", "1", "--train-images", "64")
+    mixed = "separable+low_rank+kronecker+tensor_train, recipe"
+    done = run_script("benchmarks/best_100k.py", tmp_path, *small, "--students", mixed)
+    assert done.returncode == 0, done.stderr
+    (number,) = re.findall(rf"^\| {re.escape(mixed)} \| ([\d,]+) \|", done.stdout, re.MULTILINE)
+    assert 15_000 < int(number.replace(",", "")) <= 16_000
 
 
 @pytest.mark.slow
