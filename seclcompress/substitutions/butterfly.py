@@ -33,6 +33,7 @@ from seclcompress.substitutions.shapes.precision import (
     wide_dtype,
     without_autocast,
 )
+from seclcompress.substitutions.shapes.quickest import PAIRS, quickest
 from seclcompress.substitutions.site import Convolution, Site
 from seclcompress.substitutions.sized import LARGEST_RANK, SizedConfig, budget
 from seclcompress.transforms import expand, fold
@@ -109,7 +110,7 @@ class ButterflyPointwise(FactoredPointwise):
         vector = self.size.parameters
         narrower = min(self.in_channels, self.out_channels)
         matrix = narrower * vector + positions * self.in_channels * self.out_channels
-        return "fast" if positions * vector < matrix else "dense"
+        return quickest(positions * vector, matrix, narrower, PAIRS)
 
     def fit_weight(self, target: Tensor) -> float:
         """Brings the matrix near a target by hierarchical factorisation.

@@ -32,6 +32,7 @@ from seclcompress.substitutions.shapes.chain import TwoWayConv
 from seclcompress.substitutions.shapes.convolve import convolve, in_layout_of
 from seclcompress.substitutions.shapes.initial import white_factors
 from seclcompress.substitutions.shapes.precision import at_least_float32
+from seclcompress.substitutions.shapes.quickest import BLOCKS, quickest
 from seclcompress.substitutions.site import Convolution, Site
 from seclcompress.substitutions.sized import (
     LARGEST_RANK,
@@ -142,7 +143,8 @@ class KroneckerPointwise(_Kronecker, FactoredPointwise):
         """The execution that makes a training step cheaper; `dense` multiplies the terms out first."""
         terms, dense = self.a.shape[0], self.in_channels * self.out_channels
         fast = positions * terms * self.sides.mult_adds
-        return "fast" if fast < (terms + positions) * dense else "dense"
+        narrower = min(self.in_channels, self.out_channels)
+        return quickest(fast, (terms + positions) * dense, narrower, BLOCKS)
 
     def extra_repr(self) -> str:
         """Channels and terms."""
@@ -157,6 +159,8 @@ class KroneckerConv(_Kronecker, TwoWayConv):
         sides: The shapes of a term.
         factors: The initial A and B, see `factors`.
     """
+
+    overhead = BLOCKS
 
     def __init__(self, conv: Convolution, sides: Sides, factors: Sequence[Tensor]) -> None:
         super().__init__(conv)

@@ -32,6 +32,7 @@ from seclcompress.substitutions.shapes.chain import TwoWayConv
 from seclcompress.substitutions.shapes.convolve import convolve, in_layout_of
 from seclcompress.substitutions.shapes.initial import white_factors
 from seclcompress.substitutions.shapes.precision import at_least_float32
+from seclcompress.substitutions.shapes.quickest import BLOCKS, quickest
 from seclcompress.substitutions.shapes.train import (
     Train,
     channel_sides,
@@ -92,7 +93,8 @@ class TrainPointwise(Decomposed, FactoredPointwise):
     def quickest_in_training(self, positions: int) -> str:
         """The execution that makes a training step cheaper; `dense` multiplies the cores out first."""
         dense = self.shape.matrix + positions * self.in_channels * self.out_channels
-        return "fast" if positions * self.shape.vector < dense else "dense"
+        narrower = min(self.in_channels, self.out_channels)
+        return quickest(positions * self.shape.vector, dense, narrower, BLOCKS)
 
     def decompose(self, target: Tensor) -> list[Tensor]:
         """By truncated SVDs."""
@@ -111,6 +113,8 @@ class TrainConv(Decomposed, TwoWayConv):
         train: The shape of the train.
         cores: The initial cores: one of shape (rank, *kernel_size), and those of `Train.cores`.
     """
+
+    overhead = BLOCKS
 
     def __init__(self, conv: Convolution, train: Train, cores: Sequence[Tensor]) -> None:
         super().__init__(conv)

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,15 @@ from seclcompress.substitutions.shapes.convolve import convolve, paddings
 from seclcompress.substitutions.shapes.full import FullConv, full_cost
 from seclcompress.substitutions.shapes.initial import white_factors
 from seclcompress.substitutions.shapes.precision import at_least_float32, without_autocast
+from seclcompress.substitutions.shapes.quickest import CHAIN, quickest
 from seclcompress.substitutions.site import Convolution, Geometry, Site, convolution_of
 
 
 class TwoWayConv(FullConv):
     """A full convolution that also runs by its factors (`fast`), without making its weight."""
+
+    #: See `quickest`.
+    overhead: ClassVar[float] = CHAIN
 
     @property
     def executions(self) -> tuple[str, ...]:
@@ -65,7 +69,8 @@ class TwoWayConv(FullConv):
         dense = self.mult_adds_of_weight() + positions * convolution_parameters(
             self.in_channels, self.out_channels, self.kernel_size, self.groups, bias=False
         )
-        return "fast" if fast < dense else "dense"
+        narrower = min(self.in_channels, self.out_channels)
+        return quickest(fast, dense, narrower, self.overhead)
 
 
 def output_size(conv: TwoWayConv, sizes: Sequence[int]) -> list[int]:

@@ -14,6 +14,7 @@ from seclcompress.cost import EXECUTIONS
 from seclcompress.substitutions.shapes.factored import Factored
 from seclcompress.substitutions.shapes.pointwise import FactoredPointwise
 from seclcompress.substitutions.shapes.precision import at_least_float32
+from seclcompress.substitutions.shapes.quickest import CHAIN, quickest
 
 
 class Decomposed(Factored):
@@ -89,7 +90,8 @@ class ProductPointwise(FactoredPointwise):
         vector = sum(matrix.numel() for matrix in self.matrices)
         product = sum(self.in_channels * matrix.numel() for matrix in self.matrices[1:])
         dense = product + positions * self.in_channels * self.out_channels
-        return "fast" if positions * vector < dense else "dense"
+        narrower = min(self.in_channels, self.out_channels)
+        return quickest(positions * vector, dense, narrower, CHAIN)
 
     def extra_repr(self) -> str:
         """Channels before, between and behind the matrices."""

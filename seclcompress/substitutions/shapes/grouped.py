@@ -21,6 +21,7 @@ from seclcompress.substitutions.shapes.precision import (
     wide_dtype,
     without_autocast,
 )
+from seclcompress.substitutions.shapes.quickest import BLOCKS, quickest
 
 
 class GroupedPointwise(FactoredPointwise):
@@ -71,7 +72,7 @@ class GroupedPointwise(FactoredPointwise):
         vector = sum(blocks.numel() for blocks in self.maps)
         narrower = min(self.in_channels, self.out_channels)
         matrix = narrower * vector + positions * self.in_channels * self.out_channels
-        return "fast" if positions * vector < matrix else "dense"
+        return quickest(positions * vector, matrix, narrower, BLOCKS)
 
     def fit_weight(self, target: Tensor) -> float:
         """Brings the map's matrix near a target.

@@ -33,6 +33,7 @@ from seclcompress.substitutions.graph import GraphWriter
 from seclcompress.substitutions.shapes.permutation import Permutation, PermutationKind
 from seclcompress.substitutions.shapes.pointwise import FactoredPointwise
 from seclcompress.substitutions.shapes.precision import at_least_float32, without_autocast
+from seclcompress.substitutions.shapes.quickest import quickest
 from seclcompress.substitutions.shapes.spectral_graph import write_stack
 from seclcompress.substitutions.shapes.spectral_real import run_fourier
 from seclcompress.substitutions.site import Convolution
@@ -331,7 +332,7 @@ class SpectralPointwise(FactoredPointwise):
         vector += 2 * form.depth * self.length * (form.block - 1)
         narrower = min(self.in_channels, self.out_channels)
         matrix = narrower * vector + positions * self.in_channels * self.out_channels
-        return "fast" if positions * vector < matrix else "dense"
+        return quickest(positions * vector, matrix, narrower, 0)
 
     def extra_repr(self) -> str:
         """Channels, depth and length."""
