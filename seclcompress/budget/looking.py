@@ -21,6 +21,7 @@ from seclcompress.data import Images, Presentation
 from seclcompress.data.images import Batch
 from seclcompress.errors import NetworkError
 from seclcompress.recover.solve import distance, solve
+from seclcompress.settings.recovery import RecoverySettings
 from seclcompress.substitutions import Site, StructuredLayer
 from seclcompress.substitutions.site import Convolution
 from seclcompress.trace import floating_dtype
@@ -30,8 +31,8 @@ from seclcompress.train.outputs import OutputReader
 BATCH = 25
 #: Positions at most that a layer's outputs are compared at in each image.
 POSITIONS = 256
-#: L-BFGS iterations by which a replacement is recovered; `recover` makes more.
-ITERATIONS = 200
+#: L-BFGS iterations by which a replacement is recovered: as many as `recover` makes.
+ITERATIONS = RecoverySettings().iterations
 
 Tell = Callable[[int, int], object]
 
@@ -143,12 +144,15 @@ class LookingAtRecovered(LookingAtOutputs):
 
     centred = True
 
+    def held(self, site: Site) -> int:
+        """Bytes that the inputs of a layer take, as they are and about their mean; see `Looker`."""
+        return 2 * super().held(site)
+
     def improve(self, site: Site, shown: Inputs, new: StructuredLayer) -> None:
         """Recovers a replacement, as `recover` does on the teacher's inputs; see `Looker`."""
         old = plain(site)
-        moments = shown.moments()
-        if moments is not None and distance(new, old) is not None:
-            solve(new, old, moments, ITERATIONS)
+        if shown.moments is not None and distance(new, old) is not None:
+            solve(new, old, shown.moments, ITERATIONS)
 
 
 @dataclass(frozen=True)

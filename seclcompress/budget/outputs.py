@@ -7,6 +7,7 @@ would be larger than `WIDEST`² numbers, patches are kept instead, as many as fi
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -85,21 +86,18 @@ class Inputs:
             self._sums += columns.double().sum(1)
             self._count += columns.shape[1]
 
+    @functools.cached_property
+    def moments(self) -> Moments | None:
+        """What a replacement can be recovered from, once all was added; None if patches are kept."""
+        if self._moments is None:
+            return None
+        mean = self._mean
+        return Moments.of_inputs(self._layer, self._moments - self._count * torch.outer(mean, mean))
+
     @property
     def _mean(self) -> Tensor:
         """What is subtracted from each patch, shape (width,)."""
         return self._sums / max(self._count, 1) * self._centred
-
-    def _seconds(self) -> Tensor | None:
-        """Σ x xᵀ about the mean; None if patches are kept instead."""
-        if self._moments is None:
-            return None
-        return self._moments - self._count * torch.outer(self._mean, self._mean)
-
-    def moments(self) -> Moments | None:
-        """What a replacement of the layer can be recovered from; None if patches are kept instead."""
-        seconds = self._seconds()
-        return None if seconds is None else Moments.of_inputs(self._layer, seconds)
 
     def missed(self, far: Tensor) -> float:
         """The mean of ‖E x‖² over the patches; 0 if there were none.
@@ -110,10 +108,10 @@ class Inputs:
         rows = far.flatten(1)
         if not self._count:
             return 0.0
-        seconds = self._seconds()
-        if seconds is not None:
-            total = float(((rows @ seconds) * rows).sum())
-            return 0.0 if total < 0 else total / self._count  # what is not a number stays none
+        if self._moments is not None:
+            total = float(((rows @ self._moments) * rows).sum()) / self._count
+            total -= float((rows @ self._mean).square().sum())
+            return 0.0 if total < 0 else total  # what is not a number stays none
         single, mean = rows.float(), self._mean.float()[:, None]
         squares = [
             float((single @ (each - mean)).double().square().sum()) for each in self._columns
