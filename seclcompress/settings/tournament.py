@@ -58,8 +58,8 @@ class Tournament(BaseModel):
     )
     sensitivity: Measure = Field(
         default="recovered",
-        description="How plans know what a layer loses, as in plan: recovered compares families, and "
-        "takes long for wide layers and many families; energy is quick.",
+        description="How plans that mix families know what a layer loses, as in plan: recovered "
+        "compares families, and takes long for wide layers and many families; energy is quick.",
     )
 
     def rounds(self, epochs: int) -> tuple[int, ...]:

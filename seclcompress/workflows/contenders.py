@@ -154,11 +154,16 @@ class Workshop:
     def _plan(
         self, budget: Budget, families: tuple[str, ...], known: Mapping[str, Any]
     ) -> Budgeted:
-        """Plans by what layers lose; on images where the measure is about them."""
+        """Plans by what layers lose: several families by the measure, and one by its weights.
+
+        For one family plans are about the same by any measure (docs/budgets.md), and energy is quick.
+        """
         given = dict(known)
-        if self.sensitivity.sensitivity != "energy":
-            given |= {"data": self.data, "data_dir": self.data_dir, "settings": self.settings}
-        return plan(self.teacher, budget, families=families, sensitivity=self.sensitivity, **given)
+        if len(families) > 1:
+            given["sensitivity"] = self.sensitivity
+            if self.sensitivity.sensitivity != "energy":
+                given |= {"data": self.data, "data_dir": self.data_dir, "settings": self.settings}
+        return plan(self.teacher, budget, families=families, **given)
 
     def _slim(
         self, budget: Budget, folder: Path, rewritten_as: str | None, known: Mapping[str, Any]
