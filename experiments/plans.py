@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from pieces import Cells, Log, check_same, make
 
-from seclcompress import artefact, workflows
+from seclcompress import artefact, substitutions, workflows
 from seclcompress.plan import Plan
 from seclcompress.settings import PlanOptions, TrainingSettings
 from seclcompress.settings.budget import Budget
@@ -53,7 +53,10 @@ def cells(chosen: argparse.Namespace) -> list[dict[str, Any]]:
             family = uniform.partition(":")[0]
             ways = [(UNIFORM, family, "")]
             for measure in chosen.measures:
-                ways += [(measure, family, chosen.limits[0])]
+                if (
+                    len(list(substitutions.get(family).Config.ladder())) > 1
+                ):  # else nothing is chosen
+                    ways += [(measure, family, chosen.limits[0])]
                 names = [f"{family}+{others}" for others in chosen.beside]
                 ways += [(measure, name, limits) for name in names for limits in chosen.limits]
             for seed in range(chosen.seeds):
