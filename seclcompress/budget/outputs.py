@@ -92,7 +92,8 @@ class Inputs:
         if self._moments is None:
             return None
         mean = self._mean
-        return Moments.of_inputs(self._layer, self._moments - self._count * torch.outer(mean, mean))
+        about = self._moments - self._count * torch.outer(mean, mean)
+        return Moments(self._layer).take(about)
 
     @property
     def _mean(self) -> Tensor:

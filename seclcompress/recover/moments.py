@@ -39,19 +39,20 @@ class Moments:
         #: `Σ ‖y‖²` of the teacher's outputs y about their mean.
         self._squares, self._sums, self._count = 0.0, empty.new_zeros(outputs), 0
 
-    @classmethod
-    def of_inputs(cls, old: Convolution | nn.Linear, inputs: Tensor) -> Moments:
-        """Those of the teacher's own inputs where biases are left out.
+    def take(self, inputs: Tensor) -> Moments:
+        """Takes the teacher's own inputs at once, with biases left out, in the place of `add`.
 
         Args:
-            old: The teacher's layer.
             inputs: Σ x xᵀ of its patches, about their mean or not, shape (width, width).
+
+        Returns:
+            These moments.
         """
-        found = cls(old)
-        found.inputs[:-1, :-1] = inputs
-        theirs = weight_with_bias(old.weight, None, groups_of(old)).detach().double()[:, :-1]
-        found._squares = float(((theirs @ inputs) * theirs).sum())
-        return found
+        self.inputs[:-1, :-1] = inputs
+        theirs = weight_with_bias(self._old.weight, None, groups_of(self._old))
+        theirs = theirs.detach().double()[:, :-1]
+        self._squares = float(((theirs @ inputs) * theirs).sum())
+        return self
 
     @property
     def energy(self) -> float:
