@@ -3,7 +3,7 @@ r"""Which execution makes a training step of a layer quicker, multiplied out or 
     python benchmarks/training_executions.py [--families kronecker low_rank] [--channels 64 256 1024]
 
 One convolution of N to N channels, a batch of images, forward and backward, each execution in turn.
-`Mult-Adds` is how many times fewer Mult-Adds the factors have than the matrix, its making included;
+`Mult-Adds` is how many times fewer Mult-Adds the factors have than the matrix, without its making;
 `quicker` how many times quicker a step by factors is. Where the second is below 1 and the first above,
 Mult-Adds mislead (`substitutions.shapes.quickest`).
 """
@@ -11,16 +11,15 @@ Mult-Adds mislead (`substitutions.shapes.quickest`).
 from __future__ import annotations
 
 import argparse
+import functools
 import math
-import statistics
-import time
 
 import torch
 from torch import nn
 
 from seclcompress import substitutions
-from seclcompress.substitutions import CallSize, Site
-from seclcompress.timing import describe_machine
+from seclcompress.substitutions import CallSize, Site, StructuredLayer
+from seclcompress.timing import alternate, describe_machine
 
 #: Families with two executions, each with options of about a quarter of the matrix.
 FAMILIES = {
@@ -39,11 +38,10 @@ FAMILIES = {
 }
 
 
-def step(layer: nn.Module, x: torch.Tensor) -> float:
-    """Seconds of a forward and a backward pass."""
-    began = time.perf_counter()
+def step(layer: StructuredLayer, execution: str, x: torch.Tensor) -> None:
+    """A forward and a backward pass."""
+    layer.execution = execution
     layer(x).sum().backward()
-    return time.perf_counter() - began
 
 
 def measure(name: str, channels: int, side: int, batch: int, rounds: int) -> str:
@@ -61,14 +59,10 @@ def measure(name: str, channels: int, side: int, batch: int, rounds: int) -> str
         return f"| {name} | {channels} | {side}² | one execution | | | |"
     x = torch.randn(batch, channels, side, side).to(memory_format=torch.channels_last)
     x.requires_grad_()
-    times: dict[str, list[float]] = {"dense": [], "fast": []}
-    for number in range(rounds + 1):
-        for execution in ("dense", "fast") if number % 2 else ("fast", "dense"):
-            layer.execution = execution
-            seconds = step(layer, x)
-            if number:
-                times[execution].append(seconds)
-    dense, fast = (1e3 * statistics.median(times[one]) for one in ("dense", "fast"))
+    times = alternate(
+        {one: functools.partial(step, layer, one, x) for one in cost.mult_adds}, rounds=rounds
+    )
+    dense, fast = 1e3 * times["dense"].median, 1e3 * times["fast"].median
     fewer = cost.mult_adds["dense"] / cost.mult_adds["fast"]
     figures = f"{fewer:.2f} | {dense:.1f} | {fast:.1f} | {dense / fast:.2f}"
     return f"| {name} | {channels} | {side}² | {figures} |"

@@ -52,10 +52,9 @@ def cells(chosen: argparse.Namespace) -> list[dict[str, Any]]:
         for uniform in chosen.uniform:
             family = uniform.partition(":")[0]
             ways = [(UNIFORM, family, "")]
+            sizes = len(list(substitutions.get(family).Config.ladder()))
             for measure in chosen.measures:
-                if (
-                    len(list(substitutions.get(family).Config.ladder())) > 1
-                ):  # else nothing is chosen
+                if sizes > 1:  # else nothing is chosen
                     ways += [(measure, family, chosen.limits[0])]
                 names = [f"{family}+{others}" for others in chosen.beside]
                 ways += [(measure, name, limits) for name in names for limits in chosen.limits]

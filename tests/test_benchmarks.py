@@ -67,6 +67,20 @@ def test_the_best_of_a_size_is_made_in_pieces(tmp_path: Path) -> None:
     assert (again.returncode, "epoch" in again.stdout.partition("| student")[0]) == (0, False)
 
 
+@pytest.mark.slow
+def test_executions_are_timed_in_training(tmp_path: Path) -> None:
+    small = ("--channels", "8", "--positions", "8", "--side", "4", "--rounds", "2")
+    families = ("--families", "acdc", "low_rank on=kernel", "kronecker")
+    done = run_script("benchmarks/training_executions.py", tmp_path, *small, *families)
+    assert done.returncode == 0, done.stderr
+    figures = re.findall(
+        r"^\| (.+?) \| 8 \| 4² \| \d+\.\d\d \| [\d.]+ \| [\d.]+ \| [\d.]+ \|$",
+        done.stdout,
+        re.MULTILINE,
+    )
+    assert figures == ["acdc", "low_rank on=kernel", "kronecker"]
+
+
 @pytest.mark.exhaustive
 def test_the_best_of_a_size_may_mix_families(tmp_path: Path) -> None:
     small = ("--data", "digits", "--work", "work", "--network", "wrn10_1", "--size", "16000")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -10,27 +9,29 @@ import typer
 from seclcompress.cli import options as o
 from seclcompress.cli import training as t
 from seclcompress.cli.console import loading
-from seclcompress.cli.settings import make_settings, with_settings
+from seclcompress.cli.settings import (
+    field_option,
+    make_settings,
+    with_parameters,
+    with_settings,
+)
 from seclcompress.cli.streams import write_result
 from seclcompress.errors import UsageError
+from seclcompress.settings.sensitivity import Measure
 from seclcompress.settings.tournament import CONTENDERS, Tournament
-
-
-class Sensitivity(str, Enum):
-    """`--sensitivity`."""
-
-    energy = "energy"
-    output = "output"
-    recovered = "recovered"
-    fisher = "fisher"
-
 
 _DEFAULTS = Tournament()
 _FIELDS = Tournament.model_fields
 
 
+@with_parameters(
+    "sensitivity",
+    [field_option(Tournament, "sensitivity", "--sensitivity", checked=True)],
+    lambda given: getattr(given.get("sensitivity"), "value", _DEFAULTS.sensitivity),
+)
 @with_settings()
 def search(
+    *,
     given: dict[str, Any],
     network: o.NetworkArgument,
     data: t.DataOption,
@@ -61,9 +62,7 @@ def search(
     pictures: Annotated[
         int, typer.Option("--pictures", min=2, help=_FIELDS["pictures"].description)
     ] = _DEFAULTS.pictures,
-    sensitivity: Annotated[
-        Sensitivity, typer.Option("--sensitivity", help=_FIELDS["sensitivity"].description)
-    ] = Sensitivity.recovered,
+    sensitivity: Measure,
     recipe: t.RecipeOption = None,
     weights: o.WeightsOption = None,
     weights_key: o.WeightsKeyOption = None,
@@ -87,7 +86,7 @@ def search(
         raise UsageError(f"--keep {keep:g}: it takes a share between 0 and 1, as 0.5.")
     names = o.parse_names(families)
     tournament = Tournament(
-        families=names, sizes=sizes, keep=keep, pictures=pictures, sensitivity=sensitivity.value
+        families=names, sizes=sizes, keep=keep, pictures=pictures, sensitivity=sensitivity
     )
     settings = make_settings(recipe, given)
     from rich.console import Console

@@ -14,8 +14,6 @@ from seclcompress.cost import LayerCost
 from seclcompress.plan import LayerPlan
 from seclcompress.substitutions import get
 
-FAMILIES = ("acdc", "separable")
-
 
 def candidate(family: str | None, depth: int, loss: float, size: int) -> Candidate:
     config = {} if family is None else get(family).config({}).model_dump(mode="json")
